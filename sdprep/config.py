@@ -1,0 +1,121 @@
+"""The settings of every command, as frozen dataclasses, and the reading of `sdprep.toml`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdprep.errors import UsageError
+from sdprep.rules.tags import STORED_FLOOR, TagRules
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CONFIG_NAME = "sdprep.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where pictures, sidecars and the catalog lie."""
+
+    recursive: bool = True
+    sidecar_name: str = "stem"
+    output_dir: Path | None = None
+    catalog: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """How a captioner or tagger run goes about its work; nothing here shapes a text."""
+
+    batch_size: int = 8
+    workers: int = 2
+    existing: str = "keep"
+    update: bool = False
+    refresh: bool = False
+    limit: int | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagSettings:
+    """The settings of `sdprep tag`."""
+
+    model: str = "wd-v1-4-swinv2-tagger-v2"
+    rules: TagRules = TagRules()
+    caption_separator: str = ", "
+    caption_extension: str = ".txt"
+    scores: Path | None = None
+    scores_min: float = 0.05
+    layout: Layout = Layout()
+    work: Work = Work()
+
+    def __post_init__(self) -> None:
+        rules = self.rules
+        for value in (rules.threshold, rules.general_threshold, rules.character_threshold, self.scores_min):
+            if value is not None and value < STORED_FLOOR:
+                raise UsageError(
+                    f"a threshold of {value:g} is below {STORED_FLOOR:g}, the lowest probability that is stored"
+                )
+        if not self.caption_separator:
+            raise UsageError("the caption separator is empty: tags would run together")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionSettings:
+    """The settings of `sdprep caption`. Lengths count the tokens of the caption, without the prompt."""
+
+    model: str = "blip-large"
+    prompt: str = "a picture of"
+    num_beams: int = 3
+    sample: bool = False
+    top_p: float = 0.9
+    min_length: int = 5
+    max_length: int = 75
+    seed: int = 42
+    device: str = "auto"
+    dtype: str = "float32"
+    caption_extension: str = ".caption"
+    layout: Layout = Layout()
+    work: Work = Work()
+
+    def __post_init__(self) -> None:
+        if self.min_length > self.max_length:
+            raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeSettings:
+    """The settings of `sdprep merge`."""
+
+    output: Path | None = None
+    in_json: Path | None = None
+    keys: str = "absolute"
+    fields: tuple[str, ...] = ("caption", "tags", "image_size")
+    missing: str = "skip"
+    prune: bool = False
+    caption_extension: str = ".caption"
+    tag_extension: str = ".txt"
+    layout: Layout = Layout()
+    dry_run: bool = False
+
+
+def read_config(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of an `sdprep.toml`, one a command, with hyphens in names turned to underscores.
+
+    Raises UsageError naming the file if it is not TOML, or holds anything but tables of settings.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    for name, table in data.items():
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: '{name}' stands outside a table; write it under [caption], [tag] or [merge]")
+    return {
+        command: {name.replace("-", "_"): value for name, value in table.items()} for command, table in data.items()
+    }

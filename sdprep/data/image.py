@@ -1,0 +1,134 @@
+"""Decoding a picture as a model should see it: upright, on white, eight bits a channel.
+
+Every model of this house is given the same RGB picture; only its fitting into the model's square (`Fit`) differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import __version__ as pillow_version
+
+from sdprep.errors import ImageError
+from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
+
+# Only these decoders may see a file; Pillow registers forty more, some with a history of holes. MPO is a JPEG.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+MAX_PIXELS = 100_000_000
+# What remembered decode failures depend on: a newer decoder may read what an older one could not.
+DECODER = f"1/pillow-{pillow_version}"
+WHITE = (255, 255, 255)
+
+# The limit above is checked from the header before any pixel is decoded; Pillow's own warning would say it twice.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
+    """Read, hash, decode and fit one picture; every fault of the file becomes a Failure with a code."""
+    digest = None
+    try:
+        data = read_file(item.path)
+        digest = hashlib.sha256(data).digest()
+        return Decoded(item, digest, np.asarray(fitted(open_rgb(data), fit)))
+    except ImageError as error:
+        return Failure(item, error.code, str(error), digest)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises ImageError `unreadable`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
+
+
+def open_rgb(data: bytes) -> Image.Image:
+    """The first frame of a picture, upright by its EXIF tag, alpha on white, mode RGB.
+
+    Raises ImageError with the code of what is wrong with the bytes.
+    """
+    image = _open(data)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(FailureCode.TOO_LARGE, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
+    try:
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:
+        truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        code = FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
+        raise ImageError(code, f"{image.format}: {error}") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise ImageError(FailureCode.EMPTY_FILE, "the file is empty")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError(FailureCode.NOT_AN_IMAGE, "no picture that sdprep reads, whatever its name says") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(FailureCode.TOO_LARGE, str(error)) from error
+    except Exception as error:
+        raise ImageError(FailureCode.CORRUPT, str(error)) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An RGB picture: 16-bit grey scaled (Pillow alone would clip it to white), any transparency put on white."""
+    if image.mode.startswith("I"):
+        image = _scale_16_bit(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGBA", rgba.size, (*WHITE, 255))
+        return Image.alpha_composite(canvas, rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scale_16_bit(image: Image.Image) -> Image.Image:
+    wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+    grey = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return grey
+    alpha = Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8))
+    return Image.merge("LA", (grey, alpha))
+
+
+def fitted(image: Image.Image, fit: Fit) -> Image.Image:
+    """A picture fitted into a model's square, by Pillow's antialiased bicubic filter."""
+    if fit.mode == "pad":
+        image = padded_to_square(image, fit.pad_color)
+    return image.resize((fit.size, fit.size), Image.Resampling.BICUBIC)
+
+
+def padded_to_square(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
+    """A picture centred on a square of its longer side; an odd remainder goes to the right and the bottom."""
+    side = max(image.size)
+    if image.size == (side, side):
+        return image
+    square = Image.new("RGB", (side, side), color)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height as stored in the file, from its header alone; trainers do not rotate by EXIF.
+
+    Raises ImageError with the code of what is wrong with the file.
+    """
+    try:
+        with path.open("rb") as stream:
+            return Image.open(stream, formats=FORMATS).size
+    except UnidentifiedImageError as error:
+        empty = path.stat().st_size == 0
+        code = FailureCode.EMPTY_FILE if empty else FailureCode.NOT_AN_IMAGE
+        raise ImageError(code, "the file is empty" if empty else "no picture that sdprep reads") from error
+    except OSError as error:
+        raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
+    except Exception as error:
+        raise ImageError(FailureCode.CORRUPT, str(error)) from error

@@ -1,0 +1,74 @@
+"""Everything that sdprep raises on purpose; each class knows its exit code.
+
+    SdprepError            1  cannot go on
+    +-- UsageError         2  the settings contradict each other or the world
+    +-- ModelError         1  a model's files are not what its description says
+    |   +-- HubError       1  the model cannot be downloaded
+    +-- CatalogError       1  the catalog cannot be used
+    +-- MetadataError      1  a metadata JSON cannot be read
+    +-- MissingSidecars    1  merge was told that every sidecar must exist
+    +-- NoImages           4  nothing to do: no image was found
+    +-- MissingExtra       5  an optional package is not installed
+
+A fault of a single image is not an exception: it is a `Failure` that is counted and named. Inside `data/`,
+`ImageError` carries its code as far as the decode stage.
+"""
+
+from __future__ import annotations
+
+from sdprep.types import FailureCode
+
+
+class SdprepError(Exception):
+    """The base of all errors of sdprep; the message is meant for the person who typed the command."""
+
+    exit_code = 1
+
+
+class UsageError(SdprepError):
+    """Settings that cannot be followed."""
+
+    exit_code = 2
+
+
+class ModelError(SdprepError):
+    """A model's files are missing, broken, or not what its description says."""
+
+
+class HubError(ModelError):
+    """A model cannot be downloaded."""
+
+
+class CatalogError(SdprepError):
+    """A catalog cannot be opened or written."""
+
+
+class MetadataError(SdprepError):
+    """A metadata JSON cannot be read or has an unknown shape."""
+
+
+class MissingSidecars(SdprepError):  # noqa: N818 - it names a state, as NoImages does
+    """A merge that was told to insist on every sidecar found some missing."""
+
+
+class NoImages(SdprepError):  # noqa: N818
+    """A folder holds no image that sdprep reads."""
+
+    exit_code = 4
+
+
+class MissingExtra(SdprepError):  # noqa: N818
+    """An optional package that this job needs is not installed."""
+
+    exit_code = 5
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'{package} is not installed. Install it with: pip install "sdprep[{extra}]"')
+
+
+class ImageError(Exception):
+    """One image cannot be decoded; `code` says why."""
+
+    def __init__(self, code: FailureCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,94 @@
+"""What a model is to the rest of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from sdprep.rules.tags import LabelTable
+from sdprep.types import Batch, Fit, Prediction
+
+Task = Literal["caption", "tag"]
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the files of a model lie: a Hub repository at a revision, a local folder, or a folder in the package."""
+
+    repo: str | None = None
+    revision: str = "main"
+    path: str | None = None
+    bundled: str | None = None
+
+
+class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the weights expect a picture. `size` is only needed where the weights do not tell it themselves."""
+
+    fit: Literal["pad", "squash"]
+    size: int | None = None
+    pad_color: tuple[int, int, int] = (255, 255, 255)
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class LabelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The label file of a tagger and the meaning of its category codes."""
+
+    file: str
+    categories: dict[str, int]
+
+
+class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that differs between checkpoints, as a TOML file says it.
+
+    `threshold` is the model card's own operating point, for information.
+    """
+
+    name: str
+    task: Task
+    backend: Literal["onnx", "blip"]
+    source: Source
+    files: tuple[str, ...]
+    image: ImageSpec
+    labels: LabelSpec | None = None
+    threshold: float | None = None
+    licence: str | None = None
+    description: str = ""
+
+    def recipe(self) -> dict[str, Any]:
+        """What of this description shapes a result, besides the weights themselves."""
+        return {"backend": self.backend, "image": msgspec.to_builtins(self.image)}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The files of a model on this machine, and the SHA-256 over all of them."""
+
+    folder: Path
+    revision: str | None
+    weights: str
+
+
+class Model(Protocol):
+    """A model that is loaded.
+
+    `predict` takes batches and gives each picture's prediction under its key, in any order; it may read ahead.
+    """
+
+    fit: Fit
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
+        """The predictions of all pictures of the batches."""
+
+    def close(self) -> None:
+        """Free what the model holds."""
+
+
+class LabelledModel(Model, Protocol):
+    """A tagger: a model with one label table for the whole run."""
+
+    labels: LabelTable

@@ -1,0 +1,209 @@
+"""The nouns that travel from a source to a sink.
+
+An `ImageItem` becomes a `Decoded` picture or a `Failure`; decoded pictures become a `Batch`; a model turns a
+batch into predictions; a run ends in a `RunReport` in which every image is counted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
+    Scores = npt.NDArray[np.float32]
+
+
+class FailureCode(str, Enum):
+    """Why an image has no result; a closed list."""
+
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    TOO_LARGE = "too_large"
+    UNREADABLE = "unreadable"
+    STEM_COLLISION = "stem_collision"
+    BAD_TEXT = "bad_text"
+    NONFINITE = "nonfinite"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageItem:
+    """One picture: where it lies, its name in reports, and the place that its sidecars are named after.
+
+    `path` is absolute. `rel` is relative to the folder of the run, with forward slashes. `target` equals `path`
+    unless an output folder mirrors the tree.
+    """
+
+    path: Path
+    rel: str
+    target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a picture becomes a model's square of `size` pixels.
+
+    `mode` is "pad" (centred on a square of `pad_color`, then resized) or "squash" (resized, aspect ignored).
+    """
+
+    size: int
+    mode: str
+    pad_color: tuple[int, int, int] = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture ready for a model: `pixels` is uint8[H, W, 3] in RGB, `digest` the SHA-256 of the file's bytes."""
+
+    item: ImageItem
+    digest: bytes
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that has no result, and why. `digest` is known when the file could be read."""
+
+    item: ImageItem
+    code: FailureCode
+    message: str
+    digest: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Pictures of one size: `pixels` is uint8[N, H, W, 3] in RGB; `digests` lets a sampler seed each row."""
+
+    keys: tuple[Hashable, ...]
+    digests: tuple[bytes, ...]
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A caption as the model gave it, without its prompt.
+
+    `finish_reason` is "stop" or "length"; `score` is the mean log-probability of a token.
+    """
+
+    text: str
+    n_tokens: int
+    finish_reason: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class TagScores:
+    """Probabilities, float32[n_labels], over the label table of the model."""
+
+    scores: Scores
+
+
+Prediction = Caption | TagScores
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A prediction that has found its picture again."""
+
+    item: ImageItem
+    digest: bytes
+    prediction: Prediction
+
+
+class Listener(Protocol):
+    """Hears what a run is doing; the command line draws bars with it, a library user may ignore it."""
+
+    def note(self, message: str) -> None:
+        """Something that a person should read."""
+
+    def start(self, total: int) -> None:
+        """The model is about to see this many images."""
+
+    def advance(self) -> None:
+        """One more image has an outcome."""
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def note(self, message: str) -> None:
+        """Ignore the message."""
+
+    def start(self, total: int) -> None:
+        """Ignore the total."""
+
+    def advance(self) -> None:
+        """Ignore the step."""
+
+
+class Stop:
+    """A wish to end early, set by a signal: the batch in hand is finished, the rest is `remaining`."""
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.exit_code is not None
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What became of every image: `found` is the sum of the next five counts."""
+
+    command: str
+    found: int = 0
+    written: int = 0
+    current: int = 0
+    kept: int = 0
+    failed: int = 0
+    remaining: int = 0
+    missing: int = 0
+    kept_paths: list[str] = field(default_factory=list)
+    missing_paths: list[str] = field(default_factory=list)
+    image_changed: list[str] = field(default_factory=list)
+    other_settings: int = 0
+    failures: list[dict[str, str]] = field(default_factory=list)
+    model: str | None = None
+    revision: str | None = None
+    output: str | None = None
+    run: str | None = None
+    dry_run: bool = False
+    stopped: int | None = None
+    seconds: float = 0.0
+
+    def fail(self, failure: Failure) -> None:
+        """Count one failed image and name it."""
+        self.failed += 1
+        self.failures.append({"path": failure.item.rel, "code": failure.code.value, "message": failure.message})
+
+    def keep(self, rel: str) -> None:
+        """Count one image whose text was left as it is, and name it."""
+        self.kept += 1
+        self.kept_paths.append(rel)
+
+    def check(self) -> None:
+        """Raise AssertionError unless every image found is in exactly one count."""
+        counted = self.written + self.current + self.kept + self.failed + self.remaining
+        if counted != self.found:
+            raise AssertionError(f"{self.found} images were found but {counted} are accounted for")
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 some images failed, 130 interrupted, 143 terminated."""
+        if self.stopped is not None:
+            return self.stopped
+        return 3 if self.failed else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run report as JSON-ready values, schema 1."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {"schema": 1, **values, "seconds": round(self.seconds, 3)}
