@@ -103,6 +103,12 @@ class MergeSettings:
     layout: Layout = Layout()
     dry_run: bool = False
 
+    def __post_init__(self) -> None:
+        unknown = set(self.fields) - {"caption", "tags", "image_size"}
+        if unknown or not self.fields:
+            names = ", ".join(sorted(unknown)) or "nothing"
+            raise UsageError(f"--fields takes caption, tags and image_size, not {names}")
+
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
     """The tables of an `sdprep.toml`, one a command, with hyphens in names turned to underscores.

@@ -32,6 +32,7 @@ class FailureCode(str, Enum):
     STEM_COLLISION = "stem_collision"
     BAD_TEXT = "bad_text"
     NONFINITE = "nonfinite"
+    CHANGED_SINCE = "changed_since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +183,12 @@ class RunReport:
 
     def fail(self, failure: Failure) -> None:
         """Count one failed image and name it."""
+        self.refuse(failure.item.rel, failure.code, failure.message)
+
+    def refuse(self, path: str, code: FailureCode, message: str) -> None:
+        """Count one file with which nothing could be done, and name it."""
         self.failed += 1
-        self.failures.append({"path": failure.item.rel, "code": failure.code.value, "message": failure.message})
+        self.failures.append({"path": path, "code": code.value, "message": message})
 
     def keep(self, rel: str) -> None:
         """Count one image whose text was left as it is, and name it."""

@@ -9,19 +9,21 @@ import hashlib
 import io
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import __version__ as pillow_version
 
+from sdprep import __version__ as sdprep_version
 from sdprep.errors import ImageError
 from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
 
-# Only these decoders may see a file; Pillow registers forty more, some with a history of holes. MPO is a JPEG.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+# Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 MAX_PIXELS = 100_000_000
 # What remembered decode failures depend on: a newer decoder may read what an older one could not.
-DECODER = f"1/pillow-{pillow_version}"
+DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}"
 WHITE = (255, 255, 255)
 
 # The limit above is checked from the header before any pixel is decoded; Pillow's own warning would say it twice.
@@ -52,7 +54,7 @@ def open_rgb(data: bytes) -> Image.Image:
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
-    image = _open(data)
+    image = _open(io.BytesIO(data), empty=not data)
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(FailureCode.TOO_LARGE, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
@@ -65,11 +67,11 @@ def open_rgb(data: bytes) -> Image.Image:
         raise ImageError(code, f"{image.format}: {error}") from error
 
 
-def _open(data: bytes) -> Image.Image:
-    if not data:
+def _open(stream: IO[bytes], *, empty: bool) -> Image.Image:
+    if empty:
         raise ImageError(FailureCode.EMPTY_FILE, "the file is empty")
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise ImageError(FailureCode.NOT_AN_IMAGE, "no picture that sdprep reads, whatever its name says") from error
     except Image.DecompressionBombError as error:
@@ -123,12 +125,6 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     try:
         with path.open("rb") as stream:
-            return Image.open(stream, formats=FORMATS).size
-    except UnidentifiedImageError as error:
-        empty = path.stat().st_size == 0
-        code = FailureCode.EMPTY_FILE if empty else FailureCode.NOT_AN_IMAGE
-        raise ImageError(code, "the file is empty" if empty else "no picture that sdprep reads") from error
+            return _open(stream, empty=path.stat().st_size == 0).size
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
-    except Exception as error:
-        raise ImageError(FailureCode.CORRUPT, str(error)) from error

@@ -20,7 +20,7 @@ HELPER_ENDINGS = ("-masklabel", "-condlabel")
 
 
 class FolderSource:
-    """The pictures of a folder in natural order: hidden folders and files, links and trainers' helper files left out."""
+    """The pictures of a folder in natural order: no hidden ones, no links, no helper files of trainers."""
 
     def __init__(self, directory: Path, layout: Layout) -> None:
         if not directory.is_dir():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 # Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
 # Danbooru tag list, as the Waifu Diffusion taggers' own demo protects them.
@@ -39,6 +39,10 @@ class TagRules:
         own = {"general": self.general_threshold, "character": self.character_threshold}.get(category)
         return self.threshold if own is None else own
 
+    def settings(self) -> dict[str, Any]:
+        """The rules by name, as they are remembered of a text."""
+        return {**asdict(self), "undesired_tags": list(self.undesired_tags)}
+
 
 def spell(tag: str, *, remove_underscore: bool) -> str:
     """A tag as it is written: with spaces for underscores where that is asked for, emoticons left alone."""
@@ -56,13 +60,6 @@ def split_tags(text: str, separator: str = ",") -> list[str]:
     """The tags of a line. A separator that is only white space splits as it stands; any other by its core."""
     core = separator.strip() or separator
     return [tag.strip() for tag in text.split(core) if tag.strip()]
-
-
-def parse_tag_list(text: str, separator: str) -> tuple[str, ...]:
-    """A list of tags that a person typed, parted by commas or by the separator in use."""
-    core = separator.strip()
-    pattern = "|".join({re.escape(","), re.escape(core)} if core else {re.escape(",")})
-    return tuple(tag.strip() for tag in re.split(pattern, text) if tag.strip())
 
 
 def select_tags(scores: Iterable[tuple[int, float]], labels: LabelTable, rules: TagRules) -> list[str]:

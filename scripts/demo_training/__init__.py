@@ -1,0 +1,1 @@
+"""The steps of `train_demo_models.py`, one module each."""

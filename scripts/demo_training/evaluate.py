@@ -1,0 +1,44 @@
+"""Measures the written demo models on drawings that they have not seen."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from transformers import BertTokenizer, BlipForConditionalGeneration
+
+from demo_training.captioner import PROMPT, captions_from
+from demo_training.pool import as_batch, draw_pool
+from demo_training.tagger import targets_of
+from sdprep.demo.figures import caption_of
+
+BATCH = 50
+
+
+def _megabytes(folder: Path) -> str:
+    return f"{sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 1e6:.2f} MB"
+
+
+def evaluate(models: Path, count: int = 500, seed: str = "unseen", threshold: float = 0.35) -> dict[str, str]:
+    """Return what was measured, as text by name: tag micro-F1, exact captions, sizes of the folders."""
+    pool = draw_pool(count, seed, low=200, high=1024)
+    session = onnxruntime.InferenceSession(
+        models / "demo-tag" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    scores = session.run(None, {"input_1:0": pool.padded[..., ::-1].astype(np.float32)})[0]
+    given, true = np.asarray(scores) >= threshold, targets_of(pool.figures) > 0.5
+    figures = {"tag micro-F1": f"{2 * (given & true).sum() / (given.sum() + true.sum()):.4f}"}
+    figures["all tags of a picture right"] = f"{(given == true).all(1).mean():.3f}"
+    folder = models / "demo-caption"
+    model = BlipForConditionalGeneration.from_pretrained(folder).eval()
+    tokenizer = BertTokenizer.from_pretrained(folder)
+    truth = [caption_of(figure) for figure in pool.figures]
+    for prompt, beams in ((PROMPT, 1), (PROMPT, 3), ("", 1)):
+        captions: list[str] = []
+        for start in range(0, count, BATCH):
+            pixels = as_batch(pool.squashed[start : start + BATCH])
+            captions += captions_from(model, tokenizer, pixels, prompt, beams)
+        exact = np.mean([caption == right for caption, right in zip(captions, truth, strict=True)])
+        figures[f"captions exactly right, prompt {prompt!r}, {beams} beams"] = f"{exact:.3f}"
+    for name in ("demo-tag", "demo-caption"):
+        figures[f"size of {name}"] = _megabytes(models / name)
+    return figures

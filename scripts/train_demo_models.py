@@ -1,0 +1,115 @@
+"""Makes everything in sdprep/demo/ that is not source code: two tiny models and the sample pictures.
+
+    python scripts/train_demo_models.py                       every step, two CPU cores
+    python scripts/train_demo_models.py pictures evaluate     some steps
+
+The steps tagger, captioner and evaluate need torch, transformers, onnx and onnxruntime; savedmodel needs
+tensorflow and onnx only, so it can be run from another environment; pictures needs Pillow and numpy.
+"""
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from demo_training.pool import Pool
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # so that the script runs from a checkout that is not installed
+
+EXAMPLES = 16_000
+THREADS = 2
+
+
+@cache
+def _training_pool(seed: int) -> "Pool":
+    from demo_training.pool import draw_pool
+
+    return draw_pool(EXAMPLES, f"train-{seed}")
+
+
+def run_tagger(demo: Path, seed: int) -> None:
+    """Train the tagger and write its ONNX file and label table."""
+    import torch
+    from demo_training.tagger import train_tagger, write_tagger
+
+    torch.set_num_threads(THREADS)
+    pool = _training_pool(seed)
+    write_tagger(train_tagger(pool, epochs=5, seed=seed), pool.figures, demo / "models" / "demo-tag")
+
+
+def run_captioner(demo: Path, seed: int) -> None:
+    """Train the captioner and write its checkpoint folder."""
+    import torch
+    from demo_training.captioner import train_captioner, write_captioner
+
+    torch.set_num_threads(THREADS)
+    model, tokenizer = train_captioner(_training_pool(seed), epochs=12, tag_epochs=2, seed=seed)
+    write_captioner(model, tokenizer, demo / "models" / "demo-caption")
+
+
+def run_savedmodel(demo: Path, seed: int) -> None:
+    """Write the tagger's SavedModel from its ONNX file."""
+    from demo_training.savedmodel import write_savedmodel
+
+    difference = write_savedmodel(demo / "models" / "demo-tag")
+    print(f"savedmodel: differs from the ONNX model by at most {difference:.1e}")
+
+
+def run_pictures(demo: Path, seed: int) -> None:
+    """Draw the sample pictures."""
+    from demo_training.pictures import write_pictures
+
+    print(f"pictures: {write_pictures(demo) / 1e6:.2f} MB")
+
+
+def run_evaluate(demo: Path, seed: int) -> None:
+    """Measure the models on drawings that no training seed reaches."""
+    from demo_training.evaluate import evaluate
+
+    for name, value in evaluate(demo / "models").items():
+        print(f"{name}: {value}")
+
+
+STEPS: dict[str, Callable[[Path, int], None]] = {
+    "tagger": run_tagger,
+    "savedmodel": run_savedmodel,
+    "captioner": run_captioner,
+    "pictures": run_pictures,
+    "evaluate": run_evaluate,
+}
+
+
+def main() -> None:
+    """Run the steps named on the command line, or all of them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"any of {', '.join(STEPS)}; default: all")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the drawings, weights and order (default 0)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "sdprep" / "demo", help="where models/ and pictures/ go"
+    )
+    arguments = parser.parse_args()
+    if unknown := set(arguments.steps) - set(STEPS):
+        parser.error(f"no such step: {', '.join(sorted(unknown))}")
+    for name, run in STEPS.items():
+        if arguments.steps and name not in arguments.steps:
+            continue
+        if name == "savedmodel" and not arguments.steps and importlib.util.find_spec("tensorflow") is None:
+            print("savedmodel: left out, as TensorFlow is not installed here; run this step where it is")
+            continue
+        started = time.monotonic()
+        run(arguments.output, arguments.seed)
+        print(f"{name}: done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

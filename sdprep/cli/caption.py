@@ -1,0 +1,59 @@
+"""`sdprep caption`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sdprep.cli import command as shared
+
+
+@click.command(
+    cls=shared.Command,
+    example="sdprep caption ./imgs --num-beams 3 --max-length 40",
+    short_help="Write a sentence beside every picture.",
+)
+@shared.directory_argument()
+@shared.options(
+    shared.option("--model", aliases=("--caption-weights",), default="blip-large", show_default=True,
+                  help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
+    shared.option("--prompt", default="a picture of", show_default=True,
+                  help="Words that the caption continues; they are not written. Empty for none."),
+    shared.option("--num-beams", type=click.IntRange(1), default=3, show_default=True,
+                  help="Beams of the search; 1 is greedy."),
+    shared.option("--sample", is_flag=True, help="Draw words by chance instead of searching."),
+    shared.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.9, show_default=True,
+                  help="Sample from the words that together reach this probability."),
+    shared.option("--min-length", type=click.IntRange(0), default=5, show_default=True,
+                  help="Fewest tokens of a caption, the prompt not counted."),
+    shared.option("--max-length", type=click.IntRange(1), default=75, show_default=True,
+                  help="Most tokens of a caption, the prompt not counted."),
+    shared.option("--seed", type=int, default=42, show_default=True, help="Seed of --sample."),
+    shared.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps",
+                  help="Where the model runs."),
+    shared.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
+                  show_default=True, help="Precision of the weights."),
+    shared.option("--caption-extension", aliases=("--caption-extention",), default=".caption", show_default=True,
+                  help="Extension of the sidecar."),
+)  # fmt: skip
+@shared.work_options
+@shared.layout_options
+@shared.config_options
+@shared.report_options
+@click.pass_context
+def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
+    """Write a natural-language caption beside every picture in DIR with BLIP.
+
+    Text that you wrote or edited is kept. Captions are stored, so a deleted sidecar comes back without the model.
+    """
+    from sdprep.config import CaptionSettings, Layout, Work
+    from sdprep.tasks.caption import caption as task
+
+    settings = CaptionSettings(
+        **shared.settings_of(ctx, CaptionSettings),
+        layout=Layout(**shared.settings_of(ctx, Layout)),
+        work=Work(**shared.settings_of(ctx, Work)),
+    )
+    shared.perform(task, directory, settings, stated=shared.stated(ctx), json_report=json_report)

@@ -1,0 +1,282 @@
+"""What all commands share: spelling, settings from files, options in groups, errors, signals, the report."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from sdprep.errors import SdprepError
+from sdprep.types import RunReport, Stop
+
+F = TypeVar("F", bound=Callable[..., Any])
+STATED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+SOURCES = {
+    ParameterSource.COMMANDLINE: "flag",
+    ParameterSource.ENVIRONMENT: "environment",
+    ParameterSource.DEFAULT_MAP: "sdprep.toml",
+}
+# Options that ask for something else than a setting of the run.
+ASIDE = ("help", "show_config", "config", "json_report")
+
+
+class Option(click.Option):
+    """An option that also answers to names which its help leaves out, such as kohya's."""
+
+    def __init__(self, declarations: Any = None, *, aliases: tuple[str, ...] = (), **attrs: Any) -> None:
+        super().__init__([*declarations, *aliases], **attrs)
+        self._aliases = aliases
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The help of the official names."""
+        full = self.opts
+        self.opts = [name for name in full if name not in self._aliases]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = full
+
+
+def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
+    """A callback that takes text parted by commas, or a list in a settings file."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+class Command(click.Command):
+    """A command whose options may be written with hyphens or underscores, and whose examples are kept as typed."""
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """The example, under a heading of its own."""
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"  {line}\n")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, or only show where each setting comes from."""
+        if ctx.params.pop("show_config", False):
+            show_config(ctx)
+            return None
+        return super().invoke(ctx)
+
+
+def spelled(name: str) -> str:
+    """The official spelling of an option."""
+    return name.replace("_", "-")
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order in which help shall show them."""
+
+    def decorate(function: F) -> F:
+        return functools.reduce(lambda inner, decorator: decorator(inner), reversed(decorators), function)
+
+    return decorate
+
+
+def option(*names: str, **attrs: Any) -> Callable[[F], F]:
+    """An option of this house."""
+    return click.option(*names, cls=Option, **attrs)
+
+
+DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Take settings from `sdprep.toml`: the one that is named, else the one in DIR."""
+    from sdprep.config import CONFIG_NAME, read_config
+
+    if param.name == "config" and value is not None:
+        ctx.meta["config"] = value
+    elif param.name == "directory" and "config" not in ctx.meta and (value / CONFIG_NAME).is_file():
+        ctx.meta["config"] = value / CONFIG_NAME
+    else:
+        return value
+    table = read_config(ctx.meta["config"]).get(str(ctx.info_name), {})
+    known = {param.name for param in ctx.command.params if param.name} - set(ASIDE)
+    for name in table:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"; did you mean '{spelled(close[0])}'?" if close else ""
+            raise click.UsageError(f"{ctx.meta['config']}: [{ctx.info_name}] has no setting '{spelled(name)}'{hint}")
+    ctx.default_map = table
+    return value
+
+
+def directory_argument(**attrs: Any) -> Callable[[F], F]:
+    """The folder of pictures. It is read before the options, since it may hold their settings."""
+    return click.argument("directory", metavar="DIR", type=DIRECTORY, is_eager=True, callback=_load_config, **attrs)
+
+
+config_options = options(
+    option("--config", type=FILE, is_eager=True, callback=_load_config, help="Settings file [DIR/sdprep.toml]."),
+    option("--show-config", is_flag=True, help="Print every setting and where it comes from, and do nothing."),
+)
+layout_options = options(
+    option("--recursive/--no-recursive", default=True, show_default=True, help="Include subfolders."),
+    option("--sidecar-name", type=click.Choice(["stem", "full"]), default="stem", show_default=True,
+           help="a.txt or a.jpg.txt for a.jpg."),
+    option("--output-dir", type=click.Path(file_okay=False, path_type=Path),
+           help="Write sidecars and the catalog here, in the same tree, and leave DIR untouched."),
+    option("--catalog", type=FILE, help="Use this catalog file instead of the nearest .sdprep/catalog.sqlite."),
+)  # fmt: skip
+work_options = options(
+    option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a model call."),
+    option("--workers", aliases=("--max-data-loader-n-workers",), type=click.IntRange(0), default=2,
+           show_default=True, help="Threads that decode images ahead; 0 decodes in line."),
+    option("--existing", type=click.Choice(["keep", "overwrite", "append", "prepend"]), default="keep",
+           show_default=True, help="What to do with a sidecar that sdprep did not write, or that was edited."),
+    option("--update", is_flag=True, help="Renew what sdprep wrote earlier under other settings."),
+    option("--refresh", is_flag=True, help="Run the model again even where its result is stored."),
+    option("--limit", type=click.IntRange(1), help="Work on at most this many images that need it."),
+    option("--dry-run", is_flag=True, help="Say what would be done; write nothing."),
+)  # fmt: skip
+report_options = options(
+    option("--json", "json_report", is_flag=True, help="Print the run report as one JSON object on stdout."),
+)
+
+
+def settings_of(ctx: click.Context, names: type) -> Mapping[str, Any]:
+    """The parameters of a command that a settings class has under the same name."""
+    return {name: ctx.params[name] for name in names.__dataclass_fields__ if name in ctx.params}  # type: ignore[attr-defined]
+
+
+def stated(ctx: click.Context) -> frozenset[str]:
+    """The names of the settings that were given for this run, wherever."""
+    return frozenset(name for name in ctx.params if ctx.get_parameter_source(name) in STATED)
+
+
+def show_config(ctx: click.Context) -> None:
+    """Print every setting, its value and where it comes from."""
+    for name, value in ctx.params.items():
+        if name in ASIDE or name == "directory":
+            continue
+        source = SOURCES.get(ctx.get_parameter_source(name) or ParameterSource.DEFAULT, "built-in")
+        if isinstance(value, tuple):
+            value = list(value)
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        click.echo(f"{spelled(name)} = {text}  # {source}")
+
+
+class Terminal:
+    """A listener that talks on stderr, with a progress bar where a person watches."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def note(self, message: str) -> None:
+        """Print a message."""
+        click.echo(message, err=True)
+
+    def start(self, total: int) -> None:
+        """Begin a bar."""
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit="img", file=sys.stderr, dynamic_ncols=True)
+
+    def advance(self) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+@contextmanager
+def run_signals(stop: Stop) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask the run to finish the batch in hand; a second Ctrl-C ends it at once."""
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.exit_code = 128 + number
+        click.echo("finishing the batch in hand; Ctrl-C again stops at once", err=True)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def perform(task: Callable[..., RunReport], *args: Any, json_report: bool, **kwargs: Any) -> None:
+    """Run a task, report it, and leave with its exit code."""
+    stop, terminal = Stop(), Terminal()
+    with run_signals(stop):
+        try:
+            report = task(*args, listener=terminal, stop=stop, **kwargs)
+        finally:
+            terminal.close()
+    deliver(report, json_report=json_report)
+
+
+def deliver(report: RunReport, *, json_report: bool) -> None:
+    """Print a report and leave with its exit code."""
+    if json_report:
+        click.echo(json.dumps(report.as_dict(), ensure_ascii=True, indent=2))
+    summarize(report)
+    sys.exit(report.exit_code)
+
+
+def summarize(report: RunReport) -> None:
+    """Say on stderr what became of the images: first what needs a person, then the counts."""
+
+    def talk(text: str) -> None:
+        click.echo(text, err=True)
+
+    for failure in report.failures:
+        talk(f"failed: {failure['path']}: {failure['code']}: {failure['message']}")
+    _name_some(talk, "kept, not written by sdprep or edited since", report.kept_paths)
+    _name_some(talk, "kept although the image has changed", report.image_changed)
+    _name_some(talk, "without a sidecar", report.missing_paths)
+    if report.other_settings:
+        talk(f"{report.other_settings} were made with other settings; --update brings them in line")
+    remaining = "would be written" if report.dry_run else "remaining"
+    counts = f"{report.written} written, {report.current} current, {report.kept} kept, {report.failed} failed"
+    talk(f"{report.command}: {report.found} images: {counts}, {report.remaining} {remaining} ({report.seconds:.1f} s)")
+    if report.output:
+        talk(f"{report.output}")
+    elif report.written == 0 and not (report.failed or report.remaining or report.kept):
+        talk("nothing to do: every sidecar is up to date, no model was loaded")
+
+
+def _name_some(talk: Callable[[str], None], what: str, paths: list[str], most: int = 10) -> None:
+    for path in paths[:most]:
+        talk(f"{what}: {path}")
+    if len(paths) > most:
+        talk(f"{what}: and {len(paths) - most} more (--json names all)")
+
+
+def guarded(function: Callable[[], Any]) -> None:
+    """Run the command line; errors become one or two lines on stderr and an exit code."""
+    try:
+        function()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SdprepError as error:
+        click.echo(f"sdprep: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("sdprep: interrupted", err=True)
+        sys.exit(130)

@@ -1,0 +1,37 @@
+"""The `sdprep` command: parse, call the task, report. Nothing here imports a framework, numpy or Pillow."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+
+from sdprep import __version__
+from sdprep.cli.caption import caption
+from sdprep.cli.command import guarded, spelled
+from sdprep.cli.demo import demo
+from sdprep.cli.history import log, restore, undo
+from sdprep.cli.merge import merge
+from sdprep.cli.tag import tag
+
+
+@click.group(
+    context_settings={
+        "token_normalize_func": spelled,
+        "auto_envvar_prefix": "SDPREP",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 120,
+    }
+)
+@click.version_option(__version__, prog_name="sdprep")
+def cli() -> None:
+    """Caption, tag and merge pictures for Stable Diffusion fine-tuning, without ever losing your text."""
+
+
+for _command in (caption, tag, merge, demo, log, undo, restore):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """The console script."""
+    guarded(partial(cli, standalone_mode=False))

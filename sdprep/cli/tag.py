@@ -1,0 +1,58 @@
+"""`sdprep tag`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sdprep.cli import command as shared
+
+
+@click.command(
+    cls=shared.Command,
+    example="sdprep tag ./imgs --threshold 0.35 --remove-underscore",
+    short_help="Write booru tags beside every picture.",
+)
+@shared.directory_argument()
+@shared.options(
+    shared.option("--model", aliases=("--repo-id",), default="wd-v1-4-swinv2-tagger-v2", show_default=True,
+                  help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
+    shared.option("--threshold", aliases=("--thresh",), type=float, default=0.35, show_default=True,
+                  help="Write tags at or above this probability."),
+    shared.option("--general-threshold", type=float, help="Threshold of general tags [--threshold]."),
+    shared.option("--character-threshold", type=float, help="Threshold of character tags [--threshold]."),
+    shared.option("--remove-underscore", is_flag=True, help="Write spaces for underscores; emoticons stay."),
+    shared.option("--undesired-tags", type=click.UNPROCESSED, callback=shared.comma_list,
+                  metavar="A,B,...", default="", help="Tags never to write."),
+    shared.option("--use-rating-tags", is_flag=True, help="Write the best rating as the first tag."),
+    shared.option("--order", type=click.Choice(["confidence", "csv"]), default="confidence", show_default=True,
+                  help="Most certain first, or the order of the label file."),
+    shared.option("--caption-separator", default=", ", show_default=True, help="Text between tags."),
+    shared.option("--caption-extension", aliases=("--caption-extention",), default=".txt", show_default=True,
+                  help="Extension of the sidecar."),
+    shared.option("--scores", type=shared.FILE, help="Write the scores of every picture to this JSON Lines file."),
+    shared.option("--scores-min", type=float, default=0.05, show_default=True, help="Lowest score in that file."),
+)  # fmt: skip
+@shared.work_options
+@shared.layout_options
+@shared.config_options
+@shared.report_options
+@click.pass_context
+def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
+    """Write booru tags beside every picture in DIR with a Waifu Diffusion tagger.
+
+    Text that you wrote or edited is kept. Scores are stored, so another threshold takes seconds and no model.
+    """
+    from sdprep.config import Layout, TagSettings, Work
+    from sdprep.rules.tags import TagRules
+    from sdprep.tasks.tag import tag as task
+
+    settings = TagSettings(
+        **shared.settings_of(ctx, TagSettings),
+        rules=TagRules(**shared.settings_of(ctx, TagRules)),
+        layout=Layout(**shared.settings_of(ctx, Layout)),
+        work=Work(**shared.settings_of(ctx, Work)),
+    )
+    shared.perform(task, directory, settings, stated=shared.stated(ctx), json_report=json_report)

@@ -1,0 +1,263 @@
+"""The catalog: what sdprep remembers of a dataset. The folder is the truth; this is memory.
+
+One SQLite file in `.sdprep/` of the dataset's folder holds runs, model results, and what is known of every sidecar;
+`journal.py` writes the texts. Keys are paths relative to the catalog's folder, so a dataset can move.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdprep.errors import CatalogError
+from sdprep.rules.compose import Parts, normalize
+from sdprep.rules.decide import SidecarState
+
+FOLDER = ".sdprep"
+FILE = "catalog.sqlite"
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, uid TEXT UNIQUE NOT NULL, command TEXT NOT NULL, settings TEXT NOT NULL,
+    versions TEXT NOT NULL, model TEXT, started REAL NOT NULL, ended REAL, report TEXT);
+CREATE TABLE images (key PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE recipes (id INTEGER PRIMARY KEY, json TEXT UNIQUE NOT NULL);
+CREATE TABLE results (digest BLOB NOT NULL, recipe INTEGER NOT NULL REFERENCES recipes, data BLOB NOT NULL,
+    PRIMARY KEY (digest, recipe)) WITHOUT ROWID;
+CREATE TABLE failures (digest BLOB NOT NULL, decoder TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+    PRIMARY KEY (digest, decoder)) WITHOUT ROWID;
+CREATE TABLE texts (hash BLOB PRIMARY KEY, packed INTEGER NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE settings (id INTEGER PRIMARY KEY, json TEXT UNIQUE NOT NULL);
+CREATE TABLE states (
+    id INTEGER PRIMARY KEY, task TEXT NOT NULL, origin TEXT NOT NULL, text BLOB NOT NULL REFERENCES texts,
+    digest BLOB NOT NULL, settings INTEGER NOT NULL REFERENCES settings, side TEXT NOT NULL,
+    person TEXT NOT NULL, machine TEXT NOT NULL, removed TEXT NOT NULL);
+CREATE TABLE sidecars (key PRIMARY KEY, state INTEGER NOT NULL REFERENCES states) WITHOUT ROWID;
+CREATE TABLE journal (
+    id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, key NOT NULL,
+    before BLOB REFERENCES texts, after BLOB REFERENCES texts,
+    state_before INTEGER REFERENCES states, state_after INTEGER REFERENCES states, status TEXT NOT NULL);
+CREATE INDEX journal_by_key ON journal (key, id);
+CREATE INDEX journal_by_run ON journal (run, id);
+CREATE INDEX journal_open ON journal (status) WHERE status = 'intent';
+"""
+
+Key = str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What is remembered of a run: the command, its settings, the versions at work, and the model."""
+
+    uid: str
+    command: str
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    model: str | None
+    started: float
+
+
+class Catalog:
+    """One catalog file. Rows are written inside `transaction()`; a rehearsal forgets them all at the end."""
+
+    def __init__(self, file: Path | None, root: Path, *, rehearsal: bool = False) -> None:
+        self.file, self.root, self._rehearsal = file, root, rehearsal
+        self._images: list[tuple[Key, int, int, bytes]] = []
+        try:
+            self.db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
+            self._prepare()
+        except sqlite3.Error as error:
+            raise CatalogError(
+                f"{file} cannot be used: {error}. Move it away to start afresh: your texts are in the folder, "
+                "only provenance and undo are in the catalog"
+            ) from error
+        if rehearsal:
+            self.db.execute("BEGIN")
+
+    def _prepare(self) -> None:
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise CatalogError(f"{self.file} was written by a newer sdprep; update sdprep to use it")
+        self.db.execute("PRAGMA synchronous = FULL")
+        if version == 0:
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+    def close(self) -> None:
+        """End the connection; a rehearsal's rows are gone."""
+        if self._rehearsal:
+            self.db.execute("ROLLBACK")
+        elif self._images:
+            with self.transaction():
+                pass
+        self.db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All rows written inside are committed together, or none is; an inner one is part of the outer."""
+        if self.db.in_transaction:
+            yield
+            return
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.db.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", self._images)
+            self._images.clear()
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    # Paths and keys
+
+    def key(self, path: Path) -> Key:
+        """The key of a path: relative to the root with forward slashes, absolute outside it, bytes if not Unicode."""
+        text = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            return os.fsencode(text)
+        return text
+
+    def path(self, key: Key) -> Path:
+        """The path of a key."""
+        return self.root / (os.fsdecode(key) if isinstance(key, bytes) else key)
+
+    # Images and results
+
+    def known_digest(self, key: Key, stat: os.stat_result) -> bytes | None:
+        """The SHA-256 of an image whose size and time have not changed since it was read."""
+        row = self.db.execute(
+            "SELECT digest FROM images WHERE key = ? AND size = ? AND mtime_ns = ?",
+            (key, stat.st_size, stat.st_mtime_ns),
+        ).fetchone()
+        return row[0] if row else None
+
+    def digest_of(self, key: Key) -> bytes | None:
+        """The SHA-256 that an image had when it was last read, or None."""
+        row = self.db.execute("SELECT digest FROM images WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def remember_image(self, key: Key, stat: os.stat_result, digest: bytes) -> None:
+        """Note the SHA-256 of an image together with its size and time; written with the next transaction."""
+        self._images.append((key, stat.st_size, stat.st_mtime_ns, digest))
+
+    def recipe_id(self, recipe: dict[str, Any]) -> int:
+        """The number of a recipe: everything besides the image that a result depends on."""
+        return self._intern("recipes", recipe)
+
+    def has_results(self, recipe: int) -> bool:
+        """Whether any image has a result of this recipe."""
+        return self.db.execute("SELECT 1 FROM results WHERE recipe = ? LIMIT 1", (recipe,)).fetchone() is not None
+
+    def result(self, digest: bytes, recipe: int) -> bytes | None:
+        """The stored result of an image, or None."""
+        row = self.db.execute("SELECT data FROM results WHERE digest = ? AND recipe = ?", (digest, recipe)).fetchone()
+        return row[0] if row else None
+
+    def store_result(self, digest: bytes, recipe: int, data: bytes) -> None:
+        """Keep the result of an image."""
+        self.db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (digest, recipe, data))
+
+    def failure(self, digest: bytes, decoder: str) -> tuple[str, str] | None:
+        """Code and message with which this decoder failed on these bytes before, or None."""
+        row = self.db.execute(
+            "SELECT code, message FROM failures WHERE digest = ? AND decoder = ?", (digest, decoder)
+        ).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def remember_failure(self, digest: bytes, decoder: str, code: str, message: str) -> None:
+        """Keep a decode failure until the file or the decoder changes."""
+        self.db.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", (digest, decoder, code, message))
+
+    # Texts and states
+
+    def store_text(self, data: bytes) -> bytes:
+        """Keep the bytes of a text, once, and return their SHA-256."""
+        digest = hashlib.sha256(data).digest()
+        packed = len(data) > 1024
+        self.db.execute(
+            "INSERT OR IGNORE INTO texts VALUES (?, ?, ?)", (digest, packed, zlib.compress(data) if packed else data)
+        )
+        return digest
+
+    def text(self, digest: bytes) -> bytes:
+        """The bytes of a kept text."""
+        packed, data = self.db.execute("SELECT packed, data FROM texts WHERE hash = ?", (digest,)).fetchone()
+        return zlib.decompress(data) if packed else bytes(data)
+
+    def state_id_of(self, key: Key) -> int | None:
+        """The number of the state of a sidecar, or None."""
+        row = self.db.execute("SELECT state FROM sidecars WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def state_of(self, key: Key) -> SidecarState | None:
+        """What is known of a sidecar, or None."""
+        row = self.db.execute(
+            "SELECT task, origin, text, digest, json, side, person, machine, removed FROM sidecars"
+            " JOIN states ON states.id = sidecars.state JOIN settings ON settings.id = states.settings"
+            " WHERE key = ?",
+            (key,),
+        ).fetchone()
+        if row is None:
+            return None
+        task, origin, text, digest, settings, side, person, machine, removed = row
+        parts = Parts(person, tuple(json.loads(machine)), tuple(json.loads(removed)))
+        known = normalize(self.text(text).decode("utf-8"))
+        return SidecarState(task, origin, known, digest, json.loads(settings), parts, side)
+
+    def store_state(self, state: SidecarState) -> int:
+        """Keep a state and return its number."""
+        text = self.store_text((state.text + "\n").encode("utf-8"))
+        cursor = self.db.execute(
+            "INSERT INTO states (task, origin, text, digest, settings, side, person, machine, removed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (state.task, state.origin, text, state.digest, self._intern("settings", dict(state.settings)),
+             state.where, state.parts.person, _dump(state.parts.machine), _dump(state.parts.removed)),
+        )  # fmt: skip
+        return int(cursor.lastrowid or 0)
+
+    def set_state(self, key: Key, state: int | None) -> None:
+        """Point a sidecar at a state; None forgets the sidecar."""
+        if state is None:
+            self.db.execute("DELETE FROM sidecars WHERE key = ?", (key,))
+        else:
+            self.db.execute("INSERT OR REPLACE INTO sidecars VALUES (?, ?)", (key, state))
+
+    def _intern(self, table: str, value: dict[str, Any]) -> int:
+        text = _dump(value)
+        row = self.db.execute(f"SELECT id FROM {table} WHERE json = ?", (text,)).fetchone()
+        if row:
+            return int(row[0])
+        return int(self.db.execute(f"INSERT INTO {table} (json) VALUES (?)", (text,)).lastrowid or 0)
+
+    # Runs
+
+    def begin_run(self, info: RunInfo) -> int:
+        """Write a run down before its first change, and return its number."""
+        row = self.db.execute("SELECT id FROM runs WHERE uid = ?", (info.uid,)).fetchone()
+        if row:
+            return int(row[0])
+        cursor = self.db.execute(
+            "INSERT INTO runs (uid, command, settings, versions, model, started) VALUES (?, ?, ?, ?, ?, ?)",
+            (info.uid, info.command, _dump(info.settings), _dump(info.versions), info.model, info.started),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def end_run(self, uid: str, report: dict[str, Any]) -> None:
+        """Note how a run ended. A run that changed nothing here was never begun, and stays unknown."""
+        self.db.execute("UPDATE runs SET ended = ?, report = ? WHERE uid = ?", (time.time(), _dump(report), uid))
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,84 @@
+"""What the catalog tells of the past: runs, what each of them changed, and the versions of a file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdprep.data.catalog import Catalog, Key
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """A run as the log shows it; `ended` is None for one that was killed or is still at work."""
+
+    uid: str
+    command: str
+    model: str | None
+    started: float
+    ended: float | None
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """A file that a run changed: the hash that it left, and what was there before (None: no file)."""
+
+    path: Path
+    before: bytes | None
+    after: bytes | None
+    state: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A text that a file has held; `text` is its hash, None while there was no file."""
+
+    text: bytes | None
+    origin: str
+
+
+def runs(catalog: Catalog) -> list[RunEntry]:
+    """All runs that are known, oldest first."""
+    rows = catalog.db.execute(
+        "SELECT uid, command, model, started, ended,"
+        " (SELECT count(*) FROM journal WHERE run = runs.id AND status = 'done') FROM runs ORDER BY id"
+    )
+    return [RunEntry(*row) for row in rows]
+
+
+def reversals(catalog: Catalog, uid: str) -> list[Reversal]:
+    """What it takes to undo a run, a file once, in the order of the run."""
+    rows = catalog.db.execute(
+        "SELECT key, before, after, state_before FROM journal JOIN runs ON runs.id = journal.run"
+        " WHERE uid = ? AND status = 'done' ORDER BY journal.id",
+        (uid,),
+    )
+    files: dict[Key, Reversal] = {}
+    for key, before, after, state in rows:
+        first = files.get(key)
+        if first is not None:
+            before, state = first.before, first.state
+        files[key] = Reversal(catalog.path(key), before, after, state)
+    return list(files.values())
+
+
+def versions(catalog: Catalog, path: Path) -> list[Version]:
+    """The texts that a file has held as far as the journal knows, oldest first."""
+    rows = catalog.db.execute(
+        "SELECT uid, command, before, after FROM journal JOIN runs ON runs.id = journal.run"
+        " WHERE key = ? AND status = 'done' ORDER BY journal.id",
+        (catalog.key(path),),
+    )
+    found: list[Version] = []
+    for uid, command, before, after in rows:
+        if not found or found[-1].text != before:
+            found.append(Version(before, f"found by run {uid}"))
+        found.append(Version(after, f"written by {command}, run {uid}"))
+    return found
+
+
+def file_hash(data: bytes | None) -> bytes | None:
+    """The hash under which the journal knows these bytes; None for no file."""
+    return None if data is None else hashlib.sha256(data).digest()

@@ -1,0 +1,35 @@
+"""Model results as bytes of the catalog: sparse tag scores, and captions."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from sdprep.rules.tags import STORED_FLOOR, LabelTable
+from sdprep.types import Caption, TagScores
+
+
+def encode_scores(scores: TagScores, labels: LabelTable) -> bytes:
+    """Scores of at least 0.01, and all ratings, as label indices (uint32) followed by values (float16)."""
+    keep = scores.scores >= STORED_FLOOR
+    keep[[index for index, category in enumerate(labels.categories) if category == "rating"]] = True
+    indices = np.flatnonzero(keep)
+    return indices.astype("<u4").tobytes() + scores.scores[indices].astype("<f2").tobytes()
+
+
+def decode_scores(data: bytes) -> list[tuple[int, float]]:
+    """The (label index, probability) pairs of stored scores, in label order."""
+    count = len(data) // 6
+    indices = np.frombuffer(data, "<u4", count)
+    values = np.frombuffer(data, "<f2", count, 4 * count)
+    return list(zip(indices.tolist(), values.tolist(), strict=True))
+
+
+def encode_caption(caption: Caption) -> bytes:
+    """A caption as JSON."""
+    return msgspec.json.encode(caption)
+
+
+def decode_caption(data: bytes) -> Caption:
+    """The caption of a stored result."""
+    return msgspec.json.decode(data, type=Caption)

@@ -1,0 +1,302 @@
+"""Where a model's files are, and bringing them there; the only file that imports huggingface_hub.
+
+A download is verified and then locked: a revision keeps the commit that it had at first, and a commit its bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from sdprep.errors import HubError, ModelError
+from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.lock import LockedFile, add_to_lock, lock_path, read_lock, sha256_of, weights_of
+from sdprep.types import Listener
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# Seconds of silence on one connection, then seconds on all of them together until the first byte of a model: a name
+# server or a host with many addresses can keep a client waiting far beyond the time that it grants to each.
+SILENCE = 10.0
+PATIENCE = 15.0
+WAYS_OUT = (
+    "Ways out: a folder with the model's files (--model ./folder), a mirror (HF_ENDPOINT=https://...), "
+    "or `sdprep demo`, which downloads nothing"
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What the Hub says of the files of a model at a commit: `sizes` in bytes, `digests` of those that it hashes."""
+
+    commit: str
+    sizes: dict[str, int]
+    digests: dict[str, str]
+
+
+class NoAnswer(Exception):  # noqa: N818 - it names a state
+    """The Hub let the time run out."""
+
+
+def locate(spec: ModelSpec) -> ModelFiles | None:
+    """The files of a model, if they are on this machine; asks no network.
+
+    Raises ModelError if a local folder lacks one.
+    """
+    if spec.source.repo is None:
+        return _in_folder(spec)
+    lock = read_lock()
+    commit = lock.commit(spec.source.repo, spec.source.revision)
+    if commit is None:
+        return None
+    locked = lock.files(spec.source.repo, commit)
+    for name in spec.files:
+        path = _cached(spec.source.repo, name, commit)
+        if path is None or name not in locked or path.stat().st_size != locked[name].size:
+            return None
+    return _in_cache(spec, commit, {name: locked[name] for name in spec.files})
+
+
+def fetch(spec: ModelSpec, listener: Listener) -> ModelFiles:
+    """The files of a model, downloaded and verified if they are not on this machine yet.
+
+    Raises HubError if they cannot be had, are not what they were, or do not fit on the disk.
+    """
+    files = locate(spec)
+    if files is not None:
+        return files
+    repo, revision = str(spec.source.repo), spec.source.revision
+    commit = _known_commit(repo, revision)
+    verified = _check_cached(repo, commit, spec.files) if commit else {}
+    if commit is None or len(verified) < len(spec.files):
+        try:
+            remote = _patiently(lambda: _ask(spec, commit or revision, set(verified)))
+            commit = remote.commit
+            _announce(repo, remote, set(spec.files) - set(verified), listener)
+            for name in spec.files:
+                if name not in verified:
+                    verified[name] = _download(repo, remote, name)
+        except ModelError:
+            raise
+        except Exception as error:
+            raise HubError(_explain(repo, revision, error)) from error
+    _remember(spec, commit, verified, listener)
+    return _in_cache(spec, commit, verified)
+
+
+def identity(spec: ModelSpec, files: ModelFiles | None) -> str:
+    """The name of a model with what pins it: `name@commit` from the Hub, `name#checksum` from a folder."""
+    if spec.source.repo is not None:
+        locked = files.revision if files else read_lock().commit(spec.source.repo, spec.source.revision)
+        return f"{spec.name}@{locked or spec.source.revision}"
+    return f"{spec.name}#{files.weights[:12]}" if files else spec.name
+
+
+def _in_folder(spec: ModelSpec) -> ModelFiles:
+    if spec.source.bundled is not None:
+        folder = Path(__file__).parents[1] / "demo" / "models" / spec.source.bundled
+    else:
+        folder = Path(str(spec.source.path))
+    for name in spec.files:
+        if not (folder / name).is_file():
+            raise ModelError(f"{spec.name}: there is no {name} in {folder}")
+    try:
+        digests = {name: sha256_of(folder / name) for name in spec.files}
+    except OSError as error:
+        raise ModelError(f"{spec.name}: {error.filename}: {error.strerror}") from error
+    return ModelFiles(folder, None, weights_of(digests))
+
+
+def _in_cache(spec: ModelSpec, commit: str, files: dict[str, LockedFile]) -> ModelFiles:
+    folder = _repo_folder(str(spec.source.repo)) / "snapshots" / commit
+    return ModelFiles(folder, commit, weights_of({name: file.sha256 for name, file in files.items()}))
+
+
+def _cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _repo_folder(repo: str) -> Path:
+    return _cache() / f"models--{repo.replace('/', '--')}"
+
+
+def _cached(repo: str, name: str, revision: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo, name, revision=revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _known_commit(repo: str, revision: str) -> str | None:
+    """The commit that a revision means without asking the Hub; offline, a branch means what the cache has of it."""
+    from huggingface_hub import constants
+
+    locked = read_lock().commit(repo, revision)
+    if locked is not None:
+        return locked
+    if COMMIT.fullmatch(revision):
+        return revision
+    reference = _repo_folder(repo) / "refs" / revision
+    commit = reference.read_text(encoding="utf-8").strip() if constants.HF_HUB_OFFLINE and reference.is_file() else ""
+    return commit if COMMIT.fullmatch(commit) else None
+
+
+def _check_cached(repo: str, commit: str, names: tuple[str, ...]) -> dict[str, LockedFile]:
+    """The files that another program has downloaded, or an earlier try of ours; a damaged one is deleted."""
+    locked, verified = read_lock().files(repo, commit), {}
+    for name in names:
+        path = _cached(repo, name, commit)
+        if path is None:
+            continue
+        file = LockedFile.of(path)
+        # The cache names the content of a large file by its SHA-256.
+        blob = path.resolve().name
+        expected = {locked[name].sha256} if name in locked else {blob} if SHA256.fullmatch(blob) else {file.sha256}
+        if file.sha256 in expected:
+            verified[name] = file
+        else:
+            _delete(path)
+    return verified
+
+
+def _delete(path: Path) -> None:
+    """Delete a file of the cache together with the content that it points to."""
+    content = path.resolve()
+    path.unlink(missing_ok=True)
+    content.unlink(missing_ok=True)
+
+
+def _patiently(work: Callable[[], T]) -> T:
+    """The result of `work`, which is left to itself when it takes too long. Raises NoAnswer then."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            done.set_exception(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if not done.done():
+        raise NoAnswer(f"no answer within {PATIENCE:.0f} seconds")
+    return done.result()
+
+
+def _ask(spec: ModelSpec, revision: str, present: set[str]) -> Remote:
+    """Ask the Hub for commit, sizes and checksums, and see that the largest file on the list can be had.
+
+    huggingface_hub would retry a dead host for minutes; after this it may, because the host has answered.
+    """
+    from huggingface_hub import HfApi, get_session, hf_hub_url, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    repo = str(spec.source.repo)
+    info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=SILENCE)
+    listed = {file.rfilename: file for file in info.siblings or ()}
+    missing = [name for name in spec.files if name not in listed]
+    if info.sha is None or missing:
+        raise HubError(f"{repo} at {revision} has no {' and no '.join(missing)}\nIt has: {', '.join(sorted(listed))}")
+    sizes = {name: listed[name].size or 0 for name in spec.files}
+    digests = {name: lfs.sha256 for name in spec.files if (lfs := listed[name].lfs) is not None}
+    largest = max((name for name in spec.files if name not in present), key=lambda name: sizes[name])
+    url = hf_hub_url(repo, largest, revision=info.sha)
+    headers = {**build_hf_headers(), "Range": "bytes=0-0"}
+    with get_session().stream("GET", url, headers=headers, timeout=SILENCE, follow_redirects=True) as response:
+        hf_raise_for_status(response)
+    return Remote(info.sha, sizes, digests)
+
+
+def _announce(repo: str, remote: Remote, names: set[str], listener: Listener) -> None:
+    """Say how much is to be downloaded. Raises HubError if the disk has no room for it."""
+    cache, size = _cache(), sum(remote.sizes[name] for name in names)
+    existing = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < size:
+        raise HubError(
+            f"{repo} needs {_amount(size)}, but {cache} has only {_amount(free)} free\n"
+            "Set HF_HOME to a folder on a larger disk"
+        )
+    listener.note(f"downloading {repo} ({_amount(size)}) to {cache}")
+
+
+def _amount(size: int) -> str:
+    return f"{size / 10**9:.2f} GB" if size >= 10**9 else f"{size / 10**6:.1f} MB"
+
+
+def _download(repo: str, remote: Remote, name: str) -> LockedFile:
+    """Download one file and compare it with what the Hub says and with what the lock remembers."""
+    from huggingface_hub import hf_hub_download
+
+    path = Path(hf_hub_download(repo, name, revision=remote.commit))
+    file = LockedFile.of(path)
+    locked = read_lock().files(repo, remote.commit).get(name)
+    promises = {"the Hub": remote.digests.get(name), str(lock_path()): locked.sha256 if locked else None}
+    for witness, promised in promises.items():
+        if promised is not None and promised != file.sha256:
+            _delete(path)
+            raise HubError(
+                f"{repo}: {name} was damaged or exchanged on its way: its SHA-256 is {file.sha256}, "
+                f"but {witness} says {promised}\nIt was deleted; try again, or with another HF_ENDPOINT"
+            )
+    return file
+
+
+def _remember(spec: ModelSpec, commit: str, files: dict[str, LockedFile], listener: Listener) -> None:
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    path = lock_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(path.with_name(f".{path.name}.lock")):
+            add_to_lock(str(spec.source.repo), spec.source.revision, commit, files)
+    except OSError as error:
+        listener.note(f"{path} cannot be written ({error.strerror}): {spec.name} will be checked again next time")
+
+
+def _explain(repo: str, revision: str, error: BaseException) -> str:
+    """What went wrong and what to do about it, in two lines without any secret."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    address = urlsplit(constants.ENDPOINT)
+    endpoint = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return f"{repo} is not on this machine, and HF_HUB_OFFLINE forbids to download it\n{WAYS_OUT}"
+    if isinstance(error, errors.GatedRepoError):
+        return f"{repo} is gated\nAccept its licence on {endpoint}/{repo}, then set HF_TOKEN to a token of that account"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repo} has no revision {revision}\nIts branches, tags and commits are on {endpoint}/{repo}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"there is no {repo} on {endpoint}, nor a folder of that name here\n"
+            "If it is private, set HF_TOKEN to a token that may read it"
+        )
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+    if status in (401, 403):
+        return f"{endpoint} refuses {repo} (HTTP {status})\nSet HF_TOKEN to a valid token that may read it"
+    if status is None and isinstance(error, OSError) and error.errno is not None:
+        return f"cannot store {repo} in {_cache()}: {error.strerror}\nSet HF_HOME to a folder that can be written"
+    return f"cannot download {repo} from {endpoint}: {_reason(error, status)}\n{WAYS_OUT}"
+
+
+def _reason(error: BaseException, status: int | None) -> str:
+    if status is not None:
+        return f"it answers HTTP {status}" + (", which a Hub would not" if status == 404 else "")
+    if isinstance(error, (ValueError, TypeError, KeyError, AttributeError)):
+        return "its answer is not that of a Hub; is HF_ENDPOINT right?"
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"hf_\w+|(?<=://)[^/@\s]+@|(?<=\?)\S+", "***", first)[:200]

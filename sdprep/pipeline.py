@@ -1,0 +1,86 @@
+"""The stages between a picture and a prediction: decode ahead in threads, batch, predict."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from sdprep.models.base import Model
+from sdprep.types import Batch, Decoded, Failure, FailureCode, ImageItem, Predicted, Prediction, TagScores
+
+# Decoded pictures that wait for the model may take this many bytes.
+QUEUE_BYTES = 512 * 1024 * 1024
+
+Decode = Callable[[ImageItem], Decoded | Failure]
+
+
+def decode_ahead(items: Iterable[ImageItem], decode: Decode, workers: int, ahead: int) -> Iterator[Decoded | Failure]:
+    """Decode in `workers` threads, at most `ahead` pictures before the consumer, in the order of the items.
+
+    Pillow releases the interpreter's lock while it decodes and resizes. With no workers, the caller's thread decodes.
+    """
+    if workers == 0:
+        yield from map(decode, items)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    waiting: deque[Future[Decoded | Failure]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(decode, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def batched(pictures: Iterable[Decoded], size: int) -> Iterator[Batch]:
+    """Batches of up to `size` pictures, keyed by their items."""
+    held: list[Decoded] = []
+    for picture in pictures:
+        held.append(picture)
+        if len(held) == size:
+            yield _batch(held)
+            held = []
+    if held:
+        yield _batch(held)
+
+
+def _batch(pictures: list[Decoded]) -> Batch:
+    keys = tuple(picture.item for picture in pictures)
+    return Batch(
+        keys, tuple(picture.digest for picture in pictures), np.stack([picture.pixels for picture in pictures])
+    )
+
+
+def predict(pictures: Iterable[Decoded | Failure], model: Model, batch_size: int) -> Iterator[Predicted | Failure]:
+    """Run a model over decoded pictures; failures pass by the model and keep flowing."""
+    failures: deque[Failure] = deque()
+    digests: dict[ImageItem, bytes] = {}
+
+    def good() -> Iterator[Decoded]:
+        for picture in pictures:
+            if isinstance(picture, Failure):
+                failures.append(picture)
+            else:
+                digests[picture.item] = picture.digest
+                yield picture
+
+    for key, prediction in model.predict(batched(good(), batch_size)):
+        while failures:
+            yield failures.popleft()
+        if not isinstance(key, ImageItem):
+            raise TypeError(f"the model answered under a key that it was never given: {key!r}")
+        yield checked(key, digests.pop(key), prediction)
+    yield from failures
+
+
+def checked(item: ImageItem, digest: bytes, prediction: Prediction) -> Predicted | Failure:
+    """A prediction, or a failure `nonfinite` if the model answered with anything but numbers."""
+    if isinstance(prediction, TagScores) and not np.isfinite(prediction.scores).all():
+        return Failure(item, FailureCode.NONFINITE, "the model answered with NaN or infinity", digest)
+    return Predicted(item, digest, prediction)

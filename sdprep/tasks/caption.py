@@ -1,0 +1,72 @@
+"""`sdprep caption`: a sentence for every picture of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sdprep.config import CaptionSettings
+from sdprep.data.results import decode_caption, encode_caption
+from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.blip import BlipCaptioner
+from sdprep.models.hub import identity
+from sdprep.models.registry import resolve
+from sdprep.rules.captions import clean_caption
+from sdprep.rules.decide import Wish
+from sdprep.tasks.annotate import Annotation, Kind, Loaded
+from sdprep.tasks.planning import Job
+from sdprep.types import Caption, Listener, Prediction, RunReport, Silent, Stop
+
+
+def caption(
+    directory: Path,
+    settings: CaptionSettings = CaptionSettings(),
+    *,
+    stated: frozenset[str] = frozenset(),
+    listener: Listener | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
+    """Write a caption beside every picture that has none, by the rules of `rules/decide.py`.
+
+    `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
+    Raises SdprepError where the run cannot go on.
+    """
+    spec = resolve(settings.model, "caption")
+
+    def make_job(files: ModelFiles | None) -> Job:
+        return _make_job(spec, files, settings, stated)
+
+    def load(files: ModelFiles) -> Loaded:
+        return Loaded(BlipCaptioner(spec, files, settings), _encode)
+
+    kind = Kind("caption", spec, make_job, load)
+    return Annotation(kind, settings, listener or Silent(), stop or Stop()).run(directory)
+
+
+def _make_job(spec: ModelSpec, files: ModelFiles | None, settings: CaptionSettings, stated: frozenset[str]) -> Job:
+    decoding = decoding_settings(settings)
+    work = settings.work
+    values = {"model": identity(spec, files), **decoding, "dtype": settings.dtype}
+    wish = Wish("caption", values, stated, work.existing, work.update, work.refresh)
+    recipe: dict[str, Any] | None = None
+    if files is not None:
+        recipe = {"task": "caption", "weights": files.weights, "precision": settings.dtype, **spec.recipe(), **decoding}
+    return Job(wish, settings.caption_extension, settings.layout.sidecar_name, "\n", recipe, _render)
+
+
+def decoding_settings(settings: CaptionSettings) -> dict[str, Any]:
+    """The settings that shape a caption; the seed and `top_p` only where they are used."""
+    names = ["prompt", "min_length", "max_length", "sample"]
+    names += ["top_p", "seed"] if settings.sample else ["num_beams"]
+    return {name: getattr(settings, name) for name in names}
+
+
+def _render(result: bytes) -> list[str]:
+    text = clean_caption(decode_caption(result).text)
+    return [text] if text else []
+
+
+def _encode(prediction: Prediction) -> bytes:
+    if not isinstance(prediction, Caption):
+        raise TypeError(f"a captioner answered with {type(prediction).__name__}")
+    return encode_caption(prediction)

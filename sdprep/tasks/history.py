@@ -1,0 +1,158 @@
+"""`sdprep log`, `sdprep undo` and `sdprep restore`: what was done, and taking it back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sdprep.data.catalog import Catalog
+from sdprep.data.catalogs import Catalogs, catalogs_below, find_catalog
+from sdprep.data.history import Reversal, RunEntry, Version, file_hash, reversals, runs, versions
+from sdprep.data.journal import Change, apply
+from sdprep.data.sidecar import read_bytes
+from sdprep.errors import CatalogError
+from sdprep.tasks.runs import run_info
+from sdprep.types import FailureCode, RunReport
+
+CHANGED = "it was changed after that run; --force takes it back all the same"
+
+
+def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
+    """The runs of the catalogs of a folder, oldest first; a run over several catalogs is one entry."""
+    entries: dict[str, RunEntry] = {}
+    with _catalogs_of(directory, catalog) as found:
+        for entry in (entry for each in found for entry in runs(each)):
+            known = entries.get(entry.uid)
+            changed = entry.changed + (known.changed if known else 0)
+            entries[entry.uid] = RunEntry(entry.uid, entry.command, entry.model, entry.started, entry.ended, changed)
+    return sorted(entries.values(), key=lambda entry: entry.started)
+
+
+def undo(directory: Path, run: str | None = None, *, force: bool = False, catalog: Path | None = None) -> RunReport:
+    """Give every file that a run changed the bytes from before; without a name, the last run that changed any.
+
+    A file that changed since is refused unless forced. An undo is a run like another, and can be undone.
+    Raises CatalogError if there is no such run.
+    """
+    began = time.monotonic()
+    with _catalogs_of(directory, catalog) as found:
+        uid = _chosen_run([entry for each in found for entry in runs(each)], run, directory)
+        info = run_info("undo", {"run": uid, "force": force}, None)
+        report = RunReport("undo", run=info.uid)
+        for each in found:
+            changes = [change for back in reversals(each, uid) if (change := _change_for(each, back, force, report))]
+            for change in apply(each, info, changes):
+                report.refuse(str(change.path), FailureCode.CHANGED_SINCE, CHANGED)
+                report.written -= 1
+            with each.transaction():
+                each.end_run(info.uid, report.as_dict())
+        report.seconds = time.monotonic() - began
+    report.check()
+    return report
+
+
+def _change_for(catalog: Catalog, back: Reversal, force: bool, report: RunReport) -> Change | None:
+    """The change that takes one file back; None, and counted, where there is nothing to do or it is refused."""
+    report.found += 1
+    data = read_bytes(back.path)
+    if file_hash(data) == back.before:
+        report.current += 1
+        return None
+    if file_hash(data) != back.after and not force:
+        report.refuse(str(back.path), FailureCode.CHANGED_SINCE, CHANGED)
+        return None
+    report.written += 1
+    return Change(back.path, data, None if back.before is None else catalog.text(back.before), back.state)
+
+
+def file_versions(path: Path, *, catalog: Path | None = None) -> list[Version]:
+    """The texts that a file has held, oldest first. Raises CatalogError if no catalog knows the file."""
+    with _catalog_of(path, catalog) as found:
+        return _versions_of(found, path)
+
+
+def restore(path: Path, version: int | None = None, *, catalog: Path | None = None) -> RunReport:
+    """Give a file an earlier text: the one before what it holds, or the last known one if that is not known.
+
+    `version` counts from 1, as `sdprep log` numbers them. What the file held is in the journal afterwards, so a
+    restore can be undone. Raises CatalogError if there is no such text.
+    """
+    path = path.resolve()
+    with _catalog_of(path, catalog) as found:
+        known = _versions_of(found, path)
+        data = read_bytes(path)
+        chosen = _chosen_version(known, version, file_hash(data), path)
+        info = run_info("restore", {"path": str(path), "version": version}, None)
+        report = RunReport("restore", found=1, run=info.uid, output=str(path))
+        if file_hash(data) == chosen:
+            report.current = 1
+        elif apply(found, info, [Change(path, data, found.text(chosen))]):
+            report.refuse(str(path), FailureCode.CHANGED_SINCE, "it is being changed by another program")
+        else:
+            report.written = 1
+        with found.transaction():
+            found.end_run(info.uid, report.as_dict())
+    report.check()
+    return report
+
+
+def _chosen_version(known: list[Version], version: int | None, held: bytes | None, path: Path) -> bytes:
+    if version is not None:
+        if not 1 <= version <= len(known):
+            raise CatalogError(f"{path} has versions 1 to {len(known)}")
+        candidates = [known[version - 1]]
+    else:
+        last = max((place for place, each in enumerate(known) if each.text == held), default=len(known))
+        # A file that is gone gets its last text back; one that holds a known text, the one before it.
+        candidates = known if held is None else known[:last]
+    texts = [each.text for each in candidates if each.text is not None and each.text != held]
+    if not texts:
+        raise CatalogError(f"no earlier text of {path} is known")
+    return texts[-1]
+
+
+def _versions_of(catalog: Catalog, path: Path) -> list[Version]:
+    known = versions(catalog, path.resolve())
+    if not known:
+        raise CatalogError(f"{catalog.file} knows nothing of {path}: sdprep has not written it")
+    return known
+
+
+def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> str:
+    changing = sorted((entry for entry in entries if entry.changed), key=lambda entry: entry.started)
+    if run is None:
+        if not changing:
+            raise CatalogError(f"no run has changed a file in {directory}")
+        return changing[-1].uid
+    matching = {entry.uid for entry in entries if entry.uid.startswith(run)}
+    if len(matching) != 1:
+        what = "no run is" if not matching else f"{len(matching)} runs are"
+        raise CatalogError(f"{what} called {run} in {directory}; `sdprep log` lists them")
+    return matching.pop()
+
+
+@contextmanager
+def _catalogs_of(directory: Path, fixed: Path | None) -> Iterator[list[Catalog]]:
+    """The catalogs of a folder: the nearest at or above it, and all below."""
+    directory = directory.resolve()
+    if fixed is not None:
+        files = [fixed.resolve()]
+    else:
+        above = find_catalog(directory)
+        files = list(dict.fromkeys([*([above] if above else []), *catalogs_below(directory)]))
+    missing = [file for file in files if not file.is_file()]
+    if missing or not files:
+        raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
+    with Catalogs(directory) as opened:
+        yield [opened.at(file) for file in files]
+
+
+@contextmanager
+def _catalog_of(path: Path, fixed: Path | None) -> Iterator[Catalog]:
+    file = fixed.resolve() if fixed else find_catalog(path.resolve().parent)
+    if file is None or not file.is_file():
+        raise CatalogError(f"no catalog at or above {path.parent}")
+    with Catalogs(path.parent) as opened:
+        yield opened.at(file)

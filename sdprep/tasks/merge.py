@@ -1,0 +1,288 @@
+"""Merging sidecars and image sizes into the metadata JSON that kohya-style trainers read."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from sdprep.config import MergeSettings
+from sdprep.data import metadata
+from sdprep.data.image import read_size
+from sdprep.data.journal import Change, apply
+from sdprep.data.metadata import KEY_STYLES, Entries, Entry
+from sdprep.data.sidecar import read_bytes, read_text, sidecar_path
+from sdprep.data.source import SUFFIXES, FolderSource
+from sdprep.errors import ImageError, MetadataError, MissingSidecars, UsageError
+from sdprep.tasks.runs import catalogs_for, run_info
+from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport, Silent, Stop
+
+OUTPUT_NAME = "metadata.json"
+TEXT_FIELDS = ("caption", "tags")
+MISSING = ("skip", "empty", "error")
+THREADS = 8
+CHUNK = 1024
+NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What lies on disk for one image: the wanted texts (None: no sidecar) and its stored [width, height]."""
+
+    item: ImageItem
+    texts: dict[str, str | None]
+    size: list[int] | None = None
+    failure: Failure | None = None
+
+    @property
+    def lacks_some(self) -> bool:
+        """Whether a wanted sidecar is missing."""
+        return None in self.texts.values()
+
+    @property
+    def lacks_all(self) -> bool:
+        """Whether texts are wanted and none is there."""
+        return bool(self.texts) and all(text is None for text in self.texts.values())
+
+    def fields(self, missing: str) -> Entry:
+        """What this image contributes to its entry."""
+        texts: Entry = {name: text or "" for name, text in self.texts.items() if text is not None or missing == "empty"}
+        return texts if self.size is None else {**texts, "image_size": self.size}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The metadata JSON as it is: its path, its bytes (None: no file), its entries, and those to start from."""
+
+    output: Path
+    before: bytes | None
+    held: Entries
+    base: Entries
+
+
+def merge(
+    directory: Path,
+    settings: MergeSettings = MergeSettings(),
+    *,
+    listener: Listener | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
+    """Write captions, tags and image sizes of a folder's pictures into one metadata JSON.
+
+    Raises UsageError, NoImages, MetadataError if a JSON cannot be read or written, and MissingSidecars if every
+    sidecar had to be there.
+    """
+    start = time.monotonic()
+    listener = listener or Silent()
+    _check(settings)
+    source = FolderSource(directory, settings.layout)
+    files = _open_files(directory, settings)
+    items = source.items()
+    report = RunReport("merge", found=len(items), output=str(files.output), dry_run=settings.dry_run)
+    pictures = _read_pictures(items, settings, listener, stop)
+    if stop:
+        report.remaining, report.stopped = report.found, stop.exit_code
+    else:
+        _count_missing(pictures, settings, report)
+        entries = _arrange(files.base, pictures, source.directory, settings, listener)
+        changed = _fill(entries, pictures, files, settings, report)
+        _note_replaced(files, entries, items, settings.keys, listener)
+        report.remaining, report.written = (changed, 0) if settings.dry_run else (0, changed)
+        after = metadata.dump(entries)
+        if not settings.dry_run and after != files.before and (entries or files.before is not None):
+            report.seconds = time.monotonic() - start
+            _write(files, after, settings, report)
+    report.seconds = time.monotonic() - start
+    report.check()
+    return report
+
+
+def _check(settings: MergeSettings) -> None:
+    """Raise UsageError for settings that cannot be followed."""
+    if settings.keys not in KEY_STYLES:
+        raise UsageError(f"keys are one of {', '.join(KEY_STYLES)}, not '{settings.keys}'")
+    if settings.missing not in MISSING:
+        raise UsageError(f"missing is one of {', '.join(MISSING)}, not '{settings.missing}'")
+    same = settings.caption_extension == settings.tag_extension
+    if same and set(TEXT_FIELDS) <= set(settings.fields):
+        raise UsageError(
+            f"captions and tags would both be read from {settings.tag_extension}; merge one of the two fields, "
+            "or give another extension"
+        )
+
+
+def _open_files(directory: Path, settings: MergeSettings) -> Files:
+    output = settings.output or (settings.layout.output_dir or directory) / OUTPUT_NAME
+    try:
+        before = read_bytes(output)
+    except OSError as error:
+        raise MetadataError(f"{output}: {error.strerror or error}") from error
+    held = {} if before is None else metadata.parse(before, output)
+    base = held if settings.in_json is None else metadata.load(settings.in_json)
+    return Files(output, before, held, base)
+
+
+def _read_pictures(
+    items: list[ImageItem], settings: MergeSettings, listener: Listener, stop: Stop | None
+) -> list[Picture]:
+    """All pictures, in order; fewer only if a stop came in between."""
+    unkeyed = metadata.key_failures(items, settings.keys)
+    pictures: list[Picture] = []
+    queue = iter(items)
+    listener.start(len(items))
+    with ThreadPoolExecutor(THREADS) as pool:
+        while not stop and (chunk := list(islice(queue, CHUNK))):
+            for picture in pool.map(lambda item: _read(item, unkeyed.get(item.rel), settings), chunk):
+                pictures.append(picture)
+                listener.advance()
+    return pictures
+
+
+def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings) -> Picture:
+    extensions = {"caption": settings.caption_extension, "tags": settings.tag_extension}
+    texts: dict[str, str | None] = {}
+    size = None
+    for name in settings.fields:
+        try:
+            if name == "image_size":
+                size = list(read_size(item.path))
+            else:
+                texts[name] = _read_stripped(sidecar_path(item.target, extensions[name], settings.layout.sidecar_name))
+        except ImageError as error:
+            failure = failure or Failure(item, error.code, str(error))
+    return Picture(item, texts, size, failure)
+
+
+def _read_stripped(path: Path) -> str | None:
+    try:
+        text = read_text(path)
+    except OSError as error:
+        raise ImageError(FailureCode.UNREADABLE, f"{path.name}: {error.strerror or error}") from error
+    return None if text is None else text.replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def _count_missing(pictures: list[Picture], settings: MergeSettings, report: RunReport) -> None:
+    """Name the images that lack a wanted sidecar. Raises MissingSidecars if there may be none."""
+    report.missing_paths = [picture.item.rel for picture in pictures if picture.lacks_some]
+    report.missing = len(report.missing_paths)
+    if report.missing and settings.missing == "error":
+        names = ", ".join(report.missing_paths[:NAMES_SHOWN])
+        more = f" and {report.missing - NAMES_SHOWN} more" if report.missing > NAMES_SHOWN else ""
+        which = " or ".join(name for name in settings.fields if name in TEXT_FIELDS)
+        raise MissingSidecars(f"{report.missing} of {report.found} images lack a {which} sidecar: {names}{more}")
+
+
+def _arrange(
+    base: Entries, pictures: list[Picture], directory: Path, settings: MergeSettings, listener: Listener
+) -> Entries:
+    """The entries to start from under the wanted keys, those of vanished images dropped if that is asked for."""
+    items = [picture.item for picture in pictures]
+    sound = [picture for picture in pictures if picture.failure is None]
+    claims = metadata.find_claims(base, items, settings.keys, _locator())
+    entries, lost = metadata.rekey(base, (picture.item for picture in sound), claims, settings.keys)
+    lossy = [
+        picture for picture in sound if lost.get(picture.item.rel, set()) - picture.fields(settings.missing).keys()
+    ]
+    vanished = [key for key in claims.orphans if not _has_file(key, directory)]
+    _note(listener, len(claims.shared), "{} fit several images by their key and stay as they are")
+    _note(listener, len(lossy), "{} stood under several keys with different values; the most exact key won")
+    if not settings.prune:
+        _note(listener, len(vanished), "{} without an image; --prune drops them")
+        return entries
+    _note(listener, len(vanished), f"{'would prune' if settings.dry_run else 'pruned'} {{}} of vanished images")
+    return metadata.drop(entries, vanished)
+
+
+def _note_replaced(files: Files, entries: Entries, items: list[ImageItem], style: str, listener: Listener) -> None:
+    """Say how many entries of the output are lost because the run started from another JSON."""
+    if files.base is files.held or not files.held:
+        return
+    claims = metadata.find_claims(files.held, items, style, _locator())
+    safe = {key for item in items if metadata.key_of(item, style) in entries for key in claims.keys.get(item.rel, ())}
+    lost = files.held.keys() - files.base.keys() - entries.keys() - safe
+    _note(listener, len(lost), f"{{}} of {files.output.name} that the JSON to start from lacks are dropped")
+
+
+def _note(listener: Listener, count: int, message: str) -> None:
+    if count:
+        listener.note(message.replace("{}", f"{count} {'entry' if count == 1 else 'entries'}", 1))
+
+
+def _locator() -> Callable[[str], str]:
+    @functools.cache
+    def real(folder: Path) -> Path:
+        return folder.resolve()
+
+    def locate(key: str) -> str:
+        path = Path(key)
+        try:
+            return str(real(path.parent) / path.name)
+        except (OSError, ValueError, RuntimeError):
+            return key
+
+    return locate
+
+
+def _has_file(key: str, directory: Path) -> bool:
+    """Whether the file that a key names is there, though this run did not look at it: a link, or a subfolder."""
+    candidates = [Path(key), *(directory / (key + ending) for ending in _endings(key))]
+    return any(_is_file(path) for path in candidates)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _endings(key: str) -> Iterable[str]:
+    if Path(key).suffix.lower() in SUFFIXES:
+        return ("",)
+    return ("", *SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
+
+
+def _fill(entries: Entries, pictures: list[Picture], files: Files, settings: MergeSettings, report: RunReport) -> int:
+    """Put what lies on disk into the entries, count every image, and return how many entries differ for it."""
+    changed = 0
+    for picture in pictures:
+        if picture.failure is not None:
+            report.fail(picture.failure)
+            continue
+        key = metadata.key_of(picture.item, settings.keys)
+        textless = picture.lacks_all and settings.missing == "skip"
+        if textless and key not in entries:
+            report.keep(picture.item.rel)
+            continue
+        entries[key] = {**entries.get(key, {}), **picture.fields(settings.missing)}
+        if textless and entries[key] == files.base.get(key):
+            report.keep(picture.item.rel)
+        elif entries[key] == files.held.get(key):
+            report.current += 1
+        else:
+            changed += 1
+    return changed
+
+
+def _write(files: Files, after: bytes, settings: MergeSettings, report: RunReport) -> None:
+    """Replace the metadata JSON through the journal of the catalog that its folder belongs to.
+
+    Raises MetadataError if the file is no longer what it was, or cannot be written.
+    """
+    path = files.output.resolve()
+    info = run_info("merge", settings, None)
+    report.run = info.uid
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with catalogs_for(path.parent, settings.layout, rehearsal=False) as catalogs:
+            catalog = catalogs.of(path.parent)
+            if apply(catalog, info, [Change(path, files.before, after)]):
+                raise MetadataError(f"{path} was changed by another program in the meantime; run the merge again")
+            with catalog.transaction():
+                catalog.end_run(info.uid, report.as_dict())
+    except OSError as error:
+        raise MetadataError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,163 @@
+"""Looking at every image before any model is loaded: what is there, and what has to be done."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdprep.data.catalog import Catalog
+from sdprep.data.catalogs import Catalogs
+from sdprep.data.image import DECODER, read_file
+from sdprep.data.sidecar import decode_text, encode_text, read_bytes, sidecar_path
+from sdprep.errors import ImageError
+from sdprep.rules.compose import Parts, normalize, put_together, take_apart
+from sdprep.rules.decide import Action, Decision, OnDisk, SidecarState, Wish, decide
+from sdprep.types import Failure, FailureCode, ImageItem
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What makes one command differ from another, once its model is known.
+
+    `recipe` is everything besides the image that a result depends on (None: the weights are not on this machine,
+    so no result can be stored). `render` turns a stored result into pieces of text, `joiner` parts the pieces.
+    """
+
+    wish: Wish
+    extension: str
+    naming: str
+    joiner: str
+    recipe: dict[str, Any] | None
+    render: Callable[[bytes], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An image as it was found: its sidecar, its catalog, what is on disk, and what to do about it."""
+
+    item: ImageItem
+    sidecar: Path
+    catalog: Catalog
+    before: bytes | None
+    disk: OnDisk
+    decision: Decision
+    result: bytes | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the sidecar stays as it is."""
+        return self.decision.action in (Action.KEEP, Action.CURRENT)
+
+
+def examine(item: ImageItem, job: Job, catalogs: Catalogs) -> Target | Failure:
+    """Look at one image and its sidecar and decide. A fault that is remembered or seen now is a Failure."""
+    catalog = catalogs.of(item.target.parent)
+    sidecar = sidecar_path(item.target, job.extension, job.naming)
+    try:
+        before = read_bytes(sidecar)
+        digest = image_digest(item, catalog, needed=_digest_needed(catalog, sidecar, job))
+    except ImageError as error:
+        return Failure(item, error.code, str(error))
+    except OSError as error:
+        return Failure(item, FailureCode.UNREADABLE, f"{sidecar.name}: {error.strerror}")
+    disk = OnDisk(_text(before), catalog.state_of(catalog.key(sidecar)), digest)
+    decision = decide(disk, job.wish)
+    target = Target(item, sidecar, catalog, before, disk, decision, stored_result(catalog, digest, job))
+    return _refusal(target) or target
+
+
+def _text(data: bytes | None) -> str | None:
+    """What a sidecar says; bytes that are no text are shown as Latin-1, which equals nothing that sdprep writes."""
+    if data is None:
+        return None
+    text = decode_text(data)
+    return data.decode("latin-1") if text is None else text
+
+
+def _digest_needed(catalog: Catalog, sidecar: Path, job: Job) -> bool:
+    """Whether the image's bytes matter now; in a first run they are hashed as they are decoded."""
+    if catalog.state_id_of(catalog.key(sidecar)) is not None:
+        return True
+    return job.recipe is not None and catalog.has_results(catalog.recipe_id(job.recipe))
+
+
+def image_digest(item: ImageItem, catalog: Catalog, *, needed: bool) -> bytes | None:
+    """The SHA-256 of an image: remembered while its size and time stand, else read if it is needed.
+
+    Raises ImageError `unreadable`.
+    """
+    key, stat = catalog.key(item.target), file_stat(item)
+    digest = catalog.known_digest(key, stat)
+    if digest is None and needed:
+        digest = hashlib.sha256(read_file(item.path)).digest()
+        catalog.remember_image(key, stat, digest)
+    return digest
+
+
+def file_stat(item: ImageItem) -> os.stat_result:
+    """Size and time of an image. Raises ImageError `unreadable`."""
+    try:
+        return item.path.stat()
+    except OSError as error:
+        raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
+
+
+def stored_result(catalog: Catalog, digest: bytes | None, job: Job) -> bytes | None:
+    """The result that is stored for an image, or None."""
+    if digest is None or job.recipe is None:
+        return None
+    return catalog.result(digest, catalog.recipe_id(job.recipe))
+
+
+def _refusal(target: Target) -> Failure | None:
+    if target.settled:
+        return None
+    if target.decision.action is Action.COMBINE and target.before and decode_text(target.before) is None:
+        message = f"{target.sidecar.name} is neither UTF-8 nor UTF-16, so nothing can be added to it"
+        return Failure(target.item, FailureCode.BAD_TEXT, message)
+    if target.disk.digest is None:
+        return None
+    known = target.catalog.failure(target.disk.digest, DECODER)
+    return Failure(target.item, FailureCode(known[0]), known[1]) if known else None
+
+
+def text_for(target: Target, job: Job) -> tuple[bytes, SidecarState]:
+    """The bytes that the sidecar of a target with a result shall hold, and what will be known of it then."""
+    wish, known = job.wish, target.disk.state
+    pieces = job.render(_known(target.result))
+    if target.decision.action is not Action.COMBINE:
+        text, parts, origin, where = job.joiner.join(pieces), Parts(machine=tuple(pieces)), "machine", "append"
+    else:
+        ours = known is not None and known.task == wish.task
+        if known is not None and ours and target.disk.untouched:
+            parts, where = known.parts, known.where
+        else:
+            old_joiner = known.settings.get("caption_separator", job.joiner) if known and ours else job.joiner
+            parts = take_apart(target.disk.text or "", known.parts if known and ours else None, old_joiner)
+            where = wish.existing
+        text, parts = put_together(parts, pieces, where, job.joiner)
+        origin = "mixed" if parts.person or parts.removed else "machine"
+    state = SidecarState(wish.task, origin, normalize(text), _known(target.disk.digest), wish.settings, parts, where)
+    return encode_text(text), state
+
+
+def _known(value: bytes | None) -> bytes:
+    if value is None:
+        raise AssertionError("a text was asked for before its image was known")
+    return value
+
+
+def would_be_current(target: Target, job: Job) -> SidecarState | None:
+    """The state under which a kept sidecar is exactly what this run would write, if a stored result shows it."""
+    if target.result is None or target.disk.digest is None or target.disk.text is None:
+        return None
+    pieces = job.render(target.result)
+    text = normalize(job.joiner.join(pieces))
+    if normalize(target.disk.text) != text:
+        return None
+    parts = Parts(machine=tuple(pieces))
+    return SidecarState(job.wish.task, "machine", text, target.disk.digest, job.wish.settings, parts)

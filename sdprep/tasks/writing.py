@@ -1,0 +1,102 @@
+"""The end of the line: results into the catalog, texts into sidecars, and every image into one count."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from sdprep.data.catalog import Catalog, RunInfo
+from sdprep.data.image import DECODER
+from sdprep.data.journal import Change, adopt, apply
+from sdprep.rules.compose import normalize
+from sdprep.rules.decide import Action
+from sdprep.tasks.planning import Job, Target, file_stat, text_for, would_be_current
+from sdprep.types import Failure, FailureCode, RunReport
+
+# Texts and results are committed together after this many images or seconds: a crash costs no more than that.
+COMMIT_IMAGES = 64
+COMMIT_SECONDS = 2.0
+
+
+class Writer:
+    """Takes the outcome of every image, in any order, and writes in small groups."""
+
+    def __init__(self, report: RunReport, info: RunInfo, job: Job) -> None:
+        self.job = job
+        self._report, self._info = report, info
+        self._ready: list[Target] = []
+        self._committed = time.monotonic()
+
+    def add(self, target: Target, digest: bytes, result: bytes) -> None:
+        """An image whose result is known."""
+        self._ready.append(replace(target, disk=replace(target.disk, digest=digest), result=result))
+        if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
+
+    def fail(self, target: Target, failure: Failure) -> None:
+        """An image that has no result; what is wrong with its file is remembered until the file changes."""
+        self._report.fail(failure)
+        if failure.digest is None or failure.code is FailureCode.NONFINITE:
+            return
+        catalog = target.catalog
+        with catalog.transaction():
+            catalog.remember_image(catalog.key(target.item.target), file_stat(target.item), failure.digest)
+            catalog.remember_failure(failure.digest, DECODER, failure.code.value, failure.message)
+
+    def settle(self, target: Target) -> None:
+        """An image whose sidecar stays as it is: current, or kept."""
+        report, decision = self._report, target.decision
+        if decision.action is Action.CURRENT:
+            report.current += 1
+            report.other_settings += decision.other_settings
+            return
+        state = would_be_current(target, self.job)
+        if state is None:
+            report.keep(target.item.rel)
+            if decision.image_changed:
+                report.image_changed.append(target.item.rel)
+            return
+        report.current += 1
+        with target.catalog.transaction():
+            target.catalog.begin_run(self._info)
+            adopt(target.catalog, target.sidecar, state)
+
+    def commit(self) -> None:
+        """Write what is in hand, one catalog after the other."""
+        ready, self._ready = self._ready, []
+        for catalog in {id(target.catalog): target.catalog for target in ready}.values():
+            self._commit_to(catalog, [target for target in ready if target.catalog is catalog])
+        self._committed = time.monotonic()
+
+    def _commit_to(self, catalog: Catalog, ready: list[Target]) -> None:
+        changes: dict[str, Change] = {}
+        with catalog.transaction():
+            catalog.begin_run(self._info)
+            for target in ready:
+                self._store(target)
+                change = self._change_of(target)
+                if change is not None:
+                    changes[target.item.rel] = change
+        overtaken = apply(catalog, self._info, list(changes.values()))
+        self._report.written += len(changes) - len(overtaken)
+        for rel, change in changes.items():
+            if change in overtaken:
+                self._report.keep(rel)
+
+    def _store(self, target: Target) -> None:
+        catalog, digest, recipe = target.catalog, target.disk.digest, self.job.recipe
+        if recipe is not None and digest is not None and target.result is not None:
+            catalog.store_result(digest, catalog.recipe_id(recipe), target.result)
+            catalog.remember_image(catalog.key(target.item.target), file_stat(target.item), digest)
+
+    def _change_of(self, target: Target) -> Change | None:
+        """The change that a result asks for; None, and counted, where the sidecar stays as it is."""
+        if target.settled:
+            self.settle(target)
+            return None
+        after, state = text_for(target, self.job)
+        if target.disk.text is not None and normalize(target.disk.text) == state.text:
+            adopt(target.catalog, target.sidecar, state)
+            self._report.current += 1
+            return None
+        return Change(target.sidecar, target.before, after, state)

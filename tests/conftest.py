@@ -1,0 +1,17 @@
+"""No test sees the home folder, the caches or the environment of the person who runs it."""
+
+import os
+
+import pytest
+
+ISOLATED = ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "APPDATA")
+
+
+@pytest.fixture(autouse=True)
+def a_home_of_its_own(tmp_path_factory, monkeypatch):
+    home = tmp_path_factory.mktemp("home")
+    for name in ISOLATED:
+        monkeypatch.setenv(name, str(home))
+    for name in [name for name in os.environ if name.startswith("SDPREP_")]:
+        monkeypatch.delenv(name)
+    return home
