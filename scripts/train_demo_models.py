@@ -12,6 +12,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,14 @@ EXAMPLES = 16_000
 THREADS = 2
 
 
+@dataclass(frozen=True)
+class Job:
+    """Where the results go (the folder of `models/` and `pictures/`), and the seed of the training."""
+
+    demo: Path
+    seed: int
+
+
 @cache
 def _training_pool(seed: int) -> "Pool":
     from demo_training.pool import draw_pool
@@ -33,50 +42,50 @@ def _training_pool(seed: int) -> "Pool":
     return draw_pool(EXAMPLES, f"train-{seed}")
 
 
-def run_tagger(demo: Path, seed: int) -> None:
+def run_tagger(job: Job) -> None:
     """Train the tagger and write its ONNX file and label table."""
     import torch
     from demo_training.tagger import train_tagger, write_tagger
 
     torch.set_num_threads(THREADS)
-    pool = _training_pool(seed)
-    write_tagger(train_tagger(pool, epochs=5, seed=seed), pool.figures, demo / "models" / "demo-tag")
+    pool = _training_pool(job.seed)
+    write_tagger(train_tagger(pool, epochs=5, seed=job.seed), pool.figures, job.demo / "models" / "demo-tag")
 
 
-def run_captioner(demo: Path, seed: int) -> None:
+def run_captioner(job: Job) -> None:
     """Train the captioner and write its checkpoint folder."""
     import torch
     from demo_training.captioner import train_captioner, write_captioner
 
     torch.set_num_threads(THREADS)
-    model, tokenizer = train_captioner(_training_pool(seed), epochs=12, tag_epochs=2, seed=seed)
-    write_captioner(model, tokenizer, demo / "models" / "demo-caption")
+    model, tokenizer = train_captioner(_training_pool(job.seed), epochs=12, tag_epochs=2, seed=job.seed)
+    write_captioner(model, tokenizer, job.demo / "models" / "demo-caption")
 
 
-def run_savedmodel(demo: Path, seed: int) -> None:
+def run_savedmodel(job: Job) -> None:
     """Write the tagger's SavedModel from its ONNX file."""
     from demo_training.savedmodel import write_savedmodel
 
-    difference = write_savedmodel(demo / "models" / "demo-tag")
+    difference = write_savedmodel(job.demo / "models" / "demo-tag")
     print(f"savedmodel: differs from the ONNX model by at most {difference:.1e}")
 
 
-def run_pictures(demo: Path, seed: int) -> None:
+def run_pictures(job: Job) -> None:
     """Draw the sample pictures."""
     from demo_training.pictures import write_pictures
 
-    print(f"pictures: {write_pictures(demo) / 1e6:.2f} MB")
+    print(f"pictures: {write_pictures(job.demo) / 1e6:.2f} MB")
 
 
-def run_evaluate(demo: Path, seed: int) -> None:
+def run_evaluate(job: Job) -> None:
     """Measure the models on drawings that no training seed reaches."""
     from demo_training.evaluate import evaluate
 
-    for name, value in evaluate(demo / "models").items():
+    for name, value in evaluate(job.demo / "models").items():
         print(f"{name}: {value}")
 
 
-STEPS: dict[str, Callable[[Path, int], None]] = {
+STEPS: dict[str, Callable[[Job], None]] = {
     "tagger": run_tagger,
     "savedmodel": run_savedmodel,
     "captioner": run_captioner,
@@ -87,16 +96,10 @@ STEPS: dict[str, Callable[[Path, int], None]] = {
 
 def main() -> None:
     """Run the steps named on the command line, or all of them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"any of {', '.join(STEPS)}; default: all")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the drawings, weights and order (default 0)"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "sdprep" / "demo", help="where models/ and pictures/ go"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the drawings, weights and order (default 0)")
+    parser.add_argument("--output", type=Path, default=ROOT / "sdprep" / "demo", help="where models/ and pictures/ go")
     arguments = parser.parse_args()
     if unknown := set(arguments.steps) - set(STEPS):
         parser.error(f"no such step: {', '.join(sorted(unknown))}")
@@ -107,7 +110,7 @@ def main() -> None:
             print("savedmodel: left out, as TensorFlow is not installed here; run this step where it is")
             continue
         started = time.monotonic()
-        run(arguments.output, arguments.seed)
+        run(Job(arguments.output, arguments.seed))
         print(f"{name}: done in {time.monotonic() - started:.0f} s", flush=True)
 
 

@@ -5,6 +5,7 @@
     +-- ModelError         1  a model's files are not what its description says
     |   +-- HubError       1  the model cannot be downloaded
     +-- CatalogError       1  the catalog cannot be used
+    +-- WriteError         1  a file cannot be written: a full disk, a folder without permission
     +-- MetadataError      1  a metadata JSON cannot be read
     +-- MissingSidecars    1  merge was told that every sidecar must exist
     +-- NoImages           4  nothing to do: no image was found
@@ -41,6 +42,16 @@ class HubError(ModelError):
 
 class CatalogError(SdprepError):
     """A catalog cannot be opened or written."""
+
+
+class WriteError(SdprepError):
+    """A file cannot be written; what was written before it stays, and is remembered."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"{error.filename2 or error.filename or 'a file'} cannot be written: {error.strerror or error}. "
+            "What was written so far is kept; run the command again to go on"
+        )
 
 
 class MetadataError(SdprepError):

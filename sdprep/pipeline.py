@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import takewhile
 
 import numpy as np
 
 from sdprep.models.base import Model
-from sdprep.types import Batch, Decoded, Failure, FailureCode, ImageItem, Predicted, Prediction, TagScores
+from sdprep.types import Batch, Decoded, Failure, FailureCode, ImageItem, Predicted, Prediction, Stop, TagScores
 
 # Decoded pictures that wait for the model may take this many bytes.
 QUEUE_BYTES = 512 * 1024 * 1024
@@ -57,8 +58,13 @@ def _batch(pictures: list[Decoded]) -> Batch:
     )
 
 
-def predict(pictures: Iterable[Decoded | Failure], model: Model, batch_size: int) -> Iterator[Predicted | Failure]:
-    """Run a model over decoded pictures; failures pass by the model and keep flowing."""
+def predict(
+    pictures: Iterable[Decoded | Failure], model: Model, batch_size: int, stop: Stop
+) -> Iterator[Predicted | Failure]:
+    """Run a model over decoded pictures; failures pass by the model and keep flowing.
+
+    After a wish to stop, the model is given no further batch.
+    """
     failures: deque[Failure] = deque()
     digests: dict[ImageItem, bytes] = {}
 
@@ -70,7 +76,8 @@ def predict(pictures: Iterable[Decoded | Failure], model: Model, batch_size: int
                 digests[picture.item] = picture.digest
                 yield picture
 
-    for key, prediction in model.predict(batched(good(), batch_size)):
+    batches = takewhile(lambda _: not stop, batched(good(), batch_size))
+    for key, prediction in model.predict(batches):
         while failures:
             yield failures.popleft()
         if not isinstance(key, ImageItem):

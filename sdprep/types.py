@@ -147,10 +147,14 @@ class Silent:
 
 
 class Stop:
-    """A wish to end early, set by a signal: the batch in hand is finished, the rest is `remaining`."""
+    """A wish to end early, set by a signal: the batch in hand is finished, the rest is `remaining`.
+
+    A run sets `heeded` while it looks at the wish; at other times (a download, say) a signal may end it at once.
+    """
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
+        self.heeded = False
 
     def __bool__(self) -> bool:
         return self.exit_code is not None

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -83,9 +84,7 @@ def build_model(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
         # BLIP's default of 1e-10 is meant for loading weights, not for training.
         initializer_range=0.02,
     )
-    return BlipForConditionalGeneration(
-        BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())
-    )
+    return BlipForConditionalGeneration(BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict()))
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
@@ -94,9 +93,7 @@ def normalised(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels / 255 - mean) / torch.tensor(CLIP_STD).view(1, 3, 1, 1)
 
 
-def _encode(
-    tokenizer: BertTokenizer, captions: Sequence[str], prompt: str
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _encode(tokenizer: BertTokenizer, captions: Sequence[str], prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
     texts = [f"{prompt} {caption}".strip() for caption in captions]
     encoded = tokenizer(texts, padding=True, return_tensors="pt")
     ids: torch.Tensor = encoded.input_ids
@@ -128,7 +125,7 @@ class _Trainer:
         pixels = normalised(jittered(as_batch(self._pool.squashed[chosen]), self._generator))
         seen = self.model.vision_model(pixels).last_hidden_state
         logits = self._tag_head(seen.mean(1))
-        tag_loss = F.binary_cross_entropy_with_logits(logits, self._targets[chosen])
+        tag_loss = functional.binary_cross_entropy_with_logits(logits, self._targets[chosen])
         caption_loss = torch.zeros(())
         if not tags_only:
             # Every fourth batch has no prompt, so that captions from [DEC] alone work too.
@@ -161,9 +158,7 @@ def train_captioner(
             losses += trainer.step(chosen, tags_only=epoch < tag_epochs)
         words, tags = losses / steps
         seconds = time.monotonic() - started
-        print(
-            f"captioner epoch {epoch + 1}: caption {words:.4f}, tags {tags:.4f}, {seconds:.0f} s", flush=True
-        )
+        print(f"captioner epoch {epoch + 1}: caption {words:.4f}, tags {tags:.4f}, {seconds:.0f} s", flush=True)
     return trainer.model.eval(), trainer.tokenizer
 
 
@@ -174,6 +169,12 @@ def _name_special_tokens_as_published(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def _write_weights(model: BlipForConditionalGeneration, path: Path) -> None:
+    """Write every tensor, and the output layer that shares the word embeddings, as published files do."""
+    tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
 def write_captioner(model: BlipForConditionalGeneration, tokenizer: BertTokenizer, folder: Path) -> None:
     """Write a checkpoint folder with the same files as the published BLIP checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,13 +183,14 @@ def write_captioner(model: BlipForConditionalGeneration, tokenizer: BertTokenize
         bos_token_id=text.bos_token_id, eos_token_id=text.sep_token_id, pad_token_id=text.pad_token_id
     )
     model.save_pretrained(folder)
+    _write_weights(model, folder / "model.safetensors")
     tokenizer.save_pretrained(folder)
     _name_special_tokens_as_published(folder / "tokenizer_config.json")
     (folder / "vocab.txt").write_text("\n".join(vocabulary()) + "\n", encoding="utf-8")
     size = {"height": CAPTIONER_SIZE, "width": CAPTIONER_SIZE}
-    BlipImageProcessorPil(
-        size=size, resample=3, image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)
-    ).save_pretrained(folder)
+    BlipImageProcessorPil(size=size, resample=3, image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD)).save_pretrained(
+        folder
+    )
 
 
 @torch.no_grad()
@@ -201,10 +203,5 @@ def captions_from(
 ) -> list[str]:
     """Caption float32[N, 3, size, size] in 0..255; the prompt is taken off by its number of tokens."""
     start = tokenizer([prompt] * len(pixels), return_tensors="pt").input_ids
-    ids = model.generate(
-        normalised(pixels), input_ids=start, num_beams=beams, do_sample=False, max_new_tokens=60
-    )
-    return [
-        text.strip()
-        for text in tokenizer.batch_decode(ids[:, start.shape[1] - 1 :], skip_special_tokens=True)
-    ]
+    ids = model.generate(normalised(pixels), input_ids=start, num_beams=beams, do_sample=False, max_new_tokens=60)
+    return [text.strip() for text in tokenizer.batch_decode(ids[:, start.shape[1] - 1 :], skip_special_tokens=True)]

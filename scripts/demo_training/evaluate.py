@@ -21,9 +21,7 @@ def _megabytes(folder: Path) -> str:
 def evaluate(models: Path, count: int = 500, seed: str = "unseen", threshold: float = 0.35) -> dict[str, str]:
     """Return what was measured, as text by name: tag micro-F1, exact captions, sizes of the folders."""
     pool = draw_pool(count, seed, low=200, high=1024)
-    session = onnxruntime.InferenceSession(
-        models / "demo-tag" / "model.onnx", providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(models / "demo-tag" / "model.onnx", providers=["CPUExecutionProvider"])
     scores = session.run(None, {"input_1:0": pool.padded[..., ::-1].astype(np.float32)})[0]
     given, true = np.asarray(scores) >= threshold, targets_of(pool.figures) > 0.5
     figures = {"tag micro-F1": f"{2 * (given & true).sum() / (given.sum() + true.sum()):.4f}"}

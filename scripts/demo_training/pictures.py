@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,11 +32,11 @@ class Sample:
     draw: Draw = draw
 
 
-def _saved(**options: object) -> Write:
+def _saved(**options: Any) -> Write:
     return lambda image, path: image.save(path, **options)
 
 
-def _converted(mode: str, **options: object) -> Write:
+def _converted(mode: str, **options: Any) -> Write:
     return lambda image, path: image.convert(mode).save(path, **options)
 
 
@@ -46,7 +47,7 @@ def _with_black_under(image: Image.Image) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _write_sticker(image: Image.Image, path: Path, mode: str = "RGBA", **options: object) -> None:
+def _write_sticker(image: Image.Image, path: Path, mode: str = "RGBA", **options: Any) -> None:
     _with_black_under(image.convert(mode)).save(path, **options)
 
 
@@ -65,19 +66,13 @@ def _write_sideways(image: Image.Image, path: Path) -> None:
 
 
 def _write_animated(image: Image.Image, path: Path) -> None:
-    second = draw(
-        _one("boy", "green", "short", "black", background="black"), random.Random("second"), image.size
-    )
+    second = draw(_one("boy", "green", "short", "black", background="black"), random.Random("second"), image.size)
     image.save(path, save_all=True, append_images=[second], duration=600, loop=0)
 
 
-def _one(
-    gender: str, hair: str, length: str, eyes: str, *worn: str, background: str, smile: bool = False
-) -> Figure:
+def _one(gender: str, hair: str, length: str, eyes: str, *worn: str, background: str, smile: bool = False) -> Figure:
     head = next((name for name in ("hat", "cat ears") if name in worn), "")
-    return Figure(
-        (Person(gender, hair, length, eyes, head, "glasses" in worn, "scarf" in worn, smile),), background
-    )
+    return Figure((Person(gender, hair, length, eyes, head, "glasses" in worn, "scarf" in worn, smile),), background)
 
 
 JPEG, PNG = _saved(quality=88), _saved(optimize=True)
@@ -115,9 +110,7 @@ SAMPLES: Mapping[str, Sample] = {
         _one("boy", "white", "short", "blue", "hat", "scarf", background="white", smile=True),
         *((360, 360), partial(_write_sticker, quality=85, exact=True), draw_cutout),
     ),
-    "brown-hair-plain.gif": Sample(
-        _one("boy", "brown", "short", "blue", background="blue"), (240, 240), _saved()
-    ),
+    "brown-hair-plain.gif": Sample(_one("boy", "brown", "short", "blue", background="blue"), (240, 240), _saved()),
     "two-frames.gif": Sample(
         _one("girl", "blonde", "long", "red", "hat", background="purple", smile=True),
         (240, 240),
@@ -202,9 +195,7 @@ SAMPLES: Mapping[str, Sample] = {
         (420, 320),
         JPEG,
     ),
-    "青い髪.png": Sample(
-        _one("girl", "blue", "short", "blue", background="purple", smile=True), (300, 300), PNG
-    ),
+    "青い髪.png": Sample(_one("girl", "blue", "short", "blue", background="purple", smile=True), (300, 300), PNG),
 }
 
 

@@ -9,9 +9,9 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn import functional
 
 from sdprep.demo.draw import draw, draw_cutout
 from sdprep.demo.figures import Figure, is_grey, random_figure
@@ -108,8 +108,8 @@ def jittered(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         torch.stack([1 + spread(0.06), zero, spread(0.06)], 1),
         torch.stack([zero, 1 + spread(0.06), spread(0.06)], 1),
     ]
-    grid = F.affine_grid(torch.stack(rows, 1), list(pixels.shape), align_corners=False)
-    moved = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    grid = functional.affine_grid(torch.stack(rows, 1), list(pixels.shape), align_corners=False)
+    moved = functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
     light = (1 + spread(0.05)).view(-1, 1, 1, 1)
     return (moved * light + spread(6).view(-1, 1, 1, 1)).clamp_(0, 255)
 

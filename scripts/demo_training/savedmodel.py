@@ -45,7 +45,9 @@ def write_savedmodel(folder: Path) -> float:
     names = [name for name in arrays if name.startswith(("kernel", "bias", "head"))]
     module.weights = {name: tf.Variable(arrays[name], trainable=False, name=name) for name in names}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.float32, name="input_1")])  # type: ignore[untyped-decorator]
+    pixels = tf.TensorSpec([None, size, size, 3], tf.float32, name="input_1")
+
+    @tf.function(input_signature=[pixels])  # type: ignore[untyped-decorator]
     def serve(input_1: Any) -> dict[str, Any]:
         return {"predictions_sigmoid": _forward(tf, module.weights, strides, input_1)}
 

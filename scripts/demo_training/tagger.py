@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.nn import functional
 
 from demo_training.pool import TAGGER_SIZE, Pool, as_batch, jittered
 from sdprep.demo.figures import CHARACTER_TAGS, GENERAL_TAGS, RATINGS, Figure, tags_of
@@ -40,7 +40,7 @@ class Tagger(nn.Module):
         """Return one logit per label."""
         x = pixels / 127.5 - 1
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = F.relu(norm(convolution(x)))
+            x = functional.relu(norm(convolution(x)))
         logits: torch.Tensor = self.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
         return logits
 
@@ -55,7 +55,8 @@ def train_tagger(pool: Pool, epochs: int, seed: int, batch_size: int = 64) -> Ta
     """Train on the padded pictures of a pool, with one cycle of the learning rate."""
     torch.manual_seed(seed)
     generator, order = torch.Generator().manual_seed(seed), random.Random(seed)
-    model = Tagger().to(memory_format=torch.channels_last)
+    model = Tagger()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
     steps = len(pool.figures) // batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, epochs * steps, pct_start=0.15)
@@ -67,7 +68,7 @@ def train_tagger(pool: Pool, epochs: int, seed: int, batch_size: int = 64) -> Ta
             chosen = indices[step * batch_size : (step + 1) * batch_size]
             pixels = jittered(as_batch(pool.padded[chosen]), generator)
             logits = model(pixels.contiguous(memory_format=torch.channels_last))
-            loss = F.binary_cross_entropy_with_logits(logits, targets[chosen]) * len(LABELS)
+            loss = functional.binary_cross_entropy_with_logits(logits, targets[chosen]) * len(LABELS)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -84,8 +85,10 @@ def folded_weights(model: Tagger) -> Weights:
     """Fold the batch norms into the convolutions: `kernel0` (O, I, 3, 3), `bias0`, ..., `head` (in, out)."""
     weights: Weights = {}
     for index, (convolution, norm) in enumerate(zip(model.convolutions, model.norms, strict=True)):
-        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_var is not None and norm.running_mean is not None
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         weights[f"kernel{index}"] = (convolution.weight * scale.view(-1, 1, 1, 1)).detach().numpy()
         weights[f"bias{index}"] = (norm.bias - norm.running_mean * scale).detach().numpy()
@@ -97,7 +100,7 @@ def folded_weights(model: Tagger) -> Weights:
 def onnx_model(weights: Weights) -> onnx.ModelProto:
     """Build the graph with the names, layout and value range of the WD v1.4 exports (NHWC, BGR, 0..255)."""
     constants = {**weights, "half": np.array(127.5, np.float32), "one": np.array(1.0, np.float32)}
-    constants["flip"] = np.array([2, 1, 0], np.int64)  # type: ignore[assignment]
+    constants["flip"] = np.array([2, 1, 0], np.int64)
     nodes = [
         helper.make_node("Gather", ["input_1:0", "flip"], ["rgb"], axis=3),
         helper.make_node("Transpose", ["rgb"], ["planes"], perm=[0, 3, 1, 2]),

@@ -203,11 +203,16 @@ class Terminal:
 
 @contextmanager
 def run_signals(stop: Stop) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask the run to finish the batch in hand; a second Ctrl-C ends it at once."""
+    """Ctrl-C and SIGTERM ask the run to finish the batch in hand; a second Ctrl-C ends it at once.
+
+    While the run is not listening, as during a download, the first one does.
+    """
 
     def ask(number: int, _: FrameType | None) -> None:
-        if stop and number == signal.SIGINT:
+        if number == signal.SIGINT and (stop or not stop.heeded):
             raise KeyboardInterrupt
+        if not stop.heeded:
+            sys.exit(128 + number)
         stop.exit_code = 128 + number
         click.echo("finishing the batch in hand; Ctrl-C again stops at once", err=True)
 
@@ -253,7 +258,8 @@ def summarize(report: RunReport) -> None:
         talk(f"{report.other_settings} were made with other settings; --update brings them in line")
     remaining = "would be written" if report.dry_run else "remaining"
     counts = f"{report.written} written, {report.current} current, {report.kept} kept, {report.failed} failed"
-    talk(f"{report.command}: {report.found} images: {counts}, {report.remaining} {remaining} ({report.seconds:.1f} s)")
+    what = "files" if report.command in ("undo", "restore") else "images"
+    talk(f"{report.command}: {report.found} {what}: {counts}, {report.remaining} {remaining} ({report.seconds:.1f} s)")
     if report.output:
         talk(f"{report.output}")
     elif report.written == 0 and not (report.failed or report.remaining or report.kept):

@@ -76,9 +76,11 @@ class Catalog:
         try:
             self.db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
             self._prepare()
+        except sqlite3.OperationalError as error:
+            raise CatalogError(f"{file} cannot be used: {error}") from error
         except sqlite3.Error as error:
             raise CatalogError(
-                f"{file} cannot be used: {error}. Move it away to start afresh: your texts are in the folder, "
+                f"{file} is no catalog: {error}. Move it away to start afresh: your texts are in the folder, "
                 "only provenance and undo are in the catalog"
             ) from error
         if rehearsal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,9 +49,11 @@ class Catalogs:
     def __enter__(self) -> Catalogs:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for catalog in self._open.values():
             catalog.close()
+        if isinstance(error, sqlite3.Error):
+            raise CatalogError(f"the catalog of {self._home} cannot be used: {error}") from error
 
     def __iter__(self) -> Iterator[Catalog]:
         return iter(list(self._open.values()))

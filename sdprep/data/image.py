@@ -30,6 +30,16 @@ WHITE = (255, 255, 255)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
+def decoder_advice() -> str | None:
+    """What a person should know of an old Pillow; None if there is nothing."""
+    if int(pillow_version.split(".")[0]) >= 13:
+        return None
+    return (
+        f"Pillow {pillow_version} has known holes in its decoders; 13 mends them but needs Python 3.11. "
+        "Prepare only pictures that you trust, or use a newer Python"
+    )
+
+
 def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     """Read, hash, decode and fit one picture; every fault of the file becomes a Failure with a code."""
     digest = None

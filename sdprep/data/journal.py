@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sdprep.data.catalog import Catalog, RunInfo
 from sdprep.data.sidecar import read_bytes, replace_file
+from sdprep.errors import WriteError
 from sdprep.rules.decide import SidecarState
 
 
@@ -44,7 +45,7 @@ def temporary_path(path: Path, row: int) -> Path:
 def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> list[Change]:
     """Make the changes, and return those that were not made because the file had changed since it was looked at.
 
-    Raises OSError if a file cannot be written; the changes before it are done and journalled.
+    Raises WriteError if a file cannot be written; the changes before it are done and journalled.
     """
     with catalog.transaction():
         intents = [_write_intent(catalog, run, change) for change in changes]
@@ -53,6 +54,8 @@ def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> list[Cha
     try:
         for intent in intents:
             (done if _replace(intent) else overtaken).append(intent)
+    except OSError as error:
+        raise WriteError(error) from error
     finally:
         settled = {intent.row for intent in done}
         with catalog.transaction():

@@ -58,10 +58,7 @@ def _draw_body(pen: Pen, person: Person, skin: Colour, cloth: Colour, rng: rando
 def _draw_emblem(pen: Pen, character: str) -> None:
     x, y = 0.68, 1.86
     if character.startswith("aka"):
-        star = [
-            (x + r * sin(turn * pi / 5), y - r * cos(turn * pi / 5))
-            for turn, r in enumerate((0.34, 0.15) * 5)
-        ]
+        star = [(x + r * sin(turn * pi / 5), y - r * cos(turn * pi / 5)) for turn, r in enumerate((0.34, 0.15) * 5)]
         pen.shape(star, (255, 226, 60), round_off=False)
     elif character.startswith("kuro"):
         pen.oval((x, y), (0.3, 0.3), (246, 236, 170))

@@ -41,9 +41,7 @@ class Pen:
     def _pixels(self, width: float | None) -> int:
         return max(1, round((self._width if width is None else width) * self._unit))
 
-    def shape(
-        self, points: Sequence[Point], fill: Colour, ink: Colour | None = INK, round_off: bool = True
-    ) -> None:
+    def shape(self, points: Sequence[Point], fill: Colour, ink: Colour | None = INK, round_off: bool = True) -> None:
         """Fill a closed shape and draw its outline, with rounded or with sharp corners."""
         placed = self._place(_rounded(points) if round_off else points)
         self._draw.polygon(placed, fill=fill)

@@ -10,13 +10,15 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from sdprep.errors import HubError, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.hub_errors import explain
 from sdprep.models.lock import LockedFile, add_to_lock, lock_path, read_lock, sha256_of, weights_of
 from sdprep.types import Listener
 
@@ -26,10 +28,6 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 # server or a host with many addresses can keep a client waiting far beyond the time that it grants to each.
 SILENCE = 10.0
 PATIENCE = 15.0
-WAYS_OUT = (
-    "Ways out: a folder with the model's files (--model ./folder), a mirror (HF_ENDPOINT=https://...), "
-    "or `sdprep demo`, which downloads nothing"
-)
 
 T = TypeVar("T")
 
@@ -88,7 +86,7 @@ def fetch(spec: ModelSpec, listener: Listener) -> ModelFiles:
         except ModelError:
             raise
         except Exception as error:
-            raise HubError(_explain(repo, revision, error)) from error
+            raise HubError(explain(error, f"{repo}@{revision}", _endpoint(), _cache())) from error
     _remember(spec, commit, verified, listener)
     return _in_cache(spec, commit, verified)
 
@@ -125,6 +123,14 @@ def _cache() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
+
+
+def _endpoint() -> str:
+    """The Hub's address, without a password."""
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
 
 
 def _repo_folder(repo: str) -> Path:
@@ -200,8 +206,7 @@ def _ask(spec: ModelSpec, revision: str, present: set[str]) -> Remote:
 
     huggingface_hub would retry a dead host for minutes; after this it may, because the host has answered.
     """
-    from huggingface_hub import HfApi, get_session, hf_hub_url, hf_raise_for_status
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+    from huggingface_hub import HfApi, hf_hub_url
 
     repo = str(spec.source.repo)
     info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=SILENCE)
@@ -212,11 +217,40 @@ def _ask(spec: ModelSpec, revision: str, present: set[str]) -> Remote:
     sizes = {name: listed[name].size or 0 for name in spec.files}
     digests = {name: lfs.sha256 for name in spec.files if (lfs := listed[name].lfs) is not None}
     largest = max((name for name in spec.files if name not in present), key=lambda name: sizes[name])
-    url = hf_hub_url(repo, largest, revision=info.sha)
-    headers = {**build_hf_headers(), "Range": "bytes=0-0"}
-    with get_session().stream("GET", url, headers=headers, timeout=SILENCE, follow_redirects=True) as response:
-        hf_raise_for_status(response)
+    _check_path(hf_hub_url(repo, largest, revision=info.sha))
     return Remote(info.sha, sizes, digests)
+
+
+def _check_path(url: str) -> None:
+    """Fetch one byte of a file and greet the content store ("Xet") that huggingface_hub prefers to plain downloads.
+
+    Raises HubError if only the store is out of reach: its client alone would go on trying for five minutes.
+    """
+    from huggingface_hub import constants, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    session, headers = get_session(), build_hf_headers()
+    one_byte = {**headers, "Range": "bytes=0-0"}
+    with session.stream("GET", url, headers=one_byte, timeout=SILENCE, follow_redirects=True) as response:
+        hf_raise_for_status(response)
+        answers = (*response.history, response)
+    if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None:
+        return
+    link = next((answer.links["xet-auth"]["url"] for answer in answers if "xet-auth" in answer.links), "")
+    # A mirror passes on the Hub's own link. The token goes to no other host than the endpoint.
+    link = urljoin(url, link.replace("https://huggingface.co", constants.ENDPOINT))
+    if link == url or not link.startswith(f"{constants.ENDPOINT}/"):
+        return
+    store = session.get(link, headers=headers, timeout=SILENCE).headers.get("X-Xet-Cas-Url")
+    if store is None:
+        return
+    try:
+        session.get(store, timeout=SILENCE)
+    except Exception as error:
+        raise HubError(
+            f"{_endpoint()} answers, but {store}, where it keeps large files, does not\n"
+            "Set HF_HUB_DISABLE_XET=1 to download without it"
+        ) from error
 
 
 def _announce(repo: str, remote: Remote, names: set[str], listener: Listener) -> None:
@@ -264,39 +298,3 @@ def _remember(spec: ModelSpec, commit: str, files: dict[str, LockedFile], listen
             add_to_lock(str(spec.source.repo), spec.source.revision, commit, files)
     except OSError as error:
         listener.note(f"{path} cannot be written ({error.strerror}): {spec.name} will be checked again next time")
-
-
-def _explain(repo: str, revision: str, error: BaseException) -> str:
-    """What went wrong and what to do about it, in two lines without any secret."""
-    from huggingface_hub import constants, errors
-
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__
-    address = urlsplit(constants.ENDPOINT)
-    endpoint = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return f"{repo} is not on this machine, and HF_HUB_OFFLINE forbids to download it\n{WAYS_OUT}"
-    if isinstance(error, errors.GatedRepoError):
-        return f"{repo} is gated\nAccept its licence on {endpoint}/{repo}, then set HF_TOKEN to a token of that account"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repo} has no revision {revision}\nIts branches, tags and commits are on {endpoint}/{repo}"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            f"there is no {repo} on {endpoint}, nor a folder of that name here\n"
-            "If it is private, set HF_TOKEN to a token that may read it"
-        )
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
-    if status in (401, 403):
-        return f"{endpoint} refuses {repo} (HTTP {status})\nSet HF_TOKEN to a valid token that may read it"
-    if status is None and isinstance(error, OSError) and error.errno is not None:
-        return f"cannot store {repo} in {_cache()}: {error.strerror}\nSet HF_HOME to a folder that can be written"
-    return f"cannot download {repo} from {endpoint}: {_reason(error, status)}\n{WAYS_OUT}"
-
-
-def _reason(error: BaseException, status: int | None) -> str:
-    if status is not None:
-        return f"it answers HTTP {status}" + (", which a Hub would not" if status == 404 else "")
-    if isinstance(error, (ValueError, TypeError, KeyError, AttributeError)):
-        return "its answer is not that of a Hub; is HF_ENDPOINT right?"
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.sub(r"hf_\w+|(?<=://)[^/@\s]+@|(?<=\?)\S+", "***", first)[:200]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.data.catalogs import Catalogs
+from sdprep.data.image import decoder_advice
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.engines import local
 from sdprep.models.base import Model, ModelFiles, ModelSpec
@@ -27,20 +30,21 @@ class Loaded:
     encode: Callable[[Prediction], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What makes caption and tag differ.
-
-    `make_job` is called with the model's files where they are on this machine, else with None; `load` opens them.
-    `finish` gets all targets at the end, with the job they were written by.
-    """
+class Kind(Protocol):
+    """What makes caption and tag differ. With `want_results`, images that need no text are shown to the model too."""
 
     command: str
     spec: ModelSpec
-    make_job: Callable[[ModelFiles | None], Job]
-    load: Callable[[ModelFiles], Loaded]
-    want_results: bool = False
-    finish: Callable[[Sequence[Target], Job], None] = lambda *_: None
+    want_results: bool
+
+    def make_job(self, files: ModelFiles | None) -> Job:
+        """The job with the model's files, or without them as long as they are not on this machine."""
+
+    def load(self, files: ModelFiles) -> Loaded:
+        """Open the model."""
+
+    def finish(self, targets: Sequence[Target], job: Job) -> None:
+        """What is to be done when all images have their outcome."""
 
 
 class Annotation:
@@ -105,17 +109,29 @@ class Annotation:
         return chosen
 
     def _work(self, todo: Sequence[Target]) -> None:
-        for target in todo:
-            if self._needs_model(target):
-                continue
-            if self._stop:
-                self.report.remaining += 1
-            elif target.result is not None and target.disk.digest is not None:
-                self._writer.add(target, target.disk.digest, target.result)
-        self._writer.commit()
-        unseen = [target for target in todo if self._needs_model(target)]
-        if unseen:
+        unseen = []
+        with self._heeding_stop():
+            for target in todo:
+                if self._needs_model(target):
+                    unseen.append(target)
+                elif self._stop:
+                    self.report.remaining += 1
+                elif target.result is not None and target.disk.digest is not None:
+                    self._writer.add(target, target.disk.digest, target.result)
+        if unseen and not self._stop:
             self._predict(unseen)
+        else:
+            self.report.remaining += len(unseen)
+
+    @contextmanager
+    def _heeding_stop(self) -> Iterator[None]:
+        """Inside, a wish to stop is looked at; at the end, however it comes, what is in hand is written."""
+        self._stop.heeded = True
+        try:
+            yield
+        finally:
+            self._writer.commit()
+            self._stop.heeded = False
 
     def _predict(self, unseen: Sequence[Target]) -> None:
         """Load the model, show it the images, and write what follows."""
@@ -123,16 +139,18 @@ class Annotation:
         self._job = self._writer.job = self._kind.make_job(self._files)
         loaded = self._kind.load(self._files)
         waiting = {target.item: target for target in unseen}
+        advice = decoder_advice()
+        if advice:
+            self._listener.note(advice)
         self._listener.start(len(waiting))
         work = self._settings.work
-        try:
-            for outcome in local.run(
-                list(waiting), loaded.model, batch_size=work.batch_size, workers=work.workers, stop=self._stop
-            ):
+        outcomes = local.run(
+            list(waiting), loaded.model, batch_size=work.batch_size, workers=work.workers, stop=self._stop
+        )
+        with self._heeding_stop():
+            for outcome in outcomes:
                 self._take(waiting.pop(outcome.item), outcome, loaded)
-        finally:
-            self._writer.commit()
-            loaded.model.close()
+        loaded.model.close()
         self.report.remaining += len(waiting)
 
     def _take(self, target: Target, outcome: Predicted | Failure, loaded: Loaded) -> None:

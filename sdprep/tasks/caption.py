@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from sdprep.models.hub import identity
 from sdprep.models.registry import resolve
 from sdprep.rules.captions import clean_caption
 from sdprep.rules.decide import Wish
-from sdprep.tasks.annotate import Annotation, Kind, Loaded
-from sdprep.tasks.planning import Job
+from sdprep.tasks.annotate import Annotation, Loaded
+from sdprep.tasks.planning import Job, Target
 from sdprep.types import Caption, Listener, Prediction, RunReport, Silent, Stop
 
 
@@ -31,27 +32,37 @@ def caption(
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.
     """
-    spec = resolve(settings.model, "caption")
-
-    def make_job(files: ModelFiles | None) -> Job:
-        return _make_job(spec, files, settings, stated)
-
-    def load(files: ModelFiles) -> Loaded:
-        return Loaded(BlipCaptioner(spec, files, settings), _encode)
-
-    kind = Kind("caption", spec, make_job, load)
+    kind = Captioning(resolve(settings.model, "caption"), settings, stated)
     return Annotation(kind, settings, listener or Silent(), stop or Stop()).run(directory)
 
 
-def _make_job(spec: ModelSpec, files: ModelFiles | None, settings: CaptionSettings, stated: frozenset[str]) -> Job:
-    decoding = decoding_settings(settings)
-    work = settings.work
-    values = {"model": identity(spec, files), **decoding, "dtype": settings.dtype}
-    wish = Wish("caption", values, stated, work.existing, work.update, work.refresh)
-    recipe: dict[str, Any] | None = None
-    if files is not None:
-        recipe = {"task": "caption", "weights": files.weights, "precision": settings.dtype, **spec.recipe(), **decoding}
-    return Job(wish, settings.caption_extension, settings.layout.sidecar_name, "\n", recipe, _render)
+class Captioning:
+    """Captioning as a kind of annotation: captions are stored as the model gave them."""
+
+    command = "caption"
+    want_results = False
+
+    def __init__(self, spec: ModelSpec, settings: CaptionSettings, stated: frozenset[str]) -> None:
+        self.spec, self._settings, self._stated = spec, settings, stated
+
+    def make_job(self, files: ModelFiles | None) -> Job:
+        """The job; its settings are the decoding and the model, its pieces are lines."""
+        settings, work = self._settings, self._settings.work
+        decoding = decoding_settings(settings)
+        values = {"model": identity(self.spec, files), **decoding, "dtype": settings.dtype}
+        wish = Wish("caption", values, self._stated, work.existing, work.update, work.refresh)
+        recipe: dict[str, Any] | None = None
+        if files is not None:
+            what = {"task": "caption", "weights": files.weights, "precision": settings.dtype}
+            recipe = {**what, **self.spec.recipe(), **decoding}
+        return Job(wish, settings.caption_extension, settings.layout.sidecar_name, "\n", recipe, _render)
+
+    def load(self, files: ModelFiles) -> Loaded:
+        """Open the captioner."""
+        return Loaded(BlipCaptioner(self.spec, files, self._settings), _encode)
+
+    def finish(self, targets: Sequence[Target], job: Job) -> None:
+        """Nothing is left to do."""
 
 
 def decoding_settings(settings: CaptionSettings) -> dict[str, Any]:

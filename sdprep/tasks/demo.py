@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sdprep.demo
-
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
 from sdprep.errors import UsageError
 from sdprep.tasks.caption import caption

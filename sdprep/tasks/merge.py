@@ -17,7 +17,7 @@ from sdprep.data.journal import Change, apply
 from sdprep.data.metadata import KEY_STYLES, Entries, Entry
 from sdprep.data.sidecar import read_bytes, read_text, sidecar_path
 from sdprep.data.source import SUFFIXES, FolderSource
-from sdprep.errors import ImageError, MetadataError, MissingSidecars, UsageError
+from sdprep.errors import ImageError, MetadataError, MissingSidecars, UsageError, WriteError
 from sdprep.tasks.runs import catalogs_for, run_info
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport, Silent, Stop
 
@@ -271,7 +271,7 @@ def _fill(entries: Entries, pictures: list[Picture], files: Files, settings: Mer
 def _write(files: Files, after: bytes, settings: MergeSettings, report: RunReport) -> None:
     """Replace the metadata JSON through the journal of the catalog that its folder belongs to.
 
-    Raises MetadataError if the file is no longer what it was, or cannot be written.
+    Raises MetadataError if the file is no longer what it was, WriteError if it cannot be written.
     """
     path = files.output.resolve()
     info = run_info("merge", settings, None)
@@ -285,4 +285,4 @@ def _write(files: Files, after: bytes, settings: MergeSettings, report: RunRepor
             with catalog.transaction():
                 catalog.end_run(info.uid, report.as_dict())
     except OSError as error:
-        raise MetadataError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise WriteError(error) from error

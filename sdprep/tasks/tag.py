@@ -18,7 +18,7 @@ from sdprep.models.registry import resolve
 from sdprep.models.wd_onnx import OnnxTagger, read_labels
 from sdprep.rules.decide import Wish
 from sdprep.rules.tags import LabelTable, select_tags
-from sdprep.tasks.annotate import Annotation, Kind, Loaded
+from sdprep.tasks.annotate import Annotation, Loaded
 from sdprep.tasks.planning import Job, Target
 from sdprep.types import Listener, Prediction, RunReport, Silent, Stop, TagScores
 
@@ -36,32 +36,33 @@ def tag(
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.
     """
-    kind = _Tagging(resolve(settings.model, "tag"), settings, stated)
-    return Annotation(kind.kind(), settings, listener or Silent(), stop or Stop()).run(directory)
+    kind = Tagging(resolve(settings.model, "tag"), settings, stated)
+    return Annotation(kind, settings, listener or Silent(), stop or Stop()).run(directory)
 
 
-class _Tagging:
+class Tagging:
+    """Tagging as a kind of annotation: scores are stored, rules make tags of them."""
+
+    command = "tag"
+
     def __init__(self, spec: ModelSpec, settings: TagSettings, stated: frozenset[str]) -> None:
-        self._spec, self._settings, self._stated = spec, settings, stated
+        self.spec, self._settings, self._stated = spec, settings, stated
+        self.want_results = settings.scores is not None
         self._files: ModelFiles | None = None
 
-    def kind(self) -> Kind:
-        return Kind(
-            "tag", self._spec, self._make_job, self._load, self._settings.scores is not None, self._write_scores
-        )
-
-    def _make_job(self, files: ModelFiles | None) -> Job:
+    def make_job(self, files: ModelFiles | None) -> Job:
+        """The job; its settings are the rules, the separator and the model."""
         self._files = files
         settings, work = self._settings, self._settings.work
         values = {
-            "model": identity(self._spec, files),
+            "model": identity(self.spec, files),
             **settings.rules.settings(),
             "caption_separator": settings.caption_separator,
         }
         wish = Wish("tag", values, self._stated, work.existing, work.update, work.refresh)
         recipe: dict[str, Any] | None = None
         if files is not None:
-            recipe = {"task": "tag", "weights": files.weights, "precision": "float32", **self._spec.recipe()}
+            recipe = {"task": "tag", "weights": files.weights, "precision": "float32", **self.spec.recipe()}
         return Job(
             wish,
             settings.caption_extension,
@@ -75,21 +76,22 @@ class _Tagging:
     def _labels(self) -> LabelTable:
         if self._files is None:
             raise AssertionError("labels were asked for before the model's files were known")
-        return read_labels(self._spec, self._files)
+        return read_labels(self.spec, self._files)
 
     def _render(self, result: bytes) -> list[str]:
         return select_tags(decode_scores(result), self._labels, self._settings.rules)
 
-    def _load(self, files: ModelFiles) -> Loaded:
-        return Loaded(OnnxTagger(self._spec, files), self._encode)
+    def load(self, files: ModelFiles) -> Loaded:
+        """Open the tagger."""
+        return Loaded(OnnxTagger(self.spec, files), self._encode)
 
     def _encode(self, prediction: Prediction) -> bytes:
         if not isinstance(prediction, TagScores):
             raise TypeError(f"a tagger answered with {type(prediction).__name__}")
         return encode_scores(prediction, self._labels)
 
-    def _write_scores(self, targets: Sequence[Target], job: Job) -> None:
-        """One JSON line for every picture whose scores are known, in the order of the pictures."""
+    def finish(self, targets: Sequence[Target], job: Job) -> None:
+        """Write one JSON line for every picture whose scores are known, in the order of the pictures."""
         path = self._settings.scores
         if path is None or job.recipe is None:
             return
@@ -104,11 +106,8 @@ class _Tagging:
         replace_file(path, "".join(lines).encode("utf-8"), path.with_name(f".sdprep-{os.getpid()}.tmp"))
 
     def _scores_line(self, rel: str, result: bytes) -> str:
-        line: dict[str, Any] = {"path": rel, **{category: {} for category in self._spec_categories()}}
+        line: dict[str, Any] = {"path": rel, **{category: {} for category in self._labels.categories}}
         for index, value in sorted(decode_scores(result), key=lambda pair: -pair[1]):
             if value >= self._settings.scores_min:
                 line[self._labels.categories[index]][self._labels.names[index]] = round(value, 4)
         return json.dumps(line, ensure_ascii=True) + "\n"
-
-    def _spec_categories(self) -> list[str]:
-        return list(dict.fromkeys(self._labels.categories))

@@ -41,10 +41,7 @@ def test_a_caption_says_what_is_drawn() -> None:
         == "a girl with long red hair and blue eyes wearing a hat and glasses, smiling, on a green background"
     )
     plain = Person("boy", "black", "short", CLOSED)
-    assert (
-        caption_of(Figure((plain,), "white"))
-        == "a boy with short black hair and closed eyes on a white background"
-    )
+    assert caption_of(Figure((plain,), "white")) == "a boy with short black hair and closed eyes on a white background"
     assert (
         caption_of(Figure((REDHEAD, plain), "pink"))
         == "a girl with long red hair and a boy with short black hair on a pink background"
@@ -68,8 +65,10 @@ def test_every_tag_is_known_and_every_known_tag_occurs() -> None:
 def test_captions_and_tags_agree() -> None:
     for figure in figures(500):
         caption, tags = caption_of(figure), tags_of(figure)
-        assert caption == caption.lower() and not caption.startswith("a picture")
-        assert f"{figure.background} background" in caption and f"{figure.background}_background" in tags
+        assert caption == caption.lower()
+        assert not caption.startswith("a picture")
+        assert f"{figure.background} background" in caption
+        assert f"{figure.background}_background" in tags
         for person in figure.people:
             assert f"{person.hair_length} {person.hair_colour} hair" in caption
             assert {f"{person.hair_length}_hair", f"{person.hair_colour}_hair"} <= tags
@@ -85,7 +84,7 @@ def test_a_cutout_is_transparent_around_the_people() -> None:
     cutout = draw_cutout(Figure((REDHEAD,), "white"), random.Random(0), (120, 120))
     alpha = np.asarray(cutout)[..., 3]
     assert cutout.mode == "RGBA"
-    assert alpha[0, 0] == 0 and alpha[60, 60] == 255
+    assert (alpha[0, 0], alpha[60, 60]) == (0, 255)
 
 
 @pytest.mark.parametrize(("background", "grey"), [("black", True), ("white", True), ("green", False)])

@@ -19,7 +19,8 @@ COMMITS = ("1" * 40, "2" * 40)
 class FakeHub:
     """One repository. `status` and `error_code` fail every request, `file_status` those for files.
 
-    `broken` downloads stop half-way; `tampered` bytes are sent in place of a file's own.
+    `broken` downloads stop half-way; `tampered` bytes are sent in place of a file's own; large files are said to be
+    kept at the address `store`, which `store_link` tells.
     """
 
     files: dict[str, dict[str, bytes]]
@@ -29,6 +30,8 @@ class FakeHub:
     file_status: int = 200
     hashes: bool = True
     broken: int = 0
+    store: str | None = None
+    store_link: str = "https://huggingface.co/api/store"
     tampered: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
@@ -103,6 +106,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.send(json.dumps(self.fake.info(commit)).encode(), {"Content-Type": "application/json"})
         elif path.startswith(f"/{REPO}/resolve/"):
             self.file(*path.split("/")[4:6])
+        elif path == "/api/store" and self.fake.store:
+            self.send(
+                b"{}", {"X-Xet-Cas-Url": self.fake.store, "X-Xet-Access-Token": "x", "X-Xet-Token-Expiration": "1"}
+            )
         else:
             self.refuse(404, "RepoNotFound")
 
@@ -115,6 +122,8 @@ class Handler(BaseHTTPRequestHandler):
         data = self.fake.files[commit][name]
         etag = hashlib.sha256(data).hexdigest() if self.fake.hashes else git_sha(data)
         headers = {"X-Repo-Commit": commit, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+        if self.fake.store:
+            headers |= {"X-Xet-Hash": "a" * 64, "Link": f'<{self.fake.store_link}>; rel="xet-auth"'}
         data = self.fake.tampered.get(name, data)
         start, _, end = (self.headers["Range"] or "").removeprefix("bytes=").partition("-")
         if start:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from fake_hub import COMMITS, REPO, FakeHub
 from huggingface_hub import constants
 
 from sdprep.errors import HubError, ModelError
@@ -24,6 +23,7 @@ from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Sour
 from sdprep.models.hub import fetch, identity, locate
 from sdprep.models.lock import lock_path, weights_of
 from sdprep.types import Silent
+from tests.models.fake_hub import COMMITS, REPO, FakeHub
 
 MODEL, LABELS = "model.onnx", "selected_tags.csv"
 OLD = {MODEL: b"weights " * 1000, LABELS: b"tag_id,name,category,count\n"}
@@ -275,6 +275,27 @@ def test_a_hub_whose_files_cannot_be_had_is_found_out_before_the_long_retries(hu
     hub.file_status = 503
     assert "HTTP 503" in failure(a_spec())
     assert hub.downloads == []
+
+
+def test_a_store_behind_the_hub_that_is_out_of_reach_is_found_out_before_its_long_retries(hub: FakeHub) -> None:
+    hub.store = "http://127.0.0.1:9"
+    message = failure(a_spec())
+    assert "http://127.0.0.1:9, where it keeps large files, does not" in message
+    assert "HF_HUB_DISABLE_XET=1" in message
+    assert hub.downloads == []
+
+
+def test_the_token_does_not_follow_a_link_to_another_host(hub: FakeHub) -> None:
+    with FakeHub({}, {}) as stranger:
+        hub.store, hub.store_link = "http://127.0.0.1:9", f"{stranger.url}/api/store"
+        hub_module._check_path(f"{hub.url}/{REPO}/resolve/main/{MODEL}")
+        assert stranger.requests == []
+
+
+def test_without_the_store_files_come_the_plain_way(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.store = "http://127.0.0.1:9"
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    assert content(fetch(a_spec(), Silent())) == OLD
 
 
 def test_an_endpoint_that_is_no_hub_is_told_apart(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
