@@ -37,9 +37,9 @@ class _Intent:
     state: int | None
 
 
-def temporary_path(path: Path, row: int) -> Path:
-    """The temporary file of a journal row: short whatever the file is called, and known after a crash."""
-    return path.with_name(f".sdprep-{row}.tmp")
+def temporary_path(path: Path, uid: str, row: int) -> Path:
+    """The temporary file of a run's journal row: short whatever the file is called, and known after a crash."""
+    return path.with_name(f".sdprep-{uid}-{row}.tmp")
 
 
 def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> list[Change]:
@@ -53,7 +53,7 @@ def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> list[Cha
     overtaken: list[_Intent] = []
     try:
         for intent in intents:
-            (done if _replace(intent) else overtaken).append(intent)
+            (done if _replace(intent, run.uid) else overtaken).append(intent)
     except OSError as error:
         raise WriteError(error) from error
     finally:
@@ -81,7 +81,7 @@ def _write_intent(catalog: Catalog, run: RunInfo, change: Change) -> _Intent:
     return _Intent(int(cursor.lastrowid or 0), change, state)
 
 
-def _replace(intent: _Intent) -> bool:
+def _replace(intent: _Intent, uid: str) -> bool:
     change = intent.change
     if read_bytes(change.path) != change.before:
         return False
@@ -89,7 +89,7 @@ def _replace(intent: _Intent) -> bool:
         change.path.unlink(missing_ok=True)
     else:
         change.path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(change.path, change.after, temporary_path(change.path, intent.row))
+        replace_file(change.path, change.after, temporary_path(change.path, uid, intent.row))
     return True
 
 
@@ -102,13 +102,16 @@ def _settle(catalog: Catalog, intent: _Intent, *, done: bool) -> None:
 
 def recover(catalog: Catalog) -> None:
     """Settle the intents of runs that died: a file with the bytes of after was written, any other was not."""
-    rows = catalog.db.execute("SELECT id, key, after, state_after FROM journal WHERE status = 'intent'").fetchall()
+    rows = catalog.db.execute(
+        "SELECT journal.id, uid, key, after, state_after FROM journal JOIN runs ON runs.id = journal.run"
+        " WHERE status = 'intent'"
+    ).fetchall()
     if not rows:
         return
     with catalog.transaction():
-        for row, key, after, state in rows:
+        for row, uid, key, after, state in rows:
             path = catalog.path(key)
-            temporary_path(path, row).unlink(missing_ok=True)
+            temporary_path(path, uid, row).unlink(missing_ok=True)
             data = read_bytes(path)
             found = None if data is None else hashlib.sha256(data).digest()
             done = found == after

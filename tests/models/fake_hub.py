@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import close_session, constants
+
+from sdprep.errors import HubError
+from sdprep.models import lock
+from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
+from sdprep.models.hub import fetch
+from sdprep.types import Silent
+
 REPO = "someone/tagger"
 COMMITS = ("1" * 40, "2" * 40)
+MODEL, LABELS = "model.onnx", "selected_tags.csv"
+OLD = {MODEL: b"weights " * 1000, LABELS: b"tag_id,name,category,count\n"}
+NEW = {MODEL: b"better weights " * 1000, LABELS: OLD[LABELS]}
+CANARY = "hf_canaryThatMustNotSing"
 
 
 @dataclass
@@ -147,3 +163,67 @@ class Handler(BaseHTTPRequestHandler):
     def refuse(self, status: int, code: str) -> None:
         """An error as the Hub words it."""
         self.send(b'{"error": "no"}', {"X-Error-Code": code, "X-Error-Message": "no"} if code else {}, status)
+
+
+@contextmanager
+def at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of its own; huggingface_hub has read its environment long before a test runs."""
+    monkeypatch.setattr(lock, "user_data_path", lambda app: folder / "data" / app)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "token"))
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(folder / "harnesses.json"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    yield folder
+    close_session()
+
+
+@contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A Hub with an old and a new commit, that the client takes for the real one."""
+    revisions = {"main": COMMITS[0], **{commit: commit for commit in COMMITS}}
+    with FakeHub({COMMITS[0]: dict(OLD), COMMITS[1]: dict(NEW)}, revisions) as fake:
+        use_endpoint(monkeypatch, fake.url)
+        yield fake
+
+
+class Notes(Silent):
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.heard.append(message)
+
+
+def use_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+def a_spec(revision: str = "main", source: Source | None = None) -> ModelSpec:
+    labels = LabelSpec(file=LABELS, categories={"general": 0})
+    return ModelSpec(
+        name="tagger",
+        task="tag",
+        backend="onnx",
+        source=source or Source(repo=REPO, revision=revision),
+        files=(MODEL, LABELS),
+        image=ImageSpec(fit="pad"),
+        labels=labels,
+    )
+
+
+def content(files: ModelFiles) -> dict[str, bytes]:
+    return {name: (files.folder / name).read_bytes() for name in (MODEL, LABELS)}
+
+
+def failure(spec: ModelSpec) -> str:
+    """The message of a fetch that fails; no message has more than two lines or a secret."""
+    with pytest.raises(HubError) as caught:
+        fetch(spec, Silent())
+    message = str(caught.value)
+    assert message.count("\n") <= 1
+    assert CANARY not in message
+    return message
