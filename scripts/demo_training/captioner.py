@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 from transformers import (
@@ -172,7 +172,9 @@ def _name_special_tokens_as_published(path: Path) -> None:
 def _write_weights(model: BlipForConditionalGeneration, path: Path) -> None:
     """Write every tensor, and the output layer that shares the word embeddings, as published files do."""
     tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt"})
+    # Written anew, as transformers lets only the owner read the file it made.
+    path.unlink()
+    path.write_bytes(save(tensors, {"format": "pt"}))
 
 
 def write_captioner(model: BlipForConditionalGeneration, tokenizer: BertTokenizer, folder: Path) -> None:

@@ -1,0 +1,74 @@
+"""The command line as a person meets it: what was typed, what came out, and the exit code."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import sdprep.cli.main
+from sdprep.tasks.demo import PICTURES
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def sdprep_command(monkeypatch, capsys, tmp_path):
+    """Runs `sdprep` in this process, in the folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["sdprep", *map(str, words)])
+        code = 0
+        try:
+            sdprep.cli.main.main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """Starts `sdprep` as a process of its own."""
+    home = str(tmp_path_factory.mktemp("home"))
+
+    def popen(*words: object, cwd: Path) -> subprocess.Popen[str]:
+        environment = os.environ | {"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "PYTHONUTF8": "1"}
+        environment |= {"PYTHONPATH": str(ROOT), "SDPREP_TAG_MODEL": "demo-tag"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "sdprep", *map(str, words)],
+            cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        )  # fmt: skip
+
+    return popen
+
+
+@pytest.fixture
+def put_picture():
+    """Copies a demo picture to a path."""
+
+    def put(path: Path, name: str = "kuro.png") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((PICTURES / name).read_bytes())
+        return path
+
+    return put
+
+
+@pytest.fixture
+def imgs(tmp_path, put_picture):
+    """A folder of two pictures."""
+    put_picture(tmp_path / "imgs" / "a.jpg", "aka.jpg")
+    put_picture(tmp_path / "imgs" / "b.png")
+    return tmp_path / "imgs"

@@ -1,0 +1,78 @@
+"""Folders and names as people have them; folders that must stay as they are."""
+
+import pytest
+
+NAMES = [
+    "my picture.png",
+    "青い髪.png",
+    "cat 😀.png",
+    "[bracket].png",
+    "-dash.png",
+    "dots.v2.final.png",
+    "100%.png",
+    "é.PNG",
+]
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_picture):
+    picture = put_picture(tmp_path / "imgs" / name)
+    sdprep_command("tag", "imgs", "--model", "demo-tag")
+    assert "1boy" in picture.with_suffix(".txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["two words", "日本", "😀", "-dash"])
+def test_a_picture_in_a_folder_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_picture):
+    picture = put_picture(tmp_path / name / "a.png")
+    sdprep_command("tag", "--model", "demo-tag", "--", name)
+    assert "1boy" in picture.with_suffix(".txt").read_text("utf-8")
+
+
+def test_a_folder_may_end_with_a_slash(sdprep_command, imgs):
+    sdprep_command("tag", "imgs/", "--model", "demo-tag")
+    assert (imgs / "a.txt").exists()
+
+
+@pytest.mark.parametrize("words", [("tag", "--model", "demo-tag"), ("caption", "--model", "demo-caption"), ("merge",)])
+def test_a_dry_run_leaves_the_folder_as_it_is(words, sdprep_command, imgs):
+    (imgs / "a.txt").write_text("my own words\n")
+    (imgs / "empty.gif").touch()
+    before = contents(imgs)
+    sdprep_command(words[0], imgs, *words[1:], "--dry-run")
+    assert contents(imgs) == before
+
+
+def test_a_dry_run_leaves_a_catalog_as_it_is(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag")
+    before = contents(imgs)
+    sdprep_command("tag", imgs, "--model", "demo-tag", "--threshold", "0.999", "--dry-run")
+    assert contents(imgs) == before
+
+
+def test_a_dry_run_says_what_would_be_written(sdprep_command, imgs):
+    (imgs / "a.txt").write_text("my own words\n")
+    assert "1 kept, 0 failed, 1 would be written" in sdprep_command("tag", imgs, "--model", "demo-tag", "--dry-run").err
+
+
+def test_an_output_folder_leaves_the_pictures_folder_as_it_is(sdprep_command, imgs):
+    before = contents(imgs)
+    sdprep_command("tag", imgs, "--model", "demo-tag", "--output-dir", "out")
+    assert contents(imgs) == before
+
+
+def test_an_output_folder_gets_the_tree(sdprep_command, imgs, tmp_path, put_picture):
+    put_picture(imgs / "sub" / "c.png")
+    sdprep_command("tag", imgs, "--model", "demo-tag", "--output-dir", "out")
+    assert (tmp_path / "out" / "sub" / "c.txt").exists()
+
+
+def test_an_undo_brings_back_the_folder(sdprep_command, imgs):
+    (imgs / "a.txt").write_bytes(b"\xef\xbb\xbfmy own words\r\n")
+    before = contents(imgs)
+    sdprep_command("tag", imgs, "--model", "demo-tag", "--existing", "overwrite")
+    sdprep_command("undo", "--dir", imgs)
+    assert {path: data for path, data in contents(imgs).items() if path.parts[0] != ".sdprep"} == before

@@ -1,0 +1,109 @@
+"""Every option in every spelling that is promised."""
+
+import click
+import pytest
+
+from sdprep.cli.main import cli
+
+OPTIONS = [
+    pytest.param(command, option, name, id=f"{command.name} {name}")
+    for command in cli.commands.values()
+    for option in command.params
+    if isinstance(option, click.Option)
+    for name in [*option.opts, *option.secondary_opts]
+    if name.startswith("--")
+]
+KOHYA = [
+    ("tag", "--thresh", "0.5", "threshold", 0.5),
+    ("tag", "--general_threshold", "0.5", "general_threshold", 0.5),
+    ("tag", "--character_threshold", "0.5", "character_threshold", 0.5),
+    ("tag", "--repo_id", "a/b", "model", "a/b"),
+    ("tag", "--batch_size", "3", "batch_size", 3),
+    ("tag", "--max_data_loader_n_workers", "3", "workers", 3),
+    ("tag", "--caption_extension", ".tags", "caption_extension", ".tags"),
+    ("tag", "--caption_extention", ".tags", "caption_extension", ".tags"),
+    ("tag", "--caption_separator", "; ", "caption_separator", "; "),
+    ("tag", "--undesired_tags", "a, b", "undesired_tags", ("a", "b")),
+    ("tag", "--remove_underscore", None, "remove_underscore", True),
+    ("tag", "--use_rating_tags", None, "use_rating_tags", True),
+    ("tag", "--recursive", None, "recursive", True),
+    ("caption", "--caption_weights", "a/b", "model", "a/b"),
+    ("caption", "--caption_extention", ".cap", "caption_extension", ".cap"),
+    ("caption", "--num_beams", "5", "num_beams", 5),
+    ("caption", "--top_p", "0.5", "top_p", 0.5),
+    ("caption", "--max_length", "50", "max_length", 50),
+    ("caption", "--min_length", "1", "min_length", 1),
+    ("caption", "--seed", "7", "seed", 7),
+    ("caption", "--max_data_loader_n_workers", "3", "workers", 3),
+    ("merge", "--caption_extention", ".cap", "caption_extension", ".cap"),
+]
+
+
+def parsed(command, words):
+    """The parameters that a command makes of these words."""
+    group = click.Context(cli, **cli.context_settings)
+    with command.make_context(command.name, words, parent=group) as context:
+        return context.params
+
+
+def argument_of(command, folder):
+    """What the command must be given besides its options."""
+    return [str(folder / "a.txt")] if command.name == "restore" else [str(folder)]
+
+
+def value_of(option, folder):
+    """A value that the option takes and that is not its default."""
+    if option.is_flag:
+        return []
+    if isinstance(option.type, click.Choice):
+        return [str(option.type.choices[-1])]
+    if option.name == "config":
+        return [str(folder / "empty.toml")]
+    if option.name == "directory":
+        return [str(folder)]
+    return ["0.25"] if isinstance(option.type, click.types.FloatParamType) else ["17"]
+
+
+@pytest.mark.parametrize(("command", "option", "name"), OPTIONS)
+def test_hyphens_and_underscores_mean_the_same(command, option, name, tmp_path):
+    (tmp_path / "empty.toml").touch()
+    rest = [*value_of(option, tmp_path), *([] if command.name == "undo" else argument_of(command, tmp_path))]
+    underscored = "--" + name[2:].replace("-", "_")
+    hyphened = "--" + name[2:].replace("_", "-")
+
+    assert parsed(command, [underscored, *rest]) == parsed(command, [hyphened, *rest])
+
+
+@pytest.mark.parametrize(("command", "option", "name"), OPTIONS)
+def test_every_option_has_a_line_of_help(command, option, name):
+    assert option.help
+
+
+@pytest.mark.parametrize(("command", "spelling", "value", "name", "expected"), KOHYA)
+def test_kohyas_spelling_is_understood(command, spelling, value, name, expected, tmp_path):
+    words = [spelling, *([value] if value else []), str(tmp_path)]
+
+    assert parsed(cli.commands[command], words)[name] == expected
+
+
+@pytest.mark.parametrize("alias", ["--thresh", "--repo-id", "--caption-extention", "--max-data-loader-n-workers"])
+def test_help_shows_official_names_only(alias, sdprep_command):
+    assert f"{alias} " not in sdprep_command("tag", "--help").out
+
+
+def test_a_misspelt_option_gets_a_suggestion(sdprep_command, imgs):
+    assert "--threshold" in sdprep_command("tag", imgs, "--thresold", "0.3").err
+
+
+def test_a_misspelt_command_gets_a_suggestion(sdprep_command):
+    assert "tag" in sdprep_command("tagg").err.splitlines()[-1]
+
+
+def test_the_version_is_said(sdprep_command):
+    assert sdprep_command("--version").out == f"sdprep, version {sdprep_version()}\n"
+
+
+def sdprep_version():
+    from sdprep import __version__
+
+    return __version__

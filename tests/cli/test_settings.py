@@ -1,0 +1,83 @@
+"""Where a setting comes from: flag over environment over sdprep.toml over what is built in."""
+
+import pytest
+
+
+@pytest.fixture
+def shown(sdprep_command, imgs):
+    """What `--show-config` says of one setting of tag: its value and its source."""
+
+    def show(name, *words):
+        lines = sdprep_command("tag", imgs, "--show-config", *words).out.splitlines()
+        return next(line.split(" = ")[1] for line in lines if line.startswith(f"{name} = "))
+
+    return show
+
+
+def test_a_default_is_built_in(shown):
+    assert shown("threshold") == "0.35  # built-in"
+
+
+def test_the_settings_file_beats_the_default(shown, imgs):
+    (imgs / "sdprep.toml").write_text("[tag]\nthreshold = 0.5\n")
+    assert shown("threshold") == "0.5  # sdprep.toml"
+
+
+def test_the_environment_beats_the_settings_file(shown, imgs, monkeypatch):
+    (imgs / "sdprep.toml").write_text("[tag]\nthreshold = 0.5\n")
+    monkeypatch.setenv("SDPREP_TAG_THRESHOLD", "0.6")
+    assert shown("threshold") == "0.6  # environment"
+
+
+def test_a_flag_beats_the_environment(shown, monkeypatch):
+    monkeypatch.setenv("SDPREP_TAG_THRESHOLD", "0.6")
+    assert shown("threshold", "--threshold", "0.7") == "0.7  # flag"
+
+
+def test_a_settings_file_may_use_underscores(shown, imgs):
+    (imgs / "sdprep.toml").write_text("[tag]\nremove_underscore = true\n")
+    assert shown("remove-underscore") == "true  # sdprep.toml"
+
+
+def test_a_settings_file_that_is_named_replaces_the_one_in_the_folder(shown, imgs, tmp_path):
+    (imgs / "sdprep.toml").write_text("[tag]\nthreshold = 0.5\n")
+    (tmp_path / "other.toml").write_text("[tag]\norder = 'csv'\n")
+    assert shown("threshold", "--config", tmp_path / "other.toml") == "0.35  # built-in"
+
+
+def test_tags_may_be_a_list_in_the_settings_file(shown, imgs):
+    (imgs / "sdprep.toml").write_text('[tag]\nundesired-tags = ["1girl", "solo"]\n')
+    assert shown("undesired-tags") == '["1girl", "solo"]  # sdprep.toml'
+
+
+def test_merge_finds_the_settings_of_the_current_folder(sdprep_command, tmp_path):
+    (tmp_path / "sdprep.toml").write_text('[merge]\nkeys = "stem"\n')
+    assert 'keys = "stem"  # sdprep.toml' in sdprep_command("merge", "--show-config").out
+
+
+def test_show_config_writes_nothing(sdprep_command, imgs):
+    before = sorted(imgs.iterdir())
+    sdprep_command("tag", imgs, "--model", "demo-tag", "--show-config")
+    assert sorted(imgs.iterdir()) == before
+
+
+REFUSED = {
+    "an unknown setting": ("[tag]\nthreshhold = 0.5\n", "did you mean 'threshold'"),
+    "an unknown command": ("[tga]\nthreshold = 0.5\n", "tga"),
+    "a setting outside a table": ("threshold = 0.5\n", "stands outside a table"),
+    "a value of a wrong type": ('[tag]\nthreshold = "high"\n', "threshold"),
+    "a number for a list": ("[tag]\nundesired-tags = 5\n", "undesired-tags"),
+    "a list of numbers for a list of tags": ("[tag]\nundesired-tags = [5]\n", "undesired-tags"),
+    "a file that is not TOML": ("[tag\n", "sdprep.toml"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_wrong_settings_file_is_refused_by_name(text, said, sdprep_command, imgs):
+    (imgs / "sdprep.toml").write_text(text)
+    outcome = sdprep_command("tag", imgs)
+    assert (outcome.code, said in outcome.err) == (2, True)
+
+
+def test_a_settings_file_that_is_not_there_is_refused(sdprep_command, imgs):
+    assert sdprep_command("tag", imgs, "--config", "nowhere.toml").code == 2

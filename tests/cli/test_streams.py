@@ -1,0 +1,78 @@
+"""stdout is data, stderr is talk."""
+
+import json
+
+import pytest
+
+FIELDS = {
+    "schema", "command", "found", "written", "current", "kept", "failed", "remaining", "missing", "kept_paths",
+    "missing_paths", "image_changed", "other_settings", "failures", "model", "revision", "output", "run", "dry_run",
+    "stopped", "seconds",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [("tag", "imgs", "--model", "demo-tag"), ("merge", "imgs")])
+def test_json_has_the_documented_fields_and_no_other(words, sdprep_command, imgs):
+    assert json.loads(sdprep_command(*words, "--json").out).keys() == FIELDS
+
+
+def test_json_of_an_undo_has_the_same_fields(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag")
+    assert json.loads(sdprep_command("undo", "--dir", imgs, "--json").out).keys() == FIELDS
+
+
+def test_json_counts_every_picture_once(sdprep_command, imgs, put_picture):
+    (imgs / "a.txt").write_text("my own words\n")
+    (imgs / "empty.png").touch()
+    put_picture(imgs / "c.png")
+    report = json.loads(sdprep_command("tag", imgs, "--model", "demo-tag", "--limit", "2", "--json").out)
+    counts = [report[name] for name in ("found", "written", "current", "kept", "failed", "remaining")]
+    assert counts == [4, 1, 0, 1, 1, 1]
+
+
+def test_json_names_a_failure_by_path_code_and_message(sdprep_command, imgs):
+    (imgs / "empty.png").touch()
+    report = json.loads(sdprep_command("tag", imgs, "--model", "demo-tag", "--json").out)
+    assert report["failures"] == [{"path": "empty.png", "code": "empty_file", "message": "the file is empty"}]
+
+
+def test_without_json_stdout_is_empty(sdprep_command, imgs):
+    assert sdprep_command("tag", imgs, "--model", "demo-tag").out == ""
+
+
+def test_the_counts_are_talk(sdprep_command, imgs):
+    assert "tag: 2 images: 2 written" in sdprep_command("tag", imgs, "--model", "demo-tag", "--json").err
+
+
+def test_there_is_no_progress_bar_where_nobody_watches(sdprep_command, imgs):
+    said = sdprep_command("tag", imgs, "--model", "demo-tag").err
+    assert (said.count("\n"), "\r" in said, "%" in said) == (1, False, False)
+
+
+def test_a_second_run_says_that_no_model_was_loaded(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag")
+    assert "no model was loaded" in sdprep_command("tag", imgs, "--model", "demo-tag").err
+
+
+def test_a_refresh_does_not_say_that_no_model_was_loaded(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag")
+    assert "no model was loaded" not in sdprep_command("tag", imgs, "--model", "demo-tag", "--refresh").err
+
+
+def test_merge_says_where_it_wrote(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag")
+    assert "imgs/metadata.json" in sdprep_command("merge", "imgs").err.replace("\\", "/")
+
+
+def test_merge_does_not_call_a_picture_without_text_edited(sdprep_command, imgs):
+    assert "edited" not in sdprep_command("merge", "imgs").err
+
+
+def test_the_log_of_a_folder_names_its_runs(sdprep_command, imgs):
+    run = json.loads(sdprep_command("tag", imgs, "--model", "demo-tag", "--json").out)["run"]
+    assert [row["run"] for row in json.loads(sdprep_command("log", imgs, "--json").out)] == [run]
+
+
+def test_the_log_of_a_folder_is_on_stdout(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag")
+    assert "2 files" in sdprep_command("log", imgs).out

@@ -1,0 +1,241 @@
+"""Taking a run back: exact bytes, refusals, and undo of undo."""
+
+import json
+import subprocess
+
+import pytest
+
+from sdprep.errors import CatalogError
+from sdprep.tasks.history import log, undo
+from tests.stories.telling import PYTHON, ROOT, STRICT, codes, counts, hide_models, tag, texts, write
+
+ORIGINAL = "\ufeffmine,\r\nwith  odd spaces \r\n\r\n".encode()
+
+
+@pytest.fixture
+def overwritten(album):
+    """The album where tags took the place of a person's text."""
+    (album / "a.txt").write_bytes(ORIGINAL)
+    tag(album, existing="overwrite")
+    return album
+
+
+def newest(folder):
+    return log(folder)[-1]
+
+
+def test_undo_deletes_files_that_the_run_made_and_gives_others_their_exact_bytes(overwritten):
+    report = undo(overwritten)
+
+    assert counts(report) == {"written": 3}
+    assert texts(overwritten) == {"a.txt": ORIGINAL}
+
+
+def test_undo_without_a_name_takes_the_last_run_back_alone(tagged):
+    before = texts(tagged)
+    tag(tagged, threshold=STRICT)
+
+    undo(tagged)
+
+    assert texts(tagged) == before
+
+
+def test_undo_without_a_name_passes_over_runs_that_changed_nothing(overwritten):
+    tag(overwritten)
+    tag(overwritten)
+
+    undo(overwritten)
+
+    assert texts(overwritten) == {"a.txt": ORIGINAL}
+
+
+def test_undo_takes_a_run_back_that_is_named(overwritten):
+    first = newest(overwritten).uid
+    tag(overwritten, threshold=STRICT)
+    undo(overwritten)
+
+    undo(overwritten, first)
+
+    assert texts(overwritten) == {"a.txt": ORIGINAL}
+
+
+def test_undo_takes_the_beginning_of_a_name(overwritten):
+    undo(overwritten, newest(overwritten).uid[:-1])
+
+    assert texts(overwritten) == {"a.txt": ORIGINAL}
+
+
+def test_undo_of_an_unknown_run_says_so(tagged):
+    with pytest.raises(CatalogError, match="19990101"):
+        undo(tagged, "19990101")
+
+
+def test_undo_refuses_an_older_run_whose_files_were_written_again(tagged):
+    first = newest(tagged).uid
+    tag(tagged, threshold=STRICT)
+    before = texts(tagged)
+
+    report = undo(tagged, first)
+
+    assert counts(report) == {"failed": 3}
+    assert texts(tagged) == before
+
+
+def test_undo_refuses_a_file_that_was_changed_since_and_takes_the_rest_back(overwritten):
+    write(overwritten / "b.txt", "edited")
+
+    report = undo(overwritten)
+
+    assert counts(report) == {"written": 2, "failed": 1}
+    assert list(codes(report).values()) == ["changed_since"]
+    assert texts(overwritten) == {"a.txt": ORIGINAL, "b.txt": b"edited"}
+
+
+def test_undo_takes_a_changed_file_back_when_forced(overwritten):
+    write(overwritten / "b.txt", "edited")
+
+    undo(overwritten, force=True)
+
+    assert texts(overwritten) == {"a.txt": ORIGINAL}
+
+
+def test_what_a_forced_undo_took_is_given_back_by_undoing_it(overwritten):
+    write(overwritten / "b.txt", "edited")
+    undo(overwritten, force=True)
+
+    undo(overwritten)
+
+    assert texts(overwritten)["b.txt"] == b"edited"
+
+
+def test_undo_of_a_file_that_was_deleted_meanwhile_has_nothing_to_do(tagged):
+    (tagged / "b.txt").unlink()
+
+    report = undo(tagged)
+
+    assert counts(report) == {"written": 2, "current": 1}
+    assert texts(tagged) == {}
+
+
+def test_undo_refuses_to_bring_back_what_stood_before_a_file_that_was_deleted(overwritten):
+    (overwritten / "a.txt").unlink()
+
+    report = undo(overwritten)
+
+    assert counts(report) == {"written": 2, "failed": 1}
+    assert texts(overwritten) == {}
+
+
+def test_undo_of_undo_gives_the_work_back(overwritten):
+    after = texts(overwritten)
+    undo(overwritten)
+
+    report = undo(overwritten)
+
+    assert counts(report) == {"written": 3}
+    assert texts(overwritten) == after
+
+
+def test_undo_three_times_is_undo(overwritten):
+    for _ in range(3):
+        undo(overwritten)
+
+    assert texts(overwritten) == {"a.txt": ORIGINAL}
+
+
+def test_after_undo_the_earlier_text_is_still_sdpreps(tagged):
+    tag(tagged, threshold=STRICT)
+    undo(tagged)
+
+    report = tag(tagged, threshold=STRICT)
+
+    assert counts(report) == {"written": 3}
+
+
+def test_after_undo_a_persons_text_is_the_persons_again(overwritten):
+    undo(overwritten)
+
+    report = tag(overwritten, threshold=STRICT)
+
+    assert counts(report) == {"written": 2, "kept": 1}
+    assert (overwritten / "a.txt").read_bytes() == ORIGINAL
+
+
+def test_after_undo_of_undo_the_text_is_sdpreps(overwritten, monkeypatch):
+    undo(overwritten)
+    undo(overwritten)
+    hide_models(monkeypatch)
+
+    assert counts(tag(overwritten, threshold=STRICT)) == {"written": 3}
+
+
+def test_after_undo_of_an_append_the_text_is_the_persons_alone(album):
+    write(album / "a.txt", "mine")
+    tag(album, existing="append")
+    undo(album)
+
+    report = tag(album)
+
+    assert report.kept_paths == ["a.png"]
+    assert (album / "a.txt").read_bytes() == b"mine"
+
+
+def test_undo_of_a_rewritten_append_gives_the_first_append_back(album):
+    write(album / "a.txt", "mine")
+    tag(album, existing="append")
+    before = texts(album)
+    tag(album, threshold=STRICT)
+
+    undo(album)
+
+    assert texts(album) == before
+    assert counts(tag(album, threshold=STRICT)) == {"written": 3}
+
+
+def test_undo_loses_no_results(tagged, monkeypatch):
+    before = texts(tagged)
+    undo(tagged)
+    hide_models(monkeypatch)
+
+    tag(tagged)
+
+    assert texts(tagged) == before
+
+
+def test_undo_in_a_folder_without_a_catalog_says_so(album):
+    with pytest.raises(CatalogError, match="no catalog"):
+        undo(album)
+
+
+def test_undo_where_no_run_changed_anything_says_so(album):
+    for name in ("a.txt", "b.txt", "c.txt"):
+        write(album / name, "mine")
+    tag(album)
+
+    with pytest.raises(CatalogError):
+        undo(album)
+
+
+def test_undo_works_in_a_program_that_was_started_afresh(overwritten):
+    done = subprocess.run(
+        [PYTHON, "-m", "sdprep", "undo", "--dir", str(overwritten), "--json"], cwd=ROOT, capture_output=True, check=True
+    )
+
+    assert json.loads(done.stdout)["written"] == 3
+    assert texts(overwritten) == {"a.txt": ORIGINAL}
+
+
+def test_undo_brings_a_vanished_folder_back(album):
+    (album / "sub").mkdir()
+    (album / "a.png").rename(album / "sub" / "a.png")
+    write(album / "sub" / "a.txt", "mine")
+    tag(album, existing="overwrite")
+    tag(album, threshold=STRICT)
+    first = log(album)[0].uid
+    for path in list((album / "sub").iterdir()):
+        path.unlink()
+    (album / "sub").rmdir()
+
+    undo(album, first, force=True)
+
+    assert texts(album) == {"sub/a.txt": b"mine"}
