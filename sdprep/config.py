@@ -16,6 +16,9 @@ else:
     import tomli as tomllib
 
 CONFIG_NAME = "sdprep.toml"
+TABLES = ("caption", "tag", "merge")
+# The pictures that are read.
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,7 @@ class TagSettings:
                 raise UsageError(
                     f"a threshold of {value:g} is below {STORED_FLOOR:g}, the lowest probability that is stored"
                 )
+        _check_extension(self, "caption_extension")
         if not self.caption_separator:
             raise UsageError("the caption separator is empty: tags would run together")
 
@@ -84,6 +88,7 @@ class CaptionSettings:
     work: Work = Work()
 
     def __post_init__(self) -> None:
+        _check_extension(self, "caption_extension")
         if self.min_length > self.max_length:
             raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
 
@@ -104,10 +109,21 @@ class MergeSettings:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
+        _check_extension(self, "caption_extension")
+        _check_extension(self, "tag_extension")
         unknown = set(self.fields) - {"caption", "tags", "image_size"}
         if unknown or not self.fields:
             names = ", ".join(sorted(unknown)) or "nothing"
             raise UsageError(f"--fields takes caption, tags and image_size, not {names}")
+
+
+def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, name: str) -> None:
+    """Put a missing dot before an extension, as trainers do. Raises UsageError if no sidecar may be called so."""
+    value = getattr(settings, name)
+    extension = value if value.startswith(".") else f".{value}"
+    if not extension.strip(".") or set(extension) & set('/\\:*?"<>|\0\n') or extension.lower() in PICTURE_SUFFIXES:
+        raise UsageError(f"--{name.replace('_', '-')} '{value}' is no extension for a text file; say .txt, for example")
+    object.__setattr__(settings, name, extension)
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
@@ -122,6 +138,8 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     for name, table in data.items():
         if not isinstance(table, dict):
             raise UsageError(f"{path}: '{name}' stands outside a table; write it under [caption], [tag] or [merge]")
+        if name not in TABLES:
+            raise UsageError(f"{path}: there is no table [{name}]; the tables are [caption], [tag] and [merge]")
     return {
         command: {name.replace("-", "_"): value for name, value in table.items()} for command, table in data.items()
     }

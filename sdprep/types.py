@@ -162,7 +162,7 @@ class Stop:
 
 @dataclass(slots=True)
 class RunReport:
-    """What became of every image: `found` is the sum of the next five counts."""
+    """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model."""
 
     command: str
     found: int = 0
@@ -176,6 +176,7 @@ class RunReport:
     missing_paths: list[str] = field(default_factory=list)
     image_changed: list[str] = field(default_factory=list)
     other_settings: int = 0
+    predicted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
     model: str | None = None
     revision: str | None = None

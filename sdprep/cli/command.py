@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,8 @@ class Option(click.Option):
 def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
     """A callback that takes text parted by commas, or a list in a settings file."""
     parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+        raise click.BadParameter(f"{value!r} is neither text nor a list of texts")
     return tuple(part.strip() for part in parts if part.strip())
 
 
@@ -118,9 +121,9 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return value
 
 
-def directory_argument(**attrs: Any) -> Callable[[F], F]:
+def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:
     """The folder of pictures. It is read before the options, since it may hold their settings."""
-    return click.argument("directory", metavar="DIR", type=DIRECTORY, is_eager=True, callback=_load_config, **attrs)
+    return click.argument("directory", metavar=metavar, type=DIRECTORY, is_eager=True, callback=_load_config, **attrs)
 
 
 config_options = options(
@@ -163,9 +166,11 @@ def stated(ctx: click.Context) -> frozenset[str]:
 
 def show_config(ctx: click.Context) -> None:
     """Print every setting, its value and where it comes from."""
-    for name, value in ctx.params.items():
+    for param in ctx.command.params:
+        name = str(param.name)
         if name in ASIDE or name == "directory":
             continue
+        value = ctx.params[name]
         source = SOURCES.get(ctx.get_parameter_source(name) or ParameterSource.DEFAULT, "built-in")
         if isinstance(value, tuple):
             value = list(value)
@@ -251,18 +256,21 @@ def summarize(report: RunReport) -> None:
 
     for failure in report.failures:
         talk(f"failed: {failure['path']}: {failure['code']}: {failure['message']}")
-    _name_some(talk, "kept, not written by sdprep or edited since", report.kept_paths)
+    if report.command == "merge":
+        _name_some(talk, "lacks a sidecar", report.missing_paths)
+    else:
+        _name_some(talk, "kept, not written by sdprep or edited since", report.kept_paths)
     _name_some(talk, "kept although the image has changed", report.image_changed)
-    _name_some(talk, "without a sidecar", report.missing_paths)
     if report.other_settings:
         talk(f"{report.other_settings} were made with other settings; --update brings them in line")
     remaining = "would be written" if report.dry_run else "remaining"
+    what = "file" if report.command in ("undo", "restore") else "image"
+    found = f"{report.found} {what}{'' if report.found == 1 else 's'}"
     counts = f"{report.written} written, {report.current} current, {report.kept} kept, {report.failed} failed"
-    what = "files" if report.command in ("undo", "restore") else "images"
-    talk(f"{report.command}: {report.found} {what}: {counts}, {report.remaining} {remaining} ({report.seconds:.1f} s)")
+    talk(f"{report.command}: {found}: {counts}, {report.remaining} {remaining} ({report.seconds:.1f} s)")
     if report.output:
         talk(f"{report.output}")
-    elif report.written == 0 and not (report.failed or report.remaining or report.kept):
+    elif report.current == report.found and report.predicted == 0:
         talk("nothing to do: every sidecar is up to date, no model was loaded")
 
 
@@ -283,6 +291,13 @@ def guarded(function: Callable[[], Any]) -> None:
     except SdprepError as error:
         click.echo(f"sdprep: {error}", err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read the output has gone; what Python would still flush at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"sdprep: {error}", err=True)
+        sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("sdprep: interrupted", err=True)
         sys.exit(130)

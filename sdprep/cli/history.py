@@ -16,7 +16,7 @@ catalog_option = shared.option("--catalog", type=shared.FILE, help="The catalog 
 @click.command(cls=shared.Command, example="sdprep log ./imgs", short_help="List past runs, or the texts of a file.")
 @click.argument("path", type=click.Path(path_type=Path), default=".")
 @catalog_option
-@shared.report_options
+@shared.option("--json", "json_report", is_flag=True, help="Print the list as JSON on stdout.")
 def log(path: Path, catalog: Path | None, json_report: bool) -> None:
     """List the runs over the folder PATH, or the texts that the sidecar PATH has held, oldest first."""
     from sdprep.tasks import history
@@ -36,20 +36,23 @@ def log(path: Path, catalog: Path | None, json_report: bool) -> None:
     else:
         found = history.file_versions(path, catalog=catalog)
         rows = [
-            {"version": number, "text": "there" if each.text else "no file", "origin": each.origin}
+            {"version": number, "origin": each.origin, "text": each.excerpt}
             for number, each in enumerate(found, start=1)
         ]
     if json_report:
         click.echo(json.dumps(rows, ensure_ascii=True, indent=2))
         return
     for row in rows:
-        click.echo("  ".join(_cell(name, value) for name, value in row.items() if value is not None))
+        click.echo("  ".join(_cell(name, value) for name, value in row.items()).rstrip())
 
 
 def _cell(name: str, value: object) -> str:
     if name == "finished":
         return "" if value else "(not finished)"
-    return {"command": f"{value!s:8}", "changed": f"{value!s:>6} files", "text": f"{value!s:8}"}.get(name, str(value))
+    if value is None:
+        return "(no file)" if name == "text" else ""
+    widths = {"command": f"{value!s:8}", "changed": f"{value!s:>6} files", "text": f"{value!s:.60}"}
+    return widths.get(name, str(value))
 
 
 @click.command(cls=shared.Command, example="sdprep undo --dir ./imgs", short_help="Take back what a run wrote.")
@@ -65,7 +68,9 @@ def undo(run: str | None, directory: Path, force: bool, catalog: Path | None, js
     """
     from sdprep.tasks import history
 
-    shared.deliver(history.undo(directory, run, force=force, catalog=catalog), json_report=json_report)
+    shared.deliver(
+        history.undo(directory, run, force=force, catalog=catalog, listener=shared.Terminal()), json_report=json_report
+    )
 
 
 @click.command(

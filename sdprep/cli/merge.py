@@ -15,7 +15,7 @@ from sdprep.cli import command as shared
     example="sdprep merge ./imgs -o metadata.json",
     short_help="Gather captions and tags in one metadata JSON.",
 )
-@shared.directory_argument(default=".")
+@shared.directory_argument("[DIR]", default=".")
 @shared.options(
     shared.option("-o", "--output", type=shared.FILE, help="The file to write [DIR/metadata.json]."),
     shared.option("--in-json", type=shared.FILE, help="Start from this file instead of the output."),

@@ -29,7 +29,7 @@ from sdprep.cli import command as shared
     shared.option("--use-rating-tags", is_flag=True, help="Write the best rating as the first tag."),
     shared.option("--order", type=click.Choice(["confidence", "csv"]), default="confidence", show_default=True,
                   help="Most certain first, or the order of the label file."),
-    shared.option("--caption-separator", default=", ", show_default=True, help="Text between tags."),
+    shared.option("--caption-separator", default=", ", show_default='", "', help="Text between tags."),
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".txt", show_default=True,
                   help="Extension of the sidecar."),
     shared.option("--scores", type=shared.FILE, help="Write the scores of every picture to this JSON Lines file."),

@@ -33,9 +33,10 @@ class Reversal:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A text that a file has held; `text` is its hash, None while there was no file."""
+    """A text that a file has held; `text` is its hash, None while there was no file; `excerpt` its first line."""
 
     text: bytes | None
+    excerpt: str | None
     origin: str
 
 
@@ -74,9 +75,13 @@ def versions(catalog: Catalog, path: Path) -> list[Version]:
     found: list[Version] = []
     for uid, command, before, after in rows:
         if not found or found[-1].text != before:
-            found.append(Version(before, f"found by run {uid}"))
-        found.append(Version(after, f"written by {command}, run {uid}"))
+            found.append(Version(before, _excerpt(catalog, before), f"found by run {uid}"))
+        found.append(Version(after, _excerpt(catalog, after), f"written by {command}, run {uid}"))
     return found
+
+
+def _excerpt(catalog: Catalog, text: bytes | None) -> str | None:
+    return None if text is None else catalog.text(text)[:400].decode("utf-8", "replace").partition("\n")[0].strip()
 
 
 def file_hash(data: bytes | None) -> bytes | None:

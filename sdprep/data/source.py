@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdprep.config import Layout
+from sdprep.config import PICTURE_SUFFIXES, Layout
 from sdprep.data.sidecar import sidecar_path
 from sdprep.errors import NoImages, UsageError
 from sdprep.types import Failure, FailureCode, ImageItem
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif"})
 # OneTrainer keeps masks and condition images beside the pictures under these endings of the stem.
 HELPER_ENDINGS = ("-masklabel", "-condlabel")
+# Pictures that sdprep does not read; a person who has some should hear of it.
+UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".heic", ".heif", ".jxl", ".psd", ".svg"})
 
 
 class FolderSource:
@@ -27,21 +28,37 @@ class FolderSource:
             raise UsageError(f"{directory} is not a folder")
         self.directory = directory.resolve()
         self._recursive = layout.recursive
+        self._unread: Counter[str] = Counter()
         self._target_root = layout.output_dir.resolve() if layout.output_dir else self.directory
 
     def items(self) -> list[ImageItem]:
         """All pictures. Raises NoImages when there are none."""
         found = sorted(self._walk(self.directory), key=lambda item: natural_key(item.rel))
         if not found:
-            kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+            kinds = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
             raise NoImages(f"no images in {self.directory} (looked for: {kinds})")
         return found
+
+    @property
+    def passed_over(self) -> str:
+        """What `items` did not take although it looks like pictures, as a sentence; empty if there is nothing."""
+        if not self._unread:
+            return ""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._unread.items()))
+        return f"passed over: {kinds}"
 
     def _walk(self, folder: Path) -> Iterator[ImageItem]:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.is_symlink():
+                if entry.name.startswith("."):
                     continue
+                suffix = entry_suffix(entry.name)
+                if entry.is_symlink():
+                    if suffix in PICTURE_SUFFIXES or entry.is_dir():
+                        self._unread["links"] += 1
+                    continue
+                if suffix in UNREAD_SUFFIXES:
+                    self._unread[suffix] += 1
                 if entry.is_dir(follow_symlinks=False):
                     if self._recursive:
                         yield from self._walk(Path(entry.path))
@@ -53,8 +70,13 @@ class FolderSource:
 
 def is_picture(name: str) -> bool:
     """Whether a file of this name is a picture to prepare."""
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - names, not paths: a million of them
-    return suffix.lower() in SUFFIXES and not stem.lower().endswith(HELPER_ENDINGS)
+    suffix = entry_suffix(name)
+    return suffix in PICTURE_SUFFIXES and not name.lower().removesuffix(suffix).endswith(HELPER_ENDINGS)
+
+
+def entry_suffix(name: str) -> str:
+    """The extension of a file name in lower case."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - names, not paths: a million of them
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

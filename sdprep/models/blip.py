@@ -137,6 +137,10 @@ def _device(torch: Any, wanted: str) -> Any:
         raise UsageError(f"--device {wanted}: this torch {torch.__version__} sees no CUDA device")
     if wanted == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: this torch sees no Metal device")
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {wanted}: {str(error).splitlines()[0]}") from error
     return torch.device(wanted)
 
 

@@ -20,6 +20,7 @@ from sdprep.errors import HubError, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub_errors import explain
 from sdprep.models.lock import LockedFile, add_to_lock, lock_path, read_lock, sha256_of, weights_of
+from sdprep.models.registry import local_folder
 from sdprep.types import Listener
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -46,10 +47,7 @@ class NoAnswer(Exception):  # noqa: N818 - it names a state
 
 
 def locate(spec: ModelSpec) -> ModelFiles | None:
-    """The files of a model, if they are on this machine; asks no network.
-
-    Raises ModelError if a local folder lacks one.
-    """
+    """The files of a model, if they are on this machine; no network. Raises ModelError if a local folder lacks one."""
     if spec.source.repo is None:
         return _in_folder(spec)
     lock = read_lock()
@@ -64,16 +62,16 @@ def locate(spec: ModelSpec) -> ModelFiles | None:
     return _in_cache(spec, commit, {name: locked[name] for name in spec.files})
 
 
-def fetch(spec: ModelSpec, listener: Listener) -> ModelFiles:
-    """The files of a model, downloaded and verified if they are not on this machine yet.
+def fetch(spec: ModelSpec, listener: Listener, *, check: bool = False) -> ModelFiles:
+    """The files of a model, downloaded and verified unless they are here; `check` also replaces damaged ones.
 
     Raises HubError if they cannot be had, are not what they were, or do not fit on the disk.
     """
     files = locate(spec)
-    if files is not None:
+    if files is not None and not (check and spec.source.repo):
         return files
     repo, revision = str(spec.source.repo), spec.source.revision
-    commit = _known_commit(repo, revision)
+    commit = known_commit(repo, revision)
     verified = _check_cached(repo, commit, spec.files) if commit else {}
     if commit is None or len(verified) < len(spec.files):
         try:
@@ -99,11 +97,13 @@ def identity(spec: ModelSpec, files: ModelFiles | None) -> str:
     return f"{spec.name}#{files.weights[:12]}" if files else spec.name
 
 
+def snapshot(repo: str, commit: str) -> Path:
+    """The folder of the cache that holds the files of a commit, or will."""
+    return _repo_folder(repo) / "snapshots" / commit
+
+
 def _in_folder(spec: ModelSpec) -> ModelFiles:
-    if spec.source.bundled is not None:
-        folder = Path(__file__).parents[1] / "demo" / "models" / spec.source.bundled
-    else:
-        folder = Path(str(spec.source.path))
+    folder = local_folder(spec.source) or Path()
     for name in spec.files:
         if not (folder / name).is_file():
             raise ModelError(f"{spec.name}: there is no {name} in {folder}")
@@ -115,8 +115,8 @@ def _in_folder(spec: ModelSpec) -> ModelFiles:
 
 
 def _in_cache(spec: ModelSpec, commit: str, files: dict[str, LockedFile]) -> ModelFiles:
-    folder = _repo_folder(str(spec.source.repo)) / "snapshots" / commit
-    return ModelFiles(folder, commit, weights_of({name: file.sha256 for name, file in files.items()}))
+    digests = {name: file.sha256 for name, file in files.items()}
+    return ModelFiles(snapshot(str(spec.source.repo), commit), commit, weights_of(digests))
 
 
 def _cache() -> Path:
@@ -137,14 +137,12 @@ def _repo_folder(repo: str) -> Path:
     return _cache() / f"models--{repo.replace('/', '--')}"
 
 
-def _cached(repo: str, name: str, revision: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(repo, name, revision=revision)
-    return Path(path) if isinstance(path, str) else None
+def _cached(repo: str, name: str, commit: str) -> Path | None:
+    path = snapshot(repo, commit) / name
+    return path if path.is_file() else None
 
 
-def _known_commit(repo: str, revision: str) -> str | None:
+def known_commit(repo: str, revision: str) -> str | None:
     """The commit that a revision means without asking the Hub; offline, a branch means what the cache has of it."""
     from huggingface_hub import constants
 
@@ -260,13 +258,14 @@ def _announce(repo: str, remote: Remote, names: set[str], listener: Listener) ->
     free = shutil.disk_usage(existing).free
     if free < size:
         raise HubError(
-            f"{repo} needs {_amount(size)}, but {cache} has only {_amount(free)} free\n"
+            f"{repo} needs {amount(size)}, but {cache} has only {amount(free)} free\n"
             "Set HF_HOME to a folder on a larger disk"
         )
-    listener.note(f"downloading {repo} ({_amount(size)}) to {cache}")
+    listener.note(f"downloading {repo} ({amount(size)}) to {cache}")
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
+    """A size in bytes as a person reads it."""
     return f"{size / 10**9:.2f} GB" if size >= 10**9 else f"{size / 10**6:.1f} MB"
 
 

@@ -6,6 +6,7 @@ A model is data: one TOML file each, ours in `configs/models`, the user's in the
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +18,10 @@ from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source, Task
 
 # No ".." anywhere: both parts become folders of the cache.
 REPO = re.compile(r"(?!.*\.\.)(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
+# `path = "..."` wherever it stands; reading the result tells whether it was the one of [source].
+PATH_VALUE = re.compile(r"""\bpath\b["']?\s*=\s*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""")
 NOUNS: dict[Task, str] = {"caption": "captioner", "tag": "tagger"}
+UNDECIDED = "{} may be a tagger or a captioner\nSay which with --task tag or --task caption"
 
 # What is assumed of a folder or a repository that no TOML file describes.
 WD_FILES = ("model.onnx", "selected_tags.csv")
@@ -68,9 +72,23 @@ def user_folder() -> Path:
     return user_config_path("sdprep") / "models"
 
 
+def registered() -> dict[str, Path]:
+    """Where each name is described; a user's file wins over ours of the same name."""
+    folders = (configs_folder(), user_folder())
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def named(name: str, path: Path) -> ModelSpec:
+    """The model of a name of `registered`. Raises ModelError if the file is wrong or has another name inside."""
+    spec = load(path)
+    if spec.name != name:
+        raise ModelError(f'{path}: name is "{spec.name}", but the file is called {path.name}')
+    return spec
+
+
 def names(task: Task | None = None) -> list[str]:
     """The names of all models, or of those of one task. Raises ModelError naming a TOML file that is wrong."""
-    return sorted(name for name, path in _registered().items() if task in (None, _named(name, path).task))
+    return sorted(name for name, path in registered().items() if task in (None, named(name, path).task))
 
 
 def resolve(model: str, task: Task) -> ModelSpec:
@@ -78,7 +96,7 @@ def resolve(model: str, task: Task) -> ModelSpec:
 
     Raises UsageError for an unknown name or a model of the other task, ModelError for files that are wrong.
     """
-    spec = _find(model, task)
+    spec = find(model, task)
     if spec.task != task:
         raise UsageError(
             f"{model} is a {NOUNS[spec.task]}, but `sdprep {task}` needs a {NOUNS[task]}\n"
@@ -104,10 +122,38 @@ def load(path: Path) -> ModelSpec:
     return msgspec.structs.replace(spec, source=Source(path=str(folder)))
 
 
-def _find(model: str, task: Task) -> ModelSpec:
+def with_absolute_path(path: Path) -> bytes:
+    """The bytes of a TOML file so that they mean the same in any folder; comments stay. Raises ModelError as `load`."""
+    folder, data = load(path).source.path, path.read_bytes()
+    stated = msgspec.toml.decode(data, type=ModelSpec).source.path
+    if stated is None or Path(stated).expanduser().is_absolute():
+        return data
+    text = data.decode("utf-8")
+    for match in PATH_VALUE.finditer(text):
+        changed = f"{text[: match.start(1)]}{json.dumps(folder, ensure_ascii=False)}{text[match.end(1) :]}"
+        try:
+            if msgspec.toml.decode(changed, type=ModelSpec).source.path == folder:
+                return changed.encode("utf-8")
+        except (UnicodeEncodeError, msgspec.MsgspecError):
+            continue
+    raise ModelError(f"{path}: source.path is relative to this file; write it in one line as {folder}")
+
+
+def local_folder(source: Source) -> Path | None:
+    """The folder of a model that is no Hub repository; in the package if it is bundled."""
+    if source.bundled is not None:
+        return Path(__file__).parents[1] / "demo" / "models" / source.bundled
+    return None if source.path is None else Path(source.path)
+
+
+def find(model: str, task: Task | None = None) -> ModelSpec:
+    """The description of what `resolve` takes, of either task; `task` decides where the files alone do not.
+
+    Raises UsageError for an unknown name or an undecided task, ModelError for files that are wrong.
+    """
     path = Path(model).expanduser()
-    if (known := _registered().get(model)) is not None:
-        return _named(model, known)
+    if (known := registered().get(model)) is not None:
+        return named(model, known)
     if path.suffix.lower() == ".toml" and not path.is_dir():
         return load(path)
     if model and path.is_dir():
@@ -117,27 +163,14 @@ def _find(model: str, task: Task) -> ModelSpec:
     raise UsageError(_unknown(model, task))
 
 
-def _registered() -> dict[str, Path]:
-    """Where each name is described; a user's file wins over ours of the same name."""
-    folders = (configs_folder(), user_folder())
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
-
-
-def _named(name: str, path: Path) -> ModelSpec:
-    spec = load(path)
-    if spec.name != name:
-        raise ModelError(f'{path}: name is "{spec.name}", but the file is called {path.name}')
-    return spec
-
-
-def _unknown(model: str, task: Task) -> str:
+def _unknown(model: str, task: Task | None) -> str:
     # From the file names alone: a broken TOML file of the user must not hide what is wrong here.
-    known = sorted(_registered())
+    known = sorted(registered())
     close = difflib.get_close_matches(model.rpartition("/")[2], known, n=3)
     guess = f"Did you mean {' or '.join(close)}?" if close else f"Known names: {', '.join(known)}."
     return (
-        f"no {NOUNS[task]} is called '{model}', and there is no such folder. {guess}\n"
-        "--model takes a name, a .toml file, a folder with the model's files, or a Hub repository as owner/name"
+        f"no {NOUNS[task] if task else 'model'} is called '{model}', and there is no such folder. {guess}\n"
+        "A model is given as a name, a .toml file, a folder with the model's files, or a Hub repository as owner/name"
     )
 
 
@@ -167,21 +200,26 @@ def _is_inside(name: str) -> bool:
     return bool(parts) and ".." not in parts and not re.search(r"[\\:\0]", name) and not name.startswith("/")
 
 
-def _from_repo(repo: str, revision: str | None, task: Task) -> ModelSpec:
-    for name, path in _registered().items():
-        spec = _named(name, path)
+def _from_repo(repo: str, revision: str | None, task: Task | None) -> ModelSpec:
+    for name, path in registered().items():
+        spec = named(name, path)
         if spec.source.repo is not None and spec.source.repo.casefold() == repo.casefold():
             source = Source(repo=spec.source.repo, revision=revision or spec.source.revision)
             return msgspec.structs.replace(spec, source=source)
+    if task is None:
+        raise UsageError(UNDECIDED.format(repo))
     source = Source(repo=repo, revision=revision or "main")
     return _wd(repo, source) if task == "tag" else _blip(repo, source, BLIP_FILES, BLIP_IMAGE)
 
 
-def _from_folder(folder: Path, task: Task) -> ModelSpec:
-    """Tell a folder's family by its files, the family of `task` first."""
+def _from_folder(folder: Path, task: Task | None) -> ModelSpec:
+    """Tell a folder's family by its files, the family of `task` where it holds both."""
     source = Source(path=str(folder))
     is_blip = _model_type(folder / "config.json") == "blip"
-    if all((folder / name).is_file() for name in WD_FILES) and not (is_blip and task == "caption"):
+    is_wd = all((folder / name).is_file() for name in WD_FILES)
+    if is_wd and is_blip and task is None:
+        raise UsageError(UNDECIDED.format(folder))
+    if is_wd and not (is_blip and task == "caption"):
         return _wd(folder.name, source)
     if not is_blip:
         raise ModelError(

@@ -80,7 +80,10 @@ class Annotation:
         return self.report
 
     def _plan(self, directory: Path, catalogs: Catalogs) -> list[Target]:
-        items = FolderSource(directory, self._settings.layout).items()
+        source = FolderSource(directory, self._settings.layout)
+        items = source.items()
+        if source.passed_over:
+            self._listener.note(source.passed_over)
         self.report.found = len(items)
         clashing = {clash.item: clash for clash in sidecar_collisions(items, self._job.extension, self._job.naming)}
         targets = []
@@ -138,6 +141,7 @@ class Annotation:
         self._files = self._files or fetch(self._kind.spec, self._listener)
         self._job = self._writer.job = self._kind.make_job(self._files)
         loaded = self._kind.load(self._files)
+        self.report.predicted = len(unseen)
         waiting = {target.item: target for target in unseen}
         advice = decoder_advice()
         if advice:
@@ -151,6 +155,7 @@ class Annotation:
             for outcome in outcomes:
                 self._take(waiting.pop(outcome.item), outcome, loaded)
         loaded.model.close()
+        self.report.predicted -= len(waiting)
         self.report.remaining += len(waiting)
 
     def _take(self, target: Target, outcome: Predicted | Failure, loaded: Loaded) -> None:

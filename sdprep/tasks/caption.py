@@ -33,7 +33,7 @@ def caption(
     Raises SdprepError where the run cannot go on.
     """
     kind = Captioning(resolve(settings.model, "caption"), settings, stated)
-    return Annotation(kind, settings, listener or Silent(), stop or Stop()).run(directory)
+    return Annotation(kind, settings, listener or Silent(), Stop() if stop is None else stop).run(directory)
 
 
 class Captioning:

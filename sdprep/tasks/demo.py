@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sdprep.demo
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
+from sdprep.data.source import is_picture
 from sdprep.errors import UsageError
 from sdprep.tasks.caption import caption
 from sdprep.tasks.merge import merge
@@ -28,7 +29,7 @@ class Demonstration:
 def demo(directory: Path, *, listener: Listener | None = None, stop: Stop | None = None) -> Demonstration:
     """Copy the bundled pictures to a folder and run the three commands on them with the demo models.
 
-    Raises UsageError if another file stands where a picture goes.
+    Raises UsageError if the folder holds pictures of somebody's own.
     """
     copy_pictures(directory)
     return Demonstration(
@@ -39,13 +40,15 @@ def demo(directory: Path, *, listener: Listener | None = None, stop: Stop | None
 
 
 def copy_pictures(directory: Path) -> None:
-    """Copy the bundled pictures; those that are there already are left alone."""
-    for source in sorted(path for path in PICTURES.rglob("*") if path.is_file()):
-        target = directory / source.relative_to(PICTURES)
-        data = source.read_bytes()
-        if target.exists():
-            if target.read_bytes() != data:
-                raise UsageError(f"{target} is there and is not the demo's picture; give another folder")
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+    """Copy the bundled pictures; those that are there already are left alone.
+
+    Raises UsageError, before anything is copied, if the folder holds any other picture: it would get toy captions.
+    """
+    pictures = {path.relative_to(PICTURES): path.read_bytes() for path in PICTURES.rglob("*") if path.is_file()}
+    for path in directory.rglob("*"):
+        if path.is_file() and is_picture(path.name) and path.read_bytes() != pictures.get(path.relative_to(directory)):
+            raise UsageError(f"{path} is not a picture of the demo; give a folder without pictures of your own")
+    for name, data in pictures.items():
+        if not (directory / name).exists():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).write_bytes(data)

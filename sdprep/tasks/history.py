@@ -14,7 +14,7 @@ from sdprep.data.journal import Change, apply
 from sdprep.data.sidecar import read_bytes
 from sdprep.errors import CatalogError
 from sdprep.tasks.runs import run_info
-from sdprep.types import FailureCode, RunReport
+from sdprep.types import FailureCode, Listener, RunReport, Silent
 
 CHANGED = "it was changed after that run; --force takes it back all the same"
 
@@ -30,7 +30,14 @@ def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
     return sorted(entries.values(), key=lambda entry: entry.started)
 
 
-def undo(directory: Path, run: str | None = None, *, force: bool = False, catalog: Path | None = None) -> RunReport:
+def undo(
+    directory: Path,
+    run: str | None = None,
+    *,
+    force: bool = False,
+    catalog: Path | None = None,
+    listener: Listener | None = None,
+) -> RunReport:
     """Give every file that a run changed the bytes from before; without a name, the last run that changed any.
 
     A file that changed since is refused unless forced. An undo is a run like another, and can be undone.
@@ -39,6 +46,7 @@ def undo(directory: Path, run: str | None = None, *, force: bool = False, catalo
     began = time.monotonic()
     with _catalogs_of(directory, catalog) as found:
         uid = _chosen_run([entry for each in found for entry in runs(each)], run, directory)
+        (listener or Silent()).note(f"undoing run {uid}")
         info = run_info("undo", {"run": uid, "force": force}, None)
         report = RunReport("undo", run=info.uid)
         for each in found:
@@ -127,6 +135,8 @@ def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> st
             raise CatalogError(f"no run has changed a file in {directory}")
         return changing[-1].uid
     matching = {entry.uid for entry in entries if entry.uid.startswith(run)}
+    if not matching and Path(run).is_dir():
+        raise CatalogError(f"{run} is a folder, not a run; say `sdprep undo --dir {run}` for its last run")
     if len(matching) != 1:
         what = "no run is" if not matching else f"{len(matching)} runs are"
         raise CatalogError(f"{what} called {run} in {directory}; `sdprep log` lists them")

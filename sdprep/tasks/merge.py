@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from sdprep.config import MergeSettings
+from sdprep.config import PICTURE_SUFFIXES, MergeSettings
 from sdprep.data import metadata
 from sdprep.data.image import read_size
 from sdprep.data.journal import Change, apply
 from sdprep.data.metadata import KEY_STYLES, Entries, Entry
 from sdprep.data.sidecar import read_bytes, read_text, sidecar_path
-from sdprep.data.source import SUFFIXES, FolderSource
+from sdprep.data.source import FolderSource
 from sdprep.errors import ImageError, MetadataError, MissingSidecars, UsageError, WriteError
 from sdprep.tasks.runs import catalogs_for, run_info
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport, Silent, Stop
@@ -82,6 +82,8 @@ def merge(
     source = FolderSource(directory, settings.layout)
     files = _open_files(directory, settings)
     items = source.items()
+    if source.passed_over:
+        listener.note(source.passed_over)
     report = RunReport("merge", found=len(items), output=str(files.output), dry_run=settings.dry_run)
     pictures = _read_pictures(items, settings, listener, stop)
     if stop:
@@ -241,9 +243,9 @@ def _is_file(path: Path) -> bool:
 
 
 def _endings(key: str) -> Iterable[str]:
-    if Path(key).suffix.lower() in SUFFIXES:
+    if Path(key).suffix.lower() in PICTURE_SUFFIXES:
         return ("",)
-    return ("", *SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
+    return ("", *PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES))
 
 
 def _fill(entries: Entries, pictures: list[Picture], files: Files, settings: MergeSettings, report: RunReport) -> int:

@@ -14,8 +14,9 @@ from sdprep.data.results import decode_scores, encode_scores
 from sdprep.data.sidecar import replace_file
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import identity
+from sdprep.models.labels import read_labels
 from sdprep.models.registry import resolve
-from sdprep.models.wd_onnx import OnnxTagger, read_labels
+from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.rules.decide import Wish
 from sdprep.rules.tags import LabelTable, select_tags
 from sdprep.tasks.annotate import Annotation, Loaded
@@ -37,7 +38,7 @@ def tag(
     Raises SdprepError where the run cannot go on.
     """
     kind = Tagging(resolve(settings.model, "tag"), settings, stated)
-    return Annotation(kind, settings, listener or Silent(), stop or Stop()).run(directory)
+    return Annotation(kind, settings, listener or Silent(), Stop() if stop is None else stop).run(directory)
 
 
 class Tagging:

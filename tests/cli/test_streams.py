@@ -6,7 +6,7 @@ import pytest
 
 FIELDS = {
     "schema", "command", "found", "written", "current", "kept", "failed", "remaining", "missing", "kept_paths",
-    "missing_paths", "image_changed", "other_settings", "failures", "model", "revision", "output", "run", "dry_run",
+    "missing_paths", "image_changed", "other_settings", "predicted", "failures", "model", "revision", "output", "run", "dry_run",
     "stopped", "seconds",
 }  # fmt: skip
 
@@ -23,7 +23,7 @@ def test_json_of_an_undo_has_the_same_fields(sdprep_command, imgs):
 
 def test_json_counts_every_picture_once(sdprep_command, imgs, put_picture):
     (imgs / "a.txt").write_text("my own words\n")
-    (imgs / "empty.png").touch()
+    (imgs / "aa.png").touch()
     put_picture(imgs / "c.png")
     report = json.loads(sdprep_command("tag", imgs, "--model", "demo-tag", "--limit", "2", "--json").out)
     counts = [report[name] for name in ("found", "written", "current", "kept", "failed", "remaining")]

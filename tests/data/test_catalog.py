@@ -188,6 +188,17 @@ def test_a_rehearsal_sees_what_it_would_keep(catalog: Catalog) -> None:
     rehearsal.close()
 
 
+def test_a_rehearsal_does_not_hold_up_a_run_that_writes(catalog: Catalog) -> None:
+    rehearsal = reopened(catalog, rehearsal=True)
+    rehearsal.recipe_id({"weights": "new"})
+    catalog.db.execute("PRAGMA busy_timeout = 0")
+    try:
+        with catalog.transaction():
+            catalog.store_text(b"written meanwhile")
+    finally:
+        rehearsal.close()
+
+
 def test_a_rehearsal_without_a_catalog_makes_no_file(tmp_path: Path) -> None:
     Catalog(None, tmp_path, rehearsal=True).close()
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
-from sdprep.models.wd_onnx import OnnxTagger, read_labels
+from sdprep.models.labels import read_labels
+from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.types import Batch
 
 SIZE, CATEGORIES = 4, {"general": 0, "character": 4, "rating": 9}

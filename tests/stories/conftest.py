@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import sdprep.demo
+from sdprep.data.catalog import Catalog
 from sdprep.demo.draw import draw
 from sdprep.demo.figures import random_figure
 from tests.stories.telling import ALBUM, LOOSE, STRICT, USUAL, tag
@@ -36,8 +37,30 @@ def is_graded(scores):
     return 3 <= strict < usual < loose and scores["general"].get("simple_background", 0) >= STRICT
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """No story pulls the plug: a process that is killed loses nothing that it gave to the system."""
+    prepare = Catalog._prepare
+
+    def hasty(self):
+        prepare(self)
+        self.db.execute("PRAGMA synchronous = OFF")
+
+    monkeypatch.setattr(Catalog, "_prepare", hasty)
+
+
 @pytest.fixture(scope="session")
-def drawings(tmp_path_factory):
+def a_home_for_all(tmp_path_factory):
+    """A home folder for what is made once for all stories; each story has its own besides."""
+    home = tmp_path_factory.mktemp("home-for-all")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "APPDATA"):
+            patch.setenv(name, str(home))
+        yield
+
+
+@pytest.fixture(scope="session")
+def drawings(tmp_path_factory, a_home_for_all):
     """Five pictures as PNG bytes, no two alike."""
     folder = tmp_path_factory.mktemp("candidates")
     for seed in range(CANDIDATES):

@@ -1,25 +1,36 @@
 """Captions follow the same rules as tags; the captioner is loaded once or twice a story."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from sdprep.tasks.history import undo
+from sdprep.tasks.history import log, undo
 from tests.stories.telling import STRICT, caption, counts, hide_models, tag, texts, write
 
 OTHER_SIGHT = {"max_length": 6, "min_length": 3}
 
 
-@pytest.fixture
-def pair(album):
-    """The album with two pictures only."""
-    (album / "c.png").unlink()
-    return album
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, drawings):
+    """Two pictures with their captions, made once."""
+    folder = tmp_path_factory.mktemp("captioned")
+    for name, data in zip(("a.png", "b.png"), drawings, strict=False):
+        (folder / name).write_bytes(data)
+    caption(folder)
+    return folder
 
 
 @pytest.fixture
-def captioned(pair):
-    """Two pictures with their captions."""
-    caption(pair)
-    return pair
+def captioned(original, tmp_path):
+    """A copy of the pictures with their captions and their catalog."""
+    return Path(shutil.copytree(original, tmp_path / "pair"))
+
+
+@pytest.fixture
+def pair(original, tmp_path):
+    """A copy of the pictures alone."""
+    return Path(shutil.copytree(original, tmp_path / "pair", ignore=shutil.ignore_patterns(".sdprep", "*.caption")))
 
 
 def test_a_second_run_and_a_deleted_caption_need_no_captioner(captioned, monkeypatch):
@@ -61,6 +72,12 @@ def test_neither_batch_size_nor_workers_change_a_caption(captioned, tmp_path):
     caption(captioned, output_dir=tmp_path / "out", batch_size=1, workers=0)
 
     assert texts(tmp_path / "out", ".caption") == texts(captioned, ".caption")
+
+
+def test_neither_device_nor_batch_size_ask_for_new_captions(captioned, monkeypatch):
+    hide_models(monkeypatch)
+
+    assert counts(caption(captioned, device="cpu", batch_size=1)) == {"current": 2}
 
 
 def test_an_edited_caption_is_kept_before_the_captioner_is_loaded(captioned, monkeypatch):
@@ -126,16 +143,10 @@ def test_tags_appended_to_captions_leave_the_caption_as_it_is_and_undo_gives_it_
     both = texts(captioned, ".caption")
 
     undo(captioned)
-    undo(captioned, log_names(captioned)[1])
+    undo(captioned, log(captioned)[1].uid)
 
     assert all(both[name].startswith(text.rstrip(b"\n") + b", ") for name, text in before.items())
     assert texts(captioned, ".caption") == before
-
-
-def log_names(folder):
-    from sdprep.tasks.history import log
-
-    return [entry.uid for entry in log(folder)]
 
 
 def test_a_caption_to_which_tags_were_appended_is_kept_by_caption(captioned, monkeypatch):

@@ -1,11 +1,14 @@
 """The same rules at the command line: what counts as stated, what is said, and that no framework is loaded in vain."""
 
 import json
+import os
+import signal
 import subprocess
 
 import pytest
 from click.testing import CliRunner
 
+from sdprep.cli.command import Terminal
 from sdprep.cli.main import cli
 from tests.stories.telling import PYTHON, ROOT, STRICT, counts, hide_models, tag, texts, write
 
@@ -169,6 +172,18 @@ def test_a_shared_sidecar_names_the_way_out(album, drawings):
     assert "--sidecar-name full" in result.stderr
 
 
+def test_ctrl_c_finishes_the_batch_in_hand_and_ends_with_130(album, monkeypatch):
+    pending = [signal.SIGINT]
+    monkeypatch.setattr(Terminal, "advance", lambda _: pending and os.kill(os.getpid(), pending.pop()))
+
+    result = sdprep("tag", album, "--model", "demo-tag", "--batch-size", "1", "--workers", "0", "--json")
+
+    report = reported(result)
+    assert result.exit_code == 130
+    assert report["written"] == len(texts(album))
+    assert report["remaining"] == 3 - report["written"] > 0
+
+
 # Frameworks
 
 
@@ -221,7 +236,7 @@ def test_undo_names_what_it_refuses_and_ends_with_3(tagged):
 def test_the_texts_of_a_file_are_numbered_as_restore_takes_them(tagged):
     tag(tagged, threshold=STRICT)
     rows = reported(sdprep("log", tagged / "a.txt", "--json"))
-    first = next(row["version"] for row in rows if row["text"] == "there")
+    first = next(row["version"] for row in rows if row["origin"].startswith("written by"))
     now = (tagged / "a.txt").read_bytes()
 
     result = sdprep("restore", tagged / "a.txt", "--version", first)

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from sdprep.errors import NoImages
+from sdprep.tasks.history import log
 from sdprep.tasks.tag import tag as tag_task
 from sdprep.types import Silent, Stop
 from tests.stories.telling import (
@@ -146,8 +147,6 @@ def test_a_dry_run_with_refresh_does_not_count_a_kept_text_as_to_be_written(tagg
 
 
 def test_a_dry_run_is_not_in_the_log(tagged):
-    from sdprep.tasks.history import log
-
     tag(tagged, dry_run=True, threshold=STRICT)
 
     assert len(log(tagged)) == 1

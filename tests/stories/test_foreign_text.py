@@ -62,6 +62,33 @@ def test_undo_gives_a_foreign_text_back_byte_for_byte(album, existing):
     assert texts(album) == {"b.txt": original}
 
 
+def test_a_line_that_a_person_added_to_the_tags_is_kept(tagged):
+    edited = (tagged / "a.txt").read_bytes() + b"and a line\n"
+    (tagged / "a.txt").write_bytes(edited)
+
+    report = tag(tagged, threshold=STRICT)
+
+    assert report.kept_paths == ["a.png"]
+    assert (tagged / "a.txt").read_bytes() == edited
+
+
+def test_emptying_a_text_is_an_edit(tagged):
+    write(tagged / "a.txt", "\n")
+
+    report = tag(tagged, threshold=STRICT)
+
+    assert report.kept_paths == ["a.png"]
+
+
+def test_an_empty_text_of_another_tool_is_kept(album):
+    write(album / "a.txt", "")
+
+    report = tag(album)
+
+    assert report.kept_paths == ["a.png"]
+    assert (album / "a.txt").read_bytes() == b""
+
+
 # No text at all
 
 

@@ -146,24 +146,6 @@ def test_stating_the_value_that_a_text_was_made_with_changes_nothing(tagged):
     assert report.other_settings == 0
 
 
-def test_another_model_rewrites_what_the_first_one_wrote(tagged, other_model):
-    report = tag(tagged, model=other_model)
-
-    assert counts(report) == {"written": 3}
-    assert all(tag.startswith("other_") for name in SIDECARS for tag in tags_of(tagged / name))
-
-
-def test_going_back_to_the_first_model_needs_neither_of_them(tagged, other_model, monkeypatch):
-    before = texts(tagged)
-    tag(tagged, model=other_model)
-    hide_models(monkeypatch)
-
-    report = tag(tagged, model="demo-tag")
-
-    assert counts(report) == {"written": 3}
-    assert texts(tagged) == before
-
-
 def test_a_replaced_picture_gets_new_tags(tagged, drawings):
     before = texts(tagged)
     (tagged / "b.png").write_bytes(drawings[3])
@@ -213,15 +195,6 @@ def test_a_run_without_the_flags_of_the_first_leaves_its_texts_alone(album):
     assert counts(report) == {"current": 3}
     assert report.other_settings == 3
     assert texts(album) == before
-
-
-def test_another_default_model_is_not_even_loaded(tagged, other_model, monkeypatch):
-    hide_models(monkeypatch)
-
-    report = tag_by_default(tagged, model=other_model)
-
-    assert counts(report) == {"current": 3}
-    assert report.other_settings == 3
 
 
 def test_update_brings_other_settings_in_line_without_the_model(tagged, monkeypatch):
@@ -275,33 +248,6 @@ def test_texts_of_another_tool_are_kept_before_a_model_is_loaded(album, monkeypa
     assert counts(report) == {"kept": 3}
     assert report.kept_paths == list(ALBUM)
     assert texts(album) == {name: f"from elsewhere, {name}".encode() for name in SIDECARS}
-
-
-def test_an_empty_text_of_another_tool_is_kept(album):
-    write(album / "a.txt", "")
-
-    report = tag(album)
-
-    assert report.kept_paths == ["a.png"]
-    assert (album / "a.txt").read_bytes() == b""
-
-
-def test_a_line_that_a_person_added_to_the_tags_is_kept(tagged):
-    edited = (tagged / "a.txt").read_bytes() + b"and a line\n"
-    (tagged / "a.txt").write_bytes(edited)
-
-    report = tag(tagged, threshold=STRICT)
-
-    assert report.kept_paths == ["a.png"]
-    assert (tagged / "a.txt").read_bytes() == edited
-
-
-def test_emptying_a_text_is_an_edit(tagged):
-    write(tagged / "a.txt", "\n")
-
-    report = tag(tagged, threshold=STRICT)
-
-    assert report.kept_paths == ["a.png"]
 
 
 def test_keeping_does_not_depend_on_refresh(tagged):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sdprep.errors import CatalogError
 from sdprep.tasks.history import log, undo
 from tests.stories.telling import (
     CATALOG,
@@ -187,3 +188,17 @@ def test_a_named_catalog_and_an_output_folder_go_together(nested, out, named):
     assert named.is_file()
     assert not (out / ".sdprep").exists()
     assert everything(nested) == before
+
+
+def test_a_folder_that_is_reached_through_a_link_is_the_same_dataset(tagged, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tagged, target_is_directory=True)
+    hide_models(monkeypatch)
+
+    assert counts(tag(tmp_path / "link", threshold=STRICT)) == {"written": 3}
+
+
+def test_a_file_in_the_place_of_the_catalogs_folder_is_refused_with_a_way_out(album):
+    write(album / ".sdprep", "a file")
+
+    with pytest.raises(CatalogError, match="--catalog"):
+        tag(album)

@@ -285,20 +285,3 @@ def test_append_to_an_empty_text_gives_the_machines_tags(album, machine):
     tag(album, existing="append")
 
     assert (album / "a.txt").read_text(encoding="utf-8") == f"{machine}\n"
-
-
-def test_a_persons_text_is_kept_and_named_when_its_picture_was_replaced(tagged, drawings):
-    write(tagged / "a.txt", "my own words")
-    (tagged / "a.png").write_bytes(drawings[3])
-
-    report = tag(tagged)
-
-    assert counts(report) == {"current": 2, "kept": 1}
-    assert report.image_changed == ["a.png"]
-    assert (tagged / "a.txt").read_bytes() == b"my own words"
-
-
-def test_a_persons_text_beside_the_same_picture_is_not_called_changed(tagged):
-    write(tagged / "a.txt", "my own words")
-
-    assert tag(tagged).image_changed == []

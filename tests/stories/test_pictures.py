@@ -1,5 +1,6 @@
 """Results belong to the content of a picture; a picture that cannot be read is counted each time."""
 
+import os
 import shutil
 
 import pytest
@@ -78,15 +79,24 @@ def test_only_a_new_picture_is_looked_at(tagged, drawings, monkeypatch):
     assert counts(report) == {"written": 1, "current": 3}
 
 
-def test_a_model_in_another_folder_with_the_same_weights_has_the_same_results(tagged, other_model, tmp_path):
-    tag(tagged, model=other_model)
-    before = texts(tagged)
-    moved = shutil.move(other_model, tmp_path / "moved")
+# A person's text beside a replaced picture
 
-    report = tag(tagged, model=str(moved))
 
-    assert report.failed == report.kept == 0
-    assert texts(tagged) == before
+def test_a_persons_text_is_kept_and_named_when_its_picture_was_replaced(tagged, drawings):
+    write(tagged / "a.txt", "my own words")
+    (tagged / "a.png").write_bytes(drawings[3])
+
+    report = tag(tagged)
+
+    assert counts(report) == {"current": 2, "kept": 1}
+    assert report.image_changed == ["a.png"]
+    assert (tagged / "a.txt").read_bytes() == b"my own words"
+
+
+def test_a_persons_text_beside_the_same_picture_is_not_called_changed(tagged):
+    write(tagged / "a.txt", "my own words")
+
+    assert tag(tagged).image_changed == []
 
 
 # Pictures that cannot be read
@@ -196,3 +206,23 @@ def test_a_picture_replaced_while_the_model_looks_gets_its_own_tags_in_the_next_
     report = tag(album)
 
     assert counts(report) == {"written": 1, "current": 2}
+
+
+# Names
+
+
+def test_a_picture_whose_name_is_no_unicode_is_an_ordinary_picture(album):
+    (album / "b.png").rename(album / os.fsdecode(b"b\xff.png"))
+    (album / os.fsdecode(b"b\xff.txt")).write_bytes(b"mine")
+
+    report = tag(album)
+
+    assert counts(report) == {"written": 2, "kept": 1}
+
+
+def test_tags_of_a_picture_whose_name_is_no_unicode_are_remembered(album, monkeypatch):
+    (album / "b.png").rename(album / os.fsdecode(b"b\xff.png"))
+    tag(album)
+    hide_models(monkeypatch)
+
+    assert counts(tag(album, threshold=STRICT)) == {"written": 3}

@@ -1,10 +1,30 @@
 """What sdprep writes, byte for byte, and which texts it takes for the same."""
 
+import csv
+import hashlib
 import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from tests.stories.telling import ALBUM, SIDECARS, STRICT, counts, hide_models, tag, texts, watch_model, write
+import sdprep.demo
+from sdprep.data.results import decode_scores
+from sdprep.errors import UsageError
+from tests.stories.telling import (
+    ALBUM,
+    CATALOG,
+    SIDECARS,
+    STRICT,
+    counts,
+    hide_models,
+    tag,
+    tags_of,
+    texts,
+    watch_model,
+    write,
+)
 
 EDITORS = {
     "CRLF": lambda data: data.replace(b"\n", b"\r\n"),
@@ -142,6 +162,37 @@ def test_the_first_run_reads_the_stored_scores_too(tagged):
     tag(tagged)
 
     assert texts(tagged) == before
+
+
+@pytest.fixture
+def stored(tagged):
+    """The stored scores of picture a, and the labels of the demo tagger."""
+    digest = hashlib.sha256((tagged / "a.png").read_bytes()).digest()
+    with closing(sqlite3.connect(tagged / CATALOG)) as database:
+        [(data,)] = database.execute("SELECT data FROM results WHERE digest = ?", (digest,)).fetchall()
+    with (Path(sdprep.demo.__file__).parent / "models" / "demo-tag" / "selected_tags.csv").open() as stream:
+        labels = list(csv.DictReader(stream))
+    return decode_scores(data), labels
+
+
+def test_stored_scores_are_sparse(stored):
+    scores, labels = stored
+
+    assert len(scores) < len(labels)
+    assert all(value >= 0.0099 for index, value in scores if labels[index]["category"] != "9")
+
+
+def test_tags_are_in_the_order_of_the_stored_scores_and_ties_in_label_order(stored, tagged):
+    scores, labels = stored
+    chosen = [(-value, index) for index, value in scores if value >= 0.35 and labels[index]["category"] != "9"]
+
+    assert len({value for value, _ in chosen}) < len(chosen), "this picture has no ties"
+    assert tags_of(tagged / "a.txt") == [labels[index]["name"] for _, index in sorted(chosen)]
+
+
+def test_a_threshold_below_what_is_stored_is_refused(tagged):
+    with pytest.raises(UsageError):
+        tag(tagged, threshold=0.001)
 
 
 def test_a_sidecar_keeps_the_permissions_that_it_had(tagged):

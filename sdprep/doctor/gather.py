@@ -1,0 +1,145 @@
+"""Gathers facts. Whatever could crash or hang is tried in a process of its own, so this one imports no framework."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from sdprep import __version__
+from sdprep.doctor.facts import Device, Facts, Machine, Outcome, Probe, Value
+from sdprep.doctor.packages import read_packages
+from sdprep.doctor.process import Ended, run_bounded
+from sdprep.models.hub_errors import SECRETS
+
+ROOT = Path(__file__).parents[2]
+# Seconds for a framework, the Hub, a folder, the driver.
+LIMIT, HUB_LIMIT, FOLDER_LIMIT, DRIVER_LIMIT = 60.0, 20.0, 10.0, 15.0
+# Frameworks with a probe, in the order in which they are tried.
+FRAMEWORKS = ("torch", "transformers", "onnxruntime", "tensorflow")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+LONGEST = 20_000
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One line of a probe."""
+
+    step: str | None = None
+    about: dict[str, Value] = {}
+    device: Device | None = None
+    error: str | None = None
+
+
+def gather(directory: Path | None = None, *, python: str = sys.executable, limit: float = LIMIT) -> Facts:
+    """All facts of this machine; `directory` is tried for writing. Each framework gets `limit` seconds."""
+    machine = read_machine()
+    packages, modules = read_packages(machine.python)
+    with ThreadPoolExecutor() as pool:
+        places = {"hub": pool.submit(run_probe, "hub", python=python, limit=HUB_LIMIT)}
+        if directory is not None:
+            places["folder"] = pool.submit(run_probe, "folder", str(directory), python=python, limit=FOLDER_LIMIT)
+        # One after the other: two of them on one card could take the memory from each other.
+        probes = {name: run_probe(name, python=python, limit=limit) for name in FRAMEWORKS if name in modules}
+        probes |= {name: place.result() for name, place in places.items()}
+    return Facts(machine, packages, modules, probes)
+
+
+def run_probe(name: str, *arguments: str, python: str = sys.executable, limit: float = LIMIT) -> Probe:
+    """What a probe finds within `limit` seconds."""
+    environment = os.environ | {
+        "PYTHONIOENCODING": "utf-8",
+        "SDPREP_PROBE_FOLDER": str(Path.cwd()),
+        # The messages that tell what is wrong with a card are of the lowest levels.
+        "TF_CPP_MIN_LOG_LEVEL": "0",
+    }
+    command = [python, "-m", "sdprep.doctor.probe", name, *arguments]
+    return read_probe(name, run_bounded(command, limit, cwd=ROOT, env=environment), limit)
+
+
+def read_probe(name: str, ended: Ended, limit: float) -> Probe:
+    """A probe from what its process said and how it ended."""
+    step, error = "start", ""
+    about: dict[str, Value] = {}
+    devices: list[Device] = []
+    for line in ended.out.splitlines():
+        try:
+            told = msgspec.json.decode(line, type=Told)
+        except msgspec.DecodeError:
+            # The process ended in the middle of it.
+            continue
+        step, error = told.step or step, told.error or error
+        about |= told.about
+        devices += [told.device] if told.device is not None else []
+    outcome: Outcome = "ok"
+    if ended.code is None:
+        outcome, error = "timeout", f"no end within {limit:.0f} seconds"
+    elif error:
+        outcome = "error"
+    elif ended.code != 0 or step != "done":
+        outcome, error = "crash", _name_end(ended.code)
+    return Probe(name, outcome, step, clean(error), about, tuple(devices), _shorten(clean(ended.err)))
+
+
+def clean(text: str) -> str:
+    """Text without colours and without anything secret."""
+    return SECRETS.sub("***", COLOURS.sub("", text))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}\n...\n{text[-LONGEST // 2 :]}"
+
+
+def _name_end(code: int) -> str:
+    """What a process died of: a signal, or on Windows the number of an exception."""
+    if code < 0:
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+    return f"exit code {code}" if code < 256 else f"exit code {code & 0xFFFFFFFF:#010x}"
+
+
+def read_machine() -> Machine:
+    """Python, and the NVIDIA cards as their driver names them."""
+    cards, driver = _read_cards()
+    version = sys.version_info
+    return Machine(
+        python=(version.major, version.minor, version.micro),
+        system=sys.platform,
+        arch=platform.machine(),
+        sdprep=__version__,
+        cards=cards,
+        driver=driver,
+        cuda_visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+    )
+
+
+def _read_cards() -> tuple[tuple[str, ...], str]:
+    # The second is where the Windows Subsystem for Linux has it.
+    found = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path="/usr/lib/wsl/lib")
+    if found is None:
+        return (), ""
+    query = [found, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        ended = run_bounded(query, DRIVER_LIMIT)
+    except OSError:
+        return (), ""
+    if ended.code != 0:
+        return (), ""
+    rows = [line.rpartition(",") for line in ended.out.splitlines() if "," in line]
+    return tuple(name.strip() for name, _, _ in rows), rows[0][2].strip() if rows else ""
+
+
+def facts_as_json(facts: Facts) -> Mapping[str, object]:
+    """The facts as values for JSON."""
+    values: Mapping[str, object] = json.loads(msgspec.json.encode(facts))
+    return values

@@ -1,0 +1,52 @@
+"""Other programs, given a limited time."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Seconds for a killed process to go away; one that hangs inside a driver may never do so.
+FAREWELL = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended: `code` is None if its time ran out. What it had said until then is there in any case."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def run_bounded(
+    command: Sequence[str], seconds: float, *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Ended:
+    """Run a program for at most `seconds`. Raises OSError if it cannot be started."""
+    # Files and not pipes: what a killed program leaves running could hold a pipe open.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        code: int | None = None
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            _end(process)
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode("utf-8", "replace"))
+    return Ended(code, *texts)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        try:
+            process.wait(FAREWELL)
+        except subprocess.TimeoutExpired:
+            # Left behind: the kernel ends it when the driver lets go of it.
+            process.returncode = -9

@@ -1,0 +1,299 @@
+"""`sdprep models`: which models there are, what each is, and their files on this machine. No framework is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from uuid import uuid4
+
+from sdprep.data.sidecar import replace_file
+from sdprep.errors import ModelError, SdprepError, UsageError, WriteError
+from sdprep.models import registry
+from sdprep.models.base import ModelSpec, Task
+from sdprep.models.hub import amount, fetch, known_commit, snapshot
+from sdprep.models.lock import Lock, LockedFile, read_lock, sha256_of
+from sdprep.types import Listener, Silent
+
+FILE_NAME = re.compile(r"\w[\w .+-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A model with which nothing could be done, and why."""
+
+    model: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model of the registry. `download` is in bytes, None if not known yet, 0 if there is nothing to download."""
+
+    name: str
+    task: Task
+    backend: str
+    download: int | None
+    licence: str | None
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The models that have a name, and the TOML files that cannot be read."""
+
+    models: tuple[ListedModel, ...]
+    failures: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model: `size` in bytes, `sha256` if it is locked, `path` if it is on this machine at full size."""
+
+    name: str
+    size: int | None
+    sha256: str | None
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownModel:
+    """All that is known of a model. `folder` is where its files are or will be, None as long as `commit` is."""
+
+    spec: ModelSpec
+    commit: str | None
+    folder: Path | None
+    files: tuple[ModelFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadedModel:
+    """A model whose files are on this machine and are what they should be; no `commit` if it is no repository."""
+
+    model: str
+    commit: str | None
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """What became of each model that was asked for."""
+
+    models: tuple[DownloadedModel, ...]
+    failures: tuple[Fault, ...]
+
+
+class FileState(str, Enum):
+    """What a file is, compared with its first download."""
+
+    OK = "ok"
+    DAMAGED = "damaged"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """A downloaded file; `model` is what `download` takes to mend it, `path` where it is or should be."""
+
+    model: str
+    commit: str
+    name: str
+    state: FileState
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What became of each downloaded file, and the models that could not be looked at."""
+
+    files: tuple[CheckedFile, ...]
+    failures: tuple[Fault, ...]
+
+    def models(self, state: FileState) -> tuple[str, ...]:
+        """The models that have a file of this state."""
+        return tuple(dict.fromkeys(file.model for file in self.files if file.state is state))
+
+
+@dataclass(frozen=True, slots=True)
+class AddedModel:
+    """A TOML file in the user's folder: the file that described this name before, and files that `folder` lacks."""
+
+    name: str
+    path: Path
+    replaced: Path | None
+    folder: Path | None
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Download:
+    """Files of a commit as they were at first; None for one that was never downloaded."""
+
+    model: str
+    repo: str
+    commit: str
+    files: dict[str, LockedFile | None]
+
+
+def list_models(task: Task | None = None) -> Listing:
+    """The models that have a name, sorted by it; a TOML file that is wrong does not hide the others.
+
+    Raises ModelError if the lock cannot be read.
+    """
+    described = list(_described())
+    models = (_listed(spec) for _, spec in described if isinstance(spec, ModelSpec) and task in (None, spec.task))
+    failures = (Fault(name, str(error)) for name, error in described if isinstance(error, ModelError))
+    return Listing(tuple(models), tuple(failures))
+
+
+def show(model: str, task: Task | None = None) -> ShownModel:
+    """What a description says, and where the files are; `model` is whatever `--model` takes.
+
+    `task` is needed for a repository that nothing describes yet. Raises UsageError, ModelError.
+    """
+    return _shown(_find(model, task))
+
+
+def download(models: Iterable[str], task: Task | None = None, *, listener: Listener | None = None) -> Downloads:
+    """Bring the files of models to this machine, and replace damaged ones; one failure does not stop the others."""
+    done, failures = [], []
+    for model in dict.fromkeys(models):
+        try:
+            files = fetch(_find(model, task), listener or Silent(), check=True)
+        except (SdprepError, OSError) as error:
+            failures.append(Fault(model, str(error)))
+        else:
+            done.append(DownloadedModel(model, files.revision, files.folder))
+    return Downloads(tuple(done), tuple(failures))
+
+
+def verify(models: Iterable[str] = (), *, listener: Listener | None = None) -> Verification:
+    """Compare files with their SHA-256 at the first download; of all downloads if no model is named.
+
+    Raises ModelError if the lock cannot be read.
+    """
+    lock, wanted, files, failures = read_lock(), tuple(dict.fromkeys(models)), [], []
+    downloads = [] if wanted else list(_downloads(lock))
+    for model in wanted:
+        try:
+            downloads.append(_download_of(model, lock))
+        except SdprepError as error:
+            failures.append(Fault(model, str(error)))
+    for each in downloads:
+        size = sum(file.size for file in each.files.values() if file)
+        (listener or Silent()).note(f"checking {each.model} ({amount(size)})")
+        for name, locked in each.files.items():
+            try:
+                files.append(_checked(each, name, locked))
+            except OSError as error:
+                failures.append(Fault(each.model, f"{name} cannot be read: {error.strerror}"))
+    return Verification(tuple(files), tuple(failures))
+
+
+def add(path: Path, *, replace: bool = False) -> AddedModel:
+    """Copy a TOML file into the user's folder, so that its model has a name; a relative `source.path` becomes absolute.
+
+    Raises ModelError if the file is wrong, UsageError if the name is taken, WriteError if it cannot be written.
+    """
+    spec = registry.load(path)
+    if not FILE_NAME.fullmatch(spec.name):
+        raise ModelError(f'{path}: name is "{spec.name}", which cannot be the name of a file')
+    target = registry.user_folder() / f"{spec.name}.toml"
+    before = target if target.exists() else registry.registered().get(spec.name)
+    if before is not None and not replace:
+        raise UsageError(
+            f"there is a model called {spec.name} already, described in {before}\n"
+            "Change the name in your file, or say --replace to put yours in its place"
+        )
+    data = registry.with_absolute_path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, data, target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp"))
+    except OSError as error:
+        raise WriteError(error) from error
+    folder = registry.local_folder(spec.source)
+    missing = tuple(name for name in spec.files if folder is not None and not (folder / name).is_file())
+    return AddedModel(spec.name, target, before, folder, missing)
+
+
+def _find(model: str, task: Task | None, otherwise: Task | None = None) -> ModelSpec:
+    if task is None and (match := registry.REPO.fullmatch(model)) is not None:
+        task = _downloaded_as(match["repo"]) or otherwise
+    return registry.find(model, task)
+
+
+def _downloaded_as(repo: str) -> Task | None:
+    """What a repository was used for until now, if for one task only."""
+    repos = read_lock().repos
+    known = {name for files in repos[repo].commits.values() for name in files} if repo in repos else set()
+    families: tuple[tuple[Task, tuple[str, ...]], ...] = (("tag", registry.WD_FILES), ("caption", registry.BLIP_NEEDED))
+    tasks = [task for task, files in families if known.issuperset(files)]
+    return tasks[0] if len(tasks) == 1 else None
+
+
+def _described() -> Iterator[tuple[str, ModelSpec | ModelError]]:
+    for name, path in sorted(registry.registered().items()):
+        try:
+            yield name, registry.named(name, path)
+        except ModelError as error:
+            yield name, error
+
+
+def _listed(spec: ModelSpec) -> ListedModel:
+    files = _shown(spec).files
+    sizes = [file.size for file in files if file.size is not None]
+    size = 0 if spec.source.repo is None else sum(sizes) if len(sizes) == len(files) else None
+    cached = all(file.path is not None for file in files)
+    return ListedModel(spec.name, spec.task, spec.backend, size, spec.licence, cached)
+
+
+def _shown(spec: ModelSpec) -> ShownModel:
+    folder, repo, commit = registry.local_folder(spec.source), spec.source.repo, None
+    locked: dict[str, LockedFile] = {}
+    if repo is not None and (commit := known_commit(repo, spec.source.revision)) is not None:
+        folder, locked = snapshot(repo, commit), read_lock().files(repo, commit)
+    files = tuple(_file(name, folder, locked.get(name)) for name in spec.files)
+    return ShownModel(spec, commit, folder, files)
+
+
+def _file(name: str, folder: Path | None, locked: LockedFile | None) -> ModelFile:
+    path = folder / name if folder is not None and (folder / name).is_file() else None
+    size = path.stat().st_size if path else None
+    if locked is None:
+        return ModelFile(name, size, None, path)
+    return ModelFile(name, locked.size, locked.sha256, path if size == locked.size else None)
+
+
+def _downloads(lock: Lock) -> Iterator[_Download]:
+    """All that was ever downloaded, under the names of the registry where it has them."""
+    sources = {name: spec.source for name, spec in _described() if isinstance(spec, ModelSpec)}
+    known = {(each.repo, lock.commit(each.repo, each.revision)): name for name, each in sources.items() if each.repo}
+    for repo, locked in sorted(lock.repos.items()):
+        for commit, files in locked.commits.items():
+            yield _Download(known.get((repo, commit), f"{repo}@{commit}"), repo, commit, {**files})
+
+
+def _download_of(model: str, lock: Lock) -> _Download:
+    # Any task serves for a repository that nothing describes: if it was never downloaded, it is refused.
+    spec = _find(model, None, otherwise="tag")
+    repo = spec.source.repo
+    if repo is None:
+        raise ModelError(f"{model} was not downloaded: its files are in {registry.local_folder(spec.source)}")
+    commit = lock.commit(repo, spec.source.revision)
+    if commit is None:
+        raise ModelError(f"no checksum of {model} is known yet\nDownload it with: sdprep models download {model}")
+    locked = lock.files(repo, commit)
+    return _Download(model, repo, commit, {name: locked.get(name) for name in spec.files})
+
+
+def _checked(of: _Download, name: str, locked: LockedFile | None) -> CheckedFile:
+    path = snapshot(of.repo, of.commit) / name
+    if locked is None or not path.is_file():
+        state = FileState.MISSING
+    elif path.stat().st_size != locked.size or sha256_of(path) != locked.sha256:
+        state = FileState.DAMAGED
+    else:
+        state = FileState.OK
+    return CheckedFile(of.model, of.commit, name, state, path)

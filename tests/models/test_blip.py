@@ -1,0 +1,281 @@
+"""BLIP captioners: prompts, lengths, chance, and files that do not fit."""
+
+import hashlib
+import json
+import math
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import sdprep.demo
+from sdprep.config import CaptionSettings
+from sdprep.data.image import decode
+from sdprep.errors import MissingExtra, ModelError, UsageError
+from sdprep.models.base import ModelFiles
+from sdprep.models.blip import BlipCaptioner
+from sdprep.models.registry import resolve
+from sdprep.types import Batch, Caption, Decoded, ImageItem
+
+DEMO = Path(sdprep.demo.__file__).parent
+WEIGHTS = DEMO / "models" / "demo-caption"
+NAMES = ["aka.jpg", "two-boys.webp", "kuro.png"]
+WAYS = pytest.mark.parametrize(
+    "way", [{}, {"num_beams": 3}, {"sample": True, "top_p": 0.95}], ids=["greedy", "beams", "sample"]
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A model this small is slowed down by threads that wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def load(folder: Path = WEIGHTS, **settings: Any) -> BlipCaptioner:
+    values = {"device": "cpu", "num_beams": 1, **settings}
+    spec = resolve("demo-caption", "caption")
+    return BlipCaptioner(spec, ModelFiles(folder, None, "weights"), CaptionSettings(**values))
+
+
+@cache
+def loaded(**settings: Any) -> BlipCaptioner:
+    return load(**settings)
+
+
+@cache
+def pictures() -> tuple[tuple[bytes, NDArray[np.uint8]], ...]:
+    """Digests and pixels of drawings that the model knows, and of noise about which it is in doubt."""
+    paths = [DEMO / "pictures" / name for name in NAMES]
+    drawn = [decode(ImageItem(path, path.name, path), loaded().fit) for path in paths]
+    known = [(each.digest, each.pixels) for each in drawn if isinstance(each, Decoded)]
+    noise = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+    return (*known, *((hashlib.sha256(each.tobytes()).digest(), each) for each in noise))
+
+
+def batch(*numbers: int) -> Batch:
+    chosen = [pictures()[number] for number in numbers]
+    return Batch(numbers, tuple(digest for digest, _ in chosen), np.stack([pixels for _, pixels in chosen]))
+
+
+def captions(batches: Sequence[Batch] = (), **settings: Any) -> dict[Any, Caption]:
+    return dict(loaded(**settings).predict(batches or [batch(*range(5))]))
+
+
+def texts(batches: Sequence[Batch] = (), **settings: Any) -> dict[Any, str]:
+    return {key: caption.text for key, caption in captions(batches, **settings).items()}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(WEIGHTS, tmp_path / "model"))
+
+
+def change_config(folder: Path, change: Any) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    change(config)
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+# Prompts
+
+
+def test_the_caption_does_not_hold_the_prompt() -> None:
+    assert not any(text.startswith("a picture of") for text in texts().values())
+
+
+def test_a_prompt_is_cut_by_its_tokens_and_not_by_its_letters() -> None:
+    assert texts(prompt="  A   PICTURE of ") == texts(prompt="a picture of")
+
+
+@pytest.mark.parametrize("prompt", ["", "  "])
+def test_without_a_prompt_nothing_is_cut(prompt: str) -> None:
+    assert all(text.startswith("a ") for text in texts(prompt=prompt).values())
+
+
+@WAYS
+def test_a_longer_prompt_is_cut_whole(way: dict[str, Any]) -> None:
+    assert texts([batch(0)], prompt="a picture of a girl with", **way)[0].startswith("long red hair")
+
+
+# Lengths
+
+
+@WAYS
+def test_no_caption_has_more_tokens_than_asked_for(way: dict[str, Any]) -> None:
+    assert max(each.n_tokens for each in captions(min_length=1, max_length=4, **way).values()) <= 4
+
+
+@WAYS
+def test_no_caption_has_fewer_tokens_than_asked_for(way: dict[str, Any]) -> None:
+    assert min(each.n_tokens for each in captions(min_length=30, max_length=32, **way).values()) >= 30
+
+
+def test_the_prompt_does_not_count_as_length() -> None:
+    short = {key: text.split()[:3] for key, text in texts().items()}
+    assert {key: text.split() for key, text in texts(min_length=1, max_length=3).items()} == short
+
+
+def test_a_caption_that_came_to_its_end_says_so() -> None:
+    assert {captions()[number].finish_reason for number in range(3)} == {"stop"}
+
+
+def test_a_caption_that_was_cut_off_says_so() -> None:
+    assert {each.finish_reason for each in captions(min_length=1, max_length=3).values()} == {"length"}
+
+
+@WAYS
+def test_the_score_of_a_caption_is_a_mean_log_probability(way: dict[str, Any]) -> None:
+    assert all(math.isfinite(each.score) and each.score <= 0 for each in captions(**way).values())
+
+
+@WAYS
+def test_the_score_of_a_caption_is_that_of_its_tokens_however_it_was_found(way: dict[str, Any]) -> None:
+    searched, found = captions([batch(0)])[0], captions([batch(0)], **way)[0]
+    assert (found.text, found.score) == (searched.text, pytest.approx(searched.score, rel=0.01))
+
+
+# Batches and chance
+
+
+@WAYS
+def test_a_caption_does_not_depend_on_the_size_of_the_batch(way: dict[str, Any]) -> None:
+    alone = [batch(number) for number in range(5)]
+    assert texts(alone, **way) == texts(**way)
+
+
+def test_a_sampled_caption_does_not_depend_on_the_pictures_beside_it() -> None:
+    orders = [[batch(0, 1, 2)], [batch(2, 4, 3)], [batch(3), batch(4, 2)]]
+    assert len({texts(order, sample=True)[2] for order in orders}) == 1
+
+
+def test_a_sampled_caption_comes_again_with_the_same_seed() -> None:
+    assert texts(sample=True, top_p=1.0) == texts(sample=True, top_p=1.0)
+
+
+def test_a_sampled_caption_changes_with_the_seed() -> None:
+    assert len({texts([batch(3)], sample=True, top_p=1.0, seed=seed)[3] for seed in range(4)}) > 1
+
+
+@pytest.mark.parametrize("seed", [0, -1, 2**63, 2**80])
+def test_every_whole_number_is_a_seed(seed: int) -> None:
+    assert texts([batch(0)], sample=True, seed=seed)
+
+
+def test_two_copies_of_a_picture_get_the_same_sampled_caption() -> None:
+    digest, pixels = pictures()[3]
+    both = Batch(("a", "b"), (digest, digest), np.stack([pixels, pixels]))
+    found = texts([both], sample=True, top_p=1.0)
+    assert found["a"] == found["b"]
+
+
+def test_sampling_leaves_the_chance_of_others_alone() -> None:
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(3).tolist()
+    torch.manual_seed(5)
+    captions([batch(0)], sample=True)
+    assert torch.rand(3).tolist() == expected
+
+
+def test_the_pixels_of_a_batch_are_not_changed() -> None:
+    given = batch(0, 1)
+    texts([given])
+    digests = [hashlib.sha256(each.tobytes()).digest() for each in (given.pixels, batch(0, 1).pixels)]
+    assert digests[0] == digests[1]
+
+
+def test_a_picture_is_squashed_to_the_size_that_the_weights_know() -> None:
+    fit = loaded().fit
+    assert (fit.size, fit.mode) == (96, "squash")
+
+
+# Files that do not fit
+
+
+def test_a_config_without_the_number_of_heads_is_refused(copy: Path) -> None:
+    change_config(copy, lambda config: config["text_config"].pop("num_attention_heads"))
+    with pytest.raises(ModelError, match=r"config\.json does not say text_config\.num_attention_heads"):
+        load(copy)
+
+
+def test_a_model_of_another_family_is_refused(copy: Path) -> None:
+    change_config(copy, lambda config: config.update(model_type="git"))
+    with pytest.raises(ModelError, match=r"config\.json describes a 'git' model, not 'blip'"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no json", "[]", "5", '"x"', "{}", '{"text_config": null}', '{"text_config": []}']
+)
+def test_a_config_of_another_shape_is_named(copy: Path, text: str) -> None:
+    (copy / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"config\.json"):
+        load(copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_a_model_error(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(ModelError, match="model"):
+        load(copy)
+
+
+@pytest.mark.parametrize("data", [b"", b"version https://git-lfs.github.com/spec/v1\n"], ids=["empty", "pointer"])
+def test_weights_that_are_no_safetensors_are_refused(copy: Path, data: bytes) -> None:
+    (copy / "model.safetensors").write_bytes(data)
+    with pytest.raises(ModelError, match="cannot be loaded as a BLIP captioner"):
+        load(copy)
+
+
+def test_weights_without_a_text_decoder_are_refused_and_not_filled_with_chance(copy: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if not name.startswith("text_decoder")}
+    save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="text_decoder"):
+        load(copy)
+
+
+# Devices and packages
+
+
+def test_a_cuda_device_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"--device cuda:0: this torch .* sees no CUDA device"):
+        load(device="cuda:0")
+
+
+def test_a_metal_device_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(UsageError, match="sees no Metal device"):
+        load(device="mps")
+
+
+@pytest.mark.parametrize("device", ["banana", "", "cpu:x", "meta"])
+def test_a_device_that_does_not_exist_is_a_usage_error(device: str) -> None:
+    with pytest.raises(UsageError, match="--device"):
+        load(device=device)
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_without_its_packages_the_message_says_how_to_install_them(
+    monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf'{package} is not installed.*pip install "sdprep\[caption\]"') as caught:
+        load()
+    assert caught.value.exit_code == 5
