@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from sdprep.errors import UsageError
@@ -121,7 +121,11 @@ def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, na
     """Put a missing dot before an extension, as trainers do. Raises UsageError if no sidecar may be called so."""
     value = getattr(settings, name)
     extension = value if value.startswith(".") else f".{value}"
-    if not extension.strip(".") or set(extension) & set('/\\:*?"<>|\0\n') or extension.lower() in PICTURE_SUFFIXES:
+    if (
+        not extension.strip(".")
+        or set(extension) & set('/\\:*?"<>|\0\n')
+        or PurePath(f"a{extension}").suffix.lower() in PICTURE_SUFFIXES
+    ):
         raise UsageError(f"--{name.replace('_', '-')} '{value}' is no extension for a text file; say .txt, for example")
     object.__setattr__(settings, name, extension)
 

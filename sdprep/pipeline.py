@@ -88,6 +88,7 @@ def predict(
 
 def checked(item: ImageItem, digest: bytes, prediction: Prediction) -> Predicted | Failure:
     """A prediction, or a failure `nonfinite` if the model answered with anything but numbers."""
-    if isinstance(prediction, TagScores) and not np.isfinite(prediction.scores).all():
+    values = prediction.scores if isinstance(prediction, TagScores) else prediction.score
+    if not np.isfinite(values).all():
         return Failure(item, FailureCode.NONFINITE, "the model answered with NaN or infinity", digest)
     return Predicted(item, digest, prediction)

@@ -33,6 +33,7 @@ class FailureCode(str, Enum):
     BAD_TEXT = "bad_text"
     NONFINITE = "nonfinite"
     CHANGED_SINCE = "changed_since"
+    UNWRITABLE = "unwritable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,16 +43,16 @@ def log(path: Path, catalog: Path | None, json_report: bool) -> None:
         click.echo(json.dumps(rows, ensure_ascii=True, indent=2))
         return
     for row in rows:
-        click.echo("  ".join(_cell(name, value) for name, value in row.items()).rstrip())
+        shown = [_cell(name, value) for name, value in row.items() if value is not None or name == "text"]
+        click.echo("  ".join(shown).rstrip())
 
 
 def _cell(name: str, value: object) -> str:
     if name == "finished":
         return "" if value else "(not finished)"
-    if value is None:
-        return "(no file)" if name == "text" else ""
-    widths = {"command": f"{value!s:8}", "changed": f"{value!s:>6} files", "text": f"{value!s:.60}"}
-    return widths.get(name, str(value))
+    if name == "text":
+        return "(no file)" if value is None else f"{value!s:.60}"
+    return {"command": f"{value!s:8}", "changed": f"{value!s:>6} files"}.get(name, str(value))
 
 
 @click.command(cls=shared.Command, example="sdprep undo --dir ./imgs", short_help="Take back what a run wrote.")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock
+
 from sdprep.errors import CatalogError
 from sdprep.rules.compose import Parts, normalize
 from sdprep.rules.decide import SidecarState
@@ -68,10 +70,10 @@ class RunInfo:
 
 
 class Catalog:
-    """One catalog file. Rows are written inside `transaction()`; a rehearsal forgets them all at the end."""
+    """One catalog file. Rows are written inside `transaction()`; in a rehearsal none is."""
 
     def __init__(self, file: Path | None, root: Path, *, rehearsal: bool = False) -> None:
-        self.file, self.root, self._rehearsal = file, root, rehearsal
+        self.file, self.root, self.rehearsal = file, root, rehearsal
         self._images: list[tuple[Key, int, int, bytes]] = []
         try:
             self.db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
@@ -84,7 +86,7 @@ class Catalog:
                 "only provenance and undo are in the catalog"
             ) from error
         if rehearsal:
-            self.db.execute("BEGIN")
+            self.db.execute("PRAGMA query_only = ON")
 
     def _prepare(self) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
@@ -96,10 +98,8 @@ class Catalog:
             self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
     def close(self) -> None:
-        """End the connection; a rehearsal's rows are gone."""
-        if self._rehearsal:
-            self.db.execute("ROLLBACK")
-        elif self._images:
+        """End the connection."""
+        if self._images and not self.rehearsal:
             with self.transaction():
                 pass
         self.db.close()
@@ -156,7 +156,7 @@ class Catalog:
 
     def recipe_id(self, recipe: dict[str, Any]) -> int:
         """The number of a recipe: everything besides the image that a result depends on."""
-        return self._intern("recipes", recipe)
+        return self._intern("recipes", recipe) if not self.rehearsal else self._interned("recipes", recipe) or 0
 
     def has_results(self, recipe: int) -> bool:
         """Whether any image has a result of this recipe."""
@@ -237,13 +237,29 @@ class Catalog:
             self.db.execute("INSERT OR REPLACE INTO sidecars VALUES (?, ?)", (key, state))
 
     def _intern(self, table: str, value: dict[str, Any]) -> int:
-        text = _dump(value)
-        row = self.db.execute(f"SELECT id FROM {table} WHERE json = ?", (text,)).fetchone()
-        if row:
-            return int(row[0])
-        return int(self.db.execute(f"INSERT INTO {table} (json) VALUES (?)", (text,)).lastrowid or 0)
+        known = self._interned(table, value)
+        if known is not None:
+            return known
+        return int(self.db.execute(f"INSERT INTO {table} (json) VALUES (?)", (_dump(value),)).lastrowid or 0)
 
-    # Runs
+    def _interned(self, table: str, value: dict[str, Any]) -> int | None:
+        row = self.db.execute(f"SELECT id FROM {table} WHERE json = ?", (_dump(value),)).fetchone()
+        return int(row[0]) if row else None
+
+    # Runs and their changes
+
+    def run_lock(self, uid: str) -> BaseFileLock:
+        """The lock that a run holds while it replaces files; the system lets go of it when the process dies."""
+        if self.file is None:
+            raise AssertionError("a catalog in memory is for rehearsals, which write nothing")
+        return FileLock(self.file.with_name(f"{uid}.lock"))
+
+    def open_intents(self) -> list[tuple[int, str, Key, bytes | None, bytes | None, int | None]]:
+        """The changes that were begun and not settled: row, run, key, hashes before and after, state after."""
+        return self.db.execute(
+            "SELECT journal.id, uid, key, before, after, state_after FROM journal JOIN runs ON runs.id = journal.run"
+            " WHERE status = 'intent' ORDER BY journal.id"
+        ).fetchall()
 
     def begin_run(self, info: RunInfo) -> int:
         """Write a run down before its first change, and return its number."""
@@ -262,4 +278,5 @@ class Catalog:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    # Escaped, since a file name that is not Unicode could not be stored otherwise.
+    return json.dumps(value, ensure_ascii=True, sort_keys=True)

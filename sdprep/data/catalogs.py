@@ -17,7 +17,7 @@ def find_catalog(folder: Path) -> Path | None:
     while not folder.exists():
         folder = folder.parent
     device = folder.stat().st_dev
-    home = Path.home()
+    home = Path.home().resolve()
     for place in (folder, *folder.parents):
         if place.stat().st_dev != device or place in home.parents:
             return None

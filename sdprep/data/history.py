@@ -53,7 +53,7 @@ def reversals(catalog: Catalog, uid: str) -> list[Reversal]:
     """What it takes to undo a run, a file once, in the order of the run."""
     rows = catalog.db.execute(
         "SELECT key, before, after, state_before FROM journal JOIN runs ON runs.id = journal.run"
-        " WHERE uid = ? AND status = 'done' ORDER BY journal.id",
+        " WHERE uid = ? AND status IN ('done', 'unclear') ORDER BY journal.id",
         (uid,),
     )
     files: dict[Key, Reversal] = {}
@@ -69,7 +69,7 @@ def versions(catalog: Catalog, path: Path) -> list[Version]:
     """The texts that a file has held as far as the journal knows, oldest first."""
     rows = catalog.db.execute(
         "SELECT uid, command, before, after FROM journal JOIN runs ON runs.id = journal.run"
-        " WHERE key = ? AND status = 'done' ORDER BY journal.id",
+        " WHERE key = ? AND status IN ('done', 'unclear') ORDER BY journal.id",
         (catalog.key(path),),
     )
     found: list[Version] = []

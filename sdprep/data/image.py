@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import warnings
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL import __version__ as pillow_version
 
 from sdprep import __version__ as sdprep_version
@@ -25,9 +26,21 @@ MAX_PIXELS = 100_000_000
 # What remembered decode failures depend on: a newer decoder may read what an older one could not.
 DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}"
 WHITE = (255, 255, 255)
+# What undoes each EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # The limit above is checked from the header before any pixel is decoded; Pillow's own warning would say it twice.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# An EXIF block that Pillow finds odd is no news for a person: it is left out of account.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def decoder_advice() -> str | None:
@@ -64,30 +77,68 @@ def open_rgb(data: bytes) -> Image.Image:
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
-    image = _open(io.BytesIO(data), empty=not data)
+    image = _open(io.BytesIO(data))
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(FailureCode.TOO_LARGE, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
     try:
         image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
-    except Exception as error:
-        truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
-        code = FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
-        raise ImageError(code, f"{image.format}: {error}") from error
+        if image.format == "PNG":
+            _mend_png_transparency(image, depth=data[24])
+        return to_rgb(upright(image))
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        raise ImageError(_code_of(error, data), f"{image.format}: {error}") from error
 
 
-def _open(stream: IO[bytes], *, empty: bool) -> Image.Image:
-    if empty:
-        raise ImageError(FailureCode.EMPTY_FILE, "the file is empty")
+def _open(stream: IO[bytes]) -> Image.Image:
     try:
         return Image.open(stream, formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise ImageError(FailureCode.NOT_AN_IMAGE, "no picture that sdprep reads, whatever its name says") from error
     except Image.DecompressionBombError as error:
         raise ImageError(FailureCode.TOO_LARGE, str(error)) from error
-    except Exception as error:
-        raise ImageError(FailureCode.CORRUPT, str(error)) from error
+    except Exception as error:  # decoders raise whatever a broken header leads them to
+        stream.seek(0)
+        data = stream.read()
+        if not data:
+            raise ImageError(FailureCode.EMPTY_FILE, "the file is empty") from error
+        code = _code_of(error, data)
+        if isinstance(error, UnidentifiedImageError) and code is not FailureCode.TRUNCATED:
+            message = "no picture that sdprep reads, whatever its name says"
+            raise ImageError(FailureCode.NOT_AN_IMAGE, message) from error
+        raise ImageError(code, f"its header cannot be read: {error}") from error
+
+
+def _code_of(error: Exception, data: bytes) -> FailureCode:
+    """Truncated, if a decoder says so or if the bytes begin like a picture and lack the end of one; else corrupt."""
+    if data.startswith(b"\xff\xd8"):
+        ends_early = not data.rstrip(b"\0").endswith(b"\xff\xd9")
+    elif data.startswith(b"\x89PNG"):
+        ends_early = b"IEND" not in data
+    else:
+        ends_early = data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little")
+    truncated = ends_early or isinstance(error, EOFError) or "truncated" in str(error).lower()
+    return FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF orientation says; a broken EXIF block says nothing.
+
+    Pillow's own `exif_transpose` also writes the block anew, and fails where another tag in it is odd.
+    """
+    try:
+        orientation = image.getexif().get(0x0112)
+    except Exception:  # noqa: BLE001 - whatever a broken block leads the parser to
+        return image
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _mend_png_transparency(image: Image.Image, depth: int) -> None:
+    """Bring the transparent colour of a PNG to the eight bits a channel that Pillow gives its pixels."""
+    key = image.info.get("transparency")
+    if isinstance(key, int) and image.mode == "L" and depth < 8:
+        image.info["transparency"] = key * 255 // (2**depth - 1)
+    elif isinstance(key, tuple) and depth == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -114,8 +165,18 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
 def fitted(image: Image.Image, fit: Fit) -> Image.Image:
     """A picture fitted into a model's square, by Pillow's antialiased bicubic filter."""
     if fit.mode == "pad":
+        image = _slimmed(image)
         image = padded_to_square(image, fit.pad_color)
     return image.resize((fit.size, fit.size), Image.Resampling.BICUBIC)
+
+
+def _slimmed(image: Image.Image) -> Image.Image:
+    """A strip whose square would be larger than any picture may be, made smaller in its own shape."""
+    side, longest = max(image.size), math.isqrt(MAX_PIXELS)
+    if side <= longest:
+        return image
+    width, height = (max(1, edge * longest // side) for edge in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def padded_to_square(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
@@ -135,6 +196,6 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     try:
         with path.open("rb") as stream:
-            return _open(stream, empty=path.stat().st_size == 0).size
+            return _open(stream).size
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error

@@ -6,15 +6,22 @@ same folder, `os.replace`, a done row. Intents left by a run that died are settl
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdprep.data.catalog import Catalog, RunInfo
+from filelock import Timeout
+
+from sdprep.data.catalog import Catalog, Key, RunInfo
 from sdprep.data.sidecar import read_bytes, replace_file
 from sdprep.errors import WriteError
 from sdprep.rules.decide import SidecarState
+
+# What hinders the writing of one file, and of no other.
+OBSTACLES = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EISDIR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,15 @@ class Change:
     path: Path
     before: bytes | None
     after: bytes | None
-    state: SidecarState | int | None = None
+    state: SidecarState | int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Changes that were not made: `overtaken`, the file had changed since it was looked at; `refused`, and why."""
+
+    overtaken: list[Change]
+    refused: dict[Change, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +57,41 @@ def temporary_path(path: Path, uid: str, row: int) -> Path:
     return path.with_name(f".sdprep-{uid}-{row}.tmp")
 
 
-def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> list[Change]:
-    """Make the changes, and return those that were not made because the file had changed since it was looked at.
+def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> Applied:
+    """Make the changes that can be made.
 
-    Raises WriteError if a file cannot be written; the changes before it are done and journalled.
+    Raises WriteError when no file can be written, as on a full disk; what was done before it is journalled, and what
+    is uncertain then, or after an interruption, is settled when the catalog is opened next.
     """
-    with catalog.transaction():
-        intents = [_write_intent(catalog, run, change) for change in changes]
-    done: list[_Intent] = []
-    overtaken: list[_Intent] = []
-    try:
-        for intent in intents:
-            (done if _replace(intent, run.uid) else overtaken).append(intent)
-    except OSError as error:
-        raise WriteError(error) from error
-    finally:
-        settled = {intent.row for intent in done}
+    applied = Applied([], {})
+    with _alive(catalog, run.uid):
         with catalog.transaction():
+            intents = [_write_intent(catalog, run, change) for change in changes]
+        outcomes: list[tuple[_Intent, bool]] = []
+        try:
             for intent in intents:
-                _settle(catalog, intent, done=intent.row in settled)
-    return [intent.change for intent in overtaken]
+                outcomes.append((intent, _attempt(intent, run.uid, applied)))
+        except OSError as error:
+            raise WriteError(error) from error
+        finally:
+            with catalog.transaction():
+                for intent, done in outcomes:
+                    _settle(catalog, intent, done=done)
+    return applied
+
+
+def _attempt(intent: _Intent, uid: str, applied: Applied) -> bool:
+    """Whether the change was made; an obstacle of this one file is noted."""
+    change = intent.change
+    try:
+        if _replace(intent, uid):
+            return True
+        applied.overtaken.append(change)
+    except OSError as error:
+        if error.errno not in OBSTACLES:
+            raise
+        applied.refused[change] = f"{change.path.name}: {error.strerror}"
+    return False
 
 
 def adopt(catalog: Catalog, path: Path, state: SidecarState) -> None:
@@ -101,20 +131,38 @@ def _settle(catalog: Catalog, intent: _Intent, *, done: bool) -> None:
 
 
 def recover(catalog: Catalog) -> None:
-    """Settle the intents of runs that died: a file with the bytes of after was written, any other was not."""
-    rows = catalog.db.execute(
-        "SELECT journal.id, uid, key, after, state_after FROM journal JOIN runs ON runs.id = journal.run"
-        " WHERE status = 'intent'"
-    ).fetchall()
-    if not rows:
+    """Settle the intents of runs that died, by the bytes of each file.
+
+    Those of after: it was written. Those of before: it was not. Any others: somebody changed it since, and the row
+    stays as "unclear", so that the text from before can still be restored.
+    """
+    if catalog.rehearsal:
         return
-    with catalog.transaction():
-        for row, uid, key, after, state in rows:
-            path = catalog.path(key)
-            temporary_path(path, uid, row).unlink(missing_ok=True)
-            data = read_bytes(path)
-            found = None if data is None else hashlib.sha256(data).digest()
-            done = found == after
-            catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", ("done" if done else "void", row))
-            if done:
-                catalog.set_state(key, state)
+    for uid in dict.fromkeys(intent[1] for intent in catalog.open_intents()):
+        # A run that holds its lock is at work, and its intents are its own.
+        with suppress(Timeout), _alive(catalog, uid, blocking=False), catalog.transaction():
+            for intent in catalog.open_intents():
+                if intent[1] == uid:
+                    _recover_one(catalog, *intent)
+
+
+@contextmanager
+def _alive(catalog: Catalog, uid: str, *, blocking: bool = True) -> Iterator[None]:
+    """Hold the lock of a run. Raises Timeout if it is held elsewhere and `blocking` is false."""
+    lock = catalog.run_lock(uid)
+    with lock.acquire(blocking=blocking):
+        yield
+    Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _recover_one(
+    catalog: Catalog, row: int, uid: str, key: Key, before: bytes | None, after: bytes | None, state: int | None
+) -> None:
+    path = catalog.path(key)
+    temporary_path(path, uid, row).unlink(missing_ok=True)
+    data = read_bytes(path)
+    found = None if data is None else hashlib.sha256(data).digest()
+    status = "done" if found == after else "void" if found == before else "unclear"
+    catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, row))
+    if status == "done":
+        catalog.set_state(key, state)

@@ -48,24 +48,29 @@ class FolderSource:
         return f"passed over: {kinds}"
 
     def _walk(self, folder: Path) -> Iterator[ImageItem]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                suffix = entry_suffix(entry.name)
-                if entry.is_symlink():
-                    if suffix in PICTURE_SUFFIXES or entry.is_dir():
-                        self._unread["links"] += 1
-                    continue
-                if suffix in UNREAD_SUFFIXES:
-                    self._unread[suffix] += 1
-                if entry.is_dir(follow_symlinks=False):
-                    if self._recursive:
-                        yield from self._walk(Path(entry.path))
-                elif is_picture(entry.name):
-                    path = Path(entry.path)
-                    rel = path.relative_to(self.directory)
-                    yield ImageItem(path, rel.as_posix(), self._target_root / rel)
+        try:
+            with os.scandir(folder) as listing:
+                entries = list(listing)
+        except PermissionError:
+            self._unread["folders without permission"] += 1
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            suffix = entry_suffix(entry.name)
+            if entry.is_symlink():
+                if suffix in PICTURE_SUFFIXES or entry.is_dir():
+                    self._unread["links"] += 1
+                continue
+            if suffix in UNREAD_SUFFIXES:
+                self._unread[suffix] += 1
+            if entry.is_dir(follow_symlinks=False):
+                if self._recursive:
+                    yield from self._walk(Path(entry.path))
+            elif is_picture(entry.name) and entry.is_file(follow_symlinks=False):
+                path = Path(entry.path)
+                rel = path.relative_to(self.directory)
+                yield ImageItem(path, rel.as_posix(), self._target_root / rel)
 
 
 def is_picture(name: str) -> bool:

@@ -59,6 +59,7 @@ class Machine:
     sdprep: str
     cards: tuple[str, ...] = ()
     driver: str = ""
+    driver_error: str = ""
     cuda_visible: str | None = None
 
     @property

@@ -24,8 +24,13 @@ from sdprep.models.hub_errors import SECRETS
 ROOT = Path(__file__).parents[2]
 # Seconds for a framework, the Hub, a folder, the driver.
 LIMIT, HUB_LIMIT, FOLDER_LIMIT, DRIVER_LIMIT = 60.0, 20.0, 10.0, 15.0
-# Frameworks with a probe, in the order in which they are tried.
-FRAMEWORKS = ("torch", "transformers", "onnxruntime", "tensorflow")
+# The probes of frameworks in the order in which they are run, and the modules without which there is none to run.
+FRAMEWORKS = {
+    "torch": {"torch"},
+    "transformers": {"transformers", "torch", "safetensors"},
+    "onnxruntime": {"onnxruntime"},
+    "tensorflow": {"tensorflow"},
+}
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 20_000
 
@@ -48,7 +53,11 @@ def gather(directory: Path | None = None, *, python: str = sys.executable, limit
         if directory is not None:
             places["folder"] = pool.submit(run_probe, "folder", str(directory), python=python, limit=FOLDER_LIMIT)
         # One after the other: two of them on one card could take the memory from each other.
-        probes = {name: run_probe(name, python=python, limit=limit) for name in FRAMEWORKS if name in modules}
+        probes = {
+            name: run_probe(name, python=python, limit=limit)
+            for name, needed in FRAMEWORKS.items()
+            if needed <= modules.keys()
+        }
         probes |= {name: place.result() for name, place in places.items()}
     return Facts(machine, packages, modules, probes)
 
@@ -110,7 +119,7 @@ def _name_end(code: int) -> str:
 
 def read_machine() -> Machine:
     """Python, and the NVIDIA cards as their driver names them."""
-    cards, driver = _read_cards()
+    cards, driver, driver_error = _read_cards()
     version = sys.version_info
     return Machine(
         python=(version.major, version.minor, version.micro),
@@ -119,24 +128,28 @@ def read_machine() -> Machine:
         sdprep=__version__,
         cards=cards,
         driver=driver,
+        driver_error=driver_error,
         cuda_visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
     )
 
 
-def _read_cards() -> tuple[tuple[str, ...], str]:
+def _read_cards() -> tuple[tuple[str, ...], str, str]:
+    """The names of the cards, the version of their driver, and what went wrong."""
     # The second is where the Windows Subsystem for Linux has it.
     found = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path="/usr/lib/wsl/lib")
     if found is None:
-        return (), ""
+        return (), "", ""
     query = [found, "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         ended = run_bounded(query, DRIVER_LIMIT)
-    except OSError:
-        return (), ""
+    except OSError as error:
+        return (), "", str(error)
+    if ended.code is None:
+        return (), "", f"nvidia-smi did not end within {DRIVER_LIMIT:.0f} seconds"
     if ended.code != 0:
-        return (), ""
+        return (), "", clean(ended.out.strip() or ended.err.strip())[:200]
     rows = [line.rpartition(",") for line in ended.out.splitlines() if "," in line]
-    return tuple(name.strip() for name, _, _ in rows), rows[0][2].strip() if rows else ""
+    return tuple(name.strip() for name, _, _ in rows), rows[0][2].strip() if rows else "", ""
 
 
 def facts_as_json(facts: Facts) -> Mapping[str, object]:

@@ -70,6 +70,7 @@ if __name__ == "__main__":
     # With -m the current folder is the first place of imports, where a file of the user's could pass for a framework.
     folder = os.environ.pop("SDPREP_PROBE_FOLDER", None)
     if folder is not None:
-        sys.path[:] = [place for place in sys.path if place not in ("", os.getcwd())]  # noqa: PTH109
+        if not getattr(sys.flags, "safe_path", False):
+            del sys.path[0]
         os.chdir(folder)
     sys.exit(main(*sys.argv[1:]))

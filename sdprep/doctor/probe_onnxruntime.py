@@ -33,17 +33,24 @@ def probe(tell: Teller) -> None:
         tell.about(asked=" ".join(asked), session_error=describe(error))
     for name in [*asked, *(name for name in available if name not in USED)]:
         tell.step(name)
-        try:
-            tell.device(name, *_compute(onnxruntime, graph, pixels, name))
-        except Exception as error:  # noqa: BLE001 - a provider that raises is the finding
-            tell.device(name, False, describe(error))
+        works, detail = _compute(onnxruntime, graph, pixels, name)
+        tell.device(name, works, detail)
+        if name == USED[0] and not works and hasattr(onnxruntime, "preload_dlls"):
+            # It finds the CUDA of torch and of NVIDIA's own packages, which onnxruntime does not by itself.
+            tell.step("preload")
+            onnxruntime.preload_dlls()
+            tell.about(preload_helps=_compute(onnxruntime, graph, pixels, name)[0])
 
 
 def _compute(onnxruntime: Any, graph: bytes, pixels: Any, name: str) -> tuple[bool, str]:
-    session = onnxruntime.InferenceSession(graph, providers=[name] if name == CPU else [name, CPU])
-    if name not in session.get_providers():
-        return False, f"asked for {name}, got {' '.join(session.get_providers())}"
-    found = session.run(None, {"x": pixels})[0]
+    """Whether a provider serves and computes what it should, and what is wrong if not."""
+    try:
+        session = onnxruntime.InferenceSession(graph, providers=[name] if name == CPU else [name, CPU])
+        if name not in session.get_providers():
+            return False, f"asked for {name}, got {' '.join(session.get_providers())}"
+        found = session.run(None, {"x": pixels})[0]
+    except Exception as error:  # noqa: BLE001 - a provider that raises is the finding
+        return False, describe(error)
     if not (found == 27).all():
         return False, f"computed {found.min()} to {found.max()}, not 27"
     return True, ""

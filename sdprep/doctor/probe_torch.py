@@ -28,8 +28,8 @@ def probe(tell: Teller) -> None:
             tell.device(name, False, describe(error))
         else:
             tell.device(name, not wrong, wrong or what)
-    cudnn = torch.backends.cudnn.version() if len(names) > 1 else None
-    tell.about(cudnn=cudnn)
+    cudnn: Any = torch.backends.cudnn
+    tell.about(cudnn=cudnn.version() if len(names) > 1 else None)
 
 
 def _compute(torch: Any, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -62,6 +63,11 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def recipe(self) -> dict[str, Any]:
         """What of this description shapes a result, besides the weights themselves."""
         return {"backend": self.backend, "image": msgspec.to_builtins(self.image)}
+
+    def fingerprint(self) -> str:
+        """A checksum of what of this description shapes a text: who mends it gets new texts."""
+        labels = msgspec.to_builtins(self.labels)
+        return sha256(msgspec.json.encode({**self.recipe(), "labels": labels}, order="sorted")).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

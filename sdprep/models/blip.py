@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,19 @@ class BlipCaptioner:
         transformers.logging.disable_progress_bar()
         try:
             self._tokenizer = transformers.BertTokenizer.from_pretrained(files.folder)
-            model = transformers.BlipForConditionalGeneration.from_pretrained(
-                files.folder, dtype=self._dtype, use_safetensors=True, local_files_only=True
+            model, loading = transformers.BlipForConditionalGeneration.from_pretrained(
+                files.folder,
+                dtype=self._dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
         except Exception as error:  # transformers raises whatever a wrong file leads it to
             raise ModelError(f"{files.folder} cannot be loaded as a BLIP captioner: {error}") from error
+        if loading["missing_keys"]:
+            # transformers would go on with random numbers in their place.
+            missing = ", ".join(sorted(loading["missing_keys"])[:3])
+            raise ModelError(f"{files.folder} lacks weights of a BLIP captioner: {missing}, ...")
         self._model = model.to(self._device).eval()
         self._settings = settings
         self._mean, self._std = spec.image.mean, spec.image.std
@@ -57,8 +66,10 @@ class BlipCaptioner:
                 yield from zip(batch.keys, self._generate(batch.pixels), strict=True)
                 continue
             for key, digest, pixels in zip(batch.keys, batch.digests, batch.pixels, strict=True):
-                self._torch.manual_seed(_seed_of(digest, self._settings.seed))
-                yield key, self._generate(pixels[None])[0]
+                with self._torch.random.fork_rng():
+                    self._torch.manual_seed(_seed_of(digest, self._settings.seed))
+                    caption = self._generate(pixels[None])[0]
+                yield key, caption
 
     def close(self) -> None:
         """Free the weights."""
@@ -85,11 +96,11 @@ class BlipCaptioner:
                 min_new_tokens=settings.min_length,
                 max_new_tokens=settings.max_length,
                 return_dict_in_generate=True,
-                output_scores=True,
+                output_logits=True,
                 **decoding,
             )
             scores = self._model.text_decoder.compute_transition_scores(
-                output.sequences, output.scores, getattr(output, "beam_indices", None), normalize_logits=True
+                output.sequences, output.logits, getattr(output, "beam_indices", None), normalize_logits=True
             )
         rows = output.sequences[:, len(self._prompt) :].tolist()
         return [self._caption(row, score) for row, score in zip(rows, scores.float().tolist(), strict=True)]
@@ -133,6 +144,8 @@ def _device(torch: Any, wanted: str) -> Any:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", wanted):
+        raise UsageError(f"--device takes auto, cpu, cuda, cuda:N or mps, not '{wanted}'")
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {wanted}: this torch {torch.__version__} sees no CUDA device")
     if wanted == "mps" and not torch.backends.mps.is_available():
@@ -150,7 +163,7 @@ def _check_config(files: ModelFiles) -> None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         heads = config["text_config"].get("num_attention_heads")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelError(f"{path} is not the configuration of a BLIP captioner: {error!r}") from error
     if config.get("model_type") != "blip":
         raise ModelError(f"{path} describes a {config.get('model_type')!r} model, not 'blip'")

@@ -7,7 +7,8 @@ out is never put back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sdprep.rules.tags import fold, split_tags
@@ -24,34 +25,58 @@ class Parts:
 
 def normalize(text: str) -> str:
     """Text as sdprep compares it: without byte order mark, carriage returns and trailing newlines."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\r\n")
+    return re.sub(r"\r+\n", "\n", text.lstrip("\ufeff")).rstrip("\r\n")
 
 
 def take_apart(text: str, known: Parts | None, joiner: str) -> Parts:
-    """The person's part of a text, given what the machine last wrote into it (None: nothing).
+    """The person's part of a text, to the letter, given what the machine last wrote into it (None: nothing).
 
     A machine piece that is gone was taken out by the person, and is remembered as removed.
     """
     if known is None or not known.machine:
         return Parts(person=normalize(text), removed=known.removed if known else ())
-    pieces = split_tags(normalize(text), joiner)
-    machine = {fold(piece) for piece in known.machine}
-    present = {fold(piece) for piece in pieces}
-    person = [piece for piece in pieces if fold(piece) not in machine]
-    removed = [piece for piece in known.machine if fold(piece) not in present]
-    return Parts(joiner.join(person), removed=_unique([*known.removed, *removed]))
+    core = joiner.strip() or joiner
+    segments = normalize(text).split(core)
+    present = {fold(segment) for segment in segments}
+    # A machine piece may hold the separator itself; it is then several segments.
+    pieces = {piece: {fold(part) for part in split_tags(piece, joiner)} for piece in known.machine}
+    # To the letter: a piece that the person spelt anew is the person's.
+    machine = {part for piece in known.machine for part in split_tags(piece, joiner)}
+    person = core.join(segment for segment in segments if segment.strip() not in machine)
+    removed = [piece for piece, parts in pieces.items() if not parts <= present]
+    return Parts(_trimmed(person, core), removed=_unique([*known.removed, *removed]))
 
 
-def put_together(parts: Parts, pieces: Iterable[str], where: str, joiner: str) -> tuple[str, Parts]:
+def put_together(
+    parts: Parts, pieces: Iterable[str], where: str, joiner: str, person_joiner: str | None = None
+) -> tuple[str, Parts]:
     """The text of the person's part and new machine pieces, appended or prepended, and who wrote what in it.
 
-    A piece that the person has already, or has removed, is left out. `where` is "append" or "prepend".
+    A piece that the person has already, or has removed, is left out. `where` is "append" or "prepend";
+    `person_joiner` is what parted the pieces when the person's part was written, if it was not `joiner`.
     """
-    taken = {fold(piece) for piece in [*split_tags(parts.person, joiner), *parts.removed]}
+    persons = split_tags(parts.person, joiner) + split_tags(parts.person, person_joiner or joiner)
+    taken = {fold(piece) for piece in [*persons, *parts.removed]}
     machine = tuple(piece for piece in pieces if fold(piece) not in taken)
     added = joiner.join(machine)
-    order: Sequence[str] = (parts.person, added) if where == "append" else (added, parts.person)
-    return joiner.join(part for part in order if part), Parts(parts.person, machine, parts.removed)
+    first, second = (parts.person, added) if where == "append" else (added, parts.person)
+    return _joined(first, second, joiner), Parts(parts.person, machine, parts.removed)
+
+
+def _joined(first: str, second: str, joiner: str) -> str:
+    """Two texts parted by the joiner, of which a person may have written the beginning at the end of the first."""
+    if not first.strip() or not second.strip():
+        return first if first.strip() else second
+    core = joiner.strip()
+    if core and first.rstrip().endswith(core):
+        return first.rstrip() + joiner.partition(core)[2] + second
+    return first + joiner + second
+
+
+def _trimmed(text: str, core: str) -> str:
+    """A text without the white space, and the separator that parted it from pieces that are gone, at its ends."""
+    text = text.strip()
+    return text.removesuffix(core).rstrip() if core.strip() else text
 
 
 def _unique(pieces: Iterable[str]) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ from sdprep.tasks.runs import catalogs_for, run_info
 from sdprep.tasks.writing import Writer
 from sdprep.types import Failure, Listener, Predicted, Prediction, RunReport, Stop
 
+# The setting under which a text remembers how its model was described; it is stated together with the model.
+MODEL_DESCRIPTION = "model_description"
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -66,7 +69,7 @@ class Annotation:
             targets = self._plan(directory, catalogs)
             todo = self._within_limit([target for target in targets if self._has_work(target)])
             if rehearsal:
-                self.report.remaining += len(todo)
+                self._rehearse(todo)
             else:
                 self._work(todo)
                 self._kind.finish(targets, self._job)
@@ -74,7 +77,7 @@ class Annotation:
             self.report.stopped = self._stop.exit_code
             self.report.seconds = time.monotonic() - began
             self.report.check()
-            for catalog in catalogs:
+            for catalog in () if rehearsal else catalogs:
                 with catalog.transaction():
                     catalog.end_run(str(self.report.run), self.report.as_dict())
         return self.report
@@ -110,6 +113,13 @@ class Annotation:
         chosen = todo if limit is None else todo[:limit]
         self.report.remaining += len(todo) - len(chosen)
         return chosen
+
+    def _rehearse(self, todo: Sequence[Target]) -> None:
+        for target in todo:
+            if target.settled:
+                self._writer.settle(target)
+            else:
+                self.report.remaining += 1
 
     def _work(self, todo: Sequence[Target]) -> None:
         unseen = []

@@ -14,7 +14,7 @@ from sdprep.models.hub import identity
 from sdprep.models.registry import resolve
 from sdprep.rules.captions import clean_caption
 from sdprep.rules.decide import Wish
-from sdprep.tasks.annotate import Annotation, Loaded
+from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
 from sdprep.tasks.planning import Job, Target
 from sdprep.types import Caption, Listener, Prediction, RunReport, Silent, Stop
 
@@ -43,13 +43,19 @@ class Captioning:
     want_results = False
 
     def __init__(self, spec: ModelSpec, settings: CaptionSettings, stated: frozenset[str]) -> None:
-        self.spec, self._settings, self._stated = spec, settings, stated
+        self.spec, self._settings = spec, settings
+        self._stated = stated | {MODEL_DESCRIPTION} if "model" in stated else stated
 
     def make_job(self, files: ModelFiles | None) -> Job:
         """The job; its settings are the decoding and the model, its pieces are lines."""
         settings, work = self._settings, self._settings.work
         decoding = decoding_settings(settings)
-        values = {"model": identity(self.spec, files), **decoding, "dtype": settings.dtype}
+        values = {
+            "model": identity(self.spec, files),
+            MODEL_DESCRIPTION: self.spec.fingerprint(),
+            **decoding,
+            "dtype": settings.dtype,
+        }
         wish = Wish("caption", values, self._stated, work.existing, work.update, work.refresh)
         recipe: dict[str, Any] | None = None
         if files is not None:

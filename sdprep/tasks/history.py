@@ -51,9 +51,12 @@ def undo(
         report = RunReport("undo", run=info.uid)
         for each in found:
             changes = [change for back in reversals(each, uid) if (change := _change_for(each, back, force, report))]
-            for change in apply(each, info, changes):
+            applied = apply(each, info, changes)
+            report.written -= len(applied.overtaken) + len(applied.refused)
+            for change in applied.overtaken:
                 report.refuse(str(change.path), FailureCode.CHANGED_SINCE, CHANGED)
-                report.written -= 1
+            for change, reason in applied.refused.items():
+                report.refuse(str(change.path), FailureCode.UNWRITABLE, reason)
             with each.transaction():
                 each.end_run(info.uid, report.as_dict())
         report.seconds = time.monotonic() - began
@@ -96,10 +99,13 @@ def restore(path: Path, version: int | None = None, *, catalog: Path | None = No
         report = RunReport("restore", found=1, run=info.uid, output=str(path))
         if file_hash(data) == chosen:
             report.current = 1
-        elif apply(found, info, [Change(path, data, found.text(chosen))]):
-            report.refuse(str(path), FailureCode.CHANGED_SINCE, "it is being changed by another program")
         else:
-            report.written = 1
+            applied = apply(found, info, [Change(path, data, found.text(chosen))])
+            if applied.overtaken:
+                report.refuse(str(path), FailureCode.CHANGED_SINCE, "it is being changed by another program")
+            for reason in applied.refused.values():
+                report.refuse(str(path), FailureCode.UNWRITABLE, reason)
+            report.written = 1 - report.failed
         with found.transaction():
             found.end_run(info.uid, report.as_dict())
     report.check()
@@ -110,11 +116,13 @@ def _chosen_version(known: list[Version], version: int | None, held: bytes | Non
     if version is not None:
         if not 1 <= version <= len(known):
             raise CatalogError(f"{path} has versions 1 to {len(known)}")
-        candidates = [known[version - 1]]
-    else:
-        last = max((place for place, each in enumerate(known) if each.text == held), default=len(known))
-        # A file that is gone gets its last text back; one that holds a known text, the one before it.
-        candidates = known if held is None else known[:last]
+        chosen = known[version - 1].text
+        if chosen is None:
+            raise CatalogError(f"version {version} of {path} is that there was no file; delete it, or undo the run")
+        return chosen
+    last = max((place for place, each in enumerate(known) if each.text == held), default=len(known))
+    # A file that is gone gets its last text back; one that holds a known text, the one before it.
+    candidates = known if held is None else known[:last]
     texts = [each.text for each in candidates if each.text is not None and each.text != held]
     if not texts:
         raise CatalogError(f"no earlier text of {path} is known")

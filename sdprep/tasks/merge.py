@@ -282,7 +282,10 @@ def _write(files: Files, after: bytes, settings: MergeSettings, report: RunRepor
         path.parent.mkdir(parents=True, exist_ok=True)
         with catalogs_for(path.parent, settings.layout, rehearsal=False) as catalogs:
             catalog = catalogs.of(path.parent)
-            if apply(catalog, info, [Change(path, files.before, after)]):
+            applied = apply(catalog, info, [Change(path, files.before, after)])
+            for reason in applied.refused.values():
+                raise MetadataError(f"{path} cannot be written: {reason}")
+            if applied.overtaken:
                 raise MetadataError(f"{path} was changed by another program in the meantime; run the merge again")
             with catalog.transaction():
                 catalog.end_run(info.uid, report.as_dict())

@@ -42,6 +42,7 @@ class Target:
     item: ImageItem
     sidecar: Path
     catalog: Catalog
+    stat: os.stat_result
     before: bytes | None
     disk: OnDisk
     decision: Decision
@@ -59,23 +60,25 @@ def examine(item: ImageItem, job: Job, catalogs: Catalogs) -> Target | Failure:
     sidecar = sidecar_path(item.target, job.extension, job.naming)
     try:
         before = read_bytes(sidecar)
-        digest = image_digest(item, catalog, needed=_digest_needed(catalog, sidecar, job))
+        # Taken before the image is read: should it change in between, the next run sees another time and looks again.
+        stat = file_stat(item)
+        digest = image_digest(item, stat, catalog, needed=_digest_needed(catalog, sidecar, job))
     except ImageError as error:
         return Failure(item, error.code, str(error))
     except OSError as error:
         return Failure(item, FailureCode.UNREADABLE, f"{sidecar.name}: {error.strerror}")
     disk = OnDisk(_text(before), catalog.state_of(catalog.key(sidecar)), digest)
     decision = decide(disk, job.wish)
-    target = Target(item, sidecar, catalog, before, disk, decision, stored_result(catalog, digest, job))
+    target = Target(item, sidecar, catalog, stat, before, disk, decision, stored_result(catalog, digest, job))
     return _refusal(target) or target
 
 
 def _text(data: bytes | None) -> str | None:
-    """What a sidecar says; bytes that are no text are shown as Latin-1, which equals nothing that sdprep writes."""
+    """What a sidecar says; bytes that are no text get a NUL, and so equal nothing that sdprep writes."""
     if data is None:
         return None
     text = decode_text(data)
-    return data.decode("latin-1") if text is None else text
+    return "\0" + data.decode("latin-1") if text is None else text
 
 
 def _digest_needed(catalog: Catalog, sidecar: Path, job: Job) -> bool:
@@ -85,12 +88,12 @@ def _digest_needed(catalog: Catalog, sidecar: Path, job: Job) -> bool:
     return job.recipe is not None and catalog.has_results(catalog.recipe_id(job.recipe))
 
 
-def image_digest(item: ImageItem, catalog: Catalog, *, needed: bool) -> bytes | None:
+def image_digest(item: ImageItem, stat: os.stat_result, catalog: Catalog, *, needed: bool) -> bytes | None:
     """The SHA-256 of an image: remembered while its size and time stand, else read if it is needed.
 
     Raises ImageError `unreadable`.
     """
-    key, stat = catalog.key(item.target), file_stat(item)
+    key = catalog.key(item.target)
     digest = catalog.known_digest(key, stat)
     if digest is None and needed:
         digest = hashlib.sha256(read_file(item.path)).digest()
@@ -132,14 +135,13 @@ def text_for(target: Target, job: Job) -> tuple[bytes, SidecarState]:
     if target.decision.action is not Action.COMBINE:
         text, parts, origin, where = job.joiner.join(pieces), Parts(machine=tuple(pieces)), "machine", "append"
     else:
-        ours = known is not None and known.task == wish.task
-        if known is not None and ours and target.disk.untouched:
-            parts, where = known.parts, known.where
+        ours = known if known is not None and known.task == wish.task else None
+        old_joiner = str(ours.settings.get("caption_separator", job.joiner)) if ours else job.joiner
+        if ours is not None and target.disk.untouched:
+            parts, where = ours.parts, ours.where
         else:
-            old_joiner = known.settings.get("caption_separator", job.joiner) if known and ours else job.joiner
-            parts = take_apart(target.disk.text or "", known.parts if known and ours else None, old_joiner)
-            where = wish.existing
-        text, parts = put_together(parts, pieces, where, job.joiner)
+            parts, where = take_apart(target.disk.text or "", ours.parts if ours else None, old_joiner), wish.existing
+        text, parts = put_together(parts, pieces, where, job.joiner, old_joiner)
         origin = "mixed" if parts.person or parts.removed else "machine"
     state = SidecarState(wish.task, origin, normalize(text), _known(target.disk.digest), wish.settings, parts, where)
     return encode_text(text), state

@@ -19,7 +19,7 @@ from sdprep.models.registry import resolve
 from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.rules.decide import Wish
 from sdprep.rules.tags import LabelTable, select_tags
-from sdprep.tasks.annotate import Annotation, Loaded
+from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
 from sdprep.tasks.planning import Job, Target
 from sdprep.types import Listener, Prediction, RunReport, Silent, Stop, TagScores
 
@@ -47,7 +47,8 @@ class Tagging:
     command = "tag"
 
     def __init__(self, spec: ModelSpec, settings: TagSettings, stated: frozenset[str]) -> None:
-        self.spec, self._settings, self._stated = spec, settings, stated
+        self.spec, self._settings = spec, settings
+        self._stated = stated | {MODEL_DESCRIPTION} if "model" in stated else stated
         self.want_results = settings.scores is not None
         self._files: ModelFiles | None = None
 
@@ -57,6 +58,7 @@ class Tagging:
         settings, work = self._settings, self._settings.work
         values = {
             "model": identity(self.spec, files),
+            MODEL_DESCRIPTION: self.spec.fingerprint(),
             **settings.rules.settings(),
             "caption_separator": settings.caption_separator,
         }

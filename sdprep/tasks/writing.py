@@ -10,7 +10,7 @@ from sdprep.data.image import DECODER
 from sdprep.data.journal import Change, adopt, apply
 from sdprep.rules.compose import normalize
 from sdprep.rules.decide import Action
-from sdprep.tasks.planning import Job, Target, file_stat, text_for, would_be_current
+from sdprep.tasks.planning import Job, Target, text_for, would_be_current
 from sdprep.types import Failure, FailureCode, RunReport
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
@@ -40,7 +40,7 @@ class Writer:
             return
         catalog = target.catalog
         with catalog.transaction():
-            catalog.remember_image(catalog.key(target.item.target), file_stat(target.item), failure.digest)
+            catalog.remember_image(catalog.key(target.item.target), target.stat, failure.digest)
             catalog.remember_failure(failure.digest, DECODER, failure.code.value, failure.message)
 
     def settle(self, target: Target) -> None:
@@ -57,6 +57,8 @@ class Writer:
                 report.image_changed.append(target.item.rel)
             return
         report.current += 1
+        if report.dry_run:
+            return
         with target.catalog.transaction():
             target.catalog.begin_run(self._info)
             adopt(target.catalog, target.sidecar, state)
@@ -77,17 +79,20 @@ class Writer:
                 change = self._change_of(target)
                 if change is not None:
                     changes[target.item.rel] = change
-        overtaken = apply(catalog, self._info, list(changes.values()))
-        self._report.written += len(changes) - len(overtaken)
+        applied = apply(catalog, self._info, list(changes.values()))
         for rel, change in changes.items():
-            if change in overtaken:
+            if change in applied.overtaken:
                 self._report.keep(rel)
+            elif change in applied.refused:
+                self._report.refuse(rel, FailureCode.UNWRITABLE, applied.refused[change])
+            else:
+                self._report.written += 1
 
     def _store(self, target: Target) -> None:
         catalog, digest, recipe = target.catalog, target.disk.digest, self.job.recipe
         if recipe is not None and digest is not None and target.result is not None:
             catalog.store_result(digest, catalog.recipe_id(recipe), target.result)
-            catalog.remember_image(catalog.key(target.item.target), file_stat(target.item), digest)
+            catalog.remember_image(catalog.key(target.item.target), target.stat, digest)
 
     def _change_of(self, target: Target) -> Change | None:
         """The change that a result asks for; None, and counted, where the sidecar stays as it is."""

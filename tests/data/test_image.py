@@ -148,12 +148,6 @@ def test_a_png_with_one_transparent_colour_is_white_there(
     assert pixel(data, 0) == WHITE
 
 
-def test_a_16_bit_colour_that_only_resembles_the_transparent_one_stays() -> None:
-    key = struct.pack(">3H", 0x1234, 0x5678, 0x9ABC)
-    data = raw_png((1, 1), 16, 2, struct.pack(">3H", 0x3400, 0x7800, 0xBC00), chunk(b"tRNS", key))
-    assert pixel(data) == (0x34, 0x78, 0xBC)
-
-
 def test_16_bit_grey_beside_the_transparent_one_stays() -> None:
     data = raw_png((2, 1), 16, 0, struct.pack(">2H", 1000, 40000), chunk(b"tRNS", struct.pack(">H", 1000)))
     assert pixel(data, 1) == (156, 156, 156)

@@ -2,6 +2,8 @@
 
 import hashlib
 import struct
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -146,5 +148,8 @@ def test_an_odd_exif_tag_does_not_spoil_a_picture(odd: tuple[int, int, int, byte
 
 
 @pytest.mark.parametrize("block", [b"Exif\0\0garbage", b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0"])
-def test_a_broken_exif_block_neither_spoils_a_picture_nor_warns(block: bytes) -> None:
-    assert open_rgb(encoded(NOISE, "JPEG", exif=block)).size == NOISE.size
+def test_a_broken_exif_block_neither_spoils_a_picture_nor_warns(tmp_path: Path, block: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(encoded(NOISE, "JPEG", exif=block))
+    code = "import sys; from sdprep.data.image import open_rgb; print(open_rgb(open(sys.argv[1], 'rb').read()).size)"
+    found = subprocess.run([sys.executable, "-c", code, tmp_path / "a.jpg"], capture_output=True, text=True, check=True)
+    assert (found.stdout.strip(), found.stderr) == (str(NOISE.size), "")

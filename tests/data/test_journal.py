@@ -1,5 +1,6 @@
 """Every change of a text file, written down before it happens."""
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -118,13 +119,13 @@ def test_the_intent_is_on_disk_before_the_file_changes(
 
 @pytest.mark.parametrize("before", [b"something else\n", None], ids=["edited", "appeared"])
 def test_a_file_that_is_not_as_it_was_seen_is_left_alone(catalog: Catalog, file: Path, before: bytes | None) -> None:
-    assert apply(catalog, RUN, [change(file, before)]) == [change(file, before)]
+    assert apply(catalog, RUN, [change(file, before)]).overtaken == [change(file, before)]
     assert file.read_bytes() == b"old\n"
 
 
 def test_a_file_that_was_deleted_meanwhile_is_not_made_again(catalog: Catalog, file: Path) -> None:
     file.unlink()
-    assert apply(catalog, RUN, [change(file)]) == [change(file)]
+    assert apply(catalog, RUN, [change(file)]).overtaken == [change(file)]
     assert not file.exists()
 
 
@@ -159,7 +160,31 @@ def disk_that_fails_at_the_second_file(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_written_before_a_fault_of_the_disk_is_known(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="No space left"):
         apply(catalog, RUN, [change(tmp_path / name, None) for name in ("a.txt", "b.txt", "c.txt")])
+    assert statuses(catalog) == ["done", "intent", "intent"]
+
+
+@pytest.mark.usefixtures("disk_that_fails_at_the_second_file")
+def test_what_a_fault_of_the_disk_prevented_is_settled_at_the_next_look(catalog: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(WriteError):
+        apply(catalog, RUN, [change(tmp_path / name, None) for name in ("a.txt", "b.txt", "c.txt")])
+    recover(catalog)
     assert statuses(catalog) == ["done", "void", "void"]
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.ENAMETOOLONG])
+def test_an_obstacle_of_one_file_does_not_hold_up_the_others(
+    catalog: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    real, other = os.replace, file.with_name("b.txt")
+
+    def refusing(source: Path, target: Path) -> None:
+        if target == file:
+            raise OSError(error, os.strerror(error), str(target))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    applied = apply(catalog, RUN, [change(file), change(other, None)])
+    assert (list(applied.refused), file.read_bytes(), other.read_bytes()) == ([change(file)], b"old\n", b"new\n")
 
 
 @pytest.mark.usefixtures("disk_that_fails_at_the_second_file")
@@ -182,6 +207,7 @@ def test_a_file_that_was_replaced_just_before_a_fault_is_known_as_written(
     monkeypatch.setattr(os, "replace", lost)
     with pytest.raises((KeyboardInterrupt, WriteError)):
         apply(catalog, RUN, [change(file)])
+    recover(catalog)
     assert (statuses(catalog), catalog.state_of("a.txt")) == (["done"], STATE)
 
 
@@ -197,14 +223,22 @@ def test_after_a_crash_a_file_with_the_new_bytes_was_written(
     assert (statuses(catalog), catalog.state_of("a.txt")) == (["done"], STATE)
 
 
-@pytest.mark.parametrize("found", [b"old\n", b"a person was here\n", None], ids=["old", "edited", "deleted"])
-def test_after_a_crash_any_other_file_was_not_written(
+def test_after_a_crash_a_file_with_the_old_bytes_was_not_written(
+    catalog: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intend(catalog, change(file), monkeypatch=monkeypatch)
+    recover(catalog)
+    assert (statuses(catalog), catalog.state_of("a.txt")) == (["void"], None)
+
+
+@pytest.mark.parametrize("found", [b"a person was here\n", None], ids=["edited", "deleted"])
+def test_after_a_crash_it_is_unclear_whether_any_other_file_was_written(
     catalog: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch, found: bytes | None
 ) -> None:
     intend(catalog, change(file), monkeypatch=monkeypatch)
     file.unlink() if found is None else file.write_bytes(found)
     recover(catalog)
-    assert (statuses(catalog), catalog.state_of("a.txt")) == (["void"], None)
+    assert (statuses(catalog), catalog.state_of("a.txt")) == (["unclear"], None)
 
 
 def test_after_a_crash_a_file_that_was_to_be_gone_and_is_gone_was_removed(

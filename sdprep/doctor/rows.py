@@ -1,0 +1,110 @@
+"""The table: one row for each thing that was looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sdprep.doctor.facts import CORE, JOBS, Facts, Probe
+from sdprep.doctor.find_core import PARTS, is_aside
+from sdprep.doctor.packages import is_older, requirements
+from sdprep.doctor.problems import Problem, extra_of, install
+
+State = Literal["ok", "problem", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing, which job it belongs to, and how it is."""
+
+    part: str
+    item: str
+    state: State
+    detail: str = ""
+
+
+def make_rows(facts: Facts, problems: Sequence[Problem]) -> tuple[Row, ...]:
+    """All rows; a thing of which a problem speaks has the state "problem"."""
+    troubled = {(problem.part, problem.item) for problem in problems}
+    rows = [*_machine_rows(facts), *_package_rows(facts), *_place_rows(facts)]
+    known = {(row.part, row.item) for row in rows}
+    marked = [
+        Row(row.part, row.item, "problem" if (row.part, row.item) in troubled else row.state, row.detail)
+        for row in rows
+    ]
+    return (*marked, *(Row(part, item, "problem") for part, item in sorted(troubled - known)))
+
+
+def _machine_rows(facts: Facts) -> Iterator[Row]:
+    machine = facts.machine
+    python = ".".join(map(str, machine.python))
+    yield Row(CORE, "Python", "ok", f"{python} ({machine.system}, {machine.arch})")
+    yield Row(CORE, "sdprep", "ok", machine.sdprep)
+    if machine.cards:
+        yield Row(CORE, "NVIDIA card", "ok", f"{', '.join(machine.cards)}; driver {machine.driver}")
+    else:
+        yield Row(CORE, "NVIDIA card", "absent", machine.driver_error)
+
+
+def _package_rows(facts: Facts) -> Iterator[Row]:
+    python = facts.machine.python
+    for need in requirements(CORE, python):
+        version = facts.packages.get(need.name)
+        yield Row(CORE, need.name, "absent" if version is None else "ok", version or "")
+    for job in JOBS:
+        for need in requirements(job, python):
+            if need.name not in facts.modules:
+                yield Row(job, need.name, "absent", install(extra_of(job, facts.machine)))
+                continue
+            yield Row(job, need.name, "ok", _describe(facts, need.name))
+            yield from _device_rows(facts.probes.get(need.name), job)
+
+
+def _describe(facts: Facts, name: str) -> str:
+    """Version, package, what it was built for, and what does not matter although people ask."""
+    probe, version = facts.probes.get(name), facts.version(name)
+    packages = ", ".join(each for each in facts.modules[name] if each != name)
+    parts = [f"{version} ({packages})" if packages else version]
+    if probe is None:
+        return parts[0]
+    if name == "torch":
+        parts += [f"for CUDA {probe.said('cuda')}" if probe.said("cuda") else ""]
+    if name == "tensorflow":
+        built = f"for CUDA {probe.said('cuda')}, cuDNN {probe.said('cudnn')}"
+        loaded = f"cuDNN {probe.said('cudnn_loaded')} is loaded" if probe.said("cudnn_loaded") else ""
+        keras = not is_older(version, "2.16") and probe.said("keras")
+        harmless = f"Keras {keras} does not matter: sdprep reads a SavedModel without it" if keras else ""
+        parts += [built if probe.about.get("cuda_build") else "for the processor only", loaded, harmless]
+    return "; ".join(part for part in parts if part)
+
+
+def _device_rows(probe: Probe | None, job: str) -> Iterator[Row]:
+    """A device that fails is a problem only if another file says so: a provider may be there that nobody uses."""
+    if probe is None or probe.name not in PARTS:
+        return
+    for device in probe.devices:
+        aside = " (sdprep does not use it)" if is_aside(device.name) and "Provider" in device.name else ""
+        detail = device.detail or "computed"
+        yield Row(job, device.name, "ok" if device.ok else "absent", f"{detail}{aside}")
+
+
+def _place_rows(facts: Facts) -> Iterator[Row]:
+    hub, folder = facts.probes.get("hub"), facts.probes.get("folder")
+    if hub is not None and hub.said("endpoint"):
+        if hub.about.get("offline"):
+            answer = Row("hub", "answer", "absent", "not asked: HF_HUB_OFFLINE is set")
+        elif hub.said("status"):
+            answer = Row("hub", "answer", "ok", f"{hub.said('endpoint')} (HTTP {hub.said('status')})")
+        else:
+            answer = Row("hub", "answer", "absent", hub.said("endpoint"))
+        size = f"{_amount(hub, 'size')}{'' if hub.about.get('complete') else ' or more'} used"
+        yield answer
+        yield Row("hub", "cache", "ok", f"{hub.said('cache')}: {size}, {_amount(hub, 'free')} free")
+    if folder is not None:
+        yield Row("folder", "DIR", "ok", f"{folder.said('path')}: {_amount(folder, 'free')} free")
+
+
+def _amount(probe: Probe, name: str) -> str:
+    value = probe.about.get(name)
+    return f"{value / 10**9:.1f} GB" if isinstance(value, int) else "unknown"

@@ -1,0 +1,178 @@
+"""Probes as they run: real ones, and ones that crash, hang and talk."""
+
+import os
+import signal
+import sys
+import textwrap
+
+import pytest
+
+from sdprep.doctor.gather import clean, gather, read_probe, run_probe
+from sdprep.doctor.process import Ended
+from sdprep.models import wd_onnx
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and permissions of POSIX")
+
+
+@pytest.fixture
+def pretend(tmp_path, monkeypatch):
+    """Puts a framework of a few lines before the real one."""
+
+    def put(name, text):
+        folder = tmp_path / "pretended"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(textwrap.dedent(text), "utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+
+    return put
+
+
+@pytest.mark.parametrize("name", ["torch", "transformers", "onnxruntime"])
+def test_a_framework_that_is_installed_here_is_found_well(name):
+    assert run_probe(name).outcome == "ok"
+
+
+@pytest.mark.parametrize(("name", "device"), [("torch", "cpu"), ("onnxruntime", "CPUExecutionProvider")])
+def test_the_processor_computes(name, device):
+    assert run_probe(name).device(device).ok
+
+
+def test_the_versions_of_frameworks_are_found():
+    from importlib.metadata import version
+
+    assert run_probe("onnxruntime").said("version") == version("onnxruntime")
+
+
+def test_the_probe_asks_for_the_providers_that_the_tagger_asks_for():
+    from sdprep.doctor.probe_onnxruntime import USED
+
+    assert wd_onnx.PROVIDERS == USED
+
+
+@posix_only
+def test_a_crash_is_a_finding(pretend):
+    pretend("torch", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    found = run_probe("torch")
+    assert (found.outcome, found.step, found.error) == ("crash", "import", "SIGSEGV")
+
+
+def test_leaving_without_a_word_is_a_crash(pretend):
+    pretend("torch", "import os; os._exit(3)")
+    assert run_probe("torch").error == "exit code 3"
+
+
+def test_a_hang_is_a_finding(pretend):
+    pretend("torch", "import time; time.sleep(60)")
+    found = run_probe("torch", limit=2.0)
+    assert (found.outcome, found.step) == ("timeout", "import")
+
+
+def test_what_was_found_before_a_crash_is_kept(pretend):
+    pretend("onnxruntime", "import os\n__version__ = '9.9'\ndef get_available_providers(): os._exit(1)")
+    assert run_probe("onnxruntime").said("version") == "9.9"
+
+
+def test_an_error_is_a_finding(pretend):
+    pretend("tensorflow", "raise ImportError('libfoo.so: file too short')")
+    assert run_probe("tensorflow").error == "ImportError: libfoo.so: file too short"
+
+
+def test_what_a_framework_prints_on_stdout_does_not_get_between_the_facts(pretend):
+    pretend("torch", "print('{\"step\": \"done\"}'); raise ImportError('no')")
+    assert run_probe("torch").outcome == "error"
+
+
+def test_what_a_framework_prints_is_kept(pretend):
+    pretend("torch", "print('Could not load dynamic library'); raise ImportError('no')")
+    assert "Could not load dynamic library" in run_probe("torch").log
+
+
+def test_a_file_in_the_current_folder_is_no_framework(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('this is the user\\'s own file')")
+    monkeypatch.chdir(tmp_path)
+    assert run_probe("onnxruntime").outcome == "ok"
+
+
+def test_a_probe_that_is_cut_off_in_a_line_keeps_the_lines_before():
+    ended = Ended(-signal.SIGTERM, '{"step": "import"}\n{"about": {"version": "1.0"}}\n{"dev', "")
+    assert read_probe("torch", ended, 60.0).said("version") == "1.0"
+
+
+def test_windows_exceptions_have_their_number():
+    assert read_probe("torch", Ended(-1073741795 & 0xFFFFFFFF, "", ""), 60.0).error == "exit code 0xc000001d"
+
+
+def test_a_long_log_keeps_its_start_and_its_end():
+    log = read_probe("torch", Ended(1, "", "start" + "x" * 10**6 + "end"), 60.0).log
+    assert (log[:5], log[-3:], len(log) < 30_000) == ("start", "end", True)
+
+
+@pytest.mark.parametrize("secret", ["hf_abcdefghij", "https://me:password@example.org/x"])
+def test_secrets_are_blotted_out(secret):
+    assert not {"hf_abcdefghij", "me:password"} & set(clean(f"cannot open {secret}").replace("/", " ").split())
+
+
+def test_colours_are_taken_out():
+    assert clean("\x1b[1;31mred\x1b[m") == "red"
+
+
+def test_a_folder_is_left_as_it_was(tmp_path):
+    run_probe("folder", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_can_be_written_is_found_so(tmp_path):
+    assert run_probe("folder", str(tmp_path)).about["writable"] is True
+
+
+@posix_only
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_a_locked_folder_is_found_so(tmp_path):
+    tmp_path.chmod(0o500)
+    about = run_probe("folder", str(tmp_path)).about
+    tmp_path.chmod(0o700)
+    assert (about["writable"], about["chmod_helps"]) == (False, True)
+
+
+def test_a_folder_is_looked_for_from_the_current_one(tmp_path, monkeypatch):
+    (tmp_path / "imgs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run_probe("folder", "imgs").said("path") == str((tmp_path / "imgs").resolve())
+
+
+def test_offline_the_hub_is_not_asked(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    found = run_probe("hub")
+    assert (found.outcome, found.about["offline"], found.about.get("status")) == ("ok", True, None)
+
+
+def test_a_hub_that_nobody_serves_is_out_of_reach(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    found = run_probe("hub")
+    assert (found.outcome, found.step) == ("error", "answer")
+
+
+def test_the_size_of_the_cache_is_counted(monkeypatch, tmp_path):
+    (tmp_path / "models--a--b").mkdir()
+    (tmp_path / "models--a--b" / "blob").write_bytes(b"x" * 12345)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert run_probe("hub").about["size"] == 12345
+
+
+def test_gathering_imports_no_framework_here():
+    code = "import sys; from sdprep.doctor.gather import gather; gather(limit=0.01)\n"
+    code += (
+        "print(sorted({'torch', 'transformers', 'onnxruntime', 'tensorflow', 'huggingface_hub'} & set(sys.modules)))"
+    )
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_gathering_tries_what_is_installed(tmp_path):
+    found = gather(tmp_path)
+    assert {"torch", "transformers", "onnxruntime", "hub", "folder"} <= found.probes.keys()
