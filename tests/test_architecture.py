@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from sdprep.cli.main import cli
+from tests.commands import COMMANDS
 
 PACKAGE = Path(__file__).parents[1] / "sdprep"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -182,16 +182,16 @@ def test_the_library_can_be_imported_without_any_framework() -> None:
 # The command line
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_an_example_in_its_help(name: str) -> None:
-    text = cli.commands[name].get_help(click.Context(cli.commands[name], info_name=name))
+    text = COMMANDS[name].get_help(click.Context(COMMANDS[name], info_name=name))
     _, _, example = text.partition("Example:")
     assert f"sdprep {name}" in example
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_option_of_a_command_is_explained(name: str) -> None:
-    options = [each for each in cli.commands[name].params if isinstance(each, click.Option) and not each.hidden]
+    options = [each for each in COMMANDS[name].params if isinstance(each, click.Option) and not each.hidden]
     assert [each.name for each in options if not each.help] == []
 
 

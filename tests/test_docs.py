@@ -11,18 +11,18 @@ import click
 import pytest
 
 from sdprep import errors
-from sdprep.cli.main import cli
 from sdprep.models.registry import configs_folder
 from sdprep.tasks.demo import PICTURES
 from sdprep.types import FailureCode, RunReport
+from tests.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
 EXAMPLES = ["README.md", "docs/configuration.md"]
 OPTIONS = [
-    pytest.param(command.name, name, id=f"{command.name} {name}")
-    for command in cli.commands.values()
+    pytest.param(words, name, id=f"{words} {name}")
+    for words, command in COMMANDS.items()
     for option in command.params
     if isinstance(option, click.Option)
     for name in [*option.opts, *option.secondary_opts]
@@ -114,7 +114,7 @@ def test_the_three_commands_are_among_the_examples():
     assert {"sdprep caption ./imgs", "sdprep tag ./imgs --threshold 0.35", "sdprep merge ./imgs"} <= set(said)
 
 
-@pytest.mark.parametrize("command", cli.commands)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_options_in_the_readme(command):
     assert f"<details><summary><b>sdprep {command}" in TEXTS["README.md"]
 
@@ -171,7 +171,7 @@ KOHYA = [
 
 def names_of(command):
     """All spellings of all options of a command."""
-    options = [option for option in cli.commands[command].params if isinstance(option, click.Option)]
+    options = [option for option in COMMANDS[command].params if isinstance(option, click.Option)]
     return {name for option in options for name in [*option.opts, *option.secondary_opts]}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli.report import perform
 
 
 @click.command(
@@ -56,4 +57,4 @@ def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any)
         layout=Layout(**shared.settings_of(ctx, Layout)),
         work=Work(**shared.settings_of(ctx, Work)),
     )
-    shared.perform(task, directory, settings, stated=shared.stated(ctx), json_report=json_report)
+    perform(task, directory, settings, stated=shared.stated(ctx), json_report=json_report)

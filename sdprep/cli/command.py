@@ -5,20 +5,16 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from sdprep.errors import SdprepError
-from sdprep.types import RunReport, Stop
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
@@ -176,109 +172,6 @@ def show_config(ctx: click.Context) -> None:
             value = list(value)
         text = json.dumps(value, ensure_ascii=False, default=str)
         click.echo(f"{spelled(name)} = {text}  # {source}")
-
-
-class Terminal:
-    """A listener that talks on stderr, with a progress bar where a person watches."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def note(self, message: str) -> None:
-        """Print a message."""
-        click.echo(message, err=True)
-
-    def start(self, total: int) -> None:
-        """Begin a bar."""
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, unit="img", file=sys.stderr, dynamic_ncols=True)
-
-    def advance(self) -> None:
-        """Move the bar."""
-        if self._bar is not None:
-            self._bar.update()
-
-    def close(self) -> None:
-        """End the bar."""
-        if self._bar is not None:
-            self._bar.close()
-
-
-@contextmanager
-def run_signals(stop: Stop) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask the run to finish the batch in hand; a second Ctrl-C ends it at once.
-
-    While the run is not listening, as during a download, the first one does.
-    """
-
-    def ask(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and (stop or not stop.heeded):
-            raise KeyboardInterrupt
-        if not stop.heeded:
-            sys.exit(128 + number)
-        stop.exit_code = 128 + number
-        click.echo("finishing the batch in hand; Ctrl-C again stops at once", err=True)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def perform(task: Callable[..., RunReport], *args: Any, json_report: bool, **kwargs: Any) -> None:
-    """Run a task, report it, and leave with its exit code."""
-    stop, terminal = Stop(), Terminal()
-    with run_signals(stop):
-        try:
-            report = task(*args, listener=terminal, stop=stop, **kwargs)
-        finally:
-            terminal.close()
-    deliver(report, json_report=json_report)
-
-
-def deliver(report: RunReport, *, json_report: bool) -> None:
-    """Print a report and leave with its exit code."""
-    if json_report:
-        click.echo(json.dumps(report.as_dict(), ensure_ascii=True, indent=2))
-    summarize(report)
-    sys.exit(report.exit_code)
-
-
-def summarize(report: RunReport) -> None:
-    """Say on stderr what became of the images: first what needs a person, then the counts."""
-
-    def talk(text: str) -> None:
-        click.echo(text, err=True)
-
-    for failure in report.failures:
-        talk(f"failed: {failure['path']}: {failure['code']}: {failure['message']}")
-    if report.command == "merge":
-        _name_some(talk, "lacks a sidecar", report.missing_paths)
-    else:
-        _name_some(talk, "kept, not written by sdprep or edited since", report.kept_paths)
-    _name_some(talk, "kept although the image has changed", report.image_changed)
-    if report.other_settings:
-        talk(f"{report.other_settings} were made with other settings; --update brings them in line")
-    remaining = "would be written" if report.dry_run else "remaining"
-    what = "file" if report.command in ("undo", "restore") else "image"
-    found = f"{report.found} {what}{'' if report.found == 1 else 's'}"
-    counts = f"{report.written} written, {report.current} current, {report.kept} kept, {report.failed} failed"
-    talk(f"{report.command}: {found}: {counts}, {report.remaining} {remaining} ({report.seconds:.1f} s)")
-    if report.output:
-        talk(f"{report.output}")
-    elif report.current == report.found and report.predicted == 0:
-        talk("nothing to do: every sidecar is up to date, no model was loaded")
-
-
-def _name_some(talk: Callable[[str], None], what: str, paths: list[str], most: int = 10) -> None:
-    for path in paths[:most]:
-        talk(f"{what}: {path}")
-    if len(paths) > most:
-        talk(f"{what}: and {len(paths) - most} more (--json names all)")
 
 
 def guarded(function: Callable[[], Any]) -> None:

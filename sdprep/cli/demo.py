@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli.report import Terminal, run_signals, summarize
 from sdprep.types import Stop
 
 SHOWN = "red-hair-hat.jpg"
@@ -25,11 +26,11 @@ def demo(directory: Path) -> None:
     """
     from sdprep.tasks.demo import demo as task
 
-    stop, terminal = Stop(), shared.Terminal()
-    with shared.run_signals(stop):
+    stop, terminal = Stop(), Terminal()
+    with run_signals(stop):
         shown = task(directory, listener=terminal, stop=stop)
     for report in (shown.caption, shown.tag, shown.merge):
-        shared.summarize(report)
+        summarize(report)
     _show_tree(directory)
     picture = directory / SHOWN
     for extension, what in ((".caption", "caption"), (".txt", "tags")):

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli.report import Terminal, deliver
 
 catalog_option = shared.option("--catalog", type=shared.FILE, help="The catalog file, if it has a place of its own.")
 
@@ -68,9 +69,7 @@ def undo(run: str | None, directory: Path, force: bool, catalog: Path | None, js
     """
     from sdprep.tasks import history
 
-    shared.deliver(
-        history.undo(directory, run, force=force, catalog=catalog, listener=shared.Terminal()), json_report=json_report
-    )
+    deliver(history.undo(directory, run, force=force, catalog=catalog, listener=Terminal()), json_report=json_report)
 
 
 @click.command(
@@ -84,4 +83,4 @@ def restore(path: Path, version: int | None, catalog: Path | None, json_report: 
     """Give the sidecar PATH the text that it held before the present one, or its last text if it is gone."""
     from sdprep.tasks import history
 
-    shared.deliver(history.restore(path, version, catalog=catalog), json_report=json_report)
+    deliver(history.restore(path, version, catalog=catalog), json_report=json_report)

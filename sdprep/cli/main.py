@@ -12,6 +12,7 @@ from sdprep.cli.command import guarded, spelled
 from sdprep.cli.demo import demo
 from sdprep.cli.history import log, restore, undo
 from sdprep.cli.merge import merge
+from sdprep.cli.models import models
 from sdprep.cli.tag import tag
 
 
@@ -28,7 +29,7 @@ def cli() -> None:
     """Caption, tag and merge pictures for Stable Diffusion fine-tuning, without ever losing your text."""
 
 
-for _command in (caption, tag, merge, demo, log, undo, restore):
+for _command in (caption, tag, merge, demo, models, log, undo, restore):
     cli.add_command(_command)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli.report import perform
 
 
 @click.command(
@@ -44,4 +45,4 @@ def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -
     from sdprep.tasks.merge import merge as task
 
     settings = MergeSettings(**shared.settings_of(ctx, MergeSettings), layout=Layout(**shared.settings_of(ctx, Layout)))
-    shared.perform(task, directory, settings, json_report=json_report)
+    perform(task, directory, settings, json_report=json_report)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli.report import Terminal
 
 if TYPE_CHECKING:
     from sdprep.models.base import ModelSpec, Task
@@ -92,7 +93,7 @@ def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
     """
     from sdprep.tasks import models as api
 
-    done = api.download(names, task, listener=shared.Terminal())
+    done = api.download(names, task, listener=Terminal())
     if as_json:
         _print_json(done)
     else:
@@ -114,7 +115,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
     """
     from sdprep.tasks import models as api
 
-    found = api.verify(names, listener=shared.Terminal())
+    found = api.verify(names, listener=Terminal())
     if as_json:
         _print_json(found)
     else:

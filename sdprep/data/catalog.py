@@ -69,6 +69,18 @@ class RunInfo:
     started: float
 
 
+@dataclass(frozen=True, slots=True)
+class OpenIntent:
+    """A change in the journal that was begun: the hashes of before and after, and the state it leads to."""
+
+    row: int
+    uid: str
+    key: Key
+    before: bytes | None
+    after: bytes | None
+    state: int | None
+
+
 class Catalog:
     """One catalog file. Rows are written inside `transaction()`; in a rehearsal none is."""
 
@@ -254,12 +266,13 @@ class Catalog:
             raise AssertionError("a catalog in memory is for rehearsals, which write nothing")
         return FileLock(self.file.with_name(f"{uid}.lock"))
 
-    def open_intents(self) -> list[tuple[int, str, Key, bytes | None, bytes | None, int | None]]:
-        """The changes that were begun and not settled: row, run, key, hashes before and after, state after."""
-        return self.db.execute(
+    def open_intents(self) -> list[OpenIntent]:
+        """The changes that were begun and not settled, oldest first."""
+        rows = self.db.execute(
             "SELECT journal.id, uid, key, before, after, state_after FROM journal JOIN runs ON runs.id = journal.run"
             " WHERE status = 'intent' ORDER BY journal.id"
-        ).fetchall()
+        )
+        return [OpenIntent(*row) for row in rows]
 
     def begin_run(self, info: RunInfo) -> int:
         """Write a run down before its first change, and return its number."""

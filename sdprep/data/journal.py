@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from sdprep.data.catalog import Catalog, Key, RunInfo
+from sdprep.data.catalog import Catalog, OpenIntent, RunInfo
 from sdprep.data.sidecar import read_bytes, replace_file
 from sdprep.errors import WriteError
 from sdprep.rules.decide import SidecarState
@@ -138,12 +138,12 @@ def recover(catalog: Catalog) -> None:
     """
     if catalog.rehearsal:
         return
-    for uid in dict.fromkeys(intent[1] for intent in catalog.open_intents()):
+    for uid in dict.fromkeys(intent.uid for intent in catalog.open_intents()):
         # A run that holds its lock is at work, and its intents are its own.
         with suppress(Timeout), _alive(catalog, uid, blocking=False), catalog.transaction():
             for intent in catalog.open_intents():
-                if intent[1] == uid:
-                    _recover_one(catalog, *intent)
+                if intent.uid == uid:
+                    _recover_one(catalog, intent)
 
 
 @contextmanager
@@ -155,14 +155,12 @@ def _alive(catalog: Catalog, uid: str, *, blocking: bool = True) -> Iterator[Non
     Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _recover_one(
-    catalog: Catalog, row: int, uid: str, key: Key, before: bytes | None, after: bytes | None, state: int | None
-) -> None:
-    path = catalog.path(key)
-    temporary_path(path, uid, row).unlink(missing_ok=True)
+def _recover_one(catalog: Catalog, intent: OpenIntent) -> None:
+    path = catalog.path(intent.key)
+    temporary_path(path, intent.uid, intent.row).unlink(missing_ok=True)
     data = read_bytes(path)
     found = None if data is None else hashlib.sha256(data).digest()
-    status = "done" if found == after else "void" if found == before else "unclear"
-    catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, row))
+    status = "done" if found == intent.after else "void" if found == intent.before else "unclear"
+    catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, intent.row))
     if status == "done":
-        catalog.set_state(key, state)
+        catalog.set_state(intent.key, intent.state)

@@ -13,6 +13,8 @@ from sdprep.models.hub_errors import WAYS_OUT
 
 # Bytes: the largest registered model takes less than the first, a small folder's text and catalog less than the second.
 MODEL_ROOM, TEXT_ROOM = 4 * 10**9, 2 * 10**8
+# A Hub that is there: with a list, for those who log in only, or busy.
+HUB_ANSWERS = (200, 401, 403, 429)
 # The newest Python that TensorFlow 2.21 has wheels for.
 TENSORFLOW_PYTHON = (3, 13)
 PARTS = {"torch": "caption", "transformers": "caption", "onnxruntime": "tag", "tensorflow": "tensorflow"}
@@ -173,9 +175,9 @@ def _find_hub(probe: Probe) -> Iterator[Problem]:
     if probe.step == "cache":
         says = f"{cache} cannot be read: {probe.error}."
         yield Problem(Code.CACHE_UNWRITABLE, "hub", "cache", says, advice=another)
-    elif probe.step == "answer" or (isinstance(status, int) and status >= 500):
-        reason = f"it answers HTTP {status}" if status else probe.error
-        says = f"{probe.said('endpoint')} cannot be reached: {reason}. Models that are here work without it."
+    elif probe.step == "answer" or status not in (None, *HUB_ANSWERS):
+        reason = f"does not answer as a Hub (HTTP {status})" if status else f"cannot be reached: {probe.error}"
+        says = f"{probe.said('endpoint')} {reason}. Models that are here work without it."
         yield Problem(Code.HUB_UNREACHABLE, "hub", "answer", says, advice=f"{WAYS_OUT}.")
 
 

@@ -67,7 +67,17 @@ def _unseen(facts: Facts, probe: Probe, part: str, advice: str, commands: tuple[
         says = f"NVIDIA's driver {machine.driver} is too old for {name} {facts.version(name)}."
         advice = f"Renew the driver, or install an older {name}, built for an older CUDA."
         return Problem(Code.DRIVER_TOO_OLD, part, name, says, advice=advice)
+    if _lacks_driver(probe):
+        says = f"There is an NVIDIA card, but {name} does not find libcuda.so.1, which is a part of its driver."
+        advice = "Install the driver anew; a container needs the card from outside (docker run --gpus all)."
+        return Problem(Code.CARD_UNUSED, part, name, says, advice=advice)
     return Problem(Code.CARD_UNUSED, part, name, f"There is an NVIDIA card, but {name} sees none.", commands, advice)
+
+
+def _lacks_driver(probe: Probe) -> bool:
+    """Whether nothing is missing but the driver's own library."""
+    signs = ("Could not find cuda drivers", "libcuda.so.1: cannot open")
+    return not _lacking(probe) and any(sign in probe.heard for sign in signs)
 
 
 def find_onnxruntime(facts: Facts) -> Iterator[Problem]:
@@ -102,7 +112,7 @@ def _extra_of(names: tuple[str, ...], facts: Facts) -> str:
 
 def _refused(facts: Facts, probe: Probe, what: str, blocks: tuple[str, ...]) -> Problem:
     machine = facts.machine
-    if machine.cards_hidden or any(sign in probe.heard for sign in OLD_DRIVER):
+    if machine.cards_hidden or _lacks_driver(probe) or any(sign in probe.heard for sign in OLD_DRIVER):
         return _unseen(facts, probe, "tag", "", ())
     lacking = _lacking(probe)
     says = f"{what}{f': it did not find {lacking[0]}' if lacking else ''}."

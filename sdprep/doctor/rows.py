@@ -70,7 +70,7 @@ def _describe(facts: Facts, name: str) -> str:
         return parts[0]
     if name == "torch":
         parts += [f"for CUDA {probe.said('cuda')}" if probe.said("cuda") else ""]
-    if name == "tensorflow":
+    if name == "tensorflow" and "cuda_build" in probe.about:
         built = f"for CUDA {probe.said('cuda')}, cuDNN {probe.said('cudnn')}"
         loaded = f"cuDNN {probe.said('cudnn_loaded')} is loaded" if probe.said("cudnn_loaded") else ""
         keras = not is_older(version, "2.16") and probe.said("keras")

@@ -4,10 +4,11 @@ import click
 import pytest
 
 from sdprep.cli.main import cli
+from tests.commands import COMMANDS
 
 OPTIONS = [
-    pytest.param(command, option, name, id=f"{command.name} {name}")
-    for command in cli.commands.values()
+    pytest.param(command, option, name, id=f"{words} {name}")
+    for words, command in COMMANDS.items()
     for option in command.params
     if isinstance(option, click.Option)
     for name in [*option.opts, *option.secondary_opts]
@@ -48,7 +49,10 @@ def parsed(command, words):
 
 def argument_of(command, folder):
     """What the command must be given besides its options."""
-    return [str(folder / "a.txt")] if command.name == "restore" else [str(folder)]
+    if not any(isinstance(param, click.Argument) and param.name != "run" for param in command.params):
+        return []
+    files = {"restore": "a.txt", "add": "empty.toml"}
+    return [str(folder / files[command.name])] if command.name in files else [str(folder)]
 
 
 def value_of(option, folder):
@@ -67,7 +71,7 @@ def value_of(option, folder):
 @pytest.mark.parametrize(("command", "option", "name"), OPTIONS)
 def test_hyphens_and_underscores_mean_the_same(command, option, name, tmp_path):
     (tmp_path / "empty.toml").touch()
-    rest = [*value_of(option, tmp_path), *([] if command.name == "undo" else argument_of(command, tmp_path))]
+    rest = [*value_of(option, tmp_path), *argument_of(command, tmp_path)]
     underscored = "--" + name[2:].replace("-", "_")
     hyphened = "--" + name[2:].replace("_", "-")
 
@@ -83,7 +87,7 @@ def test_every_option_has_a_line_of_help(command, option, name):
 def test_kohyas_spelling_is_understood(command, spelling, value, name, expected, tmp_path):
     words = [spelling, *([value] if value else []), str(tmp_path)]
 
-    assert parsed(cli.commands[command], words)[name] == expected
+    assert parsed(COMMANDS[command], words)[name] == expected
 
 
 @pytest.mark.parametrize("alias", ["--thresh", "--repo-id", "--caption-extention", "--max-data-loader-n-workers"])

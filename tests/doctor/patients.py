@@ -7,6 +7,7 @@ CARD = {"cards": ("NVIDIA GeForce RTX 4090",), "driver": "580.82.07"}
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 PACKAGES = {
     "click": "8.5.1",
+    "filelock": "4.1.0",
     "huggingface_hub": "2.4.0",
     "msgspec": "0.22.0",
     "numpy": "2.4.6",
@@ -27,21 +28,21 @@ CUDA_REFUSED = (
     "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /venv/lib/python3.11/site-packages/onnxruntime/capi/"
     "libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object file: No such file or "
     "directory\n"
-    "2026-11-22 20:00:39.080895190 [W:onnxruntime:Default, onnxruntime_pybind_state.cc:1295 "
+    "2026-11-22 20:00:39.080 [W:onnxruntime:Default, onnxruntime_pybind_state.cc:1295 "
     "CreateExecutionProviderFactoryInstance] Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 13.*. "
-    "Please install all dependencies as mentioned in the GPU requirements page, make sure they're in the PATH, and that "
-    "your GPU is supported.\n"
+    "Please install all dependencies as mentioned in the GPU requirements page, make sure they're in the PATH, and "
+    "that your GPU is supported.\n"
 )
 # Said by TensorFlow 2.10 without CUDA 11.
 NO_CUDART = (
-    "2026-11-22 19:59:06.191793: W tensorflow/stream_executor/platform/default/dso_loader.cc:64] Could not load dynamic "
-    "library 'libcudart.so.11.0'; dlerror: libcudart.so.11.0: cannot open shared object file: No such file or directory\n"
-    "2026-11-22 19:59:06.191828: I tensorflow/stream_executor/cuda/cudart_stub.cc:29] Ignore above cudart dlerror if you "
+    "2026-11-22 19:59:06: W tensorflow/stream_executor/platform/default/dso_loader.cc:64] Could not load dynamic "
+    "library 'libcudart.so.11.0'; dlerror: libcudart.so.11.0: cannot open shared object file: No such file\n"
+    "2026-11-22 19:59:06: I tensorflow/stream_executor/cuda/cudart_stub.cc:29] Ignore above cudart dlerror if you "
     "do not have a GPU set up on your machine.\n"
 )
 # Said by TensorFlow 2.10 with or without a card, whenever TensorRT is not installed.
 NO_TENSORRT = (
-    "2026-11-22 19:59:08.623629: W tensorflow/stream_executor/platform/default/dso_loader.cc:64] Could not load dynamic "
+    "2026-11-22 19:59:08: W tensorflow/stream_executor/platform/default/dso_loader.cc:64] Could not load dynamic "
     "library 'libnvinfer.so.7'; dlerror: libnvinfer.so.7: cannot open shared object file: No such file or directory\n"
 )
 # From a report about tagging with kohya's script.

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.doctor.patients import CARD, CPU, CUDA, facts, onnx_probe, probe, tensorflow_facts, tensorflow_probe
 
 from sdprep.doctor.examine import diagnose
 from sdprep.doctor.facts import JOBS
 from sdprep.doctor.problems import Code
+from tests.doctor.patients import CARD, CPU, CUDA, facts, onnx_probe, probe, tensorflow_facts, tensorflow_probe
 
 PAGE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text("utf-8")
 
@@ -81,6 +81,11 @@ def test_keras_2_is_not_mentioned():
 
 def test_the_cuda_that_tensorflow_was_built_for_is_told():
     assert "CUDA 11.2, cuDNN 8" in row_of(diagnose(tensorflow_facts()), "tensorflow").detail
+
+
+def test_of_a_tensorflow_that_cannot_be_imported_only_the_version_is_told():
+    sick = tensorflow_facts(probe("tensorflow", "error", "import", error="ImportError: no"))
+    assert row_of(diagnose(sick), "tensorflow").detail == "2.10.0"
 
 
 def test_a_hub_that_was_not_asked_is_told_so():

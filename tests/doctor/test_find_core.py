@@ -187,8 +187,13 @@ def test_a_hub_that_fails_is_a_problem():
     assert "HTTP 503" in only_problem(facts(probe("hub", about=HUB | {"status": 503}))).says
 
 
-def test_a_hub_that_answers_is_none():
-    assert codes(facts(probe("hub", about=HUB | {"status": 200}))) == []
+def test_an_address_that_is_no_hub_is_a_problem():
+    assert codes(facts(probe("hub", about=HUB | {"status": 404}))) == ["hub-unreachable"]
+
+
+@pytest.mark.parametrize("status", [200, 401, 429])
+def test_a_hub_that_answers_is_none(status):
+    assert codes(facts(probe("hub", about=HUB | {"status": status}))) == []
 
 
 def test_a_hub_that_must_not_be_asked_is_none():
