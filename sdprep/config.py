@@ -49,6 +49,7 @@ class TagSettings:
     """The settings of `sdprep tag`."""
 
     model: str = "wd-v1-4-swinv2-tagger-v2"
+    backend: str = "auto"
     rules: TagRules = TagRules()
     caption_separator: str = ", "
     caption_extension: str = ".txt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -39,7 +40,7 @@ def doctor(directory: Path | None, asked: tuple[Job, ...], fix: bool, json_repor
     if fix and json_report:
         raise click.UsageError("--fix and --json both want stdout; --json has the commands too")
     click.echo("trying everything that is installed; this can take a minute", err=True)
-    diagnosis = examine.doctor(directory, asked)
+    diagnosis = examine.doctor(directory, asked, cuda_visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
     if json_report:
         click.echo(json.dumps(diagnosis.as_dict(), ensure_ascii=True, indent=2))
     elif fix:

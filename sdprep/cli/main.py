@@ -10,6 +10,7 @@ from sdprep import __version__
 from sdprep.cli.caption import caption
 from sdprep.cli.command import guarded, spelled
 from sdprep.cli.demo import demo
+from sdprep.cli.doctor import doctor
 from sdprep.cli.history import log, restore, undo
 from sdprep.cli.merge import merge
 from sdprep.cli.models import models
@@ -29,7 +30,7 @@ def cli() -> None:
     """Caption, tag and merge pictures for Stable Diffusion fine-tuning, without ever losing your text."""
 
 
-for _command in (caption, tag, merge, demo, models, log, undo, restore):
+for _command in (caption, tag, merge, demo, doctor, models, log, undo, restore):
     cli.add_command(_command)
 
 

@@ -20,6 +20,9 @@ from sdprep.cli.report import perform
 @shared.options(
     shared.option("--model", aliases=("--repo-id",), default="wd-v1-4-swinv2-tagger-v2", show_default=True,
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
+    shared.option("--backend", type=click.Choice(["auto", "onnx", "tensorflow"]), default="auto", show_default=True,
+                  help="What runs the model; auto takes ONNX where it is installed."),
+    shared.option("--onnx", is_flag=True, help="The same as --backend onnx, as kohya's tagger has it."),
     shared.option("--threshold", aliases=("--thresh",), type=float, default=0.35, show_default=True,
                   help="Write tags at or above this probability."),
     shared.option("--general-threshold", type=float, help="Threshold of general tags [--threshold]."),
@@ -41,7 +44,7 @@ from sdprep.cli.report import perform
 @shared.config_options
 @shared.report_options
 @click.pass_context
-def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
+def tag(ctx: click.Context, /, directory: Path, json_report: bool, onnx: bool, **_: Any) -> None:
     """Write booru tags beside every picture in DIR with a Waifu Diffusion tagger.
 
     Text that you wrote or edited is kept. Scores are stored, so another threshold takes seconds and no model.
@@ -51,7 +54,7 @@ def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> 
     from sdprep.tasks.tag import tag as task
 
     settings = TagSettings(
-        **shared.settings_of(ctx, TagSettings),
+        **{**shared.settings_of(ctx, TagSettings), **({"backend": "onnx"} if onnx else {})},
         rules=TagRules(**shared.settings_of(ctx, TagRules)),
         layout=Layout(**shared.settings_of(ctx, Layout)),
         work=Work(**shared.settings_of(ctx, Work)),

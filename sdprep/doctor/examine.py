@@ -59,9 +59,12 @@ def _problem_as_dict(problem: Problem) -> dict[str, Any]:
     return {"code": problem.code.value, **{name: getattr(problem, name) for name in names}}
 
 
-def doctor(directory: Path | None = None, asked: Iterable[Job] = ()) -> Diagnosis:
-    """Try what is installed and say what works; takes as long as importing every framework."""
-    return diagnose(gather(directory), asked)
+def doctor(directory: Path | None = None, asked: Iterable[Job] = (), *, cuda_visible: str | None = None) -> Diagnosis:
+    """Try what is installed and say what works; takes as long as importing every framework.
+
+    `cuda_visible` is the value of CUDA_VISIBLE_DEVICES, which every framework obeys.
+    """
+    return diagnose(gather(directory, cuda_visible), asked)
 
 
 def diagnose(facts: Facts, asked: Iterable[str] = ()) -> Diagnosis:

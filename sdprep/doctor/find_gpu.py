@@ -121,9 +121,7 @@ def _refused(facts: Facts, probe: Probe, what: str, blocks: tuple[str, ...]) -> 
         commands = ("pip uninstall -y onnxruntime-gpu", install("tag-directml"))
         advice = "Or keep the package and install the CUDA and cuDNN that it asks for."
     else:
-        commands, advice = find_pip_libraries(machine), ONE_SHELL
-        if not probe.about.get("preload_helps"):
-            commands = ('pip install "onnxruntime-gpu[cuda,cudnn]"', *commands)
+        commands, advice = ('pip install "onnxruntime-gpu[cuda,cudnn]"',), ""
     return Problem(Code.ONNXRUNTIME_REFUSED, "tag", CUDA, says, commands, advice, blocks)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import shutil
@@ -22,6 +21,12 @@ from sdprep.doctor.process import Ended, run_bounded
 from sdprep.models.hub_errors import SECRETS
 
 ROOT = Path(__file__).parents[2]
+# The empty place of imports is the current folder, where a file of the user's could pass for a framework.
+START = """import sys
+sys.path[:] = [{root!r}, *(place for place in sys.path if place)]
+from sdprep.doctor.probe import main
+del sys.path[0]
+sys.exit(main({arguments}))"""
 # Seconds for a framework, the Hub, a folder, the driver.
 LIMIT, HUB_LIMIT, FOLDER_LIMIT, DRIVER_LIMIT = 60.0, 20.0, 10.0, 15.0
 # The probes of frameworks in the order in which they are run, and the modules without which there is none to run.
@@ -44,34 +49,27 @@ class Told(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-def gather(directory: Path | None = None, *, python: str = sys.executable, limit: float = LIMIT) -> Facts:
-    """All facts of this machine; `directory` is tried for writing. Each framework gets `limit` seconds."""
-    machine = read_machine()
+def gather(directory: Path | None = None, cuda_visible: str | None = None, *, limit: float = LIMIT) -> Facts:
+    """All facts of this machine; `directory` is tried for writing, `cuda_visible` is CUDA_VISIBLE_DEVICES.
+
+    Each framework gets `limit` seconds.
+    """
+    machine = read_machine(cuda_visible)
     packages, modules = read_packages(machine.python)
     with ThreadPoolExecutor() as pool:
-        places = {"hub": pool.submit(run_probe, "hub", python=python, limit=HUB_LIMIT)}
+        places = {"hub": pool.submit(run_probe, "hub", limit=HUB_LIMIT)}
         if directory is not None:
-            places["folder"] = pool.submit(run_probe, "folder", str(directory), python=python, limit=FOLDER_LIMIT)
+            places["folder"] = pool.submit(run_probe, "folder", str(directory), limit=FOLDER_LIMIT)
         # One after the other: two of them on one card could take the memory from each other.
-        probes = {
-            name: run_probe(name, python=python, limit=limit)
-            for name, needed in FRAMEWORKS.items()
-            if needed <= modules.keys()
-        }
+        probes = {name: run_probe(name, limit=limit) for name, needed in FRAMEWORKS.items() if needed <= modules.keys()}
         probes |= {name: place.result() for name, place in places.items()}
     return Facts(machine, packages, modules, probes)
 
 
 def run_probe(name: str, *arguments: str, python: str = sys.executable, limit: float = LIMIT) -> Probe:
     """What a probe finds within `limit` seconds."""
-    environment = os.environ | {
-        "PYTHONIOENCODING": "utf-8",
-        "SDPREP_PROBE_FOLDER": str(Path.cwd()),
-        # The messages that tell what is wrong with a card are of the lowest levels.
-        "TF_CPP_MIN_LOG_LEVEL": "0",
-    }
-    command = [python, "-m", "sdprep.doctor.probe", name, *arguments]
-    return read_probe(name, run_bounded(command, limit, cwd=ROOT, env=environment), limit)
+    code = START.format(root=str(ROOT), arguments=", ".join(map(repr, (name, *arguments))))
+    return read_probe(name, run_bounded([python, "-c", code], limit), limit)
 
 
 def read_probe(name: str, ended: Ended, limit: float) -> Probe:
@@ -117,7 +115,7 @@ def _name_end(code: int) -> str:
     return f"exit code {code}" if code < 256 else f"exit code {code & 0xFFFFFFFF:#010x}"
 
 
-def read_machine() -> Machine:
+def read_machine(cuda_visible: str | None = None) -> Machine:
     """Python, and the NVIDIA cards as their driver names them."""
     cards, driver, driver_error = _read_cards()
     version = sys.version_info
@@ -129,7 +127,7 @@ def read_machine() -> Machine:
         cards=cards,
         driver=driver,
         driver_error=driver_error,
-        cuda_visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        cuda_visible=cuda_visible,
     )
 
 

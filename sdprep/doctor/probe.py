@@ -1,4 +1,4 @@
-"""A process that tries one thing: `python -m sdprep.doctor.probe NAME`.
+"""What runs in a process of its own, started by `gather.py`, to try one thing.
 
 It says what it finds as JSON, one object a line, as it goes: what it said before a crash is not lost. This file and
 the probes beside it import nothing but the standard library and the framework that they try.
@@ -9,11 +9,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import sys
 import traceback
 from typing import TextIO
-
-NAMES = ("torch", "transformers", "onnxruntime", "tensorflow", "hub", "folder")
 
 
 class Teller:
@@ -50,7 +47,7 @@ def describe(error: BaseException) -> str:
 
 
 def main(name: str, *arguments: str) -> int:
-    """Run one probe."""
+    """Run one probe; the exit code of its process."""
     # Frameworks print on stdout as they please; the facts keep it for themselves.
     stream = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
@@ -64,13 +61,3 @@ def main(name: str, *arguments: str) -> int:
         tell.error(error)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    # With -m the current folder is the first place of imports, where a file of the user's could pass for a framework.
-    folder = os.environ.pop("SDPREP_PROBE_FOLDER", None)
-    if folder is not None:
-        if not getattr(sys.flags, "safe_path", False):
-            del sys.path[0]
-        os.chdir(folder)
-    sys.exit(main(*sys.argv[1:]))

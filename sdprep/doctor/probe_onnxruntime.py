@@ -24,6 +24,10 @@ def probe(tell: Teller) -> None:
     tell.about(available=" ".join(available))
     graph = make_graph()
     pixels = np.ones((1, 3, 8, 8), dtype=np.float32)
+    if USED[0] in available and hasattr(onnxruntime, "preload_dlls"):
+        # As the tagger does: it finds the CUDA of torch and of NVIDIA's own packages.
+        tell.step("preload")
+        onnxruntime.preload_dlls()
     asked = [name for name in USED if name in available]
     tell.step("session")
     try:
@@ -35,11 +39,6 @@ def probe(tell: Teller) -> None:
         tell.step(name)
         works, detail = _compute(onnxruntime, graph, pixels, name)
         tell.device(name, works, detail)
-        if name == USED[0] and not works and hasattr(onnxruntime, "preload_dlls"):
-            # It finds the CUDA of torch and of NVIDIA's own packages, which onnxruntime does not by itself.
-            tell.step("preload")
-            onnxruntime.preload_dlls()
-            tell.about(preload_helps=_compute(onnxruntime, graph, pixels, name)[0])
 
 
 def _compute(onnxruntime: Any, graph: bytes, pixels: Any, name: str) -> tuple[bool, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from sdprep.doctor.probe import Teller, describe
 def probe(tell: Teller) -> None:
     """Import TensorFlow and compute on every device that it lists."""
     tell.step("import")
+    # Many silence it; what it says of missing libraries is of the lowest levels. Its own code reads this, not Python.
+    os.putenv("TF_CPP_MIN_LOG_LEVEL", "0")
     import tensorflow as tf
 
     build = tf.sysconfig.get_build_info()

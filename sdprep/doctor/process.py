@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 # Seconds for a killed process to go away; one that hangs inside a driver may never do so.
 FAREWELL = 5.0
@@ -21,13 +20,11 @@ class Ended:
     err: str
 
 
-def run_bounded(
-    command: Sequence[str], seconds: float, *, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> Ended:
+def run_bounded(command: Sequence[str], seconds: float) -> Ended:
     """Run a program for at most `seconds`. Raises OSError if it cannot be started."""
     # Files and not pipes: what a killed program leaves running could hold a pipe open.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         code: int | None = None
         try:
             code = process.wait(seconds)

@@ -47,14 +47,16 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that differs between checkpoints, as a TOML file says it.
 
     `threshold` is the model card's own operating point, for information.
+    `savedmodel` names the same tagger's files for TensorFlow, where `files` are those for ONNX.
     """
 
     name: str
     task: Task
-    backend: Literal["onnx", "blip"]
+    backend: Literal["onnx", "tensorflow", "blip"]
     source: Source
     files: tuple[str, ...]
     image: ImageSpec
+    savedmodel: tuple[str, ...] = ()
     labels: LabelSpec | None = None
     threshold: float | None = None
     licence: str | None = None
@@ -67,7 +69,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def fingerprint(self) -> str:
         """A checksum of what of this description shapes a text: who mends it gets new texts."""
         labels = msgspec.to_builtins(self.labels)
-        return sha256(msgspec.json.encode({**self.recipe(), "labels": labels}, order="sorted")).hexdigest()[:12]
+        shape = {"image": msgspec.to_builtins(self.image), "labels": labels}
+        return sha256(msgspec.json.encode(shape, order="sorted")).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

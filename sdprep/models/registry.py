@@ -25,6 +25,7 @@ UNDECIDED = "{} may be a tagger or a captioner\nSay which with --task tag or --t
 
 # What is assumed of a folder or a repository that no TOML file describes.
 WD_FILES = ("model.onnx", "selected_tags.csv")
+SAVED_MODEL = "saved_model.pb"
 WD_IMAGE = ImageSpec(fit="pad", channels="bgr")
 WD_LABELS = LabelSpec(file="selected_tags.csv", categories={"general": 0, "character": 4, "rating": 9})
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -176,8 +177,8 @@ def _unknown(model: str, task: Task | None) -> str:
 
 def _fault(spec: ModelSpec) -> str | None:
     """What the types alone cannot say of a description, naming the field."""
-    source, task = spec.source, {"onnx": "tag", "blip": "caption"}[spec.backend]
-    unsafe = [name for name in spec.files if not _is_inside(name)]
+    source, task = spec.source, {"onnx": "tag", "tensorflow": "tag", "blip": "caption"}[spec.backend]
+    unsafe = [name for name in (*spec.files, *spec.savedmodel) if not _is_inside(name)]
     if spec.task != task:
         return f"backend `{spec.backend}` is for task `{task}`, but task is `{spec.task}`"
     if sum(value is not None for value in (source.repo, source.path, source.bundled)) != 1:
@@ -188,7 +189,9 @@ def _fault(spec: ModelSpec) -> str | None:
         return f"files must name files inside the model's folder, not {unsafe or 'nothing'}"
     if spec.task == "tag" and (spec.labels is None or spec.labels.file not in spec.files):
         return "a tagger needs [labels], and labels.file must be one of files"
-    if spec.task == "tag" and not spec.files[0].endswith(".onnx"):
+    if spec.backend == "tensorflow" and SAVED_MODEL not in spec.files:
+        return f"a tagger for tensorflow needs {SAVED_MODEL} in files"
+    if spec.backend == "onnx" and not spec.files[0].endswith(".onnx"):
         return f'the first of files must be the .onnx file, not "{spec.files[0]}"'
     if spec.task == "caption" and spec.image.size is None:
         return "a captioner needs image.size"
@@ -216,11 +219,12 @@ def _from_folder(folder: Path, task: Task | None) -> ModelSpec:
     """Tell a folder's family by its files, the family of `task` where it holds both."""
     source = Source(path=str(folder))
     is_blip = _model_type(folder / "config.json") == "blip"
-    is_wd = all((folder / name).is_file() for name in WD_FILES)
+    has_graph = any((folder / name).is_file() for name in (WD_FILES[0], SAVED_MODEL))
+    is_wd = has_graph and (folder / WD_FILES[1]).is_file()
     if is_wd and is_blip and task is None:
         raise UsageError(UNDECIDED.format(folder))
     if is_wd and not (is_blip and task == "caption"):
-        return _wd(folder.name, source)
+        return _wd_of_folder(folder, source)
     if not is_blip:
         raise ModelError(
             f"{folder} holds no model that sdprep knows: a tagger has {' and '.join(WD_FILES)}, "
@@ -233,6 +237,16 @@ def _from_folder(folder: Path, task: Task | None) -> ModelSpec:
         )
     files = tuple(name for name in BLIP_FILES if name in BLIP_NEEDED or (folder / name).is_file())
     return _blip(folder.name, source, files, _read_preprocessor(folder / "preprocessor_config.json"))
+
+
+def _wd_of_folder(folder: Path, source: Source) -> ModelSpec:
+    """A tagger with the graphs that its folder holds."""
+    found = [path for path in (folder / SAVED_MODEL, *sorted((folder / "variables").glob("*"))) if path.is_file()]
+    saved = tuple(path.relative_to(folder).as_posix() for path in found) if (folder / SAVED_MODEL).is_file() else ()
+    spec = msgspec.structs.replace(_wd(folder.name, source), savedmodel=saved)
+    if (folder / WD_FILES[0]).is_file():
+        return spec
+    return msgspec.structs.replace(spec, backend="tensorflow", files=(*saved, WD_FILES[1]), savedmodel=())
 
 
 def _reason(error: Exception) -> str:

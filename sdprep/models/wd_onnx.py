@@ -65,6 +65,9 @@ def _open_session(path: Path) -> InferenceSession:
         import onnxruntime
     except ImportError as error:
         raise MissingExtra("onnxruntime", "tag") from error
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and hasattr(onnxruntime, "preload_dlls"):
+        # CUDA that pip installed lies where the system does not look for it.
+        onnxruntime.preload_dlls()
     providers = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
     try:
         return onnxruntime.InferenceSession(str(path), providers=providers)

@@ -60,6 +60,9 @@ def _import_tensorflow() -> Any:
         import tensorflow
     except ImportError as error:
         raise MissingExtra("tensorflow", "tensorflow") from error
+    except Exception as error:  # a clash of versions ends the import in any way
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"the installed TensorFlow cannot be imported: {reason}") from error
     for device in tensorflow.config.list_physical_devices("GPU"):
         # Else the first model takes the whole memory of the card.
         tensorflow.config.experimental.set_memory_growth(device, True)

@@ -12,11 +12,11 @@ from typing import Any
 from sdprep.config import TagSettings
 from sdprep.data.results import decode_scores, encode_scores
 from sdprep.data.sidecar import replace_file
+from sdprep.models.backends import open_tagger, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import identity
 from sdprep.models.labels import read_labels
 from sdprep.models.registry import resolve
-from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.rules.decide import Wish
 from sdprep.rules.tags import LabelTable, select_tags
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
@@ -37,7 +37,7 @@ def tag(
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.
     """
-    kind = Tagging(resolve(settings.model, "tag"), settings, stated)
+    kind = Tagging(with_backend(resolve(settings.model, "tag"), settings.backend), settings, stated)
     return Annotation(kind, settings, listener or Silent(), Stop() if stop is None else stop).run(directory)
 
 
@@ -86,7 +86,7 @@ class Tagging:
 
     def load(self, files: ModelFiles) -> Loaded:
         """Open the tagger."""
-        return Loaded(OnnxTagger(self.spec, files), self._encode)
+        return Loaded(open_tagger(self.spec, files), self._encode)
 
     def _encode(self, prediction: Prediction) -> bytes:
         if not isinstance(prediction, TagScores):

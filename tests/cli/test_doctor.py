@@ -17,7 +17,7 @@ def visit(monkeypatch):
     """Runs the command on a machine with the given facts."""
 
     def run(patient: Facts, *words: object):
-        monkeypatch.setattr(examine, "gather", lambda _: patient)
+        monkeypatch.setattr(examine, "gather", lambda *_: patient)
         return CliRunner().invoke(doctor, [str(word) for word in words])
 
     return run

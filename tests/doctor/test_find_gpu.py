@@ -109,12 +109,6 @@ def test_a_session_that_falls_back_gets_cuda_installed():
     assert only_problem(with_card(REFUSED)).commands[0] == 'pip install "onnxruntime-gpu[cuda,cudnn]"'
 
 
-def test_a_cuda_that_is_installed_only_has_to_be_found():
-    about = {"version": "1.31.1", "available": f"{CUDA} {CPU}", "preload_helps": True}
-    sick = onnx_probe(about=about, devices=[(CUDA, f"got {CPU}"), CPU], log=CUDA_REFUSED)
-    assert [command.split("=")[0] for command in only_problem(with_card(sick)).commands] == ["export LD_LIBRARY_PATH"]
-
-
 def test_a_driver_without_its_library_is_not_mended_with_packages():
     sick = onnx_probe(
         CUDA, CPU, devices=[(CUDA, f"got {CPU}"), CPU], log=CUDA_REFUSED.replace("cublasLt.so.13", "cuda.so.1")

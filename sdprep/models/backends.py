@@ -1,0 +1,36 @@
+"""Which framework runs a tagger."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import msgspec
+
+from sdprep.errors import UsageError
+from sdprep.models.base import LabelledModel, ModelFiles, ModelSpec
+from sdprep.models.wd_onnx import OnnxTagger
+from sdprep.models.wd_tensorflow import TensorflowTagger
+
+
+def with_backend(spec: ModelSpec, wanted: str) -> ModelSpec:
+    """The description of a tagger for a backend: "onnx", "tensorflow", or "auto" for the one that is installed.
+
+    ONNX is preferred where both are. Raises UsageError if the model has no files for the backend.
+    """
+    if wanted == "auto":
+        has_onnx, has_tensorflow = find_spec("onnxruntime") is not None, find_spec("tensorflow") is not None
+        wanted = "tensorflow" if spec.savedmodel and has_tensorflow and not has_onnx else spec.backend
+    if wanted == spec.backend:
+        return spec
+    if wanted == "tensorflow" and spec.savedmodel and spec.labels is not None:
+        files = (*spec.savedmodel, spec.labels.file)
+        return msgspec.structs.replace(spec, backend="tensorflow", files=files, savedmodel=())
+    kind = "SavedModel" if wanted == "tensorflow" else "ONNX file"
+    raise UsageError(f"{spec.name} has no {kind} that sdprep knows of; leave out --backend {wanted}")
+
+
+def open_tagger(spec: ModelSpec, files: ModelFiles) -> LabelledModel:
+    """Load a tagger with the framework of its description. Raises MissingExtra and ModelError as they do."""
+    if spec.backend == "tensorflow":
+        return TensorflowTagger(spec, files)
+    return OnnxTagger(spec, files)

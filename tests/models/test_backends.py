@@ -1,0 +1,64 @@
+"""Which framework runs a tagger."""
+
+import importlib.util
+
+import pytest
+
+from sdprep.errors import UsageError
+from sdprep.models.backends import with_backend
+from sdprep.models.registry import resolve
+
+DEMO = resolve("demo-tag", "tag")
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Let it look as if only these packages were installed."""
+
+    def choose(*names):
+        found = importlib.util.find_spec("sdprep")
+        monkeypatch.setattr("sdprep.models.backends.find_spec", lambda name: found if name in names else None)
+
+    return choose
+
+
+def test_the_onnx_file_runs_where_both_frameworks_are_installed(installed):
+    installed("onnxruntime", "tensorflow")
+    assert with_backend(DEMO, "auto") == DEMO
+
+
+def test_the_saved_model_runs_where_tensorflow_alone_is_installed(installed):
+    installed("tensorflow")
+    assert with_backend(DEMO, "auto").backend == "tensorflow"
+
+
+def test_the_onnx_file_is_asked_for_where_nothing_is_installed(installed):
+    installed()
+    assert with_backend(DEMO, "auto").backend == "onnx"
+
+
+def test_tensorflow_needs_the_saved_model_and_the_labels():
+    assert with_backend(DEMO, "tensorflow").files == (*DEMO.savedmodel, "selected_tags.csv")
+
+
+def test_a_model_without_a_saved_model_cannot_run_in_tensorflow():
+    with pytest.raises(UsageError, match="wd-swinv2-tagger-v3 has no SavedModel"):
+        with_backend(resolve("wd-swinv2-tagger-v3", "tag"), "tensorflow")
+
+
+def test_a_folder_with_a_saved_model_alone_is_a_tagger_for_tensorflow(tmp_path):
+    for name in ("saved_model.pb", "selected_tags.csv", "variables/variables.index"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    spec = resolve(str(tmp_path), "tag")
+    assert (spec.backend, spec.files) == (
+        "tensorflow",
+        ("saved_model.pb", "variables/variables.index", "selected_tags.csv"),
+    )
+
+
+def test_a_folder_with_both_graphs_can_run_in_either(tmp_path):
+    for name in ("saved_model.pb", "selected_tags.csv", "model.onnx"):
+        (tmp_path / name).touch()
+    spec = resolve(str(tmp_path), "tag")
+    assert (spec.backend, spec.savedmodel) == ("onnx", ("saved_model.pb",))

@@ -1,0 +1,84 @@
+"""Taggers through TensorFlow, 2.10 and current alike."""
+
+import random
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from sdprep.config import TagSettings
+from sdprep.data.image import fitted
+from sdprep.demo.draw import draw
+from sdprep.demo.figures import random_figure
+from sdprep.errors import MissingExtra, ModelError
+from sdprep.models.backends import open_tagger, with_backend
+from sdprep.models.base import ModelFiles
+from sdprep.models.hub import locate
+from sdprep.models.registry import resolve
+from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.tag import tag
+from sdprep.types import Batch
+
+# TensorFlow 2.10 leaves deprecated names of numpy and the standard library in use.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+DEMO = resolve("demo-tag", "tag")
+
+
+@pytest.fixture
+def tensorflow():
+    return pytest.importorskip("tensorflow", reason="the extra `tensorflow` is not installed here")
+
+
+def opened(backend):
+    spec = with_backend(DEMO, backend)
+    return open_tagger(spec, locate(spec))
+
+
+def scores_of(model, pixels):
+    return np.stack([found.scores for _, found in model.predict([Batch(range(len(pixels)), (), pixels)])])
+
+
+def test_both_frameworks_agree_on_a_hundred_drawings(tensorflow):
+    onnx, saved = opened("onnx"), opened("tensorflow")
+    rng = random.Random(7)
+    drawings = [draw(random_figure(rng), rng, (160, 160)) for _ in range(100)]
+    pixels = np.stack([np.asarray(fitted(picture, onnx.fit)) for picture in drawings])
+    assert np.abs(scores_of(onnx, pixels) - scores_of(saved, pixels)).max() < 1e-4
+
+
+def test_both_read_the_same_size_and_labels(tensorflow):
+    onnx, saved = opened("onnx"), opened("tensorflow")
+    assert (onnx.fit, onnx.labels) == (saved.fit, saved.labels)
+
+
+def test_a_folder_is_tagged_through_tensorflow(tensorflow, tmp_path):
+    shutil.copy(PICTURES / "aka.jpg", tmp_path)
+    tag(tmp_path, TagSettings(model="demo-tag", backend="tensorflow"))
+    assert "aka_(sdprep)" in (tmp_path / "aka.txt").read_text()
+
+
+def test_a_saved_model_without_the_signature_is_refused(tensorflow, tmp_path):
+    tensorflow.saved_model.save(tensorflow.Module(), str(tmp_path))
+    shutil.copy(locate(DEMO).folder / "selected_tags.csv", tmp_path)
+    with pytest.raises(ModelError, match="no signature 'serving_default'"):
+        open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path, None, "weights"))
+
+
+def test_a_broken_saved_model_is_named(tensorflow, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match="is not a SavedModel"):
+        open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path, None, "weights"))
+
+
+def test_a_label_file_of_another_model_is_refused(tensorflow, tmp_path):
+    shutil.copytree(locate(DEMO).folder, tmp_path / "model")
+    (tmp_path / "model" / "selected_tags.csv").write_text("tag_id,name,category,count\n0,general,9,1\n")
+    with pytest.raises(ModelError, match="its label file has 1 rows"):
+        open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path / "model", None, "weights"))
+
+
+def test_without_tensorflow_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MissingExtra, match=r"sdprep\[tensorflow\]"):
+        opened("tensorflow")
