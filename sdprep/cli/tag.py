@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,20 @@ import click
 
 from sdprep.cli import command as shared
 from sdprep.cli.report import perform
+
+
+def tag_list(name: str, help_text: str) -> Callable[[shared.F], shared.F]:
+    """An option that takes tags parted by commas."""
+    return shared.option(
+        name, type=click.UNPROCESSED, callback=shared.comma_list, metavar="A,B,...", default="", help=help_text
+    )
+
+
+def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tuple[str, str], ...]:
+    """A callback for pairs of tags, as kohya writes them."""
+    from sdprep.rules.tags import parse_replacements
+
+    return parse_replacements(value)
 
 
 @click.command(
@@ -28,11 +43,20 @@ from sdprep.cli.report import perform
     shared.option("--general-threshold", type=float, help="Threshold of general tags [--threshold]."),
     shared.option("--character-threshold", type=float, help="Threshold of character tags [--threshold]."),
     shared.option("--remove-underscore", is_flag=True, help="Write spaces for underscores; emoticons stay."),
-    shared.option("--undesired-tags", type=click.UNPROCESSED, callback=shared.comma_list,
-                  metavar="A,B,...", default="", help="Tags never to write."),
+    tag_list("--undesired-tags", "Tags never to write."),
+    shared.option("--tag-replacement", callback=replacements, metavar="OLD,NEW;...", default="",
+                  help="Write NEW for OLD; an empty NEW drops the tag."),
+    shared.option("--character-tag-expand", is_flag=True, help="Write name_(series) as two tags: name, series."),
     shared.option("--use-rating-tags", is_flag=True, help="Write the best rating as the first tag."),
-    shared.option("--order", type=click.Choice(["confidence", "csv"]), default="confidence", show_default=True,
-                  help="Most certain first, or the order of the label file."),
+    shared.option("--use-rating-tags-as-last-tag", is_flag=True, help="Write the best rating as the last tag."),
+    shared.option("--order", type=click.Choice(["confidence", "csv", "alphabetical"]), default="confidence",
+                  show_default=True, help="Most certain first, the order of the label file, or A to Z."),
+    shared.option("--max-tags", type=click.IntRange(1), help="Write at most this many predicted tags."),
+    shared.option("--character-tags-first", is_flag=True, help="Write character tags before general tags."),
+    tag_list("--always-first-tags", "Tags that come first, in this order, where they are predicted."),
+    tag_list("--prefix", "Tags that always come first, predicted or not, such as a trigger word."),
+    tag_list("--suffix", "Tags that always come last, predicted or not."),
+    shared.option("--escape-parentheses", is_flag=True, help=r"Write \( and \), as prompts with weights need it."),
     shared.option("--caption-separator", default=", ", show_default='", "', help="Text between tags."),
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".txt", show_default=True,
                   help="Extension of the sidecar."),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from sdprep.errors import UsageError
 
 # Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
 # Danbooru tag list, as the Waifu Diffusion taggers' own demo protects them.
@@ -24,15 +28,29 @@ class LabelTable:
 
 @dataclass(frozen=True, slots=True)
 class TagRules:
-    """How scores become tags. A category's own threshold, where given, replaces `threshold`."""
+    """How scores become tags. A category's own threshold, where given, replaces `threshold`.
+
+    `order` is "confidence", "csv" (that of the labels) or "alphabetical". `tag_replacement` are (old, new) pairs, an
+    empty new one drops the tag. `always_first_tags` only moves tags that are there; `prefix` and `suffix` are always
+    there. At most `max_tags` predicted tags are kept; ratings, prefix and suffix are not counted.
+    """
 
     threshold: float = 0.35
     general_threshold: float | None = None
     character_threshold: float | None = None
     remove_underscore: bool = False
     undesired_tags: tuple[str, ...] = ()
+    tag_replacement: tuple[tuple[str, str], ...] = ()
+    character_tag_expand: bool = False
+    character_tags_first: bool = False
+    always_first_tags: tuple[str, ...] = ()
     use_rating_tags: bool = False
+    use_rating_tags_as_last_tag: bool = False
     order: str = "confidence"
+    max_tags: int | None = None
+    prefix: tuple[str, ...] = ()
+    suffix: tuple[str, ...] = ()
+    escape_parentheses: bool = False
 
     def threshold_of(self, category: str) -> float:
         """The threshold that a label of this category must reach."""
@@ -41,7 +59,8 @@ class TagRules:
 
     def settings(self) -> dict[str, Any]:
         """The rules by name, as they are remembered of a text."""
-        return {**asdict(self), "undesired_tags": list(self.undesired_tags)}
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
 
 def spell(tag: str, *, remove_underscore: bool) -> str:
@@ -62,13 +81,26 @@ def split_tags(text: str, separator: str = ",") -> list[str]:
     return [tag.strip() for tag in text.split(core) if tag.strip()]
 
 
+def parse_replacements(text: str) -> tuple[tuple[str, str], ...]:
+    r"""The pairs of `old,new;old,new`, in which `\,` and `\;` stand for the signs themselves, as kohya writes them.
+
+    Raises UsageError for a pair that is none.
+    """
+    pairs = []
+    for pair in filter(None, re.split(r"(?<!\\);", text)):
+        sides = [re.sub(r"\\([,;])", r"\1", side).strip() for side in re.split(r"(?<!\\),", pair)]
+        if len(sides) != 2 or not sides[0]:
+            raise UsageError(f"'{pair}' is not of the form old,new; a comma inside a tag is written \\,")
+        pairs.append((sides[0], sides[1]))
+    return tuple(pairs)
+
+
 def select_tags(scores: Iterable[tuple[int, float]], labels: LabelTable, rules: TagRules) -> list[str]:
     """The tags that the rules keep, spelt and in order.
 
     `scores` are (label index, probability). A label is kept at or above the threshold of its category; ties keep
-    label order. The best rating comes first when ratings are asked for, whatever its probability.
+    label order. The best rating is taken whatever its probability.
     """
-    unwanted = {fold(tag) for tag in rules.undesired_tags}
     ordered = sorted(scores)
     kept = [
         (index, score)
@@ -77,15 +109,50 @@ def select_tags(scores: Iterable[tuple[int, float]], labels: LabelTable, rules: 
     ]
     if rules.order == "confidence":
         kept.sort(key=lambda pair: -pair[1])
-    names = [labels.names[index] for index, _ in kept]
-    if rules.use_rating_tags:
-        names = _best_rating(ordered, labels) + names
-    tags = [spell(name, remove_underscore=rules.remove_underscore) for name in names if fold(name) not in unwanted]
-    return list(dict.fromkeys(tags))
+    tags = _written([(labels.names[index], labels.categories[index]) for index, _ in kept], rules)
+    if rules.order == "alphabetical":
+        tags.sort(key=lambda tag: tag[0].casefold())
+    if rules.character_tags_first:
+        tags.sort(key=lambda tag: tag[1] != "character")
+    ratings = _best_rating(ordered, labels, rules)
+    names = _framed([name for name, _ in tags[: rules.max_tags]], ratings, rules)
+    return [re.sub(r"([()])", r"\\\1", name) for name in names] if rules.escape_parentheses else names
 
 
-def _best_rating(scores: Sequence[tuple[int, float]], labels: LabelTable) -> list[str]:
+def _written(labels: Sequence[tuple[str, str]], rules: TagRules) -> list[tuple[str, str]]:
+    """The tags of labels as they are written, each once, with its category: expanded, replaced, and wanted."""
+    replaced = {fold(old): new for old, new in rules.tag_replacement}
+    unwanted = {fold(tag) for tag in rules.undesired_tags}
+    written: dict[str, tuple[str, str]] = {}
+    for label, category in labels:
+        parts = _expanded(label) if rules.character_tag_expand and category == "character" else [label]
+        for part in parts:
+            name = replaced.get(fold(part), spell(part, remove_underscore=rules.remove_underscore))
+            if name and not {fold(name), fold(part)} & unwanted:
+                written.setdefault(fold(name), (name, category))
+    return list(written.values())
+
+
+def _expanded(label: str) -> list[str]:
+    """A character and its series, the last thing in parentheses, as two tags."""
+    match = re.fullmatch(r"(.+?)_?\(([^()]+)\)", label)
+    return [match[1], match[2]] if match and label not in KAOMOJI else [label]
+
+
+def _best_rating(scores: Sequence[tuple[int, float]], labels: LabelTable, rules: TagRules) -> list[str]:
+    if not (rules.use_rating_tags or rules.use_rating_tags_as_last_tag):
+        return []
     ratings = [(index, score) for index, score in scores if labels.categories[index] == "rating"]
     if not ratings:
         return []
-    return [labels.names[max(ratings, key=lambda pair: pair[1])[0]]]
+    best = labels.names[max(ratings, key=lambda pair: pair[1])[0]]
+    return [name for name, _ in _written([(best, "rating")], rules)]
+
+
+def _framed(names: list[str], ratings: list[str], rules: TagRules) -> list[str]:
+    """Tags with the rating, those that come first in the order that was given, and a person's own around them."""
+    names = names + ratings if rules.use_rating_tags_as_last_tag else ratings + names
+    rank = {fold(tag): place for place, tag in reversed(list(enumerate(rules.always_first_tags)))}
+    names.sort(key=lambda name: rank.get(fold(name), len(rank)))
+    own = {fold(tag) for tag in (*rules.prefix, *rules.suffix)}
+    return [*rules.prefix, *(name for name in names if fold(name) not in own), *rules.suffix]

@@ -65,6 +65,8 @@ def value_of(option, folder):
         return [str(folder / "empty.toml")]
     if option.name == "directory":
         return [str(folder)]
+    if option.name == "tag_replacement":
+        return ["old,new"]
     return ["0.25"] if isinstance(option.type, click.types.FloatParamType) else ["17"]
 
 
