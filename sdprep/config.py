@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -15,7 +16,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# A little above 1 a threshold writes nothing, which kohya's users know as a way to leave a category out.
+THRESHOLD_CEILING = 2.0
 CONFIG_NAME = "sdprep.toml"
+KEY_STYLES = ("absolute", "relative", "stem")
+MISSING = ("skip", "empty", "error")
 TABLES = ("caption", "tag", "merge")
 # The pictures that are read.
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif"})
@@ -61,6 +66,8 @@ class TagSettings:
     def __post_init__(self) -> None:
         rules = self.rules
         for value in (rules.threshold, rules.general_threshold, rules.character_threshold, self.scores_min):
+            if value is not None and not value <= THRESHOLD_CEILING:
+                raise UsageError(f"a threshold is a probability such as 0.35, not {value:g}")
             if value is not None and value < STORED_FLOOR:
                 raise UsageError(
                     f"a threshold of {value:g} is below {STORED_FLOOR:g}, the lowest probability that is stored"
@@ -90,6 +97,8 @@ class CaptionSettings:
 
     def __post_init__(self) -> None:
         _check_extension(self, "caption_extension")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
+            raise UsageError(f"--device takes auto, cpu, cuda, cuda:N or mps, not '{self.device}'")
         if self.min_length > self.max_length:
             raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
 
@@ -112,6 +121,9 @@ class MergeSettings:
     def __post_init__(self) -> None:
         _check_extension(self, "caption_extension")
         _check_extension(self, "tag_extension")
+        for name, choices in (("keys", KEY_STYLES), ("missing", MISSING)):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"--{name} is one of {', '.join(choices)}, not '{getattr(self, name)}'")
         unknown = set(self.fields) - {"caption", "tags", "image_size"}
         if unknown or not self.fields:
             names = ", ".join(sorted(unknown)) or "nothing"
@@ -139,7 +151,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {(isinstance(error, OSError) and error.strerror) or error}") from error
     for name, table in data.items():
         if not isinstance(table, dict):
             raise UsageError(f"{path}: '{name}' stands outside a table; write it under [caption], [tag] or [merge]")

@@ -131,7 +131,7 @@ layout_options = options(
     option("--sidecar-name", type=click.Choice(["stem", "full"]), default="stem", show_default=True,
            help="a.txt or a.jpg.txt for a.jpg."),
     option("--output-dir", type=click.Path(file_okay=False, path_type=Path),
-           help="Write sidecars and the catalog here, in the same tree, and leave DIR untouched."),
+           help="Where sidecars and the catalog lie, in the same tree, for a DIR that stays untouched."),
     option("--catalog", type=FILE, help="Use this catalog file instead of the nearest .sdprep/catalog.sqlite."),
 )  # fmt: skip
 work_options = options(

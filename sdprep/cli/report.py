@@ -14,6 +14,8 @@ import click
 
 from sdprep.types import RunReport, Stop
 
+MODEL_COMMANDS = ("caption", "tag")
+
 
 class Terminal:
     """A listener that talks on stderr, with a progress bar where a person watches."""
@@ -54,6 +56,7 @@ def run_signals(stop: Stop) -> Iterator[None]:
         if number == signal.SIGINT and (stop or not stop.heeded):
             raise KeyboardInterrupt
         if not stop.heeded:
+            click.echo("sdprep: terminated", err=True)
             sys.exit(128 + number)
         stop.exit_code = 128 + number
         click.echo("finishing the batch in hand; Ctrl-C again stops at once", err=True)
@@ -104,11 +107,12 @@ def summarize(report: RunReport) -> None:
     what = "file" if report.command in ("undo", "restore") else "image"
     found = f"{report.found} {what}{'' if report.found == 1 else 's'}"
     counts = f"{report.written} written, {report.current} current, {report.kept} kept, {report.failed} failed"
-    talk(f"{report.command}: {found}: {counts}, {report.remaining} {remaining} ({report.seconds:.1f} s)")
+    lacking = f", {report.missing} lack a sidecar" if report.missing else ""
+    talk(f"{report.command}: {found}: {counts}, {report.remaining} {remaining}{lacking} ({report.seconds:.1f} s)")
     if report.output:
         talk(f"{report.output}")
-    elif report.current == report.found and report.predicted == 0:
-        talk("nothing to do: every sidecar is up to date, no model was loaded")
+    elif report.command in MODEL_COMMANDS and report.current == report.found and not report.predicted:
+        talk("nothing to do, and no model was loaded")
 
 
 def _name_some(talk: Callable[[str], None], what: str, paths: list[str], most: int = 10) -> None:

@@ -19,7 +19,6 @@ from sdprep.types import Failure, FailureCode, ImageItem
 Entry = dict[str, Any]
 Entries = dict[str, Entry]
 
-KEY_STYLES = ("absolute", "relative", "stem")
 NAMES_SHOWN = 3
 
 

@@ -1,4 +1,4 @@
-"""Which framework runs a tagger."""
+"""Which framework runs a model, and whether it is there."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from importlib.util import find_spec
 
 import msgspec
 
-from sdprep.errors import UsageError
+from sdprep.errors import MissingExtra, UsageError
 from sdprep.models.base import LabelledModel, ModelFiles, ModelSpec
 from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.models.wd_tensorflow import TensorflowTagger
+
+# The extra that brings a backend, and the packages that it must bring.
+NEEDS = {
+    "onnx": ("tag", ("onnxruntime",)),
+    "tensorflow": ("tensorflow", ("tensorflow",)),
+    "blip": ("caption", ("torch", "transformers")),
+}
 
 
 def with_backend(spec: ModelSpec, wanted: str) -> ModelSpec:
@@ -27,6 +34,14 @@ def with_backend(spec: ModelSpec, wanted: str) -> ModelSpec:
         return msgspec.structs.replace(spec, backend="tensorflow", files=files, savedmodel=())
     kind = "SavedModel" if wanted == "tensorflow" else "ONNX file"
     raise UsageError(f"{spec.name} has no {kind} that sdprep knows of; leave out --backend {wanted}")
+
+
+def check_installed(spec: ModelSpec) -> None:
+    """Raise MissingExtra if what runs a model is not installed, without importing it."""
+    extra, packages = NEEDS[spec.backend]
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)
 
 
 def open_tagger(spec: ModelSpec, files: ModelFiles) -> LabelledModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Hashable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -144,8 +143,6 @@ def _device(torch: Any, wanted: str) -> Any:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", wanted):
-        raise UsageError(f"--device takes auto, cpu, cuda, cuda:N or mps, not '{wanted}'")
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {wanted}: this torch {torch.__version__} sees no CUDA device")
     if wanted == "mps" and not torch.backends.mps.is_available():

@@ -14,6 +14,7 @@ from sdprep.data.catalogs import Catalogs
 from sdprep.data.image import decoder_advice
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.engines import local
+from sdprep.models.backends import check_installed
 from sdprep.models.base import Model, ModelFiles, ModelSpec
 from sdprep.models.hub import fetch, locate
 from sdprep.tasks.planning import Job, Target, examine
@@ -148,6 +149,7 @@ class Annotation:
 
     def _predict(self, unseen: Sequence[Target]) -> None:
         """Load the model, show it the images, and write what follows."""
+        check_installed(self._kind.spec)
         self._files = self._files or fetch(self._kind.spec, self._listener)
         self._job = self._writer.job = self._kind.make_job(self._files)
         loaded = self._kind.load(self._files)

@@ -9,11 +9,15 @@ import sdprep.demo
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
 from sdprep.data.source import is_picture
 from sdprep.errors import UsageError
+from sdprep.models.backends import check_installed
+from sdprep.models.base import Task
+from sdprep.models.registry import resolve
 from sdprep.tasks.caption import caption
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag
 from sdprep.types import Listener, RunReport, Stop
 
+MODELS: tuple[tuple[str, Task], ...] = (("demo-caption", "caption"), ("demo-tag", "tag"))
 PICTURES = Path(sdprep.demo.__file__).parent / "pictures"
 
 
@@ -31,6 +35,8 @@ def demo(directory: Path, *, listener: Listener | None = None, stop: Stop | None
 
     Raises UsageError if the folder holds pictures of somebody's own.
     """
+    for model, task in MODELS:
+        check_installed(resolve(model, task))
     copy_pictures(directory)
     return Demonstration(
         caption(directory, CaptionSettings(model="demo-caption"), listener=listener, stop=stop),

@@ -14,16 +14,15 @@ from sdprep.config import PICTURE_SUFFIXES, MergeSettings
 from sdprep.data import metadata
 from sdprep.data.image import read_size
 from sdprep.data.journal import Change, apply
-from sdprep.data.metadata import KEY_STYLES, Entries, Entry
+from sdprep.data.metadata import Entries, Entry
 from sdprep.data.sidecar import read_bytes, read_text, sidecar_path
-from sdprep.data.source import FolderSource
+from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.errors import ImageError, MetadataError, MissingSidecars, UsageError, WriteError
 from sdprep.tasks.runs import catalogs_for, run_info
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport, Silent, Stop
 
 OUTPUT_NAME = "metadata.json"
 TEXT_FIELDS = ("caption", "tags")
-MISSING = ("skip", "empty", "error")
 THREADS = 8
 CHUNK = 1024
 NAMES_SHOWN = 5
@@ -84,7 +83,7 @@ def merge(
     items = source.items()
     if source.passed_over:
         listener.note(source.passed_over)
-    report = RunReport("merge", found=len(items), output=str(files.output), dry_run=settings.dry_run)
+    report = RunReport("merge", found=len(items), dry_run=settings.dry_run)
     pictures = _read_pictures(items, settings, listener, stop)
     if stop:
         report.remaining, report.stopped = report.found, stop.exit_code
@@ -97,7 +96,8 @@ def merge(
         after = metadata.dump(entries)
         if not settings.dry_run and after != files.before and (entries or files.before is not None):
             report.seconds = time.monotonic() - start
-            _write(files, after, settings, report)
+            _write(files, after, source.directory, settings, report)
+    report.output = str(files.output) if files.output.exists() else None
     report.seconds = time.monotonic() - start
     report.check()
     return report
@@ -105,10 +105,6 @@ def merge(
 
 def _check(settings: MergeSettings) -> None:
     """Raise UsageError for settings that cannot be followed."""
-    if settings.keys not in KEY_STYLES:
-        raise UsageError(f"keys are one of {', '.join(KEY_STYLES)}, not '{settings.keys}'")
-    if settings.missing not in MISSING:
-        raise UsageError(f"missing is one of {', '.join(MISSING)}, not '{settings.missing}'")
     same = settings.caption_extension == settings.tag_extension
     if same and set(TEXT_FIELDS) <= set(settings.fields):
         raise UsageError(
@@ -132,7 +128,7 @@ def _read_pictures(
     items: list[ImageItem], settings: MergeSettings, listener: Listener, stop: Stop | None
 ) -> list[Picture]:
     """All pictures, in order; fewer only if a stop came in between."""
-    unkeyed = metadata.key_failures(items, settings.keys)
+    unkeyed = {**metadata.key_failures(items, settings.keys), **_collisions(items, settings)}
     pictures: list[Picture] = []
     queue = iter(items)
     listener.start(len(items))
@@ -142,6 +138,15 @@ def _read_pictures(
                 pictures.append(picture)
                 listener.advance()
     return pictures
+
+
+def _collisions(items: list[ImageItem], settings: MergeSettings) -> dict[str, Failure]:
+    """The pictures that share a wanted sidecar: nobody can say whose text it is."""
+    extensions = {"caption": settings.caption_extension, "tags": settings.tag_extension}
+    wanted = [extension for name, extension in extensions.items() if name in settings.fields]
+    naming = settings.layout.sidecar_name
+    clashes = [clash for extension in wanted[:1] for clash in sidecar_collisions(items, extension, naming)]
+    return {clash.item.rel: clash for clash in clashes}
 
 
 def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings) -> Picture:
@@ -270,8 +275,8 @@ def _fill(entries: Entries, pictures: list[Picture], files: Files, settings: Mer
     return changed
 
 
-def _write(files: Files, after: bytes, settings: MergeSettings, report: RunReport) -> None:
-    """Replace the metadata JSON through the journal of the catalog that its folder belongs to.
+def _write(files: Files, after: bytes, directory: Path, settings: MergeSettings, report: RunReport) -> None:
+    """Replace the metadata JSON through the journal of the pictures' catalog, wherever the JSON lies.
 
     Raises MetadataError if the file is no longer what it was, WriteError if it cannot be written.
     """
@@ -280,8 +285,8 @@ def _write(files: Files, after: bytes, settings: MergeSettings, report: RunRepor
     report.run = info.uid
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with catalogs_for(path.parent, settings.layout, rehearsal=False) as catalogs:
-            catalog = catalogs.of(path.parent)
+        with catalogs_for(directory, settings.layout, rehearsal=False) as catalogs:
+            catalog = catalogs.of(settings.layout.output_dir or directory)
             applied = apply(catalog, info, [Change(path, files.before, after)])
             for reason in applied.refused.values():
                 raise MetadataError(f"{path} cannot be written: {reason}")

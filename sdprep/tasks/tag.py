@@ -12,6 +12,7 @@ from typing import Any
 from sdprep.config import TagSettings
 from sdprep.data.results import decode_scores, encode_scores
 from sdprep.data.sidecar import replace_file
+from sdprep.errors import UsageError
 from sdprep.models.backends import open_tagger, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import identity
@@ -22,6 +23,9 @@ from sdprep.rules.tags import LabelTable, select_tags
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
 from sdprep.tasks.planning import Job, Target
 from sdprep.types import Listener, Prediction, RunReport, Silent, Stop, TagScores
+
+# A label file of ten thousand names fits into a line of scores of this many characters.
+MOST_OF_A_LINE = 10_000_000
 
 
 def tag(
@@ -50,6 +54,8 @@ class Tagging:
         self.spec, self._settings = spec, settings
         self._stated = stated | {MODEL_DESCRIPTION} if "model" in stated else stated
         self.want_results = settings.scores is not None
+        if settings.scores is not None:
+            _check_scores_path(settings.scores)
         self._files: ModelFiles | None = None
 
     def make_job(self, files: ModelFiles | None) -> Job:
@@ -105,7 +111,6 @@ class Tagging:
             result = catalog.result(digest, catalog.recipe_id(job.recipe)) if digest else None
             if result is not None:
                 lines.append(self._scores_line(target.item.rel, result))
-        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, "".join(lines).encode("utf-8"), path.with_name(f".sdprep-{os.getpid()}.tmp"))
 
     def _scores_line(self, rel: str, result: bytes) -> str:
@@ -114,3 +119,18 @@ class Tagging:
             if value >= self._settings.scores_min:
                 line[self._labels.categories[index]][self._labels.names[index]] = round(value, 4)
         return json.dumps(line, ensure_ascii=True) + "\n"
+
+
+def _check_scores_path(path: Path) -> None:
+    """Raise UsageError if scores would take the place of anything but older scores."""
+    if not path.parent.is_dir():
+        raise UsageError(f"--scores {path}: there is no folder {path.parent}")
+    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        return
+    try:
+        with path.open(encoding="utf-8") as stream:
+            first = json.loads(stream.readline(MOST_OF_A_LINE))
+    except (OSError, ValueError):
+        first = None
+    if not isinstance(first, dict) or "path" not in first:
+        raise UsageError(f"--scores {path}: this file is there and holds no scores; give another name")

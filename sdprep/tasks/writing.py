@@ -8,6 +8,7 @@ from dataclasses import replace
 from sdprep.data.catalog import Catalog, RunInfo
 from sdprep.data.image import DECODER
 from sdprep.data.journal import Change, adopt, apply
+from sdprep.data.sidecar import read_bytes
 from sdprep.rules.compose import normalize
 from sdprep.rules.decide import Action
 from sdprep.tasks.planning import Job, Target, text_for, would_be_current
@@ -82,11 +83,18 @@ class Writer:
         applied = apply(catalog, self._info, list(changes.values()))
         for rel, change in changes.items():
             if change in applied.overtaken:
-                self._report.keep(rel)
+                self._count_overtaken(rel, change)
             elif change in applied.refused:
                 self._report.refuse(rel, FailureCode.UNWRITABLE, applied.refused[change])
             else:
                 self._report.written += 1
+
+    def _count_overtaken(self, rel: str, change: Change) -> None:
+        """Another run may have written the very same text meanwhile."""
+        if read_bytes(change.path) == change.after:
+            self._report.current += 1
+        else:
+            self._report.keep(rel)
 
     def _store(self, target: Target) -> None:
         catalog, digest, recipe = target.catalog, target.disk.digest, self.job.recipe
@@ -100,6 +108,10 @@ class Writer:
             self.settle(target)
             return None
         after, state = text_for(target, self.job)
+        if target.decision.action is Action.COMBINE and not target.disk.untouched and not state.parts.machine:
+            # There is nothing to add: the text stays a person's, and no later run may add to it unasked.
+            self._report.keep(target.item.rel)
+            return None
         if target.disk.text is not None and normalize(target.disk.text) == state.text:
             adopt(target.catalog, target.sidecar, state)
             self._report.current += 1

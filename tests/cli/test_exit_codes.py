@@ -28,16 +28,27 @@ def test_a_folder_without_pictures_gives_4(sdprep_command, tmp_path):
     assert sdprep_command("tag", tmp_path, "--model", "demo-tag").code == 4
 
 
+# Where TensorFlow is installed, the tagger would do without onnxruntime.
+BACKEND = {"tag": ["--backend", "onnx"], "caption": []}
+
+
+@pytest.mark.parametrize("command", ["tag", "caption"])
+def test_a_missing_package_is_told_before_anything_is_downloaded(command, sdprep_command, imgs, monkeypatch):
+    monkeypatch.setattr("sdprep.models.backends.find_spec", lambda _: None)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert sdprep_command(command, imgs).code == 5
+
+
 @pytest.mark.parametrize(("command", "package"), [("tag", "onnxruntime"), ("caption", "torch")])
 def test_a_missing_package_gives_5(command, package, sdprep_command, imgs, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    assert sdprep_command(command, imgs, "--model", f"demo-{command}").code == 5
+    assert sdprep_command(command, imgs, "--model", f"demo-{command}", *BACKEND[command]).code == 5
 
 
 @pytest.mark.parametrize(("command", "package"), [("tag", "onnxruntime"), ("caption", "transformers")])
 def test_a_missing_package_comes_with_the_command_that_installs_it(command, package, sdprep_command, imgs, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    said = sdprep_command(command, imgs, "--model", f"demo-{command}").err
+    said = sdprep_command(command, imgs, "--model", f"demo-{command}", *BACKEND[command]).err
     assert f'pip install "sdprep[{command}]"' in said
 
 

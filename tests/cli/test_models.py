@@ -285,7 +285,7 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path):
 FIELDS = {
     "list": {"schema", "models", "failures"},
     "show": {
-        "schema", "name", "task", "backend", "source", "files", "image", "labels", "threshold", "licence",
+        "schema", "name", "task", "backend", "source", "files", "savedmodel", "image", "labels", "threshold", "licence",
         "description", "commit", "folder",
     },
     "download": {"schema", "models", "failures"},

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdprep.config import KEY_STYLES
 from sdprep.data.metadata import (
-    KEY_STYLES,
     drop,
     dump,
     find_claims,

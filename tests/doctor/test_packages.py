@@ -92,5 +92,5 @@ def test_both_packages_of_onnxruntime_are_found(tmp_path, monkeypatch):
 
 def test_a_mere_folder_is_no_framework(tmp_path, monkeypatch):
     (tmp_path / "tensorflow").mkdir()
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert "tensorflow" not in read_packages(sys.version_info[:3])[1]

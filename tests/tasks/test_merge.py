@@ -12,6 +12,7 @@ from PIL import Image
 
 from sdprep.config import Layout, MergeSettings
 from sdprep.errors import MetadataError, MissingSidecars, NoImages, UsageError
+from sdprep.tasks.history import undo
 from sdprep.tasks.merge import merge
 from sdprep.types import Silent, Stop
 
@@ -181,10 +182,33 @@ def test_a_picture_without_size_is_no_fault_when_sizes_are_not_wanted(tmp_path):
     assert merged(tmp_path, CAPTIONS) == {"a.png": {"caption": "c"}}
 
 
-def test_pictures_that_share_a_sidecar_both_get_its_text(tmp_path):
-    picture(tmp_path, "a.jpg", "x")
+def test_pictures_that_share_a_sidecar_both_fail_since_nobody_knows_whose_text_it_is(tmp_path):
+    for name in ("a.jpg", "a.png", "b.png"):
+        picture(tmp_path, name, "x")
+    report = merge(tmp_path, CAPTIONS)
+    assert [failure["code"] for failure in report.failures] == ["stem_collision"] * 2
+    assert list(read_json(tmp_path / "metadata.json")) == ["b.png"]
+
+
+def test_pictures_whose_sidecars_have_full_names_share_none(tmp_path):
+    for name in ("a.jpg", "a.png"):
+        picture(tmp_path, name)
+        (tmp_path / f"{name}.caption").write_text(f"the {name}\n")
+    full = replace(CAPTIONS, layout=Layout(sidecar_name="full"))
+    assert merged(tmp_path, full) == {"a.jpg": {"caption": "the a.jpg"}, "a.png": {"caption": "the a.png"}}
+
+
+def test_a_run_with_its_output_elsewhere_belongs_to_the_folder_of_the_pictures(tmp_path):
+    picture(tmp_path / "imgs", "a.png", "x")
+    merge(tmp_path / "imgs", replace(RELATIVE, output=tmp_path / "m.json"))
+    undo(tmp_path / "imgs")
+    assert not (tmp_path / "m.json").exists()
+    assert not (tmp_path / ".sdprep").exists()
+
+
+def test_a_json_that_was_not_written_is_not_named(tmp_path):
     picture(tmp_path, "a.png")
-    assert merged(tmp_path, CAPTIONS) == {"a.jpg": {"caption": "x"}, "a.png": {"caption": "x"}}
+    assert merge(tmp_path, CAPTIONS).output is None
 
 
 # -- where it is written
