@@ -93,4 +93,5 @@ def test_both_packages_of_onnxruntime_are_found(tmp_path, monkeypatch):
 def test_a_mere_folder_is_no_framework(tmp_path, monkeypatch):
     (tmp_path / "tensorflow").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     assert "tensorflow" not in read_packages(sys.version_info[:3])[1]
