@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from sdprep.errors import UsageError
-from sdprep.rules.tags import STORED_FLOOR, TagRules
+from sdprep.rules.exclude import compile_exclusion
+from sdprep.rules.labels import CHOSEN, MCUT, STORED_FLOOR, TagRules
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+# The threshold that the model's card recommends.
+AUTO = "auto"
 # A little above 1 a threshold writes nothing, which kohya's users know as a way to leave a category out.
 THRESHOLD_CEILING = 2.0
 CONFIG_NAME = "sdprep.toml"
@@ -47,31 +51,41 @@ class Work:
     refresh: bool = False
     limit: int | None = None
     dry_run: bool = False
+    debug: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagSettings:
-    """The settings of `sdprep tag`."""
+    """The settings of `sdprep tag`.
+
+    `rules.threshold` may also be "auto", the threshold of the model's card. `tag_thresholds` is a CSV file, or "model"
+    for those of the model's own label file. `model_dir` is a folder with models that kohya's script downloaded.
+    """
 
     model: str = "wd-v1-4-swinv2-tagger-v2"
     backend: str = "auto"
+    model_dir: Path | None = None
+    force_download: bool = False
     rules: TagRules = TagRules()
+    tag_thresholds: str | None = None
+    aliases: Path | None = None
+    implications: Path | None = None
     caption_separator: str = ", "
     caption_extension: str = ".txt"
     scores: Path | None = None
     scores_min: float = 0.05
+    frequency_tags: bool = False
     layout: Layout = Layout()
     work: Work = Work()
 
     def __post_init__(self) -> None:
-        rules = self.rules
-        for value in (rules.threshold, rules.general_threshold, rules.character_threshold, self.scores_min):
-            if value is not None and not value <= THRESHOLD_CEILING:
-                raise UsageError(f"a threshold is a probability such as 0.35, not {value:g}")
-            if value is not None and value < STORED_FLOOR:
-                raise UsageError(
-                    f"a threshold of {value:g} is below {STORED_FLOOR:g}, the lowest probability that is stored"
-                )
+        own = self.rules.own_thresholds()
+        _check_thresholds([self.rules.threshold, *own.values(), self.scores_min])
+        for category in CHOSEN:
+            if category in own:
+                raise UsageError(f"the category {category} has no threshold: the best of it is taken")
+        for entry in self.rules.exclude:
+            compile_exclusion(entry)
         _check_extension(self, "caption_extension")
         if not self.caption_separator:
             raise UsageError("the caption separator is empty: tags would run together")
@@ -117,6 +131,7 @@ class MergeSettings:
     tag_extension: str = ".txt"
     layout: Layout = Layout()
     dry_run: bool = False
+    debug: bool = False
 
     def __post_init__(self) -> None:
         _check_extension(self, "caption_extension")
@@ -128,6 +143,20 @@ class MergeSettings:
         if unknown or not self.fields:
             names = ", ".join(sorted(unknown)) or "nothing"
             raise UsageError(f"--fields takes caption, tags and image_size, not {names}")
+
+
+def _check_thresholds(values: Iterable[float | str]) -> None:
+    """Raise UsageError unless each is a probability that is stored, or the name of a rule."""
+    for value in values:
+        if isinstance(value, str):
+            if value not in (AUTO, MCUT):
+                raise UsageError(f"--threshold takes a probability such as 0.35, {AUTO} or {MCUT}, not '{value}'")
+        elif not value <= THRESHOLD_CEILING:
+            raise UsageError(f"a threshold is a probability such as 0.35, not {value:g}")
+        elif value < STORED_FLOOR:
+            raise UsageError(
+                f"a threshold of {value:g} is below {STORED_FLOOR:g}, the lowest probability that is stored"
+            )
 
 
 def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, name: str) -> None:

@@ -182,6 +182,7 @@ class RunReport:
     model: str | None = None
     revision: str | None = None
     output: str | None = None
+    tag_counts: dict[str, int] | None = None
     run: str | None = None
     dry_run: bool = False
     stopped: int | None = None

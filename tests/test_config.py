@@ -8,7 +8,7 @@ import pytest
 
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings, read_config
 from sdprep.errors import UsageError
-from sdprep.rules.tags import STORED_FLOOR, TagRules
+from sdprep.rules.labels import STORED_FLOOR, TagRules
 
 WRITING = [TagSettings, CaptionSettings]
 

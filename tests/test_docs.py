@@ -172,7 +172,7 @@ KOHYA = [
 def names_of(command):
     """All spellings of all options of a command."""
     options = [option for option in COMMANDS[command].params if isinstance(option, click.Option)]
-    return {name for option in options for name in [*option.opts, *option.secondary_opts]}
+    return {name for each in options for name in [*each.opts, *each.secondary_opts, *getattr(each, "shortcuts", ())]}
 
 
 @pytest.mark.parametrize(("command", "cells"), KOHYA)

@@ -28,11 +28,21 @@ ASIDE = ("help", "show_config", "config", "json_report")
 
 
 class Option(click.Option):
-    """An option that also answers to names which its help leaves out, such as kohya's."""
+    """An option that also answers to names which its help leaves out, such as kohya's.
 
-    def __init__(self, declarations: Any = None, *, aliases: tuple[str, ...] = (), **attrs: Any) -> None:
+    A shortcut is such a name that brings its value with it.
+    """
+
+    def __init__(
+        self,
+        declarations: Any = None,
+        *,
+        aliases: tuple[str, ...] = (),
+        shortcuts: Mapping[str, str] | None = None,
+        **attrs: Any,
+    ) -> None:
         super().__init__([*declarations, *aliases], **attrs)
-        self._aliases = aliases
+        self._aliases, self.shortcuts = aliases, shortcuts or {}
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """The help of the official names."""
@@ -58,6 +68,18 @@ class Command(click.Command):
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, shortcuts being written out first."""
+        long = {
+            name: [option.opts[0], value]
+            for option in self.params
+            if isinstance(option, Option)
+            for name, value in option.shortcuts.items()
+        }
+        end = args.index("--") if "--" in args else len(args)
+        spelt = [part for arg in args[:end] for part in long.get(spelled(arg), [arg])]
+        return super().parse_args(ctx, spelt + args[end:])
 
     def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         """The example, under a heading of its own."""
@@ -139,11 +161,13 @@ work_options = options(
     option("--workers", aliases=("--max-data-loader-n-workers",), type=click.IntRange(0), default=2,
            show_default=True, help="Threads that decode images ahead; 0 decodes in line."),
     option("--existing", type=click.Choice(["keep", "overwrite", "append", "prepend"]), default="keep",
-           show_default=True, help="What to do with a sidecar that sdprep did not write, or that was edited."),
+           show_default=True, shortcuts={"--append-tags": "append"},
+           help="What to do with a sidecar that sdprep did not write, or that was edited."),
     option("--update", is_flag=True, help="Renew what sdprep wrote earlier under other settings."),
     option("--refresh", is_flag=True, help="Run the model again even where its result is stored."),
     option("--limit", type=click.IntRange(1), help="Work on at most this many images that need it."),
     option("--dry-run", is_flag=True, help="Say what would be done; write nothing."),
+    option("--debug", is_flag=True, help="Say the text of every picture as it is written."),
 )  # fmt: skip
 report_options = options(
     option("--json", "json_report", is_flag=True, help="Print the run report as one JSON object on stdout."),

@@ -21,7 +21,8 @@ from sdprep.cli.report import perform
     shared.option("-o", "--output", type=shared.FILE, help="The file to write [DIR/metadata.json]."),
     shared.option("--in-json", type=shared.FILE, help="Start from this file instead of the output."),
     shared.option("--keys", type=click.Choice(["absolute", "relative", "stem"]), default="absolute",
-                  show_default=True, help="How an entry names its picture; every trainer reads absolute paths."),
+                  show_default=True, shortcuts={"--full-path": "absolute"},
+                  help="How an entry names its picture; every trainer reads absolute paths."),
     shared.option("--fields", type=click.UNPROCESSED, callback=shared.comma_list, metavar="A,B,...",
                   default="caption,tags,image_size", show_default=True, help="What an entry holds."),
     shared.option("--missing", type=click.Choice(["skip", "empty", "error"]), default="skip", show_default=True,
@@ -31,6 +32,7 @@ from sdprep.cli.report import perform
                   help="Extension of the captions."),
     shared.option("--tag-extension", default=".txt", show_default=True, help="Extension of the tags."),
     shared.option("--dry-run", is_flag=True, help="Say what would be done; write nothing."),
+    shared.option("--debug", is_flag=True, help="Say the entry of every picture."),
 )  # fmt: skip
 @shared.layout_options
 @shared.config_options

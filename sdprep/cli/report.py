@@ -24,8 +24,11 @@ class Terminal:
         self._bar: Any = None
 
     def note(self, message: str) -> None:
-        """Print a message."""
-        click.echo(message, err=True)
+        """Print a message, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(message, file=sys.stderr)
+        else:
+            click.echo(message, err=True)
 
     def start(self, total: int) -> None:
         """Begin a bar."""
@@ -84,6 +87,9 @@ def deliver(report: RunReport, *, json_report: bool) -> None:
     """Print a report and leave with its exit code."""
     if json_report:
         click.echo(json.dumps(report.as_dict(), ensure_ascii=True, indent=2))
+    else:
+        for tag, count in (report.tag_counts or {}).items():
+            click.echo(f"{tag}: {count}")
     summarize(report)
     sys.exit(report.exit_code)
 

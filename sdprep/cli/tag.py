@@ -11,12 +11,40 @@ import click
 from sdprep.cli import command as shared
 from sdprep.cli.report import perform
 
+PLACE = click.Choice(["none", "first", "last"])
+
 
 def tag_list(name: str, help_text: str) -> Callable[[shared.F], shared.F]:
     """An option that takes tags parted by commas."""
     return shared.option(
         name, type=click.UNPROCESSED, callback=shared.comma_list, metavar="A,B,...", default="", help=help_text
     )
+
+
+def threshold(_: click.Context, __: click.Parameter, value: Any) -> float | str:
+    """A callback for a probability, or the name of a rule that finds one."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        if value not in ("auto", "mcut"):
+            raise click.BadParameter(f"{value!r} is neither a probability such as 0.35 nor auto nor mcut") from error
+        return str(value)
+
+
+def category_thresholds(_: click.Context, __: click.Parameter, value: Any) -> tuple[tuple[str, float], ...]:
+    """A callback for NAME=VALUE, given several times."""
+    try:
+        pairs = [each.partition("=") for each in value]
+        return tuple((name.strip(), float(threshold)) for name, _, threshold in pairs)
+    except ValueError as error:
+        raise click.BadParameter(f"{', '.join(value)} is not of the form NAME=0.35") from error
+
+
+def exclusions(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
+    """A callback for tags, wildcards and regular expressions parted by commas, or a list in a settings file."""
+    from sdprep.rules.exclude import parse_exclusions
+
+    return parse_exclusions(value) if isinstance(value, str) else shared.comma_list(_, __, value)
 
 
 def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tuple[str, str], ...]:
@@ -36,19 +64,37 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--model", aliases=("--repo-id",), default="wd-v1-4-swinv2-tagger-v2", show_default=True,
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
     shared.option("--backend", type=click.Choice(["auto", "onnx", "tensorflow"]), default="auto", show_default=True,
-                  help="What runs the model; auto takes ONNX where it is installed."),
-    shared.option("--onnx", is_flag=True, help="The same as --backend onnx, as kohya's tagger has it."),
-    shared.option("--threshold", aliases=("--thresh",), type=float, default=0.35, show_default=True,
-                  help="Write tags at or above this probability."),
-    shared.option("--general-threshold", type=float, help="Threshold of general tags, instead of --threshold."),
-    shared.option("--character-threshold", type=float, help="Threshold of character tags, instead of --threshold."),
+                  shortcuts={"--onnx": "onnx"}, help="What runs the model; auto takes ONNX where it is installed."),
+    shared.option("--model-dir", type=click.Path(file_okay=False, path_type=Path),
+                  help="Folder in which kohya's tagger keeps its downloads; looked at first."),
+    shared.option("--force-download", is_flag=True, help="Check the model's files, and download damaged ones again."),
+    shared.option("--threshold", aliases=("--thresh",), type=click.UNPROCESSED, callback=threshold,
+                  default=0.35, show_default=True, metavar="FLOAT|auto|mcut",
+                  help="Write tags at or above this probability; auto: of the model's card; mcut: the widest gap."),
+    *(shared.option(f"--{category}-threshold", type=float,
+                    help=f"Threshold of {category} tags, instead of --threshold.")
+      for category in ("general", "character", "copyright", "artist", "meta", "model")),
+    shared.option("--category-threshold", multiple=True, callback=category_thresholds, metavar="NAME=FLOAT",
+                  help="Threshold of any other category of the model; may be given several times."),
+    shared.option("--tag-thresholds", metavar="FILE|model",
+                  help="Thresholds of single tags: a CSV file (tag,threshold), or those of the model's label file."),
     shared.option("--remove-underscore", is_flag=True, help="Write spaces for underscores; emoticons stay."),
-    tag_list("--undesired-tags", "Tags never to write."),
+    shared.option("--exclude", aliases=("--undesired-tags",), type=click.UNPROCESSED, callback=exclusions,
+                  metavar="A,B*,/C/,...", default="", help="Tags never to write: names, wildcards, /regex/."),
+    shared.option("--aliases", type=shared.FILE,
+                  help="CSV file (antecedent,consequent): write the second for the first."),
+    shared.option("--implications", type=shared.FILE, help="CSV file (antecedent,consequent): the first implies it."),
+    shared.option("--implied", type=click.Choice(["drop", "add"]), default="drop", show_default=True,
+                  help="Leave out tags that others imply, or write them although not predicted."),
     shared.option("--tag-replacement", callback=replacements, metavar="OLD,NEW;...", default="",
                   help="Write NEW for OLD; an empty NEW drops the tag."),
     shared.option("--character-tag-expand", is_flag=True, help="Write name_(series) as two tags: name, series."),
-    shared.option("--use-rating-tags", is_flag=True, help="Write the best rating as the first tag."),
-    shared.option("--use-rating-tags-as-last-tag", is_flag=True, help="Write the best rating as the last tag."),
+    shared.option("--ratings", type=PLACE, default="none", show_default=True,
+                  shortcuts={"--use-rating-tags": "first", "--use-rating-tags-as-last-tag": "last"},
+                  help="Write the best rating as the first or the last tag."),
+    shared.option("--quality", type=PLACE, default="none", show_default=True,
+                  shortcuts={"--use-quality-tags": "first", "--use-quality-tags-as-last-tag": "last"},
+                  help="Write the best quality tag first or last, of models that have some."),
     shared.option("--order", type=click.Choice(["confidence", "csv", "alphabetical"]), default="confidence",
                   show_default=True, help="Most certain first, the order of the label file, or A to Z."),
     shared.option("--max-tags", type=click.IntRange(1), help="Write at most this many predicted tags."),
@@ -62,23 +108,24 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
                   help="Extension of the sidecar."),
     shared.option("--scores", type=shared.FILE, help="Write the scores of every picture to this JSON Lines file."),
     shared.option("--scores-min", type=float, default=0.05, show_default=True, help="Lowest score in that file."),
+    shared.option("--frequency-tags", is_flag=True, help="Print how many pictures have each tag."),
 )  # fmt: skip
 @shared.work_options
 @shared.layout_options
 @shared.config_options
 @shared.report_options
 @click.pass_context
-def tag(ctx: click.Context, /, directory: Path, json_report: bool, onnx: bool, **_: Any) -> None:
+def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
     """Write booru tags beside every picture in DIR with a Waifu Diffusion tagger.
 
     Text that you wrote or edited is kept. Scores are stored, so another threshold takes seconds and no model.
     """
     from sdprep.config import Layout, TagSettings, Work
-    from sdprep.rules.tags import TagRules
+    from sdprep.rules.labels import TagRules
     from sdprep.tasks.tag import tag as task
 
     settings = TagSettings(
-        **{**shared.settings_of(ctx, TagSettings), **({"backend": "onnx"} if onnx else {})},
+        **shared.settings_of(ctx, TagSettings),
         rules=TagRules(**shared.settings_of(ctx, TagRules)),
         layout=Layout(**shared.settings_of(ctx, Layout)),
         work=Work(**shared.settings_of(ctx, Work)),

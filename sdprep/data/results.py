@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from sdprep.rules.tags import STORED_FLOOR, LabelTable
+from sdprep.rules.labels import CHOSEN, STORED_FLOOR, LabelTable
 from sdprep.types import Caption, TagScores
 
 
 def encode_scores(scores: TagScores, labels: LabelTable) -> bytes:
-    """Scores of at least 0.01, and all ratings, as label indices (uint32) followed by values (float16)."""
+    """Scores from 0.01 on, and all ratings and qualities, as label indices (uint32) followed by values (float16)."""
     keep = scores.scores >= STORED_FLOOR
-    keep[[index for index, category in enumerate(labels.categories) if category == "rating"]] = True
+    keep[[index for index, category in enumerate(labels.categories) if category in CHOSEN]] = True
     indices = np.flatnonzero(keep)
     return indices.astype("<u4").tobytes() + scores.scores[indices].astype("<f2").tobytes()
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from sdprep.rules.tags import LabelTable
+from sdprep.rules.labels import LabelTable
 from sdprep.types import Batch, Fit, Prediction
 
 Task = Literal["caption", "tag"]

@@ -6,7 +6,7 @@ import csv
 
 from sdprep.errors import ModelError
 from sdprep.models.base import LabelSpec, ModelFiles, ModelSpec
-from sdprep.rules.tags import LabelTable
+from sdprep.rules.labels import LabelTable
 
 
 def read_labels(spec: ModelSpec, files: ModelFiles) -> LabelTable:

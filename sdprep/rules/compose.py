@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sdprep.rules.tags import fold, split_tags
+from sdprep.rules.labels import fold
+from sdprep.rules.tags import split_tags
 
 
 @dataclass(frozen=True, slots=True)

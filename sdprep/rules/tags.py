@@ -2,77 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 from sdprep.errors import UsageError
+from sdprep.rules.exclude import Exclusion
+from sdprep.rules.knowledge import TagKnowledge
+from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, fold, spell
+from sdprep.rules.thresholds import Cut
 
-# Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
-# Danbooru tag list, as the Waifu Diffusion taggers' own demo protects them.
-KAOMOJI = frozenset("0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split())
-
-# Scores below this are not stored, so no threshold can reach below it.
-STORED_FLOOR = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class LabelTable:
-    """The labels of a tagger in the order of its outputs, with the category of each."""
-
-    names: tuple[str, ...]
-    categories: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TagRules:
-    """How scores become tags. A category's own threshold, where given, replaces `threshold`.
-
-    `order` is "confidence", "csv" (that of the labels) or "alphabetical". `tag_replacement` are (old, new) pairs, an
-    empty new one drops the tag. `always_first_tags` only moves tags that are there; `prefix` and `suffix` are always
-    there. At most `max_tags` predicted tags are kept; ratings, prefix and suffix are not counted.
-    """
-
-    threshold: float = 0.35
-    general_threshold: float | None = None
-    character_threshold: float | None = None
-    remove_underscore: bool = False
-    undesired_tags: tuple[str, ...] = ()
-    tag_replacement: tuple[tuple[str, str], ...] = ()
-    character_tag_expand: bool = False
-    character_tags_first: bool = False
-    always_first_tags: tuple[str, ...] = ()
-    use_rating_tags: bool = False
-    use_rating_tags_as_last_tag: bool = False
-    order: str = "confidence"
-    max_tags: int | None = None
-    prefix: tuple[str, ...] = ()
-    suffix: tuple[str, ...] = ()
-    escape_parentheses: bool = False
-
-    def threshold_of(self, category: str) -> float:
-        """The threshold that a label of this category must reach."""
-        own = {"general": self.general_threshold, "character": self.character_threshold}.get(category)
-        return self.threshold if own is None else own
-
-    def settings(self) -> dict[str, Any]:
-        """The rules by name, as they are remembered of a text."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
-
-
-def spell(tag: str, *, remove_underscore: bool) -> str:
-    """A tag as it is written: with spaces for underscores where that is asked for, emoticons left alone."""
-    if remove_underscore and tag not in KAOMOJI:
-        return tag.replace("_", " ")
-    return tag
-
-
-def fold(tag: str) -> str:
-    """A tag reduced to what a person means by it, so that both spellings and any letter case compare equal."""
-    return tag.strip().replace("_", " ").casefold()
+# A tag on its way: its name and its category.
+Tag = tuple[str, str]
 
 
 def split_tags(text: str, separator: str = ",") -> list[str]:
@@ -95,64 +36,98 @@ def parse_replacements(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def select_tags(scores: Iterable[tuple[int, float]], labels: LabelTable, rules: TagRules) -> list[str]:
-    """The tags that the rules keep, spelt and in order.
+class TagSelector:
+    """Chooses, spells and orders the tags of one picture after the other, by one label table and one set of rules.
 
-    `scores` are (label index, probability). A label is kept at or above the threshold of its category; ties keep
-    label order. The best rating is taken whatever its probability.
+    Raises UsageError for an exclusion that cannot be read.
     """
-    ordered = sorted(scores)
-    kept = [
-        (index, score)
-        for index, score in ordered
-        if labels.categories[index] != "rating" and score >= rules.threshold_of(labels.categories[index])
-    ]
-    if rules.order == "confidence":
-        kept.sort(key=lambda pair: -pair[1])
-    tags = _written([(labels.names[index], labels.categories[index]) for index, _ in kept], rules)
-    if rules.order == "alphabetical":
-        tags.sort(key=lambda tag: tag[0].casefold())
-    if rules.character_tags_first:
-        tags.sort(key=lambda tag: tag[1] != "character")
-    ratings = _best_rating(ordered, labels, rules)
-    names = _framed([name for name, _ in tags[: rules.max_tags]], ratings, rules)
-    return [re.sub(r"([()])", r"\\\1", name) for name in names] if rules.escape_parentheses else names
 
+    def __init__(self, labels: LabelTable, rules: TagRules, knowledge: TagKnowledge | None = None) -> None:
+        self._labels, self._rules, self._knowledge = labels, rules, knowledge or TagKnowledge()
+        self._cut = Cut(labels, rules, self._knowledge.thresholds)
+        self._excluded = Exclusion(rules.exclude, labels.names)
+        self._replaced = {fold(old): new for old, new in rules.tag_replacement}
+        self._known = {fold(name): (name, labels.categories[index]) for index, name in enumerate(labels.names)}
+        # Thousands of pictures share a few thousand labels.
+        self._canonical = cache(self._look_up)
+        self._forms = cache(self._write)
 
-def _written(labels: Sequence[tuple[str, str]], rules: TagRules) -> list[tuple[str, str]]:
-    """The tags of labels as they are written, each once, with its category: expanded, replaced, and wanted."""
-    replaced = {fold(old): new for old, new in rules.tag_replacement}
-    unwanted = {fold(tag) for tag in rules.undesired_tags}
-    written: dict[str, tuple[str, str]] = {}
-    for label, category in labels:
-        parts = _expanded(label) if rules.character_tag_expand and category == "character" else [label]
-        for part in parts:
-            name = replaced.get(fold(part), spell(part, remove_underscore=rules.remove_underscore))
-            if name and not {fold(name), fold(part)} & unwanted:
-                written.setdefault(fold(name), (name, category))
-    return list(written.values())
+    def select(self, scores: Iterable[tuple[int, float]]) -> list[str]:
+        """The tags that the rules keep, spelt and in order.
+
+        `scores` are (label index, probability). A label is kept at or above its threshold; ties keep label order. The
+        best rating and quality are taken whatever their probability.
+        """
+        rules, ordered = self._rules, sorted(scores)
+        kept = self._cut.reached(ordered)
+        if rules.order == "confidence":
+            kept.sort(key=lambda pair: -pair[1])
+        tags = self._written(self._labels.names[index] for index, _ in kept)
+        if rules.order == "alphabetical":
+            tags.sort(key=lambda tag: tag[0].casefold())
+        if rules.character_tags_first:
+            tags.sort(key=lambda tag: tag[1] != "character")
+        names = self._framed([name for name, _ in tags[: rules.max_tags]], ordered)
+        return [re.sub(r"([()])", r"\\\1", name) for name in names] if rules.escape_parentheses else names
+
+    def _written(self, names: Iterable[str]) -> list[Tag]:
+        """The tags of labels as they are written, each once, with its category."""
+        tags = {fold(tag[0]): tag for tag in map(self._canonical, names) if self._forms(*tag)}
+        written: dict[str, Tag] = {}
+        for tag in self._without_implied(tags) if self._rules.implied == "drop" else self._with_implied(tags):
+            for form in self._forms(*tag):
+                written.setdefault(fold(form[0]), form)
+        return list(written.values())
+
+    def _without_implied(self, tags: dict[str, Tag]) -> Iterator[Tag]:
+        implied = {fold(name) for key in tags for name in self._knowledge.implied.get(key, ())}
+        yield from (tag for key, tag in tags.items() if key not in implied)
+
+    def _with_implied(self, tags: dict[str, Tag]) -> Iterator[Tag]:
+        """Every tag, and behind it what it implies and no score speaks for."""
+        for key, tag in tags.items():
+            yield tag
+            yield from (
+                self._canonical(name) for name in self._knowledge.implied.get(key, ()) if fold(name) not in tags
+            )
+
+    def _look_up(self, name: str) -> Tag:
+        """The canonical name of a tag, spelt as the label file does, and its category."""
+        own = self._known.get(fold(name))
+        canonical = self._knowledge.aliases.get(fold(name), name)
+        found = self._known.get(fold(canonical))
+        return found or (canonical.replace(" ", "_"), own[1] if own else "general")
+
+    def _write(self, name: str, category: str) -> tuple[Tag, ...]:
+        """What one tag becomes: expanded, replaced and spelt; nothing if it is not wanted."""
+        expand = self._rules.character_tag_expand and category == "character"
+        forms = []
+        for part in _expanded(name) if expand else [name]:
+            form = self._replaced.get(fold(part), spell(part, remove_underscore=self._rules.remove_underscore))
+            if form and form not in self._excluded and part not in self._excluded:
+                forms.append((form, category))
+        return tuple(forms)
+
+    def _framed(self, names: list[str], scores: Sequence[tuple[int, float]]) -> list[str]:
+        """Tags with the best quality and rating, those that come first in the given order, and a person's own."""
+        rules = self._rules
+        for category, place in (("quality", rules.quality), ("rating", rules.ratings)):
+            best = self._best(category, scores) if place != "none" else []
+            names = names + best if place == "last" else best + names
+        rank = {fold(tag): place for place, tag in reversed(list(enumerate(rules.always_first_tags)))}
+        names.sort(key=lambda name: rank.get(fold(name), len(rank)))
+        own = {fold(tag) for tag in (*rules.prefix, *rules.suffix)}
+        return [*rules.prefix, *(name for name in names if fold(name) not in own), *rules.suffix]
+
+    def _best(self, category: str, scores: Sequence[tuple[int, float]]) -> list[str]:
+        known = [(index, score) for index, score in scores if self._labels.categories[index] == category]
+        if not known:
+            return []
+        best = max(known, key=lambda pair: pair[1])[0]
+        return [name for name, _ in self._forms(self._labels.names[best], category)]
 
 
 def _expanded(label: str) -> list[str]:
     """A character and its series, the last thing in parentheses, as two tags."""
     match = re.fullmatch(r"(.+?)_?\(([^()]+)\)", label)
     return [match[1], match[2]] if match and label not in KAOMOJI else [label]
-
-
-def _best_rating(scores: Sequence[tuple[int, float]], labels: LabelTable, rules: TagRules) -> list[str]:
-    if not (rules.use_rating_tags or rules.use_rating_tags_as_last_tag):
-        return []
-    ratings = [(index, score) for index, score in scores if labels.categories[index] == "rating"]
-    if not ratings:
-        return []
-    best = labels.names[max(ratings, key=lambda pair: pair[1])[0]]
-    return [name for name, _ in _written([(best, "rating")], rules)]
-
-
-def _framed(names: list[str], ratings: list[str], rules: TagRules) -> list[str]:
-    """Tags with the rating, those that come first in the order that was given, and a person's own around them."""
-    names = names + ratings if rules.use_rating_tags_as_last_tag else ratings + names
-    rank = {fold(tag): place for place, tag in reversed(list(enumerate(rules.always_first_tags)))}
-    names.sort(key=lambda name: rank.get(fold(name), len(rank)))
-    own = {fold(tag) for tag in (*rules.prefix, *rules.suffix)}
-    return [*rules.prefix, *(name for name in names if fold(name) not in own), *rules.suffix]

@@ -20,7 +20,7 @@ from sdprep.models.hub import fetch, locate
 from sdprep.tasks.planning import Job, Target, examine
 from sdprep.tasks.runs import catalogs_for, run_info
 from sdprep.tasks.writing import Writer
-from sdprep.types import Failure, Listener, Predicted, Prediction, RunReport, Stop
+from sdprep.types import Failure, Listener, Predicted, Prediction, RunReport, Silent, Stop
 
 # The setting under which a text remembers how its model was described; it is stated together with the model.
 MODEL_DESCRIPTION = "model_description"
@@ -47,7 +47,7 @@ class Kind(Protocol):
     def load(self, files: ModelFiles) -> Loaded:
         """Open the model."""
 
-    def finish(self, targets: Sequence[Target], job: Job) -> None:
+    def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
         """What is to be done when all images have their outcome."""
 
 
@@ -60,7 +60,7 @@ class Annotation:
         self._job = kind.make_job(self._files)
         info = run_info(kind.command, settings, str(self._job.wish.settings["model"]))
         self.report = RunReport(kind.command, run=info.uid, dry_run=settings.work.dry_run, model=kind.spec.name)
-        self._writer = Writer(self.report, info, self._job)
+        self._writer = Writer(self.report, info, self._job, listener if settings.work.debug else Silent())
 
     def run(self, directory: Path) -> RunReport:
         """Do it. Raises SdprepError where the run cannot go on; an image's fault is in the report."""
@@ -73,7 +73,7 @@ class Annotation:
                 self._rehearse(todo)
             else:
                 self._work(todo)
-                self._kind.finish(targets, self._job)
+                self._kind.finish(targets, self._job, self.report)
             self.report.revision = self._files.revision if self._files else self._kind.spec.source.revision
             self.report.stopped = self._stop.exit_code
             self.report.seconds = time.monotonic() - began

@@ -67,7 +67,7 @@ class Captioning:
         """Open the captioner."""
         return Loaded(BlipCaptioner(self.spec, files, self._settings), _encode)
 
-    def finish(self, targets: Sequence[Target], job: Job) -> None:
+    def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
         """Nothing is left to do."""
 
 

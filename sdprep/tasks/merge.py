@@ -92,6 +92,8 @@ def merge(
         entries = _arrange(files.base, pictures, source.directory, settings, listener)
         changed = _fill(entries, pictures, files, settings, report)
         _note_replaced(files, entries, items, settings.keys, listener)
+        for picture in pictures if settings.debug else ():
+            listener.note(f"{picture.item.rel}: {entries.get(metadata.key_of(picture.item, settings.keys))}")
         report.remaining, report.written = (changed, 0) if settings.dry_run else (0, changed)
         after = metadata.dump(entries)
         if not settings.dry_run and after != files.before and (entries or files.before is not None):

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sdprep.config import TagSettings
 from sdprep.data.results import decode_scores, encode_scores
 from sdprep.data.sidecar import replace_file
 from sdprep.errors import UsageError
-from sdprep.models.backends import open_tagger, with_backend
-from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.hub import identity
+from sdprep.models.backends import check_installed, open_tagger, with_backend
+from sdprep.models.base import ModelFiles, ModelSpec, Source
+from sdprep.models.hub import fetch, identity
 from sdprep.models.labels import read_labels
 from sdprep.models.registry import resolve
 from sdprep.rules.decide import Wish
-from sdprep.rules.tags import LabelTable, select_tags
+from sdprep.rules.labels import LabelTable
+from sdprep.rules.tags import TagSelector
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
+from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_threshold
 from sdprep.tasks.planning import Job, Target
 from sdprep.types import Listener, Prediction, RunReport, Silent, Stop, TagScores
 
@@ -41,8 +47,18 @@ def tag(
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.
     """
-    kind = Tagging(with_backend(resolve(settings.model, "tag"), settings.backend), settings, stated)
-    return Annotation(kind, settings, listener or Silent(), Stop() if stop is None else stop).run(directory)
+    listener = listener or Silent()
+    spec = with_backend(resolve(settings.model, "tag"), settings.backend)
+    if settings.model_dir is not None:
+        spec = _in_model_dir(spec, settings.model_dir, listener)
+    rules = with_card_threshold(settings.rules, spec)
+    if rules is not settings.rules:
+        listener.note(f"--threshold {settings.rules.threshold}: {rules.threshold:g}, from the card of {spec.name}")
+    kind = Tagging(spec, replace(settings, rules=rules), stated)
+    if settings.force_download and spec.source.repo is not None:
+        check_installed(spec)
+        fetch(spec, listener, check=True)
+    return Annotation(kind, settings, listener, Stop() if stop is None else stop).run(directory)
 
 
 class Tagging:
@@ -53,7 +69,9 @@ class Tagging:
     def __init__(self, spec: ModelSpec, settings: TagSettings, stated: frozenset[str]) -> None:
         self.spec, self._settings = spec, settings
         self._stated = stated | {MODEL_DESCRIPTION} if "model" in stated else stated
-        self.want_results = settings.scores is not None
+        self.want_results = settings.scores is not None or settings.frequency_tags
+        self._knowledge = Knowledge(settings)
+        check_categories(settings.rules, spec)
         if settings.scores is not None:
             _check_scores_path(settings.scores)
         self._files: ModelFiles | None = None
@@ -66,6 +84,7 @@ class Tagging:
             "model": identity(self.spec, files),
             MODEL_DESCRIPTION: self.spec.fingerprint(),
             **settings.rules.settings(),
+            **self._knowledge.settings(),
             "caption_separator": settings.caption_separator,
         }
         wish = Wish("tag", values, self._stated, work.existing, work.update, work.refresh)
@@ -87,8 +106,13 @@ class Tagging:
             raise AssertionError("labels were asked for before the model's files were known")
         return read_labels(self.spec, self._files)
 
+    @cached_property
+    def _selector(self) -> TagSelector:
+        labels = self._labels
+        return TagSelector(labels, self._settings.rules, self._knowledge.about(labels, self.spec.name))
+
     def _render(self, result: bytes) -> list[str]:
-        return select_tags(decode_scores(result), self._labels, self._settings.rules)
+        return self._selector.select(decode_scores(result))
 
     def load(self, files: ModelFiles) -> Loaded:
         """Open the tagger."""
@@ -99,19 +123,15 @@ class Tagging:
             raise TypeError(f"a tagger answered with {type(prediction).__name__}")
         return encode_scores(prediction, self._labels)
 
-    def finish(self, targets: Sequence[Target], job: Job) -> None:
-        """Write one JSON line for every picture whose scores are known, in the order of the pictures."""
+    def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
+        """Write a JSON line for every picture whose scores are known, in their order, and count the tags of all."""
         path = self._settings.scores
-        if path is None or job.recipe is None:
-            return
-        lines = []
-        for target in targets:
-            catalog = target.catalog
-            digest = target.disk.digest or catalog.digest_of(catalog.key(target.item.target))
-            result = catalog.result(digest, catalog.recipe_id(job.recipe)) if digest else None
-            if result is not None:
-                lines.append(self._scores_line(target.item.rel, result))
-        replace_file(path, "".join(lines).encode("utf-8"), path.with_name(f".sdprep-{os.getpid()}.tmp"))
+        if path is not None:
+            lines = "".join(self._scores_line(rel, result) for rel, result in _results(targets, job))
+            replace_file(path, lines.encode("utf-8"), path.with_name(f".sdprep-{os.getpid()}.tmp"))
+        if self._settings.frequency_tags:
+            counts = Counter(tag for _, result in _results(targets, job) for tag in self._render(result))
+            report.tag_counts = dict(counts.most_common())
 
     def _scores_line(self, rel: str, result: bytes) -> str:
         line: dict[str, Any] = {"path": rel, **{category: {} for category in self._labels.categories}}
@@ -119,6 +139,27 @@ class Tagging:
             if value >= self._settings.scores_min:
                 line[self._labels.categories[index]][self._labels.names[index]] = round(value, 4)
         return json.dumps(line, ensure_ascii=True) + "\n"
+
+
+def _in_model_dir(spec: ModelSpec, folder: Path, listener: Listener) -> ModelSpec:
+    """The same model in a folder of kohya's tagger, which keeps `owner/name` in `owner_name`, if it is there."""
+    if spec.source.repo is None:
+        return spec
+    place = folder / spec.source.repo.replace("/", "_")
+    if missing := [name for name in spec.files if not (place / name).is_file()]:
+        listener.note(f"{place} has no {' and no '.join(missing)}; the cache of the Hub is used instead")
+        return spec
+    return msgspec.structs.replace(spec, source=Source(path=str(place.resolve())))
+
+
+def _results(targets: Sequence[Target], job: Job) -> Iterator[tuple[str, bytes]]:
+    """The stored scores of every picture that has some, with its name."""
+    for target in targets if job.recipe is not None else ():
+        catalog = target.catalog
+        digest = target.disk.digest or catalog.digest_of(catalog.key(target.item.target))
+        result = catalog.result(digest, catalog.recipe_id(job.recipe or {})) if digest else None
+        if result is not None:
+            yield target.item.rel, result
 
 
 def _check_scores_path(path: Path) -> None:

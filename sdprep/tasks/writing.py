@@ -12,7 +12,7 @@ from sdprep.data.sidecar import read_bytes
 from sdprep.rules.compose import normalize
 from sdprep.rules.decide import Action
 from sdprep.tasks.planning import Job, Target, text_for, would_be_current
-from sdprep.types import Failure, FailureCode, RunReport
+from sdprep.types import Failure, FailureCode, Listener, RunReport
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
 COMMIT_IMAGES = 64
@@ -20,11 +20,11 @@ COMMIT_SECONDS = 2.0
 
 
 class Writer:
-    """Takes the outcome of every image, in any order, and writes in small groups."""
+    """Takes the outcome of every image, in any order, and writes in small groups; the listener hears every text."""
 
-    def __init__(self, report: RunReport, info: RunInfo, job: Job) -> None:
+    def __init__(self, report: RunReport, info: RunInfo, job: Job, listener: Listener) -> None:
         self.job = job
-        self._report, self._info = report, info
+        self._report, self._info, self._listener = report, info, listener
         self._ready: list[Target] = []
         self._committed = time.monotonic()
 
@@ -88,6 +88,7 @@ class Writer:
                 self._report.refuse(rel, FailureCode.UNWRITABLE, applied.refused[change])
             else:
                 self._report.written += 1
+                self._listener.note(f"{rel}: {normalize((change.after or b'').decode())}")
 
     def _count_overtaken(self, rel: str, change: Change) -> None:
         """Another run may have written the very same text meanwhile."""

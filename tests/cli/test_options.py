@@ -1,5 +1,7 @@
 """Every option in every spelling that is promised."""
 
+from pathlib import Path
+
 import click
 import pytest
 
@@ -14,6 +16,13 @@ OPTIONS = [
     for name in [*option.opts, *option.secondary_opts]
     if name.startswith("--")
 ]
+SPECIAL = {"tag_replacement": "old,new", "threshold": "0.25", "category_threshold": "species=0.25"}
+SHORTCUTS = [
+    pytest.param(command, option.name, name, value, id=f"{words} {name}")
+    for words, command in COMMANDS.items()
+    for option in command.params
+    for name, value in getattr(option, "shortcuts", {}).items()
+]
 KOHYA = [
     ("tag", "--thresh", "0.5", "threshold", 0.5),
     ("tag", "--general_threshold", "0.5", "general_threshold", 0.5),
@@ -24,9 +33,26 @@ KOHYA = [
     ("tag", "--caption_extension", ".tags", "caption_extension", ".tags"),
     ("tag", "--caption_extention", ".tags", "caption_extension", ".tags"),
     ("tag", "--caption_separator", "; ", "caption_separator", "; "),
-    ("tag", "--undesired_tags", "a, b", "undesired_tags", ("a", "b")),
+    ("tag", "--undesired_tags", "a, b", "exclude", ("a", "b")),
     ("tag", "--remove_underscore", None, "remove_underscore", True),
-    ("tag", "--use_rating_tags", None, "use_rating_tags", True),
+    ("tag", "--use_rating_tags", None, "ratings", "first"),
+    ("tag", "--use_rating_tags_as_last_tag", None, "ratings", "last"),
+    ("tag", "--use_quality_tags", None, "quality", "first"),
+    ("tag", "--use_quality_tags_as_last_tag", None, "quality", "last"),
+    ("tag", "--meta_threshold", "0.5", "meta_threshold", 0.5),
+    ("tag", "--model_threshold", "0.5", "model_threshold", 0.5),
+    ("tag", "--copyright_threshold", "0.5", "copyright_threshold", 0.5),
+    ("tag", "--artist_threshold", "0.5", "artist_threshold", 0.5),
+    ("tag", "--append_tags", None, "existing", "append"),
+    ("tag", "--onnx", None, "backend", "onnx"),
+    ("tag", "--model_dir", "models", "model_dir", Path("models")),
+    ("tag", "--force_download", None, "force_download", True),
+    ("tag", "--frequency_tags", None, "frequency_tags", True),
+    ("tag", "--debug", None, "debug", True),
+    ("tag", "--character_tags_first", None, "character_tags_first", True),
+    ("tag", "--character_tag_expand", None, "character_tag_expand", True),
+    ("tag", "--always_first_tags", "a,b", "always_first_tags", ("a", "b")),
+    ("tag", "--tag_replacement", "a,b", "tag_replacement", (("a", "b"),)),
     ("tag", "--recursive", None, "recursive", True),
     ("caption", "--caption_weights", "a/b", "model", "a/b"),
     ("caption", "--caption_extention", ".cap", "caption_extension", ".cap"),
@@ -65,8 +91,8 @@ def value_of(option, folder):
         return [str(folder / "empty.toml")]
     if option.name == "directory":
         return [str(folder)]
-    if option.name == "tag_replacement":
-        return ["old,new"]
+    if option.name in SPECIAL:
+        return [SPECIAL[option.name]]
     return ["0.25"] if isinstance(option.type, click.types.FloatParamType) else ["17"]
 
 
@@ -78,6 +104,18 @@ def test_hyphens_and_underscores_mean_the_same(command, option, name, tmp_path):
     hyphened = "--" + name[2:].replace("_", "-")
 
     assert parsed(command, [underscored, *rest]) == parsed(command, [hyphened, *rest])
+
+
+@pytest.mark.parametrize("spell", [str, lambda name: "--" + name[2:].replace("-", "_")], ids=["hyphens", "underscores"])
+@pytest.mark.parametrize(("command", "option", "name", "value"), SHORTCUTS)
+def test_a_shortcut_brings_its_value_in_both_spellings(command, option, name, value, spell, tmp_path):
+    assert parsed(command, [spell(name), str(tmp_path)])[option] == value
+
+
+def test_behind_two_hyphens_a_shortcut_is_a_word_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "--onnx").mkdir()
+    assert parsed(COMMANDS["tag"], ["--", "--onnx"])["directory"] == Path("--onnx")
 
 
 @pytest.mark.parametrize(("command", "option", "name"), OPTIONS)

@@ -46,8 +46,8 @@ def test_a_settings_file_that_is_named_replaces_the_one_in_the_folder(shown, img
 
 
 def test_tags_may_be_a_list_in_the_settings_file(shown, imgs):
-    (imgs / "sdprep.toml").write_text('[tag]\nundesired-tags = ["1girl", "solo"]\n')
-    assert shown("undesired-tags") == '["1girl", "solo"]  # sdprep.toml'
+    (imgs / "sdprep.toml").write_text('[tag]\nexclude = ["1girl", "solo"]\n')
+    assert shown("exclude") == '["1girl", "solo"]  # sdprep.toml'
 
 
 def test_merge_finds_the_settings_of_the_current_folder(sdprep_command, tmp_path):
@@ -66,8 +66,8 @@ REFUSED = {
     "an unknown command": ("[tga]\nthreshold = 0.5\n", "tga"),
     "a setting outside a table": ("threshold = 0.5\n", "stands outside a table"),
     "a value of a wrong type": ('[tag]\nthreshold = "high"\n', "threshold"),
-    "a number for a list": ("[tag]\nundesired-tags = 5\n", "undesired-tags"),
-    "a list of numbers for a list of tags": ("[tag]\nundesired-tags = [5]\n", "undesired-tags"),
+    "a number for a list": ("[tag]\nexclude = 5\n", "exclude"),
+    "a list of numbers for a list of tags": ("[tag]\nexclude = [5]\n", "exclude"),
     "a file that is not TOML": ("[tag\n", "sdprep.toml"),
 }
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sdprep.data.results import decode_caption, decode_scores, encode_caption, encode_scores
-from sdprep.rules.tags import STORED_FLOOR, LabelTable, TagRules
+from sdprep.rules.labels import STORED_FLOOR, LabelTable, TagRules
 from sdprep.types import Caption, TagScores
 
 COUNT = 12

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.errors import UsageError
-from sdprep.rules.tags import LabelTable, TagRules, parse_replacements, select_tags
+from sdprep.rules.labels import LabelTable, TagRules
+from sdprep.rules.tags import TagSelector, parse_replacements
 
 LABELS = LabelTable(
     ("general", "1girl", "long_hair", "smile", "aka_(sdprep)", "kuro_(sdprep)", "(o)_(o)"),
@@ -15,7 +16,7 @@ SCORES = [(0, 0.9), (1, 0.95), (2, 0.9), (3, 0.8), (4, 0.7), (5, 0.6)]
 
 
 def tags(scores: list[tuple[int, float]] = SCORES, **rules: object) -> list[str]:
-    return select_tags(scores, LABELS, TagRules(**rules))  # type: ignore[arg-type]
+    return TagSelector(LABELS, TagRules(**rules)).select(scores)  # type: ignore[arg-type]
 
 
 def test_a_replacement_replaces_where_kohyas_does_nothing() -> None:
@@ -40,7 +41,7 @@ def test_two_tags_that_are_replaced_by_one_give_one() -> None:
 
 
 def test_what_a_replacement_made_can_be_undesired() -> None:
-    assert tags([(1, 0.9)], tag_replacement=(("1girl", "woman"),), undesired_tags=("woman",)) == []
+    assert tags([(1, 0.9)], tag_replacement=(("1girl", "woman"),), exclude=("woman",)) == []
 
 
 def test_tags_that_come_first_keep_the_given_order_where_kohyas_are_reversed() -> None:
@@ -56,7 +57,7 @@ def test_a_tag_that_comes_first_is_not_written_unless_it_is_predicted() -> None:
 
 
 def test_a_tag_that_comes_first_stands_before_the_rating() -> None:
-    assert tags(SCORES[:2], always_first_tags=("1girl",), use_rating_tags=True) == ["1girl", "general"]
+    assert tags(SCORES[:2], always_first_tags=("1girl",), ratings="first") == ["1girl", "general"]
 
 
 def test_characters_come_first_in_their_order_where_kohyas_are_reversed() -> None:
@@ -76,7 +77,7 @@ def test_an_expanded_character_has_no_stray_space_where_kohyas_has() -> None:
 
 
 def test_parts_of_an_expanded_character_can_be_undesired_where_kohyas_cannot() -> None:
-    assert tags([(4, 0.9)], character_tag_expand=True, undesired_tags=("sdprep",)) == ["aka"]
+    assert tags([(4, 0.9)], character_tag_expand=True, exclude=("sdprep",)) == ["aka"]
 
 
 def test_only_characters_are_expanded() -> None:
@@ -92,17 +93,12 @@ def test_the_most_certain_tags_are_left_of_too_many() -> None:
 
 
 def test_a_rating_and_a_persons_own_tags_are_not_counted_among_the_most() -> None:
-    kept = tags(max_tags=1, use_rating_tags=True, prefix=("a",), suffix=("z",))
+    kept = tags(max_tags=1, ratings="first", prefix=("a",), suffix=("z",))
     assert kept == ["a", "general", "1girl", "z"]
 
 
 def test_the_rating_can_come_last() -> None:
-    assert tags(SCORES[:2], use_rating_tags_as_last_tag=True) == ["1girl", "general"]
-
-
-def test_of_both_places_for_the_rating_the_last_holds_for_every_model() -> None:
-    both = {"use_rating_tags": True, "use_rating_tags_as_last_tag": True}
-    assert tags(SCORES[:2], **both) == ["1girl", "general"]
+    assert tags(SCORES[:2], ratings="last") == ["1girl", "general"]
 
 
 def test_a_prefix_and_a_suffix_are_there_although_nothing_is_predicted() -> None:

@@ -7,13 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.tags import KAOMOJI, LabelTable, TagRules, fold, select_tags, spell, split_tags
+from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, fold, spell
+from sdprep.rules.tags import TagSelector, split_tags
 
 LABELS = LabelTable(
     ("general", "explicit", "1girl", "long_hair", "^_^", "smile", "aka_(sdprep)"),
     ("rating", "rating", "general", "general", "general", "general", "character"),
 )
 SCORES = [(0, 0.2), (1, 0.1), (2, 0.9), (3, 0.6), (4, 0.7), (5, 0.3), (6, 0.8)]
+
+
+def select_tags(scores: list[tuple[int, float]], labels: LabelTable, rules: TagRules) -> list[str]:
+    return TagSelector(labels, rules).select(scores)
 
 
 def tags(scores: list[tuple[int, float]] = SCORES, **rules: object) -> list[str]:
@@ -61,25 +66,25 @@ def test_a_rating_is_no_tag_unless_it_is_asked_for() -> None:
 
 
 def test_the_best_rating_comes_first_whatever_its_probability() -> None:
-    assert tags(use_rating_tags=True, threshold=0.85) == ["general", "1girl"]
+    assert tags(ratings="first", threshold=0.85) == ["general", "1girl"]
 
 
 def test_of_equal_ratings_the_first_label_is_taken() -> None:
-    assert tags([(0, 0.5), (1, 0.5)], use_rating_tags=True) == ["general"]
+    assert tags([(0, 0.5), (1, 0.5)], ratings="first") == ["general"]
 
 
 def test_no_rating_is_made_up_for_a_table_without_ratings() -> None:
-    assert select_tags([(0, 0.9)], LabelTable(("smile",), ("general",)), TagRules(use_rating_tags=True)) == ["smile"]
+    assert select_tags([(0, 0.9)], LabelTable(("smile",), ("general",)), TagRules(ratings="first")) == ["smile"]
 
 
 def test_an_undesired_rating_is_not_written() -> None:
-    assert tags(use_rating_tags=True, undesired_tags=("general",), threshold=0.85) == ["1girl"]
+    assert tags(ratings="first", exclude=("general",), threshold=0.85) == ["1girl"]
 
 
 @pytest.mark.parametrize("unwanted", ["long_hair", "long hair", "Long Hair", " LONG_hair "])
 @pytest.mark.parametrize("spaces", [False, True])
 def test_an_undesired_tag_is_left_out_in_every_spelling(unwanted: str, spaces: bool) -> None:
-    assert "long hair" not in [fold(tag) for tag in tags(undesired_tags=(unwanted,), remove_underscore=spaces)]
+    assert "long hair" not in [fold(tag) for tag in tags(exclude=(unwanted,), remove_underscore=spaces)]
 
 
 def test_two_labels_with_one_spelling_give_one_tag() -> None:
@@ -126,7 +131,7 @@ def test_a_line_is_split_at_the_core_of_its_separator(text: str, separator: str,
 
 
 def test_rules_are_remembered_as_plain_values() -> None:
-    settings = TagRules(undesired_tags=("a", "b")).settings()
+    settings = TagRules(exclude=("a", "b")).settings()
     assert json.loads(json.dumps(settings)) == settings
 
 
@@ -146,11 +151,17 @@ def cases(draw: st.DrawFn) -> tuple[list[tuple[int, float]], LabelTable, TagRule
         general_threshold=draw(st.none() | PROBABILITIES),
         character_threshold=draw(st.none() | PROBABILITIES),
         remove_underscore=draw(st.booleans()),
-        undesired_tags=tuple(draw(st.lists(st.sampled_from(names) | NAMES, max_size=3))),
-        use_rating_tags=draw(st.booleans()),
+        exclude=tuple(draw(st.lists(st.sampled_from(names) | NAMES, max_size=3))),
+        ratings=draw(st.sampled_from(["none", "first"])),
         order=draw(st.sampled_from(["confidence", "csv"])),
     )
     return [(index, draw(PROBABILITIES)) for index in indices], table, rules
+
+
+def threshold_of(category: str, rules: TagRules) -> float:
+    threshold = rules.threshold_of(category)
+    assert threshold is not None
+    return threshold
 
 
 def spelled(index: int, table: LabelTable, rules: TagRules) -> str:
@@ -167,7 +178,7 @@ def written(scores: list[tuple[int, float]], table: LabelTable, rules: TagRules)
 @given(cases())
 def test_every_written_tag_reached_the_threshold_of_its_category(case: tuple) -> None:
     _, table, rules = case
-    assert all(score >= rules.threshold_of(table.categories[index]) for index, score in written(*case))
+    assert all(score >= threshold_of(table.categories[index], rules) for index, score in written(*case))
 
 
 @given(cases())
@@ -176,16 +187,16 @@ def test_every_tag_that_reached_its_threshold_is_written_or_undesired(case: tupl
     reached = {
         spelled(index, table, rules)
         for index, score in scores
-        if table.categories[index] != "rating" and score >= rules.threshold_of(table.categories[index])
+        if table.categories[index] != "rating" and score >= threshold_of(table.categories[index], rules)
     }
-    unwanted = {fold(tag) for tag in rules.undesired_tags}
+    unwanted = {fold(tag) for tag in rules.exclude}
     assert {tag for tag in reached if fold(tag) not in unwanted} <= set(select_tags(*case))
 
 
 @given(cases())
 def test_confidence_never_rises_along_the_line(case: tuple) -> None:
     scores, table, rules = case
-    pairs = written(scores, table, TagRules(threshold=rules.threshold, undesired_tags=rules.undesired_tags))
+    pairs = written(scores, table, TagRules(threshold=rules.threshold, exclude=rules.exclude))
     assert [score for _, score in pairs] == sorted((score for _, score in pairs), reverse=True)
 
 
@@ -206,7 +217,7 @@ def test_no_emoticon_is_written_without_its_underscore(case: tuple) -> None:
 def test_no_undesired_tag_is_written_in_any_spelling(case: tuple, respell: object) -> None:
     scores, table, rules = case
     unwanted = tuple(respell(name) for name in table.names[::2])  # type: ignore[operator]
-    rules = replace(rules, threshold=0.0, undesired_tags=unwanted)
+    rules = replace(rules, threshold=0.0, exclude=unwanted)
     assert {fold(name) for name in unwanted}.isdisjoint(fold(tag) for tag in select_tags(scores, table, rules))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sdprep.config import CaptionSettings, Layout, TagSettings, Work
 from sdprep.models.blip import BlipCaptioner
 from sdprep.models.wd_onnx import OnnxTagger
-from sdprep.rules.tags import TagRules
+from sdprep.rules.labels import TagRules
 from sdprep.tasks.caption import caption as caption_task
 from sdprep.tasks.tag import tag as tag_task
 

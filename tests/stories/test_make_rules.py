@@ -116,8 +116,8 @@ def test_going_back_to_the_first_threshold_gives_the_first_bytes(tagged):
     [
         {"general_threshold": STRICT},
         {"remove_underscore": True},
-        {"undesired_tags": ("simple_background",)},
-        {"use_rating_tags": True},
+        {"exclude": ("simple_background",)},
+        {"ratings": "first"},
         {"caption_separator": " | "},
     ],
     ids=lambda stated: next(iter(stated)),
@@ -133,7 +133,7 @@ def test_any_stated_setting_that_changes_the_text_rewrites_it_without_the_model(
 
 
 def test_a_stated_setting_that_gives_the_same_text_leaves_it_current(tagged):
-    report = tag(tagged, undesired_tags=("a_tag_that_no_picture_has",))
+    report = tag(tagged, exclude=("a_tag_that_no_picture_has",))
 
     assert counts(report) == {"current": 3}
     assert report.other_settings == 0

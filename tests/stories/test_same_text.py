@@ -117,7 +117,7 @@ def test_a_persons_letters_stay_utf_8(album):
 
 
 def test_no_tags_give_a_lone_newline(album):
-    report = tag(album, undesired_tags=("nothing",), threshold=1.5)
+    report = tag(album, exclude=("nothing",), threshold=1.5)
 
     assert counts(report) == {"written": 3}
     assert set(texts(album).values()) == {b"\n"}

@@ -7,7 +7,7 @@ import pytest
 
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.errors import UsageError
-from sdprep.rules.tags import TagRules
+from sdprep.rules.labels import TagRules
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.tag import tag
 

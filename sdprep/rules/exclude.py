@@ -1,0 +1,51 @@
+"""Tags that are never to be written: named, or described by a wildcard or a regular expression."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from sdprep.errors import UsageError
+from sdprep.rules.labels import fold
+
+
+def parse_exclusions(text: str) -> tuple[str, ...]:
+    """The entries of a list parted by commas; inside `/.../` a comma parts nothing."""
+    entries = re.findall(r"\s*(/.+?/(?=\s*(?:,|$))|[^,]+)", text)
+    return tuple(entry.strip() for entry in entries if entry.strip())
+
+
+def compile_exclusion(entry: str) -> re.Pattern[str] | None:
+    """What an entry describes: `/.../` is searched for, `*` and `?` stand for letters of a whole tag; else None.
+
+    Raises UsageError for a regular expression that is none.
+    """
+    if len(entry) > 2 and entry[0] == entry[-1] == "/":
+        try:
+            return re.compile(entry[1:-1], re.IGNORECASE)
+        except re.error as error:
+            raise UsageError(f"{entry} is not a regular expression: {error}") from error
+    if "*" in entry or "?" in entry:
+        letters = re.escape(fold(entry)).replace(r"\*", ".*").replace(r"\?", ".")
+        return re.compile(rf"\A{letters}\Z", re.DOTALL)
+    return None
+
+
+class Exclusion:
+    """Whether a tag is excluded. An entry that is the very name of a known tag, such as `?` or `*_*`, means that tag.
+
+    Raises UsageError as `compile_exclusion`.
+    """
+
+    def __init__(self, entries: Iterable[str], known: Iterable[str]) -> None:
+        names, entries = {fold(name) for name in known}, tuple(entries)
+        patterns = {entry: None if fold(entry) in names else compile_exclusion(entry) for entry in entries}
+        self._exact = {fold(entry) for entry, pattern in patterns.items() if pattern is None}
+        self._patterns = [pattern for pattern in patterns.values() if pattern is not None]
+
+    def __contains__(self, tag: str) -> bool:
+        folded = fold(tag)
+        spellings = (tag, folded, folded.replace(" ", "_"))
+        return folded in self._exact or any(
+            pattern.search(spelling) for pattern in self._patterns for spelling in spellings
+        )

@@ -1,0 +1,120 @@
+"""What a person knows about tags, as data: other names, what implies what, and thresholds of single tags."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sdprep.errors import UsageError
+from sdprep.rules.labels import fold
+
+
+@dataclass(frozen=True, slots=True)
+class TagKnowledge:
+    """Lists about tags, by folded names.
+
+    `aliases` has the canonical name of another name; `implied` has all that a tag implies, the nearest first;
+    `thresholds` has the threshold of single tags.
+    """
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    implied: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+def parse_pairs(text: str) -> list[tuple[str, str]]:
+    """The (antecedent, consequent) pairs of a CSV file as booru sites publish them.
+
+    The columns are `antecedent` and `consequent`, or `antecedent_name` and `consequent_name`, or the first two of a
+    file without a heading. Rows whose `status` is not `active` are passed over. Raises UsageError naming the line.
+    """
+    rows = _rows(text)
+    heading = [cell.strip().lower().removesuffix("_name") for cell in rows[0][1]] if rows else []
+    places = (0, 1)
+    if "antecedent" in heading and "consequent" in heading:
+        places, rows = (heading.index("antecedent"), heading.index("consequent")), rows[1:]
+    status = heading.index("status") if "status" in heading else None
+    pairs = []
+    for line, row in rows:
+        if status is not None and status < len(row) and row[status].strip().lower() != "active":
+            continue
+        try:
+            antecedent, consequent = (row[place].strip() for place in places)
+        except IndexError:
+            antecedent = consequent = ""
+        if not antecedent or not consequent:
+            raise UsageError(f"line {line}: expected antecedent,consequent but found '{','.join(row)}'")
+        pairs.append((antecedent, consequent))
+    return pairs
+
+
+def parse_thresholds(text: str) -> dict[str, float]:
+    """The thresholds of a CSV file with `tag,threshold`, with or without that heading, by folded tag.
+
+    Raises UsageError naming the line.
+    """
+    thresholds: dict[str, float] = {}
+    for line, row in _rows(text):
+        try:
+            tag, value = row
+            threshold = float(value)
+        except ValueError:
+            if not thresholds and [cell.strip().lower() for cell in row] == ["tag", "threshold"]:
+                continue
+            raise UsageError(f"line {line}: expected tag,threshold but found '{','.join(row)}'") from None
+        if not 0 <= threshold <= 2:
+            raise UsageError(f"line {line}: a threshold is a probability such as 0.35, not {value.strip()}")
+        thresholds[fold(tag)] = threshold
+    return thresholds
+
+
+def resolve_aliases(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The canonical name of every other name, chains followed to their end. Raises UsageError for a circle."""
+    direct = {fold(other): name for other, name in pairs if fold(other) != fold(name)}
+    resolved = {}
+    for other in direct:
+        name, seen = direct[other], {other}
+        while (key := fold(name)) in direct:
+            if key in seen:
+                raise UsageError(f"'{name}' is an alias of itself, by way of other aliases")
+            seen.add(key)
+            name = direct[key]
+        resolved[other] = name
+    return resolved
+
+
+def resolve_implications(pairs: Iterable[tuple[str, str]], aliases: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """All that every tag implies, the nearest first, under canonical names. Raises UsageError for a circle."""
+    direct: dict[str, dict[str, str]] = {}
+    for antecedent, consequent in pairs:
+        implied = aliases.get(fold(consequent), consequent)
+        direct.setdefault(fold(aliases.get(fold(antecedent), antecedent)), {})[fold(implied)] = implied
+    resolved = {}
+    for tag in direct:
+        found = dict(direct[tag])
+        waiting = list(found)
+        for key in waiting:
+            for further, name in direct.get(key, {}).items():
+                if further not in found:
+                    found[further] = name
+                    waiting.append(further)
+        if tag in found:
+            raise UsageError(f"'{found[tag]}' implies itself, by way of other tags")
+        resolved[tag] = tuple(found.values())
+    return resolved
+
+
+def _rows(text: str) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file that say something, with their line numbers."""
+
+    def numbered() -> Iterator[tuple[int, list[str]]]:
+        reader = csv.reader(text.lstrip("\ufeff").splitlines(), strict=True)
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
+
+    try:
+        return list(numbered())
+    except csv.Error as error:
+        raise UsageError(f"it is not a CSV file: {error}") from error

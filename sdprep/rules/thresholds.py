@@ -1,0 +1,55 @@
+"""Which labels a picture is given: fixed thresholds, thresholds of single tags, or the widest gap between scores."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+from sdprep.rules.labels import CHOSEN, LabelTable, TagRules, fold
+
+# Where a gap decides, only things that are seen may be given at any score: without this floor a picture without a
+# known character would get the likeliest one. The figure is that of the Waifu Diffusion taggers' own demo.
+GAP_FLOOR = 0.15
+
+
+class Cut:
+    """The threshold of every label of a table, as far as it does not depend on the picture.
+
+    A threshold of a single tag, from `tag_thresholds` (by folded name), wins over that of its category, and that over
+    the general one.
+    """
+
+    def __init__(self, labels: LabelTable, rules: TagRules, tag_thresholds: Mapping[str, float]) -> None:
+        self._categories = labels.categories
+        by_category = {category: rules.threshold_of(category) for category in set(labels.categories)}
+        self._thresholds = [
+            tag_thresholds.get(fold(name), by_category[category])
+            for name, category in zip(labels.names, labels.categories, strict=True)
+        ]
+
+    def reached(self, scores: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+        """The (label index, score) pairs at or above their thresholds; ratings and qualities are none of them."""
+        tags = [(index, score) for index, score in scores if self._categories[index] not in CHOSEN]
+        gaps = {category: self._gap(tags, category) for category in self._open_categories(tags)}
+        return [(index, score) for index, score in tags if score >= self._of(index, gaps)]
+
+    def _open_categories(self, tags: Iterable[tuple[int, float]]) -> set[str]:
+        return {self._categories[index] for index, _ in tags if self._thresholds[index] is None}
+
+    def _gap(self, tags: Iterable[tuple[int, float]], category: str) -> float:
+        gap = widest_gap([score for index, score in tags if self._categories[index] == category])
+        return gap if category == "general" else max(gap, GAP_FLOOR)
+
+    def _of(self, index: int, gaps: Mapping[str, float]) -> float:
+        threshold = self._thresholds[index]
+        return gaps[self._categories[index]] if threshold is None else threshold
+
+
+def widest_gap(scores: Sequence[float]) -> float:
+    """The middle of the widest gap between scores in falling order, zero being the last: Maximum Cut, "MCut".
+
+    Source: Largeron, Moulin, Géry, "MCut: a thresholding strategy for multi-label classification", 2012.
+    """
+    falling = [*sorted(scores, reverse=True), 0.0]
+    upper, lower = max(itertools.pairwise(falling), key=lambda pair: pair[0] - pair[1], default=(0.0, 0.0))
+    return (upper + lower) / 2

@@ -1,0 +1,88 @@
+"""The lists about tags that a person gives as files, and the thresholds that a model's own files state."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sdprep.config import AUTO, TagSettings
+from sdprep.errors import UsageError
+from sdprep.models.base import ModelSpec
+from sdprep.rules.knowledge import TagKnowledge, parse_pairs, parse_thresholds, resolve_aliases, resolve_implications
+from sdprep.rules.labels import NAMED_THRESHOLDS, LabelTable, TagRules, fold
+
+# What `--tag-thresholds` takes instead of a file.
+OF_THE_MODEL = "model"
+
+T = TypeVar("T")
+
+
+class Knowledge:
+    """The lists of one run. Raises UsageError naming a file that cannot be read, and its line."""
+
+    def __init__(self, settings: TagSettings) -> None:
+        self._by_model = settings.tag_thresholds == OF_THE_MODEL
+        own = None if self._by_model or settings.tag_thresholds is None else Path(settings.tag_thresholds)
+        thresholds, self._thresholds_sum = _read(own, parse_thresholds)
+        aliases, self._aliases_sum = _read(settings.aliases, lambda text: resolve_aliases(parse_pairs(text)))
+        implied, self._implications_sum = _read(
+            settings.implications, lambda text: resolve_implications(parse_pairs(text), aliases or {})
+        )
+        self._lists = TagKnowledge(aliases or {}, implied or {}, thresholds or {})
+
+    def settings(self) -> dict[str, Any]:
+        """What a text remembers of the lists that shaped it: checksums of their content."""
+        thresholds = OF_THE_MODEL if self._by_model else self._thresholds_sum
+        sums = {"aliases": self._aliases_sum, "implications": self._implications_sum}
+        return {"tag_thresholds": thresholds, **sums}
+
+    def about(self, labels: LabelTable, model: str) -> TagKnowledge:
+        """The lists, with the thresholds of the label file if they are wanted. Raises UsageError if it has none."""
+        if not self._by_model:
+            return self._lists
+        if not labels.best_thresholds:
+            raise UsageError(
+                f"--tag-thresholds {OF_THE_MODEL}: {model} states no thresholds of single tags\n"
+                "Give a CSV file with tag,threshold instead, or leave the option out"
+            )
+        pairs = zip(labels.names, labels.best_thresholds, strict=True)
+        return replace(self._lists, thresholds={fold(name): threshold for name, threshold in pairs})
+
+
+def with_card_threshold(rules: TagRules, spec: ModelSpec) -> TagRules:
+    """Rules whose threshold "auto" is what the model's card recommends, where no threshold was given.
+
+    Raises UsageError if the card of the model is not known to recommend any.
+    """
+    if rules.threshold != AUTO:
+        return rules
+    if spec.threshold is None:
+        raise UsageError(f"--threshold {AUTO}: no threshold is known that the makers of {spec.name} recommend")
+    return replace(rules, threshold=spec.threshold)
+
+
+def check_categories(rules: TagRules, spec: ModelSpec) -> None:
+    """Raise UsageError if a threshold is given for a category that the model does not have."""
+    known = spec.labels.categories if spec.labels else {}
+    for category in rules.own_thresholds():
+        if category not in known:
+            option = f"--{category}-threshold" if category in NAMED_THRESHOLDS else f"--category-threshold {category}"
+            raise UsageError(f"{option}: {spec.name} has no such category; it has {', '.join(known)}")
+
+
+def _read(path: Path | None, parse: Callable[[str], T]) -> tuple[T | None, str | None]:
+    """What a file says, and a checksum of its bytes."""
+    if path is None:
+        return None, None
+    try:
+        data = path.read_bytes()
+        return parse(data.decode("utf-8")), hashlib.sha256(data).hexdigest()[:12]
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error

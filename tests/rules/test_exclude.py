@@ -1,0 +1,83 @@
+"""Tags that are never to be written."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdprep.errors import UsageError
+from sdprep.rules.exclude import Exclusion, compile_exclusion, parse_exclusions
+
+KNOWN = ("1girl", "2girls", "long_hair", "short_hair", "hair_bow", "?", "!?", "*_*", "/\\/\\/\\")
+
+
+def excluded(*entries: str) -> list[str]:
+    exclusion = Exclusion(entries, KNOWN)
+    return [tag for tag in KNOWN if tag in exclusion]
+
+
+@pytest.mark.parametrize("entry", ["long_hair", "long hair", "Long Hair"])
+def test_a_name_excludes_its_tag_in_every_spelling(entry: str) -> None:
+    assert excluded(entry) == ["long_hair"]
+
+
+def test_a_name_does_not_exclude_longer_tags() -> None:
+    assert excluded("hair") == []
+
+
+@pytest.mark.parametrize("entry", ["*_hair", "* hair", "*HAIR"])
+def test_a_star_stands_for_any_letters(entry: str) -> None:
+    assert excluded(entry) == ["long_hair", "short_hair"]
+
+
+def test_a_question_mark_stands_for_one_letter() -> None:
+    assert excluded("?girl*") == ["1girl", "2girls"]
+
+
+def test_brackets_in_a_wildcard_mean_themselves() -> None:
+    assert [tag in Exclusion(["*[b]"], ()) for tag in ("a_[b]", "a_b")] == [True, False]
+
+
+def test_a_regular_expression_is_searched_for() -> None:
+    assert excluded("/girls?$/") == ["1girl", "2girls"]
+
+
+@pytest.mark.parametrize("entry", ["/LONG_/", "/long /"])
+def test_a_regular_expression_sees_both_spellings_and_any_case(entry: str) -> None:
+    assert excluded(entry) == ["long_hair"]
+
+
+@pytest.mark.parametrize("entry", ["?", "*_*", "/\\/\\/\\"])
+def test_an_entry_that_is_the_name_of_a_tag_means_that_tag_alone(entry: str) -> None:
+    assert excluded(entry) == [entry]
+
+
+def test_a_broken_regular_expression_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"/\(/ is not a regular expression"):
+        compile_exclusion("/(/")
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("", ()),
+        ("a", ("a",)),
+        ("a, b ,,c", ("a", "b", "c")),
+        ("/x{1,2}/", ("/x{1,2}/",)),
+        ("a,/x{1,2}/ , b*", ("a", "/x{1,2}/", "b*")),
+        ("/a/,/b/", ("/a/", "/b/")),
+        ("/half,b", ("/half", "b")),
+        ("//,b", ("//", "b")),
+    ],
+)
+def test_a_list_is_split_at_commas_outside_regular_expressions(text: str, entries: tuple[str, ...]) -> None:
+    assert parse_exclusions(text) == entries
+
+
+@given(st.lists(st.text("abc*?_ ", min_size=1).map(str.strip).filter(bool), max_size=5))
+def test_entries_without_commas_and_slashes_come_out_as_they_went_in(entries: list[str]) -> None:
+    assert parse_exclusions(",".join(entries)) == tuple(entries)
+
+
+@given(st.text(), st.text(max_size=5))
+def test_nothing_is_excluded_by_an_empty_list(tag: str, other: str) -> None:
+    assert tag not in Exclusion((), (other,))

@@ -1,0 +1,185 @@
+"""Lists about tags: aliases, implications, thresholds of single tags."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdprep.errors import UsageError
+from sdprep.rules.knowledge import (
+    TagKnowledge,
+    parse_pairs,
+    parse_thresholds,
+    resolve_aliases,
+    resolve_implications,
+)
+from sdprep.rules.labels import LabelTable, TagRules
+from sdprep.rules.tags import TagSelector
+
+LABELS = LabelTable(
+    ("1girl", "shirt", "white_shirt", "thighhighs", "hatsune_miku", "vocaloid"),
+    ("general", "general", "general", "general", "character", "copyright"),
+)
+ALL = [(index, 0.9 - index / 10) for index in range(len(LABELS.names))]
+IMPLIED = resolve_implications(
+    [("white_shirt", "shirt"), ("shirt", "clothes"), ("hatsune miku", "vocaloid")], aliases={}
+)
+
+
+def tags(*indices: int, **rules: object) -> list[str]:
+    knowledge = TagKnowledge(rules.pop("aliases", {}), rules.pop("implications", {}))  # type: ignore[arg-type]
+    chosen = [ALL[index] for index in indices] or ALL[:3]
+    return TagSelector(LABELS, TagRules(threshold=0.1, **rules), knowledge).select(chosen)  # type: ignore[arg-type]
+
+
+# Aliases
+
+
+def test_an_alias_is_written_by_its_canonical_name() -> None:
+    assert tags(3, aliases={"thighhighs": "thigh_highs"}) == ["thigh_highs"]
+
+
+def test_a_canonical_name_is_spelt_as_the_model_spells_it() -> None:
+    assert tags(0, aliases={"1girl": "White Shirt"}) == ["white_shirt"]
+
+
+def test_a_canonical_name_loses_its_underscores_with_all_others() -> None:
+    assert tags(3, aliases={"thighhighs": "thigh_highs"}, remove_underscore=True) == ["thigh highs"]
+
+
+def test_an_alias_and_its_canonical_name_are_one_tag_at_the_better_place() -> None:
+    assert tags(0, 1, 2, aliases={"1girl": "white_shirt"}) == ["white_shirt", "shirt"]
+
+
+def test_a_canonical_name_is_what_replacements_and_exclusions_see() -> None:
+    assert tags(0, 3, aliases={"thighhighs": "socks"}, exclude=("socks",)) == ["1girl"]
+
+
+# Implications
+
+
+def test_a_tag_that_another_implies_is_left_out() -> None:
+    assert tags(implications=IMPLIED) == ["1girl", "white_shirt"]
+
+
+def test_a_tag_that_no_written_tag_implies_stays() -> None:
+    assert tags(0, 1, implications=IMPLIED) == ["1girl", "shirt"]
+
+
+def test_an_excluded_tag_implies_nothing() -> None:
+    assert tags(implications=IMPLIED, exclude=("white shirt",)) == ["1girl", "shirt"]
+
+
+def test_what_is_implied_can_be_added_behind_the_tag() -> None:
+    assert tags(0, 2, implications=IMPLIED, implied="add") == ["1girl", "white_shirt", "shirt", "clothes"]
+
+
+def test_what_is_implied_and_predicted_stands_once_where_it_was_predicted() -> None:
+    assert tags(0, 1, 2, implications=IMPLIED, implied="add") == ["1girl", "shirt", "clothes", "white_shirt"]
+
+
+def test_an_added_tag_has_the_category_that_the_model_gives_it() -> None:
+    found = tags(0, 4, implications=IMPLIED, implied="add", character_tags_first=True)
+    assert found == ["hatsune_miku", "1girl", "vocaloid"]
+
+
+def test_an_added_tag_can_be_excluded() -> None:
+    assert tags(2, implications=IMPLIED, implied="add", exclude=("clothes",)) == ["white_shirt", "shirt"]
+
+
+def test_implications_hold_under_canonical_names() -> None:
+    implied = resolve_implications([("blouse", "top")], aliases={"blouse": "shirt", "top": "clothes"})
+    assert implied == {"shirt": ("clothes",)}
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a b,c\n\nd,e\n",
+        "antecedent,consequent\na b,c\nd,e\n",
+        "\ufeffid,antecedent_name,consequent_name,status\r\n1,a b,c,active\r\n2,d,e,Active\r\n3,x,y,deleted\r\n",
+        "consequent,antecedent\nc,a b\ne,d\n",
+    ],
+)
+def test_pairs_are_read_with_and_without_a_heading(text: str) -> None:
+    assert parse_pairs(text) == [("a b", "c"), ("d", "e")]
+
+
+def test_a_tag_with_a_comma_is_quoted() -> None:
+    assert parse_pairs('"a,b",c\n') == [("a,b", "c")]
+
+
+@pytest.mark.parametrize("row", ["a", "a,", ",b"])
+def test_half_a_pair_is_refused_with_its_line(row: str) -> None:
+    with pytest.raises(UsageError, match="line 2: expected antecedent,consequent"):
+        parse_pairs(f"a,b\n{row}\n")
+
+
+def test_an_open_quote_is_refused() -> None:
+    with pytest.raises(UsageError, match="not a CSV file"):
+        parse_pairs('"a,b')
+
+
+@pytest.mark.parametrize("text", ["long_hair,0.5\n", "tag,threshold\nLong Hair,0.5\n"])
+def test_thresholds_are_read_with_and_without_a_heading(text: str) -> None:
+    assert parse_thresholds(text) == {"long hair": 0.5}
+
+
+@pytest.mark.parametrize("row", ["a", "a,x", "a,1,2", "tag,threshold"])
+def test_a_row_without_a_threshold_is_refused_with_its_line(row: str) -> None:
+    with pytest.raises(UsageError, match="line 2: expected tag,threshold"):
+        parse_thresholds(f"a,0.5\n{row}\n")
+
+
+@pytest.mark.parametrize("value", ["35", "-0.1", "nan"])
+def test_a_threshold_that_is_no_probability_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="line 1: a threshold is a probability"):
+        parse_thresholds(f"a,{value}")
+
+
+def test_chains_of_aliases_are_followed_to_their_end() -> None:
+    assert resolve_aliases([("a", "b"), ("b", "c")]) == {"a": "c", "b": "c"}
+
+
+@pytest.mark.parametrize("pairs", [[("a", "b"), ("b", "a")], [("a", "b"), ("b", "c"), ("c", "B")]])
+def test_a_circle_of_aliases_is_refused(pairs: list[tuple[str, str]]) -> None:
+    with pytest.raises(UsageError, match="alias of itself"):
+        resolve_aliases(pairs)
+
+
+def test_a_circle_of_implications_is_refused() -> None:
+    with pytest.raises(UsageError, match="implies itself"):
+        resolve_implications([("a", "b"), ("b", "a")], aliases={})
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=12)
+
+
+@given(PAIRS)
+def test_a_canonical_name_is_nobodys_alias(pairs: list[tuple[str, str]]) -> None:
+    try:
+        resolved = resolve_aliases(pairs)
+    except UsageError:
+        return
+    assert not set(resolved.values()) & set(resolved)
+
+
+@given(PAIRS)
+def test_what_is_implied_by_what_is_implied_is_implied(pairs: list[tuple[str, str]]) -> None:
+    try:
+        implied = resolve_implications(pairs, aliases={})
+    except UsageError:
+        return
+    for names in implied.values():
+        assert all(set(implied.get(name, ())) <= set(names) for name in names)
+
+
+@given(st.text())
+def test_any_text_is_either_read_or_refused(text: str) -> None:
+    for parse in (parse_pairs, parse_thresholds):
+        try:
+            parse(text)
+        except UsageError:
+            continue

@@ -1,0 +1,161 @@
+"""Lists about tags as a run takes them, and thresholds that the makers of a model recommend."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdprep.config import TagSettings
+from sdprep.errors import UsageError
+from sdprep.models.registry import configs_folder
+from sdprep.rules.labels import TagRules
+from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.tag import tag
+from sdprep.types import RunReport, Silent
+
+USUAL = ["1girl", "solo", "smile", "long_hair"]
+
+
+class Listening(Silent):
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.heard.append(message)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one picture: of a girl with long red hair who smiles and is known by name."""
+    place = tmp_path / "imgs"
+    place.mkdir()
+    shutil.copy(PICTURES / "aka.jpg", place)
+    return place
+
+
+def run(folder: Path, *, stated: frozenset[str] = frozenset(), **settings: Any) -> RunReport:
+    rules = {name: settings.pop(name) for name in list(settings) if name in TagRules.__dataclass_fields__}
+    return tag(folder, TagSettings(**{"model": "demo-tag", "rules": TagRules(**rules), **settings}), stated=stated)
+
+
+def tags(folder: Path, **settings: Any) -> list[str]:
+    """The tags that a run writes into a folder without any."""
+    (folder / "aka.txt").unlink(missing_ok=True)
+    run(folder, **settings)
+    return (folder / "aka.txt").read_text(encoding="utf-8").strip().split(", ")
+
+
+def listed(folder: Path, text: str) -> Path:
+    path = folder.parent / "list.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def with_card(tmp_path: Path, threshold: str) -> str:
+    """The demo tagger as if its makers recommended a threshold."""
+    text = (configs_folder() / "demo-tag.toml").read_text(encoding="utf-8")
+    path = tmp_path / "carded.toml"
+    path.write_text(f"threshold = {threshold}\n{text}", encoding="utf-8")
+    return str(path)
+
+
+def test_an_alias_of_a_file_is_written_by_its_canonical_name(folder: Path) -> None:
+    found = tags(folder, aliases=listed(folder, "1girl,woman\n"))
+    assert ("woman" in found, "1girl" in found) == (True, False)
+
+
+def test_an_implied_tag_is_dropped_or_added_as_one_chooses(folder: Path) -> None:
+    implications = listed(folder, "antecedent,consequent\nlong_hair,hair\nlong_hair,smile\n")
+    dropped, added = (set(tags(folder, implications=implications, implied=choice)) for choice in ("drop", "add"))
+    assert added - dropped == {"hair", "smile"}
+
+
+def test_a_threshold_of_a_single_tag_comes_from_a_file(folder: Path) -> None:
+    assert set(tags(folder)) - set(tags(folder, tag_thresholds=str(listed(folder, "smile,1.5\n")))) == {"smile"}
+
+
+def test_an_alias_is_followed_by_implications(folder: Path) -> None:
+    aliases = listed(folder, "1girl,woman\n")
+    implications = folder.parent / "implications.csv"
+    implications.write_text("woman,smile\n")
+    found = tags(folder, aliases=aliases, implications=implications)
+    assert ("woman" in found, "smile" in found) == (True, False)
+
+
+def test_a_list_that_has_changed_rewrites_where_it_is_stated(folder: Path) -> None:
+    path = listed(folder, "1girl,woman\n")
+    run(folder, aliases=path, stated=frozenset({"aliases"}))
+    listed(folder, "1girl,lady\n")
+    assert run(folder, aliases=path, stated=frozenset({"aliases"})).written == 1
+
+
+def test_a_list_that_is_the_same_rewrites_nothing(folder: Path) -> None:
+    path = listed(folder, "1girl,woman\n")
+    run(folder, aliases=path, stated=frozenset({"aliases"}))
+    assert run(folder, aliases=path, stated=frozenset({"aliases"})).current == 1
+
+
+@pytest.mark.parametrize("name", ["aliases", "implications"])
+@pytest.mark.parametrize(
+    ("text", "fault"), [("a\n", "line 1: expected antecedent,consequent"), ("a,b\nb,a\n", "itself")]
+)
+def test_a_list_that_cannot_be_read_is_named_before_anything_is_done(
+    folder: Path, name: str, text: str, fault: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"list\.csv: .*{fault}"):
+        run(folder, **{name: listed(folder, text)})
+    assert not (folder / "aka.txt").exists()
+
+
+def test_a_list_that_is_no_text_is_refused(folder: Path) -> None:
+    (folder.parent / "list.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"list\.csv is not UTF-8"):
+        run(folder, aliases=folder.parent / "list.csv")
+
+
+def test_a_list_that_is_not_there_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        run(folder, tag_thresholds=str(folder / "none.csv"))
+
+
+def test_thresholds_of_the_model_are_refused_where_it_states_none(folder: Path) -> None:
+    with pytest.raises(UsageError, match="demo-tag states no thresholds of single tags"):
+        run(folder, tag_thresholds="model")
+
+
+def test_the_threshold_of_the_card_is_taken_and_said(folder: Path, tmp_path: Path) -> None:
+    listener = Listening()
+    settings = TagSettings(model=with_card(tmp_path, "0.99999"), rules=TagRules(threshold="auto"))
+    tag(folder, settings, listener=listener)
+    strict = (folder / "aka.txt").read_text(encoding="utf-8").strip().split(", ")
+    assert listener.heard == ["--threshold auto: 0.99999, from the card of demo-tag"]
+    assert strict == tags(folder, threshold=0.99999) != tags(folder)
+
+
+def test_a_model_without_a_recommended_threshold_has_no_auto(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--threshold auto: no threshold is known"):
+        run(folder, threshold="auto")
+
+
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [({"artist_threshold": 0.5}, "--artist-threshold"), ({"category_threshold": (("species", 0.5),)}, "species")],
+)
+def test_a_threshold_for_a_category_that_the_model_lacks_is_refused(
+    folder: Path, settings: dict[str, Any], option: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{option}: demo-tag has no such category; it has general, character, rating"):
+        run(folder, **settings)
+
+
+@pytest.mark.parametrize("category", ["rating", "quality"])
+def test_what_is_chosen_as_the_best_has_no_threshold(category: str) -> None:
+    with pytest.raises(UsageError, match=f"the category {category} has no threshold"):
+        TagSettings(rules=TagRules(category_threshold=((category, 0.5),)))
+
+
+def test_the_widest_gap_is_a_threshold(folder: Path) -> None:
+    assert tags(folder, threshold="mcut")
