@@ -51,10 +51,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagSettings:
-    """The settings of `sdprep tag`."""
+    """The settings of `sdprep tag`. `preprocess` is "sdprep" or "kohya", or None for what the model's file says."""
 
     model: str = "wd-v1-4-swinv2-tagger-v2"
     backend: str = "auto"
+    preprocess: str | None = None
     rules: TagRules = TagRules()
     caption_separator: str = ", "
     caption_extension: str = ".txt"

@@ -38,6 +38,8 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--backend", type=click.Choice(["auto", "onnx", "tensorflow"]), default="auto", show_default=True,
                   help="What runs the model; auto takes ONNX where it is installed."),
     shared.option("--onnx", is_flag=True, help="The same as --backend onnx, as kohya's tagger has it."),
+    shared.option("--preprocess", type=click.Choice(["sdprep", "kohya"]),
+                  help="Upright and resized bicubically, or prepared as by kohya's tagger.  [default: sdprep]"),
     shared.option("--threshold", aliases=("--thresh",), type=float, default=0.35, show_default=True,
                   help="Write tags at or above this probability."),
     shared.option("--general-threshold", type=float, help="Threshold of general tags, instead of --threshold."),
