@@ -58,12 +58,14 @@ class Work:
 class TagSettings:
     """The settings of `sdprep tag`.
 
-    `rules.threshold` may also be "auto", the threshold of the model's card. `tag_thresholds` is a CSV file, or "model"
-    for those of the model's own label file. `model_dir` is a folder with models that kohya's script downloaded.
+    `preprocess` is "sdprep" or "kohya", or None for what the model's file says. `rules.threshold` may also be "auto",
+    the threshold of the model's card. `tag_thresholds` is a CSV file, or "model" for those of the model's own label
+    file. `model_dir` is a folder with models that kohya's script downloaded.
     """
 
     model: str = "wd-v1-4-swinv2-tagger-v2"
     backend: str = "auto"
+    preprocess: str | None = None
     model_dir: Path | None = None
     force_download: bool = False
     rules: TagRules = TagRules()

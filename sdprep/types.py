@@ -54,11 +54,13 @@ class Fit:
     """How a picture becomes a model's square of `size` pixels.
 
     `mode` is "pad" (centred on a square of `pad_color`, then resized) or "squash" (resized, aspect ignored).
+    `preprocess` is "sdprep", or "kohya" for the pixels of kohya's tagger.
     """
 
     size: int
     mode: str
     pad_color: tuple[int, int, int] = (255, 255, 255)
+    preprocess: str = "sdprep"
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
     shared.option("--backend", type=click.Choice(["auto", "onnx", "tensorflow"]), default="auto", show_default=True,
                   shortcuts={"--onnx": "onnx"}, help="What runs the model; auto takes ONNX where it is installed."),
+    shared.option("--preprocess", type=click.Choice(["sdprep", "kohya"]),
+                  help="Upright and resized bicubically, or prepared as by kohya's tagger.  [default: sdprep]"),
     shared.option("--model-dir", type=click.Path(file_okay=False, path_type=Path),
                   help="Folder in which kohya's tagger keeps its downloads; looked at first."),
     shared.option("--force-download", is_flag=True, help="Check the model's files, and download damaged ones again."),

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL import __version__ as pillow_version
 
 from sdprep import __version__ as sdprep_version
+from sdprep.data import kohya_image
 from sdprep.errors import ImageError
 from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
 
@@ -59,7 +60,7 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     try:
         data = read_file(item.path)
         digest = hashlib.sha256(data).digest()
-        return Decoded(item, digest, np.asarray(fitted(open_rgb(data), fit)))
+        return Decoded(item, digest, np.asarray(fitted(open_rgb(data, fit.preprocess), fit)))
     except ImageError as error:
         return Failure(item, error.code, str(error), digest)
 
@@ -72,8 +73,8 @@ def read_file(path: Path) -> bytes:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
 
 
-def open_rgb(data: bytes) -> Image.Image:
-    """The first frame of a picture, upright by its EXIF tag, alpha on white, mode RGB.
+def open_rgb(data: bytes, preprocess: str = "sdprep") -> Image.Image:
+    """The first frame of a picture, upright by its EXIF tag, alpha on white, mode RGB; or as kohya's tagger has it.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
@@ -83,6 +84,8 @@ def open_rgb(data: bytes) -> Image.Image:
         raise ImageError(FailureCode.TOO_LARGE, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
     try:
         image.load()
+        if preprocess == "kohya":
+            return kohya_image.to_rgb(image)
         if image.format == "PNG":
             _mend_png_transparency(image, depth=data[24])
         return to_rgb(upright(image))
@@ -163,10 +166,12 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
 
 
 def fitted(image: Image.Image, fit: Fit) -> Image.Image:
-    """A picture fitted into a model's square, by Pillow's antialiased bicubic filter."""
+    """A picture fitted into a model's square, by Pillow's antialiased bicubic filter or as kohya's tagger resizes."""
     if fit.mode == "pad":
         image = _slimmed(image)
         image = padded_to_square(image, fit.pad_color)
+    if fit.preprocess == "kohya":
+        return kohya_image.resized(image, fit.size)
     return image.resize((fit.size, fit.size), Image.Resampling.BICUBIC)
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import msgspec
 
 from sdprep.errors import MissingExtra, UsageError
-from sdprep.models.base import LabelledModel, ModelFiles, ModelSpec
+from sdprep.models.base import ImageSpec, LabelledModel, ModelFiles, ModelSpec
 from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.models.wd_tensorflow import TensorflowTagger
 
@@ -34,6 +34,20 @@ def with_backend(spec: ModelSpec, wanted: str) -> ModelSpec:
         return msgspec.structs.replace(spec, backend="tensorflow", files=files, savedmodel=())
     kind = "SavedModel" if wanted == "tensorflow" else "ONNX file"
     raise UsageError(f"{spec.name} has no {kind} that sdprep knows of; leave out --backend {wanted}")
+
+
+def with_preprocess(spec: ModelSpec, wanted: str | None) -> ModelSpec:
+    """The description of a model for pictures prepared in another way; None leaves it as it is.
+
+    Raises UsageError if its pictures cannot be prepared so.
+    """
+    if wanted is None:
+        return spec
+    try:
+        image = msgspec.convert({**msgspec.structs.asdict(spec.image), "preprocess": wanted}, ImageSpec)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{spec.name}: {error}; leave out --preprocess {wanted}") from error
+    return msgspec.structs.replace(spec, image=image)
 
 
 def check_installed(spec: ModelSpec) -> None:

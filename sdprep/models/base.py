@@ -26,7 +26,10 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the weights expect a picture. `size` is only needed where the weights do not tell it themselves."""
+    """How the weights expect a picture. `size` is only needed where the weights do not tell it themselves.
+
+    `preprocess` "kohya" fits pictures as kohya's tagger does. Raises ValueError where kohya's way is not defined.
+    """
 
     fit: Literal["pad", "squash"]
     size: int | None = None
@@ -34,6 +37,11 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    preprocess: Literal["sdprep", "kohya"] = "sdprep"
+
+    def __post_init__(self) -> None:
+        if self.preprocess == "kohya" and (self.fit, self.pad_color) != ("pad", (255, 255, 255)):
+            raise ValueError('preprocess "kohya" is for taggers that take a picture on a white square')
 
 
 class LabelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

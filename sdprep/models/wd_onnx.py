@@ -37,7 +37,7 @@ class OnnxTagger:
             raise ModelError(f"{path} takes {node.type}, not float32")
         self._graph = GraphInput.of(node.shape, path)
         self._channels = spec.image.channels
-        self.fit = Fit(self._graph.size, spec.image.fit, spec.image.pad_color)
+        self.fit = Fit(self._graph.size, spec.image.fit, spec.image.pad_color, spec.image.preprocess)
         self.labels = read_labels(spec, files)
         check_label_count(self.labels, answer.shape[-1], path)
 

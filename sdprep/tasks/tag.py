@@ -17,7 +17,7 @@ from sdprep.config import TagSettings
 from sdprep.data.results import decode_scores, encode_scores
 from sdprep.data.sidecar import replace_file
 from sdprep.errors import UsageError
-from sdprep.models.backends import check_installed, open_tagger, with_backend
+from sdprep.models.backends import check_installed, open_tagger, with_backend, with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.hub import fetch, identity
 from sdprep.models.labels import read_labels
@@ -67,7 +67,9 @@ class Tagging:
     command = "tag"
 
     def __init__(self, spec: ModelSpec, settings: TagSettings, stated: frozenset[str]) -> None:
-        self.spec, self._settings = spec, settings
+        self.spec, self._settings = with_preprocess(spec, settings.preprocess), settings
+        # As the model's file has it: the setting counts for itself.
+        self._description = spec.fingerprint()
         self._stated = stated | {MODEL_DESCRIPTION} if "model" in stated else stated
         self.want_results = settings.scores is not None or settings.frequency_tags
         self._knowledge = Knowledge(settings)
@@ -82,7 +84,8 @@ class Tagging:
         settings, work = self._settings, self._settings.work
         values = {
             "model": identity(self.spec, files),
-            MODEL_DESCRIPTION: self.spec.fingerprint(),
+            MODEL_DESCRIPTION: self._description,
+            "preprocess": self.spec.image.preprocess,
             **settings.rules.settings(),
             **self._knowledge.settings(),
             "caption_separator": settings.caption_separator,

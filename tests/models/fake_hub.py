@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.send(json.dumps(self.fake.info(commit)).encode(), {"Content-Type": "application/json"})
         elif path.startswith(f"/{REPO}/resolve/"):
-            self.file(*path.split("/")[4:6])
+            self.file(*path.split("/", 5)[4:])
         elif path == "/api/store" and self.fake.store:
             self.send(
                 b"{}", {"X-Xet-Cas-Url": self.fake.store, "X-Xet-Access-Token": "x", "X-Xet-Token-Expiration": "1"}

@@ -2,10 +2,12 @@
 
 import importlib.util
 
+import msgspec
 import pytest
 
 from sdprep.errors import UsageError
-from sdprep.models.backends import with_backend
+from sdprep.models.backends import with_backend, with_preprocess
+from sdprep.models.base import ImageSpec
 from sdprep.models.registry import resolve
 
 DEMO = resolve("demo-tag", "tag")
@@ -62,3 +64,27 @@ def test_a_folder_with_both_graphs_can_run_in_either(tmp_path):
         (tmp_path / name).touch()
     spec = resolve(str(tmp_path), "tag")
     assert (spec.backend, spec.savedmodel) == ("onnx", ("saved_model.pb",))
+
+
+def test_pictures_are_prepared_as_the_model_says_unless_something_else_is_wanted():
+    assert with_preprocess(DEMO, None) == DEMO
+    assert with_preprocess(DEMO, "kohya").image.preprocess == "kohya"
+    assert with_preprocess(with_preprocess(DEMO, "kohya"), "sdprep") == DEMO
+
+
+def test_another_preparation_makes_another_result():
+    assert with_preprocess(DEMO, "kohya").recipe() != DEMO.recipe()
+
+
+@pytest.mark.parametrize(
+    "image", [ImageSpec(fit="squash"), ImageSpec(fit="pad", pad_color=(0, 0, 0))], ids=["squash", "black"]
+)
+def test_pictures_for_a_model_that_kohyas_tagger_could_not_feed_are_not_prepared_as_it_does(image):
+    spec = msgspec.structs.replace(DEMO, image=image)
+    with pytest.raises(UsageError, match=r"demo-tag: .* white square; leave out --preprocess kohya"):
+        with_preprocess(spec, "kohya")
+
+
+def test_an_unknown_preparation_is_refused():
+    with pytest.raises(UsageError, match="'kohja'"):
+        with_preprocess(DEMO, "kohja")

@@ -12,7 +12,7 @@ from sdprep.data.image import fitted
 from sdprep.demo.draw import draw
 from sdprep.demo.figures import random_figure
 from sdprep.errors import MissingExtra, ModelError
-from sdprep.models.backends import open_tagger, with_backend
+from sdprep.models.backends import open_tagger, with_backend, with_preprocess
 from sdprep.models.base import ModelFiles
 from sdprep.models.hub import locate
 from sdprep.models.registry import resolve
@@ -50,6 +50,11 @@ def test_both_frameworks_agree_on_a_hundred_drawings(tensorflow):
 def test_both_read_the_same_size_and_labels(tensorflow):
     onnx, saved = opened("onnx"), opened("tensorflow")
     assert (onnx.fit, onnx.labels) == (saved.fit, saved.labels)
+
+
+def test_the_description_says_how_pictures_are_prepared(tensorflow):
+    spec = with_preprocess(with_backend(DEMO, "tensorflow"), "kohya")
+    assert open_tagger(spec, locate(spec)).fit.preprocess == "kohya"
 
 
 def test_a_folder_is_tagged_through_tensorflow(tensorflow, tmp_path):
