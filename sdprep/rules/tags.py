@@ -20,10 +20,14 @@ STORED_FLOOR = 0.01
 
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """The labels of a tagger in the order of its outputs, with the category of each."""
+    """The labels of a tagger in the order of its outputs, with the category of each.
+
+    `best_thresholds` has one number a label where the label file brings them, and is empty otherwise.
+    """
 
     names: tuple[str, ...]
     categories: tuple[str, ...]
+    best_thresholds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,8 @@ SHOWN = {
     "source": REPO,
     "revision": "main",
     "commit": COMMITS[0],
-    "picture": "padded to a square with (255, 255, 255), the size that the weights tell, BGR, not normalised",
+    "picture": "padded to a square with (255, 255, 255), the size that the weights tell, bicubic, "
+    "BGR 0..255, not normalised",
     "labels": f"{LABELS} (general 0, character 4)",
     "card threshold": "0.4",
 }
@@ -285,8 +286,8 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path):
 FIELDS = {
     "list": {"schema", "models", "failures"},
     "show": {
-        "schema", "name", "task", "backend", "source", "files", "savedmodel", "image", "labels", "threshold", "licence",
-        "description", "commit", "folder",
+        "schema", "name", "task", "backend", "source", "files", "savedmodel", "image", "labels", "answers",
+        "output", "threshold", "licence", "description", "commit", "folder",
     },
     "download": {"schema", "models", "failures"},
     "verify": {"schema", "files", "failures"},
