@@ -14,7 +14,8 @@ from sdprep.rules.tags import LabelTable
 from sdprep.types import Batch, Fit, Prediction
 
 Task = Literal["caption", "tag"]
-Side = Annotated[int, msgspec.Meta(ge=1, le=8192)]
+LARGEST_SIDE = 8192
+Side = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIDE)]
 Level = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 

@@ -35,12 +35,12 @@ def read_json(path: Path, kind: type[T]) -> T:
     return _read(path, lambda data: msgspec.json.decode(data, type=kind))
 
 
-def as_type(value: Any, kind: type[T], path: Path) -> T:
-    """A part of a file as a type, whole numbers as keys allowed. Raises ModelError as `read_json`."""
+def as_type(value: Any, kind: type[T], where: object) -> T:
+    """A part of a file as a type, whole numbers as keys allowed. Raises ModelError naming the place and the field."""
     try:
         return msgspec.convert(value, kind, str_keys=True)
     except msgspec.ValidationError as error:
-        raise ModelError(f"{path}: {reason(error)}") from error
+        raise ModelError(f"{where}: {reason(error)}") from error
 
 
 def _read(path: Path, decode: Callable[[bytes], T]) -> T:
@@ -64,7 +64,8 @@ def reason(error: Exception) -> str:
     what = re.sub(r"^Invalid (?:enum )?value (.*)$", r"\1 is not known here", what)
     what = what.replace("Object contains unknown field", "unknown field")
     what = what.replace("Object missing required field", "missing required field")
-    return f"{field}: {what[0].lower()}{what[1:]}" if field else what
+    what = what[0].lower() + what[1:]
+    return f"{field}: {what}" if field else what
 
 
 def _in_plain_words(types: re.Match[str]) -> str:

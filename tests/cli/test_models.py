@@ -144,7 +144,7 @@ def test_a_file_is_shown_with_bytes_and_checksum(downloaded):
 
 def test_a_captioner_is_shown_with_mean_and_standard_deviation():
     said = row(run("show", "blip-base"), "picture")[1]
-    assert said.startswith("squashed to a square, 384 x 384, RGB, mean (0.48145466, ")
+    assert said.startswith("squashed to a square, 384 x 384, bicubic, RGB 0..1, mean (0.48145466, ")
 
 
 def test_a_model_without_files_here_says_so():
