@@ -13,7 +13,8 @@ from sdprep.models.parse import read_json
 WD_FILES = ("model.onnx", "selected_tags.csv")
 SAVED_MODEL = "saved_model.pb"
 UNDECIDED = "{} may be a tagger or a captioner\nSay which with --task tag or --task caption"
-WD_IMAGE = ImageSpec(fit="pad", channels="bgr")
+# All of them take channels last; a graph that does not is another family, and would answer nonsense.
+WD_IMAGE = ImageSpec(fit="pad", channels="bgr", layout="nhwc")
 WD_LABELS = LabelSpec(file="selected_tags.csv", categories={"general": 0, "character": 4, "rating": 9})
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -40,7 +40,7 @@ JSON = TOML.replace("selected_tags.csv", "tags.json").replace(
 
 @pytest.fixture
 def run(sdprep_command, imgs, tmp_path):
-    """Writes a model that is right, spoils it, tags, and gives what was said and whether the pictures are alone (but for a catalog)."""
+    """Writes a model that is right, spoils it, tags; tells what was said and if the pictures have no new files."""
     weights = tmp_path / "weights"
     write_graph(weights / "model.onnx", CONTRACT)
     (weights / "selected_tags.csv").write_text("\n".join([*ROWS, ""]))
