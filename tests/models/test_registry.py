@@ -140,6 +140,21 @@ def test_a_path_in_a_toml_file_starts_at_its_folder(tmp_path: Path, monkeypatch:
         ('["model.onnx", "selected_tags.csv"]', "[]", "files must name files"),
         ('file = "selected_tags.csv"', 'file = "other.csv"', "labels.file"),
         ("[image]", "[image", "Expected"),
+        ('fit = "pad"', 'fit = "stretch"', "image.fit: 'stretch' is not known here"),
+        ('fit = "pad"', "", "[image] needs fit"),
+        ('fit = "pad"', 'recipe = "preprocess.json"', "image.recipe must be one of files"),
+        ('fit = "pad"', 'fit = "pad"\nsize = 0', "image.size: expected a whole number >= 1"),
+        ('fit = "pad"', 'fit = "pad"\npad_color = [0, 0, 256]', "image.pad_color[2]: expected a whole number <= 255"),
+        ('fit = "pad"', 'fit = "pad"\nstd = [1.0, 0.0, 1.0]', "image.std[1]: expected a number > 0"),
+        ('fit = "pad"', 'fit = "pad"\nstd = [1.0, inf, 1.0]', "must be finite"),
+        ("general = 0", "general = 0, character = 0", "labels.categories must give each category a code of its own"),
+        ("{ general = 0 }", "{ }", "labels.categories"),
+        ("{ general = 0 }", '{ general = 0 }\nwithin = "a"', "labels.within is for a .json file"),
+        ('task = "tag"', 'task = "tag"\nthreshold = 35', "threshold must lie between 0 and 1"),
+        ('task = "tag"', 'task = "tag"\nthreshold = { species = 0.5 }', "threshold names species"),
+        ('task = "tag"', 'task = "tag"\nthreshold = "high"', "threshold: expected a number or a table"),
+        ('task = "tag"', 'task = "tag"\nanswers = "scores"', "answers: 'scores' is not known here"),
+        ('task = "tag"', 'task = "tag"\noutput = 1.5', "output: expected"),
     ],
 )
 def test_a_wrong_toml_file_is_named_with_its_field(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -157,6 +172,41 @@ def test_a_captioner_must_state_its_size(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(text.replace("size = 384\n", ""))
     with pytest.raises(ModelError, match=r"image\.size"):
         load(tmp_path / "x.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('scale = "0..1"\n', "", 'a captioner needs scale = "0..1"'),
+        ('fit = "squash"', 'fit = "squash"\nchannels = "bgr"', "image.channels"),
+        ("[source]", "threshold = 0.5\n[source]", "are for taggers"),
+    ],
+)
+def test_a_captioner_is_described_as_one(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = (configs_folder() / "blip-base.toml").read_text()
+    assert old in text
+    (tmp_path / "x.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(ModelError) as caught:
+        load(tmp_path / "x.toml")
+    assert said in str(caught.value)
+
+
+def test_a_recipe_stands_for_the_other_fields_of_a_picture(tmp_path: Path) -> None:
+    text = (configs_folder() / "caformer_b36.dbv4-full.toml").read_text()
+    (tmp_path / "x.toml").write_text(text.replace("recipe =", 'channels = "bgr"\nrecipe ='))
+    with pytest.raises(ModelError, match=r"image\.recipe says all but layout"):
+        load(tmp_path / "x.toml")
+
+
+def test_labels_are_csv_or_json(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(TAGGER.replace("selected_tags.csv", "tags.txt"))
+    with pytest.raises(ModelError, match=r'labels\.file must be a \.csv or \.json file, not "tags\.txt"'):
+        load(tmp_path / "x.toml")
+
+
+def test_a_graph_with_channels_first_is_not_taken_for_a_wd_tagger_unasked(tmp_path: Path) -> None:
+    assert resolve(str(write_wd(tmp_path / "my tagger")), "tag").image.layout == "nhwc"
+    assert resolve("some-one/a.model", "tag").image.layout == "nhwc"
 
 
 def test_a_missing_toml_file_is_named() -> None:
