@@ -2,8 +2,8 @@
 
 Such a file names paths, which may lead out of the model's folder; onnxruntime has not always checked them, and no
 checksum covers them. The `onnx` package is not needed at run time, so the few messages that can hold a tensor are
-walked here, by the numbers of onnx.proto. The file is mapped and weights are stepped over, so that a model of
-gigabytes takes no memory.
+walked here, by the numbers of onnx.proto. The file is mapped and weights are stepped over: gigabytes are neither read
+nor copied.
 """
 
 from __future__ import annotations
