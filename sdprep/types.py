@@ -53,13 +53,17 @@ class ImageItem:
 class Fit:
     """How a picture becomes a model's square of `size` pixels.
 
-    `mode` is "pad" (centred on a square of `pad_color`, then resized) or "squash" (resized, aspect ignored).
-    `preprocess` is "sdprep", or "kohya" for the pixels of kohya's tagger.
+    `mode` is "pad" (centred on a square of `pad_color`, then resized), "letterbox" (resized to the long side, then
+    centred on such a square), "squash" (resized, aspect ignored) or "crop" (the middle of a larger square).
+    `resampling` is "bicubic", "bilinear", "lanczos" or "area". `first` is what comes before all this. `preprocess` is
+    "sdprep", or "kohya" for the pixels of kohya's tagger.
     """
 
     size: int
     mode: str
     pad_color: tuple[int, int, int] = (255, 255, 255)
+    resampling: str = "bicubic"
+    first: Fit | None = None
     preprocess: str = "sdprep"
 
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from sdprep.tasks.models import CheckedFile, Fault, ListedModel, ModelFile, ShownModel, Verification
 
 UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+FITS = {
+    "pad": "padded to a square with {}",
+    "letterbox": "resized to fit, padded with {}",
+    "squash": "squashed to a square",
+}
 TASKS = click.Choice(["caption", "tag"])
 
 json_option = shared.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")
@@ -226,18 +231,27 @@ def _described(shown: ShownModel) -> list[tuple[str, str]]:
         "commit": shown.commit or "",
         "on this machine": f"{here} of {len(shown.files)} files" + (f", in {shown.folder}" if here else ""),
         "picture": _picture(spec),
+        "answers": f"{spec.answers}, output {spec.output}" if spec.task == "tag" else "",
         "labels": _labels(spec),
-        "card threshold": "" if spec.threshold is None else f"{spec.threshold}",
+        "card threshold": _threshold(spec.threshold),
     }
     return [(name, value) for name, value in known.items() if value]
 
 
 def _picture(spec: ModelSpec) -> str:
     image = spec.image
+    if image.recipe is not None:
+        return f"as {image.recipe} says"
     size = f"{image.size} x {image.size}" if image.size else "the size that the weights tell"
-    fit = f"padded to a square with {image.pad_color}" if image.fit == "pad" else "squashed to a square"
-    scale = f"mean {image.mean}, std {image.std}" if (image.mean, image.std) != UNSCALED else "not normalised"
-    return f"{fit}, {size}, {image.channels.upper()}, {scale}"
+    fit = FITS[image.fit or "pad"].format(image.pad_color)
+    mean = f"mean {image.mean}, std {image.std}" if (image.mean, image.std) != UNSCALED else "not normalised"
+    return f"{fit}, {size}, {image.resampling}, {image.channels.upper()} {image.scale}, {mean}"
+
+
+def _threshold(value: float | dict[str, float] | None) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{category} {number}" for category, number in value.items())
+    return "" if value is None else f"{value}"
 
 
 def _labels(spec: ModelSpec) -> str:

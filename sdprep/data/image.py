@@ -27,6 +27,12 @@ MAX_PIXELS = 100_000_000
 # What remembered decode failures depend on: a newer decoder may read what an older one could not.
 DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}"
 WHITE = (255, 255, 255)
+FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "area": Image.Resampling.BOX,
+}
 # What undoes each EXIF orientation.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -166,22 +172,34 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
 
 
 def fitted(image: Image.Image, fit: Fit) -> Image.Image:
-    """A picture fitted into a model's square, by Pillow's antialiased bicubic filter or as kohya's tagger resizes."""
+    """A picture fitted into a model's square, by Pillow's antialiased filters or as kohya's tagger resizes."""
+    if fit.first is not None:
+        image = fitted(image, fit.first)
+    sampling = FILTERS[fit.resampling]
+    if fit.mode == "crop":
+        left, top = ((edge - fit.size) // 2 for edge in image.size)
+        return image.crop((left, top, left + fit.size, top + fit.size))
     if fit.mode == "pad":
-        image = _slimmed(image)
+        image = _slimmed(image, sampling)
         image = padded_to_square(image, fit.pad_color)
     if fit.preprocess == "kohya":
         return kohya_image.resized(image, fit.size)
-    return image.resize((fit.size, fit.size), Image.Resampling.BICUBIC)
+    if fit.mode == "letterbox":
+        image = padded_to_square(_scaled(image, fit.size, sampling), fit.pad_color)
+    return image.resize((fit.size, fit.size), sampling)
 
 
-def _slimmed(image: Image.Image) -> Image.Image:
+def _scaled(image: Image.Image, side: int, sampling: Image.Resampling) -> Image.Image:
+    """A picture of the same shape whose long side is `side`; the short one is rounded."""
+    longest = max(image.size)
+    width, height = (max(1, round(edge * side / longest)) for edge in image.size)
+    return image.resize((width, height), sampling)
+
+
+def _slimmed(image: Image.Image, sampling: Image.Resampling) -> Image.Image:
     """A strip whose square would be larger than any picture may be, made smaller in its own shape."""
-    side, longest = max(image.size), math.isqrt(MAX_PIXELS)
-    if side <= longest:
-        return image
-    width, height = (max(1, edge * longest // side) for edge in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+    longest = math.isqrt(MAX_PIXELS)
+    return image if max(image.size) <= longest else _scaled(image, longest, sampling)
 
 
 def padded_to_square(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:

@@ -29,8 +29,9 @@ def with_backend(spec: ModelSpec, wanted: str) -> ModelSpec:
         wanted = "tensorflow" if spec.savedmodel and has_tensorflow and not has_onnx else spec.backend
     if wanted == spec.backend:
         return spec
-    if wanted == "tensorflow" and spec.savedmodel and spec.labels is not None:
-        files = (*spec.savedmodel, spec.labels.file)
+    if wanted == "tensorflow" and spec.savedmodel:
+        # The .onnx file comes first; what is beside it serves both.
+        files = (*spec.savedmodel, *spec.files[1:])
         return msgspec.structs.replace(spec, backend="tensorflow", files=files, savedmodel=())
     kind = "SavedModel" if wanted == "tensorflow" else "ONNX file"
     raise UsageError(f"{spec.name} has no {kind} that sdprep knows of; leave out --backend {wanted}")

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -14,6 +14,10 @@ from sdprep.rules.labels import LabelTable
 from sdprep.types import Batch, Fit, Prediction
 
 Task = Literal["caption", "tag"]
+LARGEST_SIDE = 8192
+Side = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIDE)]
+Level = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,36 +30,56 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the weights expect a picture. `size` is only needed where the weights do not tell it themselves.
+    """How the weights expect a picture.
 
-    `preprocess` "kohya" fits pictures as kohya's tagger does. Raises ValueError where kohya's way is not defined.
+    `scale` is the range of the values before `mean` is taken off and the rest divided by `std`, both in the order of
+    `channels`. `size` and `layout` are only needed where the weights do not tell them themselves. `recipe` names a file
+    of the model that says all the rest (`models/recipe.py`); without one there is a `fit`. `preprocess` "kohya" fits
+    pictures as kohya's tagger does. Raises ValueError where kohya's way is not defined.
     """
 
-    fit: Literal["pad", "squash"]
-    size: int | None = None
-    pad_color: tuple[int, int, int] = (255, 255, 255)
+    fit: Literal["pad", "letterbox", "squash"] | None = None
+    size: Side | None = None
+    pad_color: tuple[Level, Level, Level] = (255, 255, 255)
+    resampling: Literal["bicubic", "bilinear", "lanczos", "area"] = "bicubic"
     channels: Literal["rgb", "bgr"] = "rgb"
+    scale: Literal["0..255", "0..1"] = "0..255"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    std: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
+    layout: Literal["nhwc", "nchw"] | None = None
+    recipe: str | None = None
     preprocess: Literal["sdprep", "kohya"] = "sdprep"
 
     def __post_init__(self) -> None:
         if self.preprocess == "kohya" and (self.fit, self.pad_color) != ("pad", (255, 255, 255)):
             raise ValueError('preprocess "kohya" is for taggers that take a picture on a white square')
 
+    def fit_to(self, size: int) -> Fit:
+        """How a picture becomes a square of `size` pixels. Raises ValueError if a recipe says that."""
+        if self.fit is None:
+            raise ValueError("the file of image.recipe says how a picture is fitted")
+        return Fit(size, self.fit, self.pad_color, self.resampling, preprocess=self.preprocess)
+
 
 class LabelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The label file of a tagger and the meaning of its category codes."""
+    """The label file of a tagger: `categories` gives our word for each of the file's codes or words.
+
+    `within` is the place of the labels in a JSON file, names with dots between them. `thresholds` names the column of a
+    CSV file that has a threshold for each label.
+    """
 
     file: str
-    categories: dict[str, int]
+    categories: dict[str, int | str]
+    within: str | None = None
+    thresholds: str | None = None
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that differs between checkpoints, as a TOML file says it.
 
-    `threshold` is the model card's own operating point, for information.
+    `threshold` is the model card's own operating point, one for all or one for each category.
     `savedmodel` names the same tagger's files for TensorFlow, where `files` are those for ONNX.
+    `output` is the name or the place of the graph's output that has the scores, and `answers` what they are.
     """
 
     name: str
@@ -66,18 +90,29 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     image: ImageSpec
     savedmodel: tuple[str, ...] = ()
     labels: LabelSpec | None = None
-    threshold: float | None = None
+    answers: Literal["probabilities", "logits"] = "probabilities"
+    output: str | int = 0
+    threshold: float | dict[str, float] | None = None
     licence: str | None = None
     description: str = ""
 
     def recipe(self) -> dict[str, Any]:
         """What of this description shapes a result, besides the weights themselves."""
-        return {"backend": self.backend, "image": msgspec.to_builtins(self.image)}
+        labels = None if self.labels is None else [self.labels.file, self.labels.within]
+        return {
+            "backend": self.backend,
+            "graph": self.files[0],
+            "image": msgspec.to_builtins(self.image),
+            "answers": self.answers,
+            "output": self.output,
+            "labels": labels,
+        }
 
     def fingerprint(self) -> str:
         """A checksum of what of this description shapes a text: who mends it gets new texts."""
-        labels = msgspec.to_builtins(self.labels)
-        shape = {"image": msgspec.to_builtins(self.image), "labels": labels}
+        shape = {**self.recipe(), "labels": msgspec.to_builtins(self.labels)}
+        # Both backends give the same scores, so a text does not depend on them.
+        del shape["backend"], shape["graph"]
         return sha256(msgspec.json.encode(shape, order="sorted")).hexdigest()[:12]
 
 

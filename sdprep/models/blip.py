@@ -12,7 +12,7 @@ import numpy as np
 from sdprep.config import CaptionSettings
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.types import Batch, Caption, Fit, Prediction
+from sdprep.types import Batch, Caption, Prediction
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class BlipCaptioner:
         self._settings = settings
         self._mean, self._std = spec.image.mean, spec.image.std
         self._prompt = self._prompt_ids(settings.prompt)
-        self.fit = Fit(model.config.vision_config.image_size, spec.image.fit, spec.image.pad_color)
+        self.fit = spec.image.fit_to(model.config.vision_config.image_size)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The captions of every picture.

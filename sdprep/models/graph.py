@@ -1,4 +1,4 @@
-"""What a tagger's graph says of its input, and pixels as it wants them."""
+"""What a tagger's graph says of its input and output, pixels as it wants them, and probabilities of its answers."""
 
 from __future__ import annotations
 
@@ -9,41 +9,114 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdprep.errors import ModelError
+from sdprep.models.recipe import prepared
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sdprep.types import Pixels
+    from sdprep.models.base import ImageSpec, ModelFiles, ModelSpec
+    from sdprep.types import Fit, Pixels, Scores
+
+# Rounding may carry a probability this far out of its range.
+SLACK = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """The input of a graph: a fixed batch (None: any), whether channels come first, the side of the square."""
+    """The input of a graph: a fixed batch (None: any), whether channels come first, and what a picture goes through."""
 
     batch: int | None
     channels_first: bool
-    size: int
+    fit: Fit
+    image: ImageSpec
 
     @classmethod
-    def of(cls, shape: Sequence[Any], path: object) -> GraphInput:
-        """Read a shape of four dimensions. Raises ModelError if it is no batch of square RGB pictures."""
-        if len(shape) == 4:
-            batch = shape[0] if isinstance(shape[0], int) else None
-            if shape[3] == 3 and shape[1] == shape[2] and isinstance(shape[1], int):
-                return cls(batch, False, shape[1])
-            if shape[1] == 3 and shape[2] == shape[3] and isinstance(shape[2], int):
-                return cls(batch, True, shape[2])
-        raise ModelError(f"{path} takes an input of shape {list(shape)}, which is no batch of square RGB pictures")
+    def of(cls, shape: Sequence[Any], spec: ModelSpec, files: ModelFiles) -> GraphInput:
+        """Read a shape of four dimensions; the description says what the graph leaves open.
 
-    def feed(self, pixels: Pixels, channels: str) -> npt.NDArray[np.float32]:
-        """Pixels, uint8[n, H, W, 3] in RGB, as float32 from 0 to 255 in the order and layout of the graph.
+        Raises ModelError if it is no batch of square RGB pictures, or if the two contradict each other.
+        """
+        path = files.folder / spec.files[0]
+        image, fit = prepared(spec.image, files)
+        channels_first = _channels_first(shape, image.layout, path)
+        size = _side(shape[2:] if channels_first else shape[1:3], image.size, list(shape), path)
+        return cls(shape[0] if isinstance(shape[0], int) else None, channels_first, fit or image.fit_to(size), image)
+
+    def feed(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """Pixels, uint8[n, H, W, 3] in RGB, as float32 in the order, scale and layout of the graph.
 
         A short batch is filled up with its last picture where the graph fixes the batch.
         """
+        image = self.image
         if self.batch and len(pixels) < self.batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self.batch - len(pixels), axis=0)])
-        if channels == "bgr":
+        if image.channels == "bgr":
             pixels = pixels[..., ::-1]
-        if self.channels_first:
-            pixels = pixels.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(pixels, dtype=np.float32)
+        values = pixels.astype(np.float32)
+        if image.scale == "0..1":
+            values /= 255
+        if any(image.mean):
+            values -= np.array(image.mean, dtype=np.float32)
+        if image.std != (1.0, 1.0, 1.0):
+            values /= np.array(image.std, dtype=np.float32)
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2) if self.channels_first else values)
+
+
+def _channels_first(shape: Sequence[Any], layout: str | None, path: object) -> bool:
+    """Where the channels are: 3 of them, last or second."""
+    told = {"nhwc": False, "nchw": True}.get(layout or "")
+    if len(shape) == 4:
+        possible = {first for first, place in ((False, 3), (True, 1)) if shape[place] == 3}
+        if not possible:
+            possible = {first for first, place in ((False, 3), (True, 1)) if not isinstance(shape[place], int)}
+            possible &= {told}
+        if told in possible or (told is None and len(possible) == 1):
+            return possible.pop() if told is None else told
+        if told is None and len(possible) == 2:
+            raise ModelError(f"{path} takes an input of shape {list(shape)}\nSay layout in [image]: nhwc or nchw")
+    asked = f" in the layout {layout}" if layout else ""
+    raise ModelError(
+        f"{path} takes an input of shape {list(shape)}, which is no batch of square RGB pictures{asked}"
+        + ("" if layout else "; if it is, say layout in [image]: nhwc or nchw")
+    )
+
+
+def _side(sides: Sequence[Any], stated: int | None, shape: list[Any], path: object) -> int:
+    fixed = {side for side in sides if isinstance(side, int)}
+    if len(fixed) > 1 or any(side < 1 for side in fixed):
+        raise ModelError(f"{path} takes an input of shape {shape}, which is no batch of square RGB pictures")
+    size = fixed.pop() if fixed else stated
+    if size is None:
+        raise ModelError(f"{path} takes an input of shape {shape}: a batch of square RGB pictures of any size\n"
+                         "Say size in [image]")  # fmt: skip
+    if stated not in (None, size):
+        raise ModelError(f"{path} takes pictures of {size} x {size}, but its description says {stated}")
+    return size
+
+
+def chosen_output(names: Sequence[str], wanted: str | int, path: object) -> int:
+    """The place of the output that a description names. Raises ModelError with the names that there are."""
+    if isinstance(wanted, str) and wanted in names:
+        return names.index(wanted)
+    if isinstance(wanted, int) and 0 <= wanted < len(names):
+        return wanted
+    raise ModelError(f"{path} has no output {wanted!r}; it has: {', '.join(names)}")
+
+
+def probabilities(answer: npt.NDArray[Any], answers: str, path: object) -> Scores:
+    """Probabilities, float32[n, m], of what a graph answered; of logits by the logistic function.
+
+    Raises ModelError if what should be probabilities is none.
+    """
+    values: Scores = answer.astype(np.float32, copy=False)
+    if answers == "logits":
+        # The logistic function by way of one that cannot overflow.
+        values = np.tanh(values * np.float32(0.5))
+        return (values + np.float32(1)) * np.float32(0.5)
+    finite = values[np.isfinite(values)]
+    if finite.size and (finite.min() < -SLACK or finite.max() > 1 + SLACK):
+        raise ModelError(
+            f"{path} answers with values from {finite.min():.3g} to {finite.max():.3g}, which are no probabilities\n"
+            'If they are logits, describe the model in a .toml file with answers = "logits"'
+        )
+    return values

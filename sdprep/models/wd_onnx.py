@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.graph import GraphInput
-from sdprep.models.labels import check_label_count, read_labels
-from sdprep.types import Batch, Fit, Prediction, TagScores
+from sdprep.models.graph import GraphInput, chosen_output, probabilities
+from sdprep.models.labels import read_columns
+from sdprep.models.onnx_check import check_self_contained
+from sdprep.types import Batch, Prediction, TagScores
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -22,24 +23,24 @@ PROVIDERS = ("CUDAExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvi
 
 
 class OnnxTagger:
-    """A tagger whose input name, layout, size and batch are read from its graph.
+    """A tagger whose input, and what its description leaves open of it, are read from its graph.
 
-    The graph takes float32 pixels from 0 to 255 and answers with probabilities, one a label.
-    Raises MissingExtra without onnxruntime, ModelError if graph and label file do not belong together.
+    Raises MissingExtra without onnxruntime, ModelError if graph, description and label file do not belong together.
     """
 
     def __init__(self, spec: ModelSpec, files: ModelFiles) -> None:
-        path = files.folder / spec.files[0]
-        self._session = _open_session(path)
-        node, answer = self._session.get_inputs()[0], self._session.get_outputs()[0]
-        self._input, self._output = node.name, answer.name
-        if node.type != "tensor(float)":
-            raise ModelError(f"{path} takes {node.type}, not float32")
-        self._graph = GraphInput.of(node.shape, path)
-        self._channels = spec.image.channels
-        self.fit = Fit(self._graph.size, spec.image.fit, spec.image.pad_color, spec.image.preprocess)
-        self.labels = read_labels(spec, files)
-        check_label_count(self.labels, answer.shape[-1], path)
+        self._path, self._answers = files.folder / spec.files[0], spec.answers
+        check_self_contained(self._path)
+        self._session = _open_session(self._path)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+            raise ModelError(f"{self._path} takes {', '.join(node.type for node in inputs)}, not one tensor of float32")
+        answer = outputs[chosen_output([node.name for node in outputs], spec.output, self._path)]
+        self._input, self._output = inputs[0].name, answer.name
+        self._graph = GraphInput.of(inputs[0].shape, spec, files)
+        self.fit = self._graph.fit
+        self.labels, self._columns = read_columns(spec, files)
+        self._columns.check(answer.shape, self._path)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The probabilities of every picture; a graph with a fixed batch gets a batch in several pieces."""
@@ -55,9 +56,9 @@ class OnnxTagger:
 
     def _run(self, pixels: Pixels) -> Scores:
         """Scores, float32[n, n_labels], of uint8[n, H, W, 3]."""
-        feed = {self._input: self._graph.feed(pixels, self._channels)}
-        scores: Scores = self._session.run([self._output], feed)[0]
-        return scores[: len(pixels)]
+        answer = self._session.run([self._output], {self._input: self._graph.feed(pixels)})[0]
+        self._columns.check(answer.shape, self._path)
+        return probabilities(self._columns.of(answer[: len(pixels)]), self._answers, self._path)
 
 
 def _open_session(path: Path) -> InferenceSession:

@@ -13,39 +13,42 @@ from typing import Any
 
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.graph import GraphInput
-from sdprep.models.labels import check_label_count, read_labels
-from sdprep.types import Batch, Fit, Prediction, TagScores
+from sdprep.models.graph import GraphInput, chosen_output, probabilities
+from sdprep.models.labels import read_columns
+from sdprep.types import Batch, Prediction, TagScores
 
 SIGNATURE = "serving_default"
 
 
 class TensorflowTagger:
-    """A tagger whose input name and size are read from the signature of its SavedModel.
+    """A tagger whose input, and what its description leaves open of it, are read from its SavedModel's signature.
 
-    The graph takes float32 pixels from 0 to 255 and answers with probabilities, one a label.
-    Raises MissingExtra without TensorFlow, ModelError if graph and label file do not belong together.
+    Raises MissingExtra without TensorFlow, ModelError if graph, description and label file do not belong together.
     """
 
     def __init__(self, spec: ModelSpec, files: ModelFiles) -> None:
         self._tensorflow = _import_tensorflow()
+        self._folder, self._answers = files.folder, spec.answers
         # The signature does not keep the model alive by itself.
         self._model, self._signature = _load(self._tensorflow, files.folder)
-        ((self._input, tensor),) = self._signature.structured_input_signature[1].items()
-        ((self._output, answer),) = self._signature.structured_outputs.items()
-        if tensor.dtype != self._tensorflow.float32:
-            raise ModelError(f"{files.folder} takes {tensor.dtype.name}, not float32")
-        self._graph = GraphInput.of(tensor.shape.as_list(), files.folder)
-        self._channels = spec.image.channels
-        self.fit = Fit(self._graph.size, spec.image.fit, spec.image.pad_color, spec.image.preprocess)
-        self.labels = read_labels(spec, files)
-        check_label_count(self.labels, answer.shape[-1], files.folder)
+        inputs, outputs = self._signature.structured_input_signature[1], self._signature.structured_outputs
+        taken = [tensor.dtype.name for tensor in inputs.values()]
+        if taken != ["float32"]:
+            raise ModelError(f"{files.folder} takes {', '.join(taken)}, not one tensor of float32")
+        ((self._input, tensor),) = inputs.items()
+        self._output = list(outputs)[chosen_output(list(outputs), spec.output, files.folder)]
+        self._graph = GraphInput.of(tensor.shape.as_list(), spec, files)
+        self.fit = self._graph.fit
+        self.labels, self._columns = read_columns(spec, files)
+        self._columns.check(outputs[self._output].shape.as_list(), files.folder)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The probabilities of every picture."""
         for batch in batches:
-            pixels = self._tensorflow.constant(self._graph.feed(batch.pixels, self._channels))
-            scores = self._signature(**{self._input: pixels})[self._output].numpy()
+            pixels = self._tensorflow.constant(self._graph.feed(batch.pixels))
+            answer = self._signature(**{self._input: pixels})[self._output].numpy()
+            self._columns.check(answer.shape, self._folder)
+            scores = probabilities(self._columns.of(answer), self._answers, self._folder)
             yield from zip(batch.keys, map(TagScores, scores), strict=True)
 
     def close(self) -> None:

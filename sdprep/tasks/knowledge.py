@@ -52,8 +52,8 @@ class Knowledge:
         return replace(self._lists, thresholds={fold(name): threshold for name, threshold in pairs})
 
 
-def with_card_threshold(rules: TagRules, spec: ModelSpec) -> TagRules:
-    """Rules whose threshold "auto" is what the model's card recommends, where no threshold was given.
+def with_card_thresholds(rules: TagRules, spec: ModelSpec) -> TagRules:
+    """Rules whose threshold "auto" is what the model's card recommends; a threshold that was given for a category wins.
 
     Raises UsageError if the card of the model is not known to recommend any.
     """
@@ -61,7 +61,12 @@ def with_card_threshold(rules: TagRules, spec: ModelSpec) -> TagRules:
         return rules
     if spec.threshold is None:
         raise UsageError(f"--threshold {AUTO}: no threshold is known that the makers of {spec.name} recommend")
-    return replace(rules, threshold=spec.threshold)
+    if isinstance(spec.threshold, float):
+        return replace(rules, threshold=spec.threshold)
+    missing = {category: value for category, value in spec.threshold.items() if category not in rules.own_thresholds()}
+    named = {f"{category}_threshold": missing.pop(category) for category in NAMED_THRESHOLDS if category in missing}
+    others = (*rules.category_threshold, *missing.items())
+    return replace(rules, threshold=TagRules().threshold, category_threshold=others, **named)  # type: ignore[arg-type]
 
 
 def check_categories(rules: TagRules, spec: ModelSpec) -> None:

@@ -26,7 +26,7 @@ from sdprep.rules.decide import Wish
 from sdprep.rules.labels import LabelTable
 from sdprep.rules.tags import TagSelector
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
-from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_threshold
+from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_thresholds
 from sdprep.tasks.planning import Job, Target
 from sdprep.types import Listener, Prediction, RunReport, Silent, Stop, TagScores
 
@@ -51,9 +51,13 @@ def tag(
     spec = with_backend(resolve(settings.model, "tag"), settings.backend)
     if settings.model_dir is not None:
         spec = _in_model_dir(spec, settings.model_dir, listener)
-    rules = with_card_threshold(settings.rules, spec)
+    rules = with_card_thresholds(settings.rules, spec)
     if rules is not settings.rules:
-        listener.note(f"--threshold {settings.rules.threshold}: {rules.threshold:g}, from the card of {spec.name}")
+        recommended = {"threshold": rules.threshold, **rules.own_thresholds()}
+        values = ", ".join(f"{name} {value:g}" for name, value in recommended.items())
+        listener.note(f"--threshold {settings.rules.threshold}, from the card of {spec.name}: {values}")
+        if "threshold" in stated:
+            stated |= {name for name, value in rules.settings().items() if value != settings.rules.settings()[name]}
     kind = Tagging(spec, replace(settings, rules=rules), stated)
     if settings.force_download and spec.source.repo is not None:
         check_installed(spec)

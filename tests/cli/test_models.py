@@ -121,7 +121,8 @@ SHOWN = {
     "source": REPO,
     "revision": "main",
     "commit": COMMITS[0],
-    "picture": "padded to a square with (255, 255, 255), the size that the weights tell, BGR, not normalised",
+    "picture": "padded to a square with (255, 255, 255), the size that the weights tell, bicubic, "
+    "BGR 0..255, not normalised",
     "labels": f"{LABELS} (general 0, character 4)",
     "card threshold": "0.4",
 }
@@ -143,7 +144,7 @@ def test_a_file_is_shown_with_bytes_and_checksum(downloaded):
 
 def test_a_captioner_is_shown_with_mean_and_standard_deviation():
     said = row(run("show", "blip-base"), "picture")[1]
-    assert said.startswith("squashed to a square, 384 x 384, RGB, mean (0.48145466, ")
+    assert said.startswith("squashed to a square, 384 x 384, bicubic, RGB 0..1, mean (0.48145466, ")
 
 
 def test_a_model_without_files_here_says_so():
@@ -285,8 +286,8 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path):
 FIELDS = {
     "list": {"schema", "models", "failures"},
     "show": {
-        "schema", "name", "task", "backend", "source", "files", "savedmodel", "image", "labels", "threshold", "licence",
-        "description", "commit", "folder",
+        "schema", "name", "task", "backend", "source", "files", "savedmodel", "image", "labels", "answers",
+        "output", "threshold", "licence", "description", "commit", "folder",
     },
     "download": {"schema", "models", "failures"},
     "verify": {"schema", "files", "failures"},

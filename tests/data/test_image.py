@@ -204,7 +204,7 @@ def test_the_padding_has_the_colour_that_the_model_wants() -> None:
 
 
 @pytest.mark.parametrize("size", [(30, 10), (10, 30), (8, 8), (1, 1)])
-@pytest.mark.parametrize("mode", ["pad", "squash"])
+@pytest.mark.parametrize("mode", ["pad", "letterbox", "squash"])
 def test_every_shape_becomes_the_models_square(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
     outcome = decoded(tmp_path, encoded(plain("RGB", RED, size)), Fit(16, mode))
     assert isinstance(outcome, Decoded)
@@ -221,6 +221,41 @@ def test_padding_comes_before_resizing() -> None:
 def test_squashing_ignores_the_aspect() -> None:
     expected = NOISE.resize((20, 20), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(np.asarray(fitted(NOISE, Fit(20, "squash"))), np.asarray(expected))
+
+
+def test_a_letterbox_is_resized_before_it_is_padded() -> None:
+    small = NOISE.resize((20, round(20 * NOISE.height / NOISE.width)), Image.Resampling.BICUBIC)
+    expected = Image.new("RGB", (20, 20), BLUE)
+    expected.paste(small, (0, (20 - small.height) // 2))
+    np.testing.assert_array_equal(np.asarray(fitted(NOISE, Fit(20, "letterbox", BLUE))), np.asarray(expected))
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1)])
+def test_the_thinnest_strip_keeps_a_line_in_its_letterbox(size: tuple[int, int]) -> None:
+    pixels = np.asarray(fitted(plain("RGB", RED, size), Fit(16, "letterbox")))
+    assert (pixels[..., 1] == 0).sum() == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "sampling"),
+    [
+        ("bicubic", Image.Resampling.BICUBIC),
+        ("bilinear", Image.Resampling.BILINEAR),
+        ("lanczos", Image.Resampling.LANCZOS),
+        ("area", Image.Resampling.BOX),
+    ],
+)
+def test_a_picture_is_resized_by_the_filter_that_is_asked_for(name: str, sampling: Image.Resampling) -> None:
+    expected = np.asarray(NOISE.resize((20, 20), sampling))
+    np.testing.assert_array_equal(np.asarray(fitted(NOISE, Fit(20, "squash", resampling=name))), expected)
+
+
+def test_one_fit_may_come_after_another() -> None:
+    first = NOISE.resize((30, 30), Image.Resampling.BILINEAR)
+    fit = Fit(20, "squash", first=Fit(30, "squash", resampling="bilinear"))
+    np.testing.assert_array_equal(np.asarray(fitted(NOISE, fit)), np.asarray(first.resize((20, 20))))
+    fit = Fit(20, "crop", first=Fit(30, "squash", resampling="bilinear"))
+    np.testing.assert_array_equal(np.asarray(fitted(NOISE, fit)), np.asarray(first.crop((5, 5, 25, 25))))
 
 
 # The size that trainers see

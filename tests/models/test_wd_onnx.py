@@ -133,7 +133,7 @@ def test_the_pixels_of_a_batch_are_not_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [["N", 4, 5, 3], ["N", 4, 4, 1], ["N", "H", "W", 3], ["N", 3, "H", "W"]], ids=str
+    "shape", [["N", 4, 5, 3], ["N", 4, 4, 1], ["N", 1, 4, 4], ["N", 0, 0, 3]], ids=str
 )  # fmt: skip
 def test_an_input_that_is_no_batch_of_square_pictures_is_refused(tmp_path: Path, shape: list[Any]) -> None:
     write(tmp_path, graph(shape))

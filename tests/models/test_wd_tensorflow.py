@@ -13,7 +13,7 @@ from sdprep.demo.draw import draw
 from sdprep.demo.figures import random_figure
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.backends import open_tagger, with_backend, with_preprocess
-from sdprep.models.base import ModelFiles
+from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
 from sdprep.models.hub import locate
 from sdprep.models.registry import resolve
 from sdprep.tasks.demo import PICTURES
@@ -79,7 +79,7 @@ def test_a_broken_saved_model_is_named(tensorflow, tmp_path):
 def test_a_label_file_of_another_model_is_refused(tensorflow, tmp_path):
     shutil.copytree(locate(DEMO).folder, tmp_path / "model")
     (tmp_path / "model" / "selected_tags.csv").write_text("tag_id,name,category,count\n0,general,9,1\n")
-    with pytest.raises(ModelError, match="its label file has 1 rows"):
+    with pytest.raises(ModelError, match=r"answers with 51 scores but its label file selected_tags\.csv has 1 rows"):
         open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path / "model", None, "weights"))
 
 
@@ -87,3 +87,24 @@ def test_without_tensorflow_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingExtra, match=r"sdprep\[tensorflow\]"):
         opened("tensorflow")
+
+
+def test_the_output_that_is_named_is_taken_and_its_logits_made_probabilities(tensorflow, tmp_path):
+    class Graph(tensorflow.Module):
+        @tensorflow.function(input_signature=[tensorflow.TensorSpec([None, 4, 4, 3], tensorflow.float32, "pixels")])
+        def serve(self, pixels):
+            means = tensorflow.reduce_mean(pixels, axis=[1, 2])
+            return {"embedding": tensorflow.zeros([1, 7]), "logits": means, "other": -means}
+
+    graph = Graph()
+    tensorflow.saved_model.save(graph, str(tmp_path), {"serving_default": graph.serve})
+    (tmp_path / "tags.csv").write_text("name,category\na,0\nb,0\nc,0\n")
+    spec = ModelSpec(
+        "toy", "tag", "tensorflow", Source(path="."), ("saved_model.pb", "tags.csv"),
+        ImageSpec("pad", channels="bgr", scale="0..1", mean=(0.1, 0.2, 0.3)),
+        labels=LabelSpec("tags.csv", {"general": 0}), answers="logits", output="logits",
+    )  # fmt: skip
+    pixels = np.full((2, 4, 4, 3), [255, 51, 0], dtype=np.uint8)
+    scores = scores_of(open_tagger(spec, ModelFiles(tmp_path, None, "weights")), pixels)
+    logits = np.array([0 - 0.1, 0.2 - 0.2, 1 - 0.3])
+    np.testing.assert_allclose(scores, [1 / (1 + np.exp(-logits))] * 2, atol=1e-6)

@@ -131,8 +131,40 @@ def test_the_threshold_of_the_card_is_taken_and_said(folder: Path, tmp_path: Pat
     settings = TagSettings(model=with_card(tmp_path, "0.99999"), rules=TagRules(threshold="auto"))
     tag(folder, settings, listener=listener)
     strict = (folder / "aka.txt").read_text(encoding="utf-8").strip().split(", ")
-    assert listener.heard == ["--threshold auto: 0.99999, from the card of demo-tag"]
+    assert listener.heard == ["--threshold auto, from the card of demo-tag: threshold 0.99999"]
     assert strict == tags(folder, threshold=0.99999) != tags(folder)
+
+
+PER_CATEGORY = "{ general = 0.99999, character = 0.5 }"
+
+
+def test_a_card_may_recommend_a_threshold_for_each_category(folder: Path, tmp_path: Path) -> None:
+    strict = tags(folder, general_threshold=0.99999)
+    assert tags(folder, model=with_card(tmp_path, PER_CATEGORY), threshold="auto") == strict != tags(folder)
+
+
+def test_a_threshold_that_was_given_wins_over_the_card(folder: Path, tmp_path: Path) -> None:
+    found = tags(folder, model=with_card(tmp_path, PER_CATEGORY), threshold="auto", general_threshold=0.35)
+    assert found == tags(folder)
+
+
+def test_the_thresholds_of_a_card_rewrite_where_auto_is_stated(folder: Path, tmp_path: Path) -> None:
+    model = with_card(tmp_path, PER_CATEGORY)
+    run(folder, model=model)
+    assert run(folder, model=model, threshold="auto", stated=frozenset({"threshold"})).written == 1
+
+
+def test_the_label_file_of_a_model_may_bring_thresholds_of_its_own(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(PICTURES.parent / "models" / "demo-tag", place)
+    rows = (place / "selected_tags.csv").read_text(encoding="utf-8").splitlines()
+    with_thresholds = [f"{rows[0]},best_threshold", *(f"{row},0.35" for row in rows[1:])]
+    (place / "selected_tags.csv").write_text("\n".join(with_thresholds), encoding="utf-8")
+    text = (configs_folder() / "demo-tag.toml").read_text(encoding="utf-8")
+    text = text.replace('bundled = "demo-tag"', 'path = "model"') + '\nthresholds = "best_threshold"\n'
+    (tmp_path / "own.toml").write_text(text, encoding="utf-8")
+    own = tags(folder, model=str(tmp_path / "own.toml"), tag_thresholds="model", threshold=1.5)
+    assert own == tags(folder)
 
 
 def test_a_model_without_a_recommended_threshold_has_no_auto(folder: Path) -> None:
