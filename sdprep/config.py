@@ -55,6 +55,7 @@ class TagSettings:
 
     model: str = "wd-v1-4-swinv2-tagger-v2"
     backend: str = "auto"
+    provider: str = "auto"
     rules: TagRules = TagRules()
     caption_separator: str = ", "
     caption_extension: str = ".txt"

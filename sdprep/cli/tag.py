@@ -37,6 +37,8 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
     shared.option("--backend", type=click.Choice(["auto", "onnx", "tensorflow"]), default="auto", show_default=True,
                   help="What runs the model; auto takes ONNX where it is installed."),
+    shared.option("--provider", default="auto", show_default=True, metavar="NAME,...",
+                  help="What runs ONNX, best first: cpu, cuda, tensorrt, rocm, migraphx, directml, coreml, openvino."),
     shared.option("--onnx", is_flag=True, help="The same as --backend onnx, as kohya's tagger has it."),
     shared.option("--threshold", aliases=("--thresh",), type=float, default=0.35, show_default=True,
                   help="Write tags at or above this probability."),

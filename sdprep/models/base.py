@@ -59,6 +59,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     savedmodel: tuple[str, ...] = ()
     labels: LabelSpec | None = None
     threshold: float | None = None
+    precision: Literal["float32", "fp16", "int8"] = "float32"
     licence: str | None = None
     description: str = ""
 
@@ -98,6 +99,8 @@ class Model(Protocol):
 
 
 class LabelledModel(Model, Protocol):
-    """A tagger: a model with one label table for the whole run."""
+    """A tagger: a model with one label table for the whole run, what runs it, and what a person should know of that."""
 
     labels: LabelTable
+    provider: str
+    notes: tuple[str, ...]

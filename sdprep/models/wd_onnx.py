@@ -1,45 +1,49 @@
-"""Waifu-Diffusion-style taggers through ONNX Runtime; the only file that imports it."""
+"""Waifu-Diffusion-style taggers through ONNX Runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sdprep.errors import MissingExtra, ModelError
+from sdprep.errors import ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.graph import GraphInput
 from sdprep.models.labels import check_label_count, read_labels
+from sdprep.models.onnx_session import OnnxSession
+from sdprep.models.providers import FIXED_SHAPES, Execution, misfit
 from sdprep.types import Batch, Fit, Prediction, TagScores
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    import numpy as np
+    import numpy.typing as npt
 
     from sdprep.types import Pixels, Scores
-
-# In this order, as far as the installed onnxruntime has them.
-PROVIDERS = ("CUDAExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvider")
 
 
 class OnnxTagger:
     """A tagger whose input name, layout, size and batch are read from its graph.
 
     The graph takes float32 pixels from 0 to 255 and answers with probabilities, one a label.
-    Raises MissingExtra without onnxruntime, ModelError if graph and label file do not belong together.
+    Raises what OnnxSession raises, and ModelError if graph and label file do not belong together.
     """
 
-    def __init__(self, spec: ModelSpec, files: ModelFiles) -> None:
+    def __init__(self, spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> None:
         path = files.folder / spec.files[0]
-        self._session = _open_session(path)
-        node, answer = self._session.get_inputs()[0], self._session.get_outputs()[0]
-        self._input, self._output = node.name, answer.name
-        if node.type != "tensor(float)":
-            raise ModelError(f"{path} takes {node.type}, not float32")
-        self._graph = GraphInput.of(node.shape, path)
+        self._session = OnnxSession(path, execution)
+        if self._session.input_type != "tensor(float)":
+            raise ModelError(f"{path} takes {self._session.input_type}, not float32")
+        self._graph = GraphInput.of(self._session.input_shape, path)
+        self.provider = self._session.provider
+        advice = misfit(spec.precision, self.provider)
+        self.notes = self._session.notes if advice is None else (*self._session.notes, advice)
+        if self._graph.batch is None and self.provider in FIXED_SHAPES:
+            # Short batches are filled up then, too.
+            self._graph = replace(self._graph, batch=execution.batch_size)
         self._channels = spec.image.channels
         self.fit = Fit(self._graph.size, spec.image.fit, spec.image.pad_color)
         self.labels = read_labels(spec, files)
-        check_label_count(self.labels, answer.shape[-1], path)
+        check_label_count(self.labels, self._session.output_shape[-1], path)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The probabilities of every picture; a graph with a fixed batch gets a batch in several pieces."""
@@ -53,24 +57,10 @@ class OnnxTagger:
         """Free the session."""
         del self._session
 
+    def feed(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """What the graph is given for uint8[n, H, W, 3]."""
+        return self._graph.feed(pixels, self._channels)
+
     def _run(self, pixels: Pixels) -> Scores:
         """Scores, float32[n, n_labels], of uint8[n, H, W, 3]."""
-        feed = {self._input: self._graph.feed(pixels, self._channels)}
-        scores: Scores = self._session.run([self._output], feed)[0]
-        return scores[: len(pixels)]
-
-
-def _open_session(path: Path) -> InferenceSession:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtra("onnxruntime", "tag") from error
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and hasattr(onnxruntime, "preload_dlls"):
-        # CUDA that pip installed lies where the system does not look for it.
-        onnxruntime.preload_dlls()
-    providers = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
-    try:
-        return onnxruntime.InferenceSession(str(path), providers=providers)
-    except Exception as error:  # onnxruntime raises a dozen classes of its own
-        message = f"{path} is not a model that onnxruntime {onnxruntime.__version__} can run: {error}"
-        raise ModelError(message) from error
+        return self._session.run(self.feed(pixels))[: len(pixels)]

@@ -17,6 +17,8 @@ from sdprep.models.backends import open_tagger, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import identity
 from sdprep.models.labels import read_labels
+from sdprep.models.providers import Execution
+from sdprep.models.providers import check as check_provider
 from sdprep.models.registry import resolve
 from sdprep.rules.decide import Wish
 from sdprep.rules.tags import LabelTable, select_tags
@@ -41,7 +43,9 @@ def tag(
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.
     """
-    kind = Tagging(with_backend(resolve(settings.model, "tag"), settings.backend), settings, stated)
+    spec = with_backend(resolve(settings.model, "tag"), settings.backend)
+    check_provider(settings.provider, spec.backend)
+    kind = Tagging(spec, settings, stated)
     return Annotation(kind, settings, listener or Silent(), Stop() if stop is None else stop).run(directory)
 
 
@@ -71,7 +75,7 @@ class Tagging:
         wish = Wish("tag", values, self._stated, work.existing, work.update, work.refresh)
         recipe: dict[str, Any] | None = None
         if files is not None:
-            recipe = {"task": "tag", "weights": files.weights, "precision": "float32", **self.spec.recipe()}
+            recipe = {"task": "tag", "weights": files.weights, "precision": self.spec.precision, **self.spec.recipe()}
         return Job(
             wish,
             settings.caption_extension,
@@ -92,7 +96,10 @@ class Tagging:
 
     def load(self, files: ModelFiles) -> Loaded:
         """Open the tagger."""
-        return Loaded(open_tagger(self.spec, files), self._encode)
+        work = self._settings.work
+        execution = Execution(self._settings.provider, work.batch_size, shares_cpu=work.workers > 0)
+        tagger = open_tagger(self.spec, files, execution)
+        return Loaded(tagger, self._encode, tagger.provider, tagger.notes)
 
     def _encode(self, prediction: Prediction) -> bytes:
         if not isinstance(prediction, TagScores):
