@@ -79,6 +79,18 @@ class TagSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeSettings:
+    """The settings of `sdprep models quantize`; `floor` is the lowest F1 against the original that is accepted."""
+
+    precision: str = "int8"
+    out: Path | None = None
+    threshold: float = 0.35
+    floor: float = 0.95
+    force: bool = False
+    sample: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionSettings:
     """The settings of `sdprep caption`. Lengths count the tokens of the caption, without the prompt."""
 

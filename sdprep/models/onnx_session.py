@@ -1,11 +1,13 @@
-"""A graph at work in ONNX Runtime; the only file that imports it."""
+"""A graph at work in ONNX Runtime, and smaller graphs made with it; the only file that imports it."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,3 +123,57 @@ def _session_options(onnxruntime: Any, first: str, execution: Execution) -> Any:
         # A thread that spins while it waits takes the time of those that decode.
         wanted.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return wanted
+
+
+def write_int8(graph: Path, target: Path, feeds: Iterable[dict[str, npt.NDArray[np.float32]]]) -> None:
+    """Write a graph whose matrix products and convolutions compute with int8, ranges calibrated on `feeds`.
+
+    Weights have a scale for each channel. They get 7 bits: with 8, sums overflow on x86 processors without VNNI.
+    Other operators stay in float32, since onnxruntime has no fast int8 for them. Needs the package onnx.
+    """
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._feeds = iter(feeds)
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            return next(self._feeds, None)
+
+    prepared = target.with_name(f"prepared-{target.name}")
+    with _less_talk():
+        quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            str(prepared),
+            str(target),
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul", "Gemm", "Conv"],
+            per_channel=True,
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+    prepared.unlink()
+
+
+def write_fp16(graph: Path, target: Path) -> None:
+    """Write a graph whose weights and sums are float16; what goes in and comes out stays float32. Needs onnx."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with _less_talk():
+        onnx.save(convert_float_to_float16(onnx.load(str(graph)), keep_io_types=True), str(target))
+
+
+@contextmanager
+def _less_talk() -> Iterator[None]:
+    """Without the warnings of the quantizer, which are for who writes a quantizer."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -34,7 +34,7 @@ class OnnxTagger:
         if self._session.input_type != "tensor(float)":
             raise ModelError(f"{path} takes {self._session.input_type}, not float32")
         self._graph = GraphInput.of(self._session.input_shape, path)
-        self.provider = self._session.provider
+        self.provider, self.input_name = self._session.provider, self._session.input_name
         advice = misfit(spec.precision, self.provider)
         self.notes = self._session.notes if advice is None else (*self._session.notes, advice)
         if self._graph.batch is None and self.provider in FIXED_SHAPES:
