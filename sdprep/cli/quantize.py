@@ -67,7 +67,7 @@ def _rows(made: Quantized) -> list[tuple[str, str]]:
         ("name", made.name),
         ("folder", str(made.folder)),
         ("size", f"{amount(made.bytes['new'])}, the original {amount(made.bytes['original'])}"),
-        ("calibrated on", f"{made.calibrated} pictures"),
+        ("weights", f"{made.bits} bits, calibrated on {made.calibrated} pictures" if made.calibrated else "16 bits"),
         ("measured on", f"{found.pictures} other pictures, with provider {made.provider}"),
         ("tags kept", f"{found.kept:.2%} of {found.tags} at {made.threshold:g}"),
         ("F1", f"{found.f1:.4f}"),

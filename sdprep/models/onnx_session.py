@@ -125,11 +125,13 @@ def _session_options(onnxruntime: Any, first: str, execution: Execution) -> Any:
     return wanted
 
 
-def write_int8(graph: Path, target: Path, feeds: Iterable[dict[str, npt.NDArray[np.float32]]]) -> None:
+def write_int8(
+    graph: Path, target: Path, feeds: Iterable[dict[str, npt.NDArray[np.float32]]], *, reduce_range: bool
+) -> None:
     """Write a graph whose matrix products and convolutions compute with int8, ranges calibrated on `feeds`.
 
-    Weights have a scale for each channel. They get 7 bits: with 8, sums overflow on x86 processors without VNNI.
-    Other operators stay in float32, since onnxruntime has no fast int8 for them. Needs the package onnx.
+    Weights have a scale for each channel, and 8 bits, or 7 with `reduce_range`. Other operators stay in float32, since
+    onnxruntime has no fast int8 for them. Needs the package onnx.
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -151,7 +153,7 @@ def write_int8(graph: Path, target: Path, feeds: Iterable[dict[str, npt.NDArray[
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Gemm", "Conv"],
             per_channel=True,
-            reduce_range=True,
+            reduce_range=reduce_range,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True},

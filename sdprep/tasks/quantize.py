@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import msgspec
-import numpy as np
 from platformdirs import user_data_path
 
-from sdprep.config import Layout, QuantizeSettings
-from sdprep.data.image import decode, read_file
-from sdprep.data.source import FolderSource
-from sdprep.errors import ImageError, MissingExtra, ModelError, UsageError, WriteError
+from sdprep.config import QuantizeSettings
+from sdprep.errors import MissingExtra, ModelError, UsageError, WriteError
 from sdprep.models import registry
-from sdprep.models.agreement import Agreement, agreement
+from sdprep.models.agreement import Agreement
 from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.hub import fetch, locate
 from sdprep.models.onnx_session import write_fp16, write_int8
 from sdprep.models.providers import AUTO, CPU, Execution
 from sdprep.models.wd_onnx import OnnxTagger
+from sdprep.tasks.measuring import BATCH, Sample, Yardstick, read_sample
 from sdprep.tasks.models import add
-from sdprep.types import Batch, Decoded, Failure, ImageItem, Listener, Silent, TagScores
-
-if TYPE_CHECKING:
-    from sdprep.types import Scores
+from sdprep.types import Listener, Silent
 
 GRAPH, AGREEMENT = "model.onnx", "agreement.json"
 # What each precision is measured on: what it is for.
 RUNS_ON = {"int8": CPU, "fp16": AUTO}
-BATCH = 8
+# The bits of the weights of the copies of which the best is kept. With 8, sums overflow on x86 processors without VNNI.
+BITS = {"int8": (8, 7), "fp16": (16,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +41,14 @@ class Quantized:
     """A model that was made: its name for `--model`, its folder, and how it compares with the original.
 
     `calibrated` is how many pictures set the ranges (0 for fp16); others measured the agreement, on `provider`.
-    `seconds` a picture are those of the measurement, with the original and with the new model.
+    `seconds` a picture are those of the measurement, `bytes` those of the graph; `weights` is the original's checksum.
     """
 
     name: str
     original: str
     weights: str
     precision: str
+    bits: int
     folder: Path
     calibrated: int
     threshold: float
@@ -66,21 +61,13 @@ class Quantized:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """Decoded pictures in the order of their content's checksums, and those that could not be read."""
+class Candidate:
+    """A copy, written to `graph`, and its measurement."""
 
-    pictures: tuple[Decoded, ...]
-    failures: tuple[Failure, ...]
-
-    @property
-    def to_calibrate(self) -> tuple[Decoded, ...]:
-        """Every other picture."""
-        return self.pictures[::2]
-
-    @property
-    def held_out(self) -> tuple[Decoded, ...]:
-        """The rest, which the new model has not seen before it is measured."""
-        return self.pictures[1::2]
+    bits: int
+    graph: Path
+    agreement: Agreement
+    seconds: float
 
 
 def quantize(
@@ -90,7 +77,6 @@ def quantize(
 
     Raises UsageError, MissingExtra, NoImages, WriteError, and ModelError below the floor or if the copy gives NaN.
     """
-    listener = listener or Silent()
     spec = with_backend(registry.resolve(model, "tag"), "onnx")
     if spec.precision != "float32":
         raise UsageError(f"{spec.name} is {spec.precision} already; name the model that it was made from")
@@ -100,12 +86,18 @@ def quantize(
     name = f"{spec.name.rpartition('/')[2]}-{settings.precision}"
     folder = (settings.out or user_data_path("sdprep") / "models" / name).expanduser().resolve()
     _check_free(name, folder)
-    files = locate(spec) or fetch(spec, listener)
+    files = locate(spec) or fetch(spec, listener or Silent())
+    original = OnnxTagger(spec, files, Execution(RUNS_ON[settings.precision], BATCH))
+    sample = read_sample(images, original, settings.sample)
+    (listener or Silent()).note(f"making {name} with {len(sample.pictures)} pictures")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".sdprep-", dir=folder.parent) as work:
-            made = _make(spec, files, images, settings, Workplace(name, folder, Path(work), listener))
-            _put(Path(work) / "new", folder, Path(work) / "old")
+            new = Path(work) / "new"
+            described = _write_folder(spec, files, new, name, settings.precision)
+            yardstick = Yardstick(original, sample, settings.threshold)
+            made = Making(spec, files, settings, original, sample).make(described, new, yardstick, folder)
+            _put(new, folder, Path(work) / "old")
     except OSError as error:
         raise WriteError(error) from error
     add(folder / f"{name}.toml", replace=True)
@@ -113,97 +105,63 @@ def quantize(
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
-    """Where a model is made (`work`), what becomes of it (`name`, `folder`), and who hears of it."""
+class Making:
+    """What a copy is made from, and how."""
 
-    name: str
-    folder: Path
-    work: Path
-    listener: Listener
+    spec: ModelSpec
+    files: ModelFiles
+    settings: QuantizeSettings
+    original: OnnxTagger
+    sample: Sample
 
+    def make(self, described: ModelSpec, new: Path, yardstick: Yardstick, folder: Path) -> Quantized:
+        """Put the best copy into the folder `new` with its measurement. Raises ModelError if it is below the floor."""
+        precision = self.settings.precision
+        candidates = [self._candidate(bits, described, new, yardstick) for bits in BITS[precision]]
+        best = max(candidates, key=lambda each: (each.agreement.f1, -each.agreement.mean_change))
+        graph = self.files.folder / self.spec.files[0]
+        made = Quantized(
+            name=described.name,
+            original=self.spec.name,
+            weights=self.files.weights,
+            precision=precision,
+            bits=best.bits,
+            folder=folder,
+            calibrated=len(self.sample.to_calibrate) if precision == "int8" else 0,
+            threshold=self.settings.threshold,
+            floor=self.settings.floor,
+            agreement=best.agreement,
+            provider=self.original.provider,
+            seconds={"original": round(yardstick.seconds, 4), "new": round(best.seconds, 4)},
+            bytes={"original": graph.stat().st_size, "new": best.graph.stat().st_size},
+            failures=[
+                {"path": each.item.rel, "code": each.code.value, "message": each.message}
+                for each in self.sample.failures
+            ],
+        )
+        if best.agreement.f1 < self.settings.floor and not self.settings.force:
+            raise ModelError(_too_poor(made))
+        for each in candidates:
+            if each is best:
+                each.graph.rename(new / GRAPH)
+            else:
+                each.graph.unlink()
+        (new / AGREEMENT).write_text(json.dumps({"schema": 1, **asdict(made)}, default=str, indent=2) + "\n", "utf-8")
+        return made
 
-def _make(spec: ModelSpec, files: ModelFiles, images: Path, settings: QuantizeSettings, place: Workplace) -> Quantized:
-    """Write the new model to a folder `new`, and measure it."""
-    new = place.work / "new"
-    original = OnnxTagger(spec, files, Execution(RUNS_ON[settings.precision], BATCH))
-    sample = read_sample(images, original, settings.sample)
-    place.listener.note(f"making {place.name} with {len(sample.pictures)} pictures")
-    described = _write_folder(spec, files, new, place.name, settings.precision)
-    calibrated: Sequence[Decoded] = ()
-    if settings.precision == "int8":
-        calibrated = sample.to_calibrate
-        feeds = ({original.input_name: original.feed(each.pixels[None])} for each in calibrated)
-        write_int8(files.folder / spec.files[0], new / GRAPH, feeds)
-    else:
-        write_fp16(files.folder / spec.files[0], new / GRAPH)
-    copy = OnnxTagger(described, ModelFiles(new, None, ""), Execution(original.provider, BATCH))
-    measured, seconds = _compare(original, copy, sample.held_out, settings.threshold)
-    made = Quantized(
-        place.name, spec.name, files.weights, settings.precision, place.folder, len(calibrated), settings.threshold,
-        settings.floor, measured, original.provider, seconds, _sizes(files.folder / spec.files[0], new / GRAPH),
-        [{"path": each.item.rel, "code": each.code.value, "message": each.message} for each in sample.failures],
-    )  # fmt: skip
-    if measured.f1 < settings.floor and not settings.force:
-        raise ModelError(_too_poor(made))
-    (new / AGREEMENT).write_text(json.dumps({"schema": 1, **asdict(made)}, default=str, indent=2) + "\n", "utf-8")
-    return made
-
-
-def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
-    """At least two and at most `count` different pictures of a folder, those with the lowest checksums.
-
-    So the same pictures under other names or in another order give the same model. Raises UsageError if there are
-    fewer than two, NoImages if there are none.
-    """
-    items: dict[bytes, ImageItem] = {}
-    failures: list[Failure] = []
-    for item in FolderSource(images, Layout()).items():
-        try:
-            items.setdefault(hashlib.sha256(read_file(item.path)).digest(), item)
-        except ImageError as error:
-            failures.append(Failure(item, error.code, str(error)))
-    pictures: list[Decoded] = []
-    for digest in sorted(items):
-        if len(pictures) == count:
-            break
-        outcome = decode(items[digest], model.fit)
-        if isinstance(outcome, Failure):
-            failures.append(outcome)
+    def _candidate(self, bits: int, described: ModelSpec, new: Path, yardstick: Yardstick) -> Candidate:
+        source, target = self.files.folder / self.spec.files[0], new / f"{bits}.onnx"
+        if self.settings.precision == "fp16":
+            write_fp16(source, target)
         else:
-            pictures.append(outcome)
-    if len(pictures) < 2:
-        raise UsageError(f"{images}: one half of the pictures is to measure the other, but {len(pictures)} can be read")
-    return Sample(tuple(pictures), tuple(failures))
-
-
-def _compare(
-    original: OnnxTagger, copy: OnnxTagger, pictures: Sequence[Decoded], threshold: float
-) -> tuple[Agreement, dict[str, float]]:
-    """The agreement of two taggers over tags that are no ratings, and the seconds that a picture takes with each."""
-    expected, slow = _scores(original, pictures)
-    found, fast = _scores(copy, pictures)
-    broken = int((~np.isfinite(found).all(axis=1)).sum())
-    if broken:
-        raise ModelError(
-            f"the new model answers with NaN or infinity for {broken} of {len(pictures)} pictures; not kept"
-        )
-    columns = [place for place, word in enumerate(original.labels.categories) if word != "rating"]
-    measured = agreement(expected[:, columns], found[:, columns], threshold)
-    if measured.tags == 0:
-        raise ModelError(
-            f"the original finds no tag at {threshold:g} on {len(pictures)} pictures: nothing can be compared\n"
-            "Give pictures of the kind that you tag, or a lower --threshold"
-        )
-    return measured, {"original": round(slow, 4), "new": round(fast, 4)}
-
-
-def _scores(tagger: OnnxTagger, pictures: Sequence[Decoded]) -> tuple[Scores, float]:
-    """Scores, float32[pictures, labels], and the seconds a picture."""
-    chunks = [pictures[at : at + BATCH] for at in range(0, len(pictures), BATCH)]
-    batches = [Batch(tuple(range(len(chunk))), (), np.stack([each.pixels for each in chunk])) for chunk in chunks]
-    began = time.perf_counter()
-    found = [cast(TagScores, prediction).scores for _, prediction in tagger.predict(batches)]
-    return np.stack(found), (time.perf_counter() - began) / len(pictures)
+            pixels = (picture.pixels[None] for picture in self.sample.to_calibrate)
+            feeds = ({self.original.input_name: self.original.feed(each)} for each in pixels)
+            write_int8(source, target, feeds, reduce_range=bits < 8)
+        spec = msgspec.structs.replace(described, files=(target.name, *described.files[1:]))
+        copy = OnnxTagger(spec, ModelFiles(new, None, ""), Execution(self.original.provider, BATCH))
+        measured, seconds = yardstick.measure(copy)
+        copy.close()
+        return Candidate(bits, target, measured, seconds)
 
 
 def _too_poor(made: Quantized) -> str:
@@ -213,10 +171,6 @@ def _too_poor(made: Quantized) -> str:
         f"{found.pictures} pictures ({found.kept:.1%} of {found.tags} tags kept); not kept\n"
         "More pictures of the kind that you tag may help (--sample); --force keeps it as it is"
     )
-
-
-def _sizes(original: Path, new: Path) -> dict[str, int]:
-    return {"original": original.stat().st_size, "new": new.stat().st_size}
 
 
 def _check_free(name: str, folder: Path) -> None:
