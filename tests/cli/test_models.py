@@ -286,7 +286,7 @@ FIELDS = {
     "list": {"schema", "models", "failures"},
     "show": {
         "schema", "name", "task", "backend", "source", "files", "savedmodel", "image", "labels", "threshold", "licence",
-        "description", "commit", "folder",
+        "precision", "description", "commit", "folder",
     },
     "download": {"schema", "models", "failures"},
     "verify": {"schema", "files", "failures"},
