@@ -128,7 +128,7 @@ def serving(asked: Sequence[str], got: Sequence[str], reasons: Sequence[str] = (
 def misfit(precision: str, provider: str) -> str | None:
     """Why weights of a precision ("float32", "fp16", "int8") do not fit a provider; None if they do."""
     if precision == "fp16" and provider == CPU:
-        return "fp16 is for graphics cards: the processor runs it slower than the original model"
+        return "fp16 is for graphics cards: the processor runs it no faster than the original model"
     if precision == "int8" and provider not in (CPU, "openvino"):
         return f"int8 is for the processor: {provider} runs it no faster than the original model"
     return None

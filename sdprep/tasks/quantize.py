@@ -118,7 +118,7 @@ class Making:
         """Put the best copy into the folder `new` with its measurement. Raises ModelError if it is below the floor."""
         precision = self.settings.precision
         candidates = [self._candidate(bits, described, new, yardstick) for bits in BITS[precision]]
-        best = max(candidates, key=lambda each: (each.agreement.f1, -each.agreement.mean_change))
+        best = max(candidates, key=lambda each: each.agreement.f1)
         graph = self.files.folder / self.spec.files[0]
         made = Quantized(
             name=described.name,
