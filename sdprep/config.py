@@ -65,6 +65,7 @@ class TagSettings:
 
     model: str = "wd-v1-4-swinv2-tagger-v2"
     backend: str = "auto"
+    provider: str = "auto"
     preprocess: str | None = None
     model_dir: Path | None = None
     force_download: bool = False
@@ -91,6 +92,18 @@ class TagSettings:
         _check_extension(self, "caption_extension")
         if not self.caption_separator:
             raise UsageError("the caption separator is empty: tags would run together")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeSettings:
+    """The settings of `sdprep models quantize`; `floor` is the lowest F1 against the original that is accepted."""
+
+    precision: str = "int8"
+    out: Path | None = None
+    threshold: float = 0.35
+    floor: float = 0.95
+    force: bool = False
+    sample: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

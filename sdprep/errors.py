@@ -10,12 +10,15 @@
     +-- MissingSidecars    1  merge was told that every sidecar must exist
     +-- NoImages           4  nothing to do: no image was found
     +-- MissingExtra       5  an optional package is not installed
+    +-- MissingProvider    5  the installed onnxruntime is made without a provider
 
 A fault of a single image is not an exception: it is a `Failure` that is counted and named. Inside `data/`,
 `ImageError` carries its code as far as the decode stage.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from sdprep.types import FailureCode
 
@@ -75,6 +78,18 @@ class MissingExtra(SdprepError):  # noqa: N818
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f'{package} is not installed. Install it with: pip install "sdprep[{extra}]"')
+
+
+class MissingProvider(SdprepError):  # noqa: N818
+    """The installed onnxruntime is made without the provider that was asked for."""
+
+    exit_code = 5
+
+    def __init__(self, name: str, has: Sequence[str], packages: str, system: str) -> None:
+        super().__init__(
+            f"the installed onnxruntime has no provider {name}, only: {', '.join(has)}. "
+            f"Install it ({system}) with: pip uninstall -y onnxruntime && pip install {packages}"
+        )
 
 
 class ImageError(Exception):

@@ -187,6 +187,7 @@ class RunReport:
     failures: list[dict[str, str]] = field(default_factory=list)
     model: str | None = None
     revision: str | None = None
+    provider: str | None = None
     output: str | None = None
     tag_counts: dict[str, int] | None = None
     run: str | None = None

@@ -125,7 +125,7 @@ def test_a_framework_is_imported_in_at_most_one_file(framework: str) -> None:
     [
         ("torch", "models/blip.py"),
         ("transformers", "models/blip.py"),
-        ("onnxruntime", "models/wd_onnx.py"),
+        ("onnxruntime", "models/onnx_session.py"),
         ("tensorflow", "models/wd_tensorflow.py"),
         ("huggingface_hub", "models/hub.py"),
     ],

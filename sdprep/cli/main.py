@@ -14,6 +14,7 @@ from sdprep.cli.doctor import doctor
 from sdprep.cli.history import log, restore, undo
 from sdprep.cli.merge import merge
 from sdprep.cli.models import models
+from sdprep.cli.quantize import quantize
 from sdprep.cli.tag import tag
 
 
@@ -30,6 +31,7 @@ def cli() -> None:
     """Caption, tag and merge pictures for Stable Diffusion fine-tuning, without ever losing your text."""
 
 
+models.add_command(quantize)
 for _command in (caption, tag, merge, demo, doctor, models, log, undo, restore):
     cli.add_command(_command)
 

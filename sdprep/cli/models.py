@@ -52,10 +52,10 @@ def list_models(task: Task | None, as_json: bool) -> None:
 
     listing = api.list_models(task)
     if as_json:
-        _print_json(listing)
+        print_json(listing)
     else:
         head = ("name", "task", "backend", "download", "licence", "cached")
-        _print_table([head, *map(_row, listing.models)], right=(3,))
+        print_table([head, *map(_row, listing.models)], right=(3,))
     _leave(listing.failures)
 
 
@@ -74,12 +74,12 @@ def show(name: str, task: Task | None, as_json: bool) -> None:
 
     shown = api.show(name, task)
     if as_json:
-        _print_json(shown)
+        print_json(shown)
         return
-    _print_table(_described(shown))
+    print_table(_described(shown))
     click.echo()
     head = ("file", "bytes", "here", "sha256")
-    _print_table([head, *map(_file, shown.files)], right=(1,))
+    print_table([head, *map(_file, shown.files)], right=(1,))
 
 
 @models.command(
@@ -100,9 +100,9 @@ def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
 
     done = api.download(names, task, listener=Terminal())
     if as_json:
-        _print_json(done)
+        print_json(done)
     else:
-        _print_table([(each.model, (each.commit or "")[:12], str(each.folder)) for each in done.models])
+        print_table([(each.model, (each.commit or "")[:12], str(each.folder)) for each in done.models])
     _leave(done.failures)
 
 
@@ -122,9 +122,9 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 
     found = api.verify(names, listener=Terminal())
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        _print_table([_verdict(file) for file in found.files])
+        print_table([_verdict(file) for file in found.files])
     _leave(found.failures, failed=_advise(found))
 
 
@@ -141,7 +141,7 @@ def add(path: Path, replace: bool, as_json: bool) -> None:
 
     added = api.add(path, replace=replace)
     if as_json:
-        _print_json(added)
+        print_json(added)
     else:
         click.echo(added.path)
     click.echo(f"added: --model {shlex.quote(added.name)}", err=True)
@@ -151,7 +151,8 @@ def add(path: Path, replace: bool, as_json: bool) -> None:
         click.echo(f"not yet in {added.folder}: {', '.join(added.missing)}", err=True)
 
 
-def _print_json(result: Any) -> None:
+def print_json(result: Any) -> None:
+    """Print the result of a task as one JSON object."""
     import msgspec
 
     data = msgspec.to_builtins(result, enc_hook=str)
@@ -161,7 +162,7 @@ def _print_json(result: Any) -> None:
     click.echo(json.dumps({"schema": 1, **data}, ensure_ascii=True, indent=2))
 
 
-def _print_table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> None:
+def print_table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> None:
     """Print rows under each other, some columns flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

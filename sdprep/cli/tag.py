@@ -65,6 +65,8 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
     shared.option("--backend", type=click.Choice(["auto", "onnx", "tensorflow"]), default="auto", show_default=True,
                   shortcuts={"--onnx": "onnx"}, help="What runs the model; auto takes ONNX where it is installed."),
+    shared.option("--provider", default="auto", show_default=True, metavar="NAME,...",
+                  help="What runs ONNX, best first: cpu, cuda, tensorrt, rocm, migraphx, directml, coreml, openvino."),
     shared.option("--preprocess", type=click.Choice(["sdprep", "kohya"]),
                   help="Upright and resized bicubically, or prepared as by kohya's tagger.  [default: sdprep]"),
     shared.option("--model-dir", type=click.Path(file_okay=False, path_type=Path),

@@ -6,10 +6,11 @@ from typing import Any
 
 from sdprep.doctor.probe import Teller, describe
 from sdprep.doctor.tiny_graph import make_graph
+from sdprep.models.providers import AUTO_ORDER, PROVIDERS
 
 # Those that the tagger asks for, in its order; others are tried after them.
-USED = ("CUDAExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvider")
-CPU = "CPUExecutionProvider"
+USED = tuple(PROVIDERS[name].full for name in AUTO_ORDER)
+CPU = USED[-1]
 
 
 def probe(tell: Teller) -> None:

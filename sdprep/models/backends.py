@@ -8,6 +8,7 @@ import msgspec
 
 from sdprep.errors import MissingExtra, UsageError
 from sdprep.models.base import ImageSpec, LabelledModel, ModelFiles, ModelSpec
+from sdprep.models.providers import Execution
 from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.models.wd_tensorflow import TensorflowTagger
 
@@ -59,8 +60,8 @@ def check_installed(spec: ModelSpec) -> None:
             raise MissingExtra(package, extra)
 
 
-def open_tagger(spec: ModelSpec, files: ModelFiles) -> LabelledModel:
+def open_tagger(spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> LabelledModel:
     """Load a tagger with the framework of its description. Raises MissingExtra and ModelError as they do."""
     if spec.backend == "tensorflow":
-        return TensorflowTagger(spec, files)
-    return OnnxTagger(spec, files)
+        return TensorflowTagger(spec, files, execution)
+    return OnnxTagger(spec, files, execution)

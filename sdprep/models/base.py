@@ -93,6 +93,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answers: Literal["probabilities", "logits"] = "probabilities"
     output: str | int = 0
     threshold: float | dict[str, float] | None = None
+    precision: Literal["float32", "fp16", "int8"] = "float32"
     licence: str | None = None
     description: str = ""
 
@@ -141,6 +142,8 @@ class Model(Protocol):
 
 
 class LabelledModel(Model, Protocol):
-    """A tagger: a model with one label table for the whole run."""
+    """A tagger: a model with one label table for the whole run, what runs it, and what a person should know of that."""
 
     labels: LabelTable
+    provider: str
+    notes: tuple[str, ...]

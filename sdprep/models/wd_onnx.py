@@ -1,46 +1,46 @@
-"""Waifu-Diffusion-style taggers through ONNX Runtime; the only file that imports it."""
+"""Waifu-Diffusion-style taggers through ONNX Runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.graph import GraphInput, chosen_output, probabilities
+from sdprep.models.graph import GraphInput, probabilities
 from sdprep.models.labels import read_columns
 from sdprep.models.onnx_check import check_self_contained
+from sdprep.models.onnx_session import OnnxSession
+from sdprep.models.providers import FIXED_SHAPES, Execution, misfit
 from sdprep.types import Batch, Prediction, TagScores
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    import numpy as np
+    import numpy.typing as npt
 
     from sdprep.types import Pixels, Scores
-
-# In this order, as far as the installed onnxruntime has them.
-PROVIDERS = ("CUDAExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvider")
 
 
 class OnnxTagger:
     """A tagger whose input, and what its description leaves open of it, are read from its graph.
 
-    Raises MissingExtra without onnxruntime, ModelError if graph, description and label file do not belong together.
+    Raises what OnnxSession raises, and ModelError if graph, description and label file do not belong together.
     """
 
-    def __init__(self, spec: ModelSpec, files: ModelFiles) -> None:
+    def __init__(self, spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> None:
         self._path, self._answers = files.folder / spec.files[0], spec.answers
         check_self_contained(self._path)
-        self._session = _open_session(self._path)
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-            raise ModelError(f"{self._path} takes {', '.join(node.type for node in inputs)}, not one tensor of float32")
-        answer = outputs[chosen_output([node.name for node in outputs], spec.output, self._path)]
-        self._input, self._output = inputs[0].name, answer.name
-        self._graph = GraphInput.of(inputs[0].shape, spec, files)
+        self._session = OnnxSession(self._path, execution, spec.output)
+        self.provider, self.input_name = self._session.provider, self._session.input_name
+        advice = misfit(spec.precision, self.provider)
+        self.notes = self._session.notes if advice is None else (*self._session.notes, advice)
+        self._graph = GraphInput.of(self._session.input_shape, spec, files)
+        if self._graph.batch is None and self.provider in FIXED_SHAPES:
+            # Short batches are filled up then, too.
+            self._graph = replace(self._graph, batch=execution.batch_size)
         self.fit = self._graph.fit
         self.labels, self._columns = read_columns(spec, files)
-        self._columns.check(answer.shape, self._path)
+        self._columns.check(self._session.output_shape, self._path)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The probabilities of every picture; a graph with a fixed batch gets a batch in several pieces."""
@@ -54,24 +54,12 @@ class OnnxTagger:
         """Free the session."""
         del self._session
 
+    def feed(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """What the graph is given for uint8[n, H, W, 3]."""
+        return self._graph.feed(pixels)
+
     def _run(self, pixels: Pixels) -> Scores:
         """Scores, float32[n, n_labels], of uint8[n, H, W, 3]."""
-        answer = self._session.run([self._output], {self._input: self._graph.feed(pixels)})[0]
+        answer = self._session.run(self.feed(pixels))
         self._columns.check(answer.shape, self._path)
         return probabilities(self._columns.of(answer[: len(pixels)]), self._answers, self._path)
-
-
-def _open_session(path: Path) -> InferenceSession:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtra("onnxruntime", "tag") from error
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and hasattr(onnxruntime, "preload_dlls"):
-        # CUDA that pip installed lies where the system does not look for it.
-        onnxruntime.preload_dlls()
-    providers = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
-    try:
-        return onnxruntime.InferenceSession(str(path), providers=providers)
-    except Exception as error:  # onnxruntime raises a dozen classes of its own
-        message = f"{path} is not a model that onnxruntime {onnxruntime.__version__} can run: {error}"
-        raise ModelError(message) from error

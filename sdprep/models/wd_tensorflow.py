@@ -15,6 +15,7 @@ from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.graph import GraphInput, chosen_output, probabilities
 from sdprep.models.labels import read_columns
+from sdprep.models.providers import CPU, Execution
 from sdprep.types import Batch, Prediction, TagScores
 
 SIGNATURE = "serving_default"
@@ -26,9 +27,12 @@ class TensorflowTagger:
     Raises MissingExtra without TensorFlow, ModelError if graph, description and label file do not belong together.
     """
 
-    def __init__(self, spec: ModelSpec, files: ModelFiles) -> None:
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> None:
         self._tensorflow = _import_tensorflow()
         self._folder, self._answers = files.folder, spec.answers
+        self.provider = _choose_device(self._tensorflow, execution.provider)
         # The signature does not keep the model alive by itself.
         self._model, self._signature = _load(self._tensorflow, files.folder)
         inputs, outputs = self._signature.structured_input_signature[1], self._signature.structured_outputs
@@ -66,10 +70,27 @@ def _import_tensorflow() -> Any:
     except Exception as error:  # a clash of versions ends the import in any way
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"the installed TensorFlow cannot be imported: {reason}") from error
-    for device in tensorflow.config.list_physical_devices("GPU"):
-        # Else the first model takes the whole memory of the card.
-        tensorflow.config.experimental.set_memory_growth(device, True)
     return tensorflow
+
+
+def _choose_device(tensorflow: Any, wanted: str) -> str:
+    """Hide the cards from a model for the processor; the name of what will run it.
+
+    Raises ModelError if a card is wanted and TensorFlow sees none.
+    """
+    cards = tensorflow.config.list_physical_devices("GPU")
+    if wanted == "cuda" and not cards:
+        raise ModelError(
+            f"--provider asked for cuda, but TensorFlow {tensorflow.__version__} sees no card\n"
+            "Ask `sdprep doctor` why; --provider cpu runs the model on the processor"
+        )
+    if wanted == CPU or not cards:
+        tensorflow.config.set_visible_devices([], "GPU")
+        return CPU
+    for card in cards:
+        # Else the first model takes the whole memory of the card.
+        tensorflow.config.experimental.set_memory_growth(card, True)
+    return "cuda"
 
 
 def _load(tensorflow: Any, folder: Path) -> tuple[Any, Any]:

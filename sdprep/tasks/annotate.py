@@ -28,10 +28,12 @@ MODEL_DESCRIPTION = "model_description"
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model at work, and how its predictions are stored."""
+    """A model at work, how its predictions are stored, what runs it, and what a person should know of that."""
 
     model: Model
     encode: Callable[[Prediction], bytes]
+    provider: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Kind(Protocol):
@@ -153,6 +155,9 @@ class Annotation:
         self._files = self._files or fetch(self._kind.spec, self._listener)
         self._job = self._writer.job = self._kind.make_job(self._files)
         loaded = self._kind.load(self._files)
+        self.report.provider = loaded.provider
+        for note in loaded.notes:
+            self._listener.note(note)
         self.report.predicted = len(unseen)
         waiting = {target.item: target for target in unseen}
         advice = decoder_advice()

@@ -21,6 +21,8 @@ from sdprep.models.backends import check_installed, open_tagger, with_backend, w
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.hub import fetch, identity
 from sdprep.models.labels import read_labels
+from sdprep.models.providers import Execution
+from sdprep.models.providers import check as check_provider
 from sdprep.models.registry import resolve
 from sdprep.rules.decide import Wish
 from sdprep.rules.labels import LabelTable
@@ -49,6 +51,7 @@ def tag(
     """
     listener = listener or Silent()
     spec = with_backend(resolve(settings.model, "tag"), settings.backend)
+    check_provider(settings.provider, spec.backend)
     if settings.model_dir is not None:
         spec = _in_model_dir(spec, settings.model_dir, listener)
     rules = with_card_thresholds(settings.rules, spec)
@@ -97,7 +100,7 @@ class Tagging:
         wish = Wish("tag", values, self._stated, work.existing, work.update, work.refresh)
         recipe: dict[str, Any] | None = None
         if files is not None:
-            recipe = {"task": "tag", "weights": files.weights, "precision": "float32", **self.spec.recipe()}
+            recipe = {"task": "tag", "weights": files.weights, "precision": self.spec.precision, **self.spec.recipe()}
         return Job(
             wish,
             settings.caption_extension,
@@ -123,7 +126,10 @@ class Tagging:
 
     def load(self, files: ModelFiles) -> Loaded:
         """Open the tagger."""
-        return Loaded(open_tagger(self.spec, files), self._encode)
+        work = self._settings.work
+        execution = Execution(self._settings.provider, work.batch_size, shares_cpu=work.workers > 0)
+        tagger = open_tagger(self.spec, files, execution)
+        return Loaded(tagger, self._encode, tagger.provider, tagger.notes)
 
     def _encode(self, prediction: Prediction) -> bytes:
         if not isinstance(prediction, TagScores):

@@ -287,7 +287,7 @@ FIELDS = {
     "list": {"schema", "models", "failures"},
     "show": {
         "schema", "name", "task", "backend", "source", "files", "savedmodel", "image", "labels", "answers",
-        "output", "threshold", "licence", "description", "commit", "folder",
+        "output", "threshold", "precision", "licence", "description", "commit", "folder",
     },
     "download": {"schema", "models", "failures"},
     "verify": {"schema", "files", "failures"},

@@ -77,6 +77,8 @@ def argument_of(command, folder):
     """What the command must be given besides its options."""
     if not any(isinstance(param, click.Argument) and param.name != "run" for param in command.params):
         return []
+    if command.name == "quantize":
+        return ["demo-tag", "--images", str(folder)]
     files = {"restore": "a.txt", "add": "empty.toml"}
     return [str(folder / files[command.name])] if command.name in files else [str(folder)]
 
@@ -89,7 +91,7 @@ def value_of(option, folder):
         return [str(option.type.choices[-1])]
     if option.name == "config":
         return [str(folder / "empty.toml")]
-    if option.name == "directory":
+    if option.name in ("directory", "images"):
         return [str(folder)]
     if option.name in SPECIAL:
         return [SPECIAL[option.name]]

@@ -12,7 +12,7 @@ import pytest
 from sdprep.doctor.gather import clean, gather, read_probe, run_probe
 from sdprep.doctor.probe_onnxruntime import USED
 from sdprep.doctor.process import Ended
-from sdprep.models import wd_onnx
+from sdprep.models.providers import PROVIDERS, to_ask
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and permissions of POSIX")
 
@@ -51,7 +51,7 @@ def test_the_version_of_a_framework_is_found(real):
 
 
 def test_the_probe_asks_for_the_providers_that_the_tagger_asks_for():
-    assert wd_onnx.PROVIDERS == USED
+    assert tuple(PROVIDERS[name].full for name in to_ask("auto", USED)) == USED
 
 
 @posix_only

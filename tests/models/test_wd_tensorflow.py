@@ -3,6 +3,7 @@
 import random
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.backends import open_tagger, with_backend, with_preprocess
 from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
 from sdprep.models.hub import locate
+from sdprep.models.providers import Execution
 from sdprep.models.registry import resolve
+from sdprep.models.wd_tensorflow import _choose_device
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch
@@ -108,3 +111,43 @@ def test_the_output_that_is_named_is_taken_and_its_logits_made_probabilities(ten
     scores = scores_of(open_tagger(spec, ModelFiles(tmp_path, None, "weights")), pixels)
     logits = np.array([0 - 0.1, 0.2 - 0.2, 1 - 0.3])
     np.testing.assert_allclose(scores, [1 / (1 + np.exp(-logits))] * 2, atol=1e-6)
+
+
+# What runs it
+
+
+def with_cards(*cards):
+    """TensorFlow as far as devices go, and the cards that were hidden in the end."""
+    told = {}
+    config = SimpleNamespace(
+        list_physical_devices=lambda _: list(cards),
+        set_visible_devices=lambda visible, _: told.update(visible=visible),
+        experimental=SimpleNamespace(set_memory_growth=lambda card, grows: told.update({card: grows})),
+    )
+    return SimpleNamespace(config=config, __version__="2.21"), told
+
+
+def test_the_processor_runs_it_where_there_is_no_card(tensorflow):
+    if tensorflow.config.list_physical_devices("GPU"):
+        pytest.skip("there is a card here")
+    spec = with_backend(DEMO, "tensorflow")
+    assert open_tagger(spec, locate(spec), Execution("auto")).provider == "cpu"
+
+
+def test_cuda_without_a_card_is_an_error(tensorflow):
+    if tensorflow.config.list_physical_devices("GPU"):
+        pytest.skip("there is a card here")
+    spec = with_backend(DEMO, "tensorflow")
+    with pytest.raises(ModelError, match=r"asked for cuda, but TensorFlow .* sees no card"):
+        open_tagger(spec, locate(spec), Execution("cuda"))
+
+
+@pytest.mark.parametrize("wanted", ["auto", "cuda"])
+def test_a_card_is_used_and_its_memory_not_taken_at_once(wanted):
+    tensorflow, told = with_cards("card")
+    assert (_choose_device(tensorflow, wanted), told) == ("cuda", {"card": True})
+
+
+def test_cpu_hides_the_cards():
+    tensorflow, told = with_cards("card")
+    assert (_choose_device(tensorflow, "cpu"), told) == ("cpu", {"visible": []})

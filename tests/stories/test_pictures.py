@@ -146,8 +146,8 @@ def test_a_newer_decoder_tries_a_broken_picture_again(broken, monkeypatch):
     tag(broken)
     for module in (planning, writing):
         monkeypatch.setattr(module, "DECODER", "a newer one")
-    opened, real = [], wd_onnx._open_session
-    monkeypatch.setattr(wd_onnx, "_open_session", lambda path: opened.append(path) or real(path))
+    opened, real = [], wd_onnx.OnnxSession
+    monkeypatch.setattr(wd_onnx, "OnnxSession", lambda path, execution: opened.append(path) or real(path, execution))
 
     report = tag(broken)
 

@@ -1,0 +1,134 @@
+"""What `--provider` means: names, order, options, and whether a session got what it was asked for; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdprep.errors import MissingProvider, ModelError, UsageError
+
+AUTO = "auto"
+CPU = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An execution provider: the name it has in onnxruntime, what pip installs to bring it, and on which system."""
+
+    full: str
+    packages: str
+    system: str = "any system"
+
+
+PROVIDERS = {
+    "cpu": Provider("CPUExecutionProvider", '"sdprep[tag]"'),
+    "cuda": Provider("CUDAExecutionProvider", '"sdprep[tag-gpu]"'),
+    "tensorrt": Provider("TensorrtExecutionProvider", '"sdprep[tag-gpu]" tensorrt'),
+    "rocm": Provider("ROCMExecutionProvider", "onnxruntime-rocm", "Linux"),
+    "migraphx": Provider("MIGraphXExecutionProvider", "onnxruntime-migraphx", "Linux"),
+    "directml": Provider("DmlExecutionProvider", '"sdprep[tag-directml]"', "Windows"),
+    "coreml": Provider("CoreMLExecutionProvider", '"sdprep[tag]"', "macOS"),
+    "openvino": Provider("OpenVINOExecutionProvider", "onnxruntime-openvino"),
+}
+# TensorRT is left out because it builds engines for minutes, OpenVINO because its results are wrong on some cards.
+AUTO_ORDER = ("cuda", "rocm", "migraphx", "directml", "coreml", CPU)
+# They tune or compile for each shape that they meet, so they are always given the same one.
+FIXED_SHAPES = frozenset(PROVIDERS) - {CPU, "openvino"}
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a tagger is executed.
+
+    `provider` is what `--provider` says, `batch_size` the pictures of a full batch (None: not known),
+    `shares_cpu` whether other threads decode pictures meanwhile.
+    """
+
+    provider: str = AUTO
+    batch_size: int | None = None
+    shares_cpu: bool = False
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """The names in `auto` or `tensorrt,cuda,cpu`, each once. Raises UsageError for a name that there is not."""
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
+    unknown = [name for name in names if name not in PROVIDERS]
+    if names != (AUTO,) and unknown:
+        known = ", ".join((AUTO, *PROVIDERS))
+        raise UsageError(f"--provider takes {known}, or some of them parted by commas without auto, not '{text}'")
+    return names
+
+
+def check(text: str, backend: str) -> None:
+    """Raise UsageError if `--provider` says what a backend cannot do."""
+    if backend == "tensorflow" and parse(text) not in ((AUTO,), (CPU,), ("cuda",)):
+        raise UsageError(f"--provider {text} is for ONNX; TensorFlow takes auto, cpu or cuda")
+
+
+def to_ask(text: str, available: Collection[str]) -> tuple[str, ...]:
+    """The providers to ask for, best first; `available` are those of the installed onnxruntime, by its names.
+
+    Raises MissingProvider for one that was named and is not there.
+    """
+    names = parse(text)
+    if names == (AUTO,):
+        return tuple(name for name in AUTO_ORDER if name == CPU or PROVIDERS[name].full in available)
+    for name in names:
+        if PROVIDERS[name].full not in available:
+            has = [each for each, provider in PROVIDERS.items() if provider.full in available]
+            raise MissingProvider(name, has, PROVIDERS[name].packages, PROVIDERS[name].system)
+    return names
+
+
+def options(name: str, cache: Path) -> dict[str, str]:
+    """What a provider is told; `cache` is a folder for what it compiles.
+
+    The arena of CUDA otherwise doubles whenever it grows, and cuDNN would try every algorithm for every shape.
+    """
+    if name == "cuda":
+        return {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
+    if name == "rocm":
+        return {"arena_extend_strategy": "kSameAsRequested"}
+    if name == "tensorrt":
+        return {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(cache / "tensorrt"),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(cache / "tensorrt"),
+        }
+    return {}
+
+
+def openvino_options(devices: Sequence[str]) -> dict[str, str]:
+    """What OpenVINO is told: a card where it finds one, in float32.
+
+    With its device AUTO it lists itself and leaves all of the work to onnxruntime's CPU provider (seen with 1.24).
+    """
+    card = any(device.startswith("GPU") for device in devices)
+    return {"device_type": "GPU" if card else "CPU", "precision": "FP32"}
+
+
+def serving(asked: Sequence[str], got: Sequence[str], reasons: Sequence[str] = ()) -> tuple[str, str | None]:
+    """The provider that serves a session, and a note if it is not the first that was asked for.
+
+    `got` are onnxruntime's names. Raises ModelError if it is none of those that were asked for.
+    """
+    short = {provider.full: name for name, provider in PROVIDERS.items()}
+    first = short.get(got[0], got[0])
+    if first == asked[0]:
+        return first, None
+    said = "".join(f": {reason}" for reason in reasons[:1])
+    fault = f"--provider asked for {asked[0]}, but onnxruntime runs on {first}{said}\nAsk `sdprep doctor` why"
+    if first not in asked:
+        raise ModelError(f"{fault}; --provider {','.join(asked)},{first} accepts it")
+    return first, f"WARNING: {fault}; --provider {first} takes it without this warning"
+
+
+def misfit(precision: str, provider: str) -> str | None:
+    """Why weights of a precision ("float32", "fp16", "int8") do not fit a provider; None if they do."""
+    if precision == "fp16" and provider == CPU:
+        return "fp16 is for graphics cards: the processor runs it no faster than the original model"
+    if precision == "int8" and provider not in (CPU, "openvino"):
+        return f"int8 is for the processor: {provider} runs it no faster than the original model"
+    return None

@@ -1,0 +1,213 @@
+"""`sdprep models quantize`: a smaller copy of a tagger, measured against the original on the user's own pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from platformdirs import user_data_path
+
+from sdprep.config import QuantizeSettings
+from sdprep.errors import MissingExtra, ModelError, UsageError, WriteError
+from sdprep.models import registry
+from sdprep.models.agreement import Agreement
+from sdprep.models.backends import check_installed, with_backend
+from sdprep.models.base import ModelFiles, ModelSpec, Source
+from sdprep.models.hub import fetch, locate
+from sdprep.models.onnx_session import write_fp16, write_int8
+from sdprep.models.providers import AUTO, CPU, Execution
+from sdprep.models.wd_onnx import OnnxTagger
+from sdprep.tasks.measuring import BATCH, Sample, Yardstick, read_sample
+from sdprep.tasks.models import add
+from sdprep.types import Listener, Silent
+
+GRAPH, AGREEMENT = "model.onnx", "agreement.json"
+# What each precision is measured on: what it is for.
+RUNS_ON = {"int8": CPU, "fp16": AUTO}
+# The bits of the weights of the copies of which the best is kept. With 8, sums overflow on x86 processors without VNNI.
+BITS = {"int8": (8, 7), "fp16": (16,)}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A model that was made: its name for `--model`, its folder, and how it compares with the original.
+
+    `calibrated` is how many pictures set the ranges (0 for fp16); others measured the agreement, on `provider`.
+    `seconds` a picture are those of the measurement, `bytes` those of the graph; `weights` is the original's checksum.
+    """
+
+    name: str
+    original: str
+    weights: str
+    precision: str
+    bits: int
+    folder: Path
+    calibrated: int
+    threshold: float
+    floor: float
+    agreement: Agreement
+    provider: str
+    seconds: dict[str, float]
+    bytes: dict[str, int]
+    failures: list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A copy, written to `graph`, and its measurement."""
+
+    bits: int
+    graph: Path
+    agreement: Agreement
+    seconds: float
+
+
+def quantize(
+    model: str, images: Path, settings: QuantizeSettings = QuantizeSettings(), *, listener: Listener | None = None
+) -> Quantized:
+    """Make a smaller copy of a tagger, measure it, and give it a name; nothing is kept of one that is not good enough.
+
+    Raises UsageError, MissingExtra, NoImages, WriteError, and ModelError below the floor or if the copy gives NaN.
+    """
+    spec = with_backend(registry.resolve(model, "tag"), "onnx")
+    if spec.precision != "float32":
+        raise UsageError(f"{spec.name} is {spec.precision} already; name the model that it was made from")
+    check_installed(spec)
+    if find_spec("onnx") is None:
+        raise MissingExtra("onnx", "quantize")
+    name = f"{spec.name.rpartition('/')[2]}-{settings.precision}"
+    folder = (settings.out or user_data_path("sdprep") / "models" / name).expanduser().resolve()
+    _check_free(name, folder)
+    files = locate(spec) or fetch(spec, listener or Silent())
+    original = OnnxTagger(spec, files, Execution(RUNS_ON[settings.precision], BATCH))
+    sample = read_sample(images, original, settings.sample)
+    (listener or Silent()).note(f"making {name} with {len(sample.pictures)} pictures")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".sdprep-", dir=folder.parent) as work:
+            new = Path(work) / "new"
+            described = _write_folder(spec, files, new, name, settings.precision)
+            yardstick = Yardstick(original, sample, settings.threshold)
+            made = Making(spec, files, settings, original, sample).make(described, new, yardstick, folder)
+            _put(new, folder, Path(work) / "old")
+    except OSError as error:
+        raise WriteError(error) from error
+    add(folder / f"{name}.toml", replace=True)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What a copy is made from, and how."""
+
+    spec: ModelSpec
+    files: ModelFiles
+    settings: QuantizeSettings
+    original: OnnxTagger
+    sample: Sample
+
+    def make(self, described: ModelSpec, new: Path, yardstick: Yardstick, folder: Path) -> Quantized:
+        """Put the best copy into the folder `new` with its measurement. Raises ModelError if it is below the floor."""
+        precision = self.settings.precision
+        candidates = [self._candidate(bits, described, new, yardstick) for bits in BITS[precision]]
+        best = max(candidates, key=lambda each: each.agreement.f1)
+        graph = self.files.folder / self.spec.files[0]
+        made = Quantized(
+            name=described.name,
+            original=self.spec.name,
+            weights=self.files.weights,
+            precision=precision,
+            bits=best.bits,
+            folder=folder,
+            calibrated=len(self.sample.to_calibrate) if precision == "int8" else 0,
+            threshold=self.settings.threshold,
+            floor=self.settings.floor,
+            agreement=best.agreement,
+            provider=self.original.provider,
+            seconds={"original": round(yardstick.seconds, 4), "new": round(best.seconds, 4)},
+            bytes={"original": graph.stat().st_size, "new": best.graph.stat().st_size},
+            failures=[
+                {"path": each.item.rel, "code": each.code.value, "message": each.message}
+                for each in self.sample.failures
+            ],
+        )
+        if best.agreement.f1 < self.settings.floor and not self.settings.force:
+            raise ModelError(_too_poor(made))
+        for each in candidates:
+            if each is best:
+                each.graph.rename(new / GRAPH)
+            else:
+                each.graph.unlink()
+        (new / AGREEMENT).write_text(json.dumps({"schema": 1, **asdict(made)}, default=str, indent=2) + "\n", "utf-8")
+        return made
+
+    def _candidate(self, bits: int, described: ModelSpec, new: Path, yardstick: Yardstick) -> Candidate:
+        source, target = self.files.folder / self.spec.files[0], new / f"{bits}.onnx"
+        if self.settings.precision == "fp16":
+            write_fp16(source, target)
+        else:
+            pixels = (picture.pixels[None] for picture in self.sample.to_calibrate)
+            feeds = ({self.original.input_name: self.original.feed(each)} for each in pixels)
+            write_int8(source, target, feeds, reduce_range=bits < 8)
+        spec = msgspec.structs.replace(described, files=(target.name, *described.files[1:]))
+        copy = OnnxTagger(spec, ModelFiles(new, None, ""), Execution(self.original.provider, BATCH))
+        measured, seconds = yardstick.measure(copy)
+        copy.close()
+        return Candidate(bits, target, measured, seconds)
+
+
+def _too_poor(made: Quantized) -> str:
+    found = made.agreement
+    return (
+        f"{made.name} agrees too little with {made.original}: F1 {found.f1:.4f} is below {made.floor:g} on "
+        f"{found.pictures} pictures ({found.kept:.1%} of {found.tags} tags kept); not kept\n"
+        "More pictures of the kind that you tag may help (--sample); --force keeps it as it is"
+    )
+
+
+def _check_free(name: str, folder: Path) -> None:
+    """Raise UsageError if the name or the folder belongs to anything but an earlier model of this name."""
+    if folder.exists() and not (folder.is_dir() and ((folder / AGREEMENT).is_file() or not any(folder.iterdir()))):
+        raise UsageError(f"{folder} holds something else; give another folder with --out")
+    before = registry.registered().get(name)
+    if before is not None and registry.load(before).source.path != str(folder):
+        raise UsageError(f"there is a model called {name} already, described in {before}\nDelete that file first")
+
+
+def _write_folder(spec: ModelSpec, files: ModelFiles, new: Path, name: str, precision: str) -> ModelSpec:
+    """All but the graph: the other files of the model, and its description."""
+    others = tuple(each for each in spec.files[1:] if ".onnx" not in each)
+    for each in others:
+        (new / each).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(files.folder / each, new / each)
+    described = msgspec.structs.replace(
+        spec, name=name, source=Source(path="."), files=(GRAPH, *others), savedmodel=(), precision=precision,
+        description=f"{spec.name} with {precision} weights, made by sdprep models quantize",
+    )  # fmt: skip
+    (new / f"{name}.toml").write_text(as_toml(msgspec.to_builtins(described)), "utf-8")
+    return described
+
+
+def as_toml(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> str:
+    """A table of texts, numbers, lists of these and tables as TOML; what is None or empty is left out."""
+    stated = {key: value for key, value in table.items() if value not in (None, "", [], ())}
+    tables = {key: value for key, value in stated.items() if isinstance(value, Mapping)}
+    lines = [f"{key} = {json.dumps(stated[key], ensure_ascii=False)}" for key in stated if key not in tables]
+    for key, value in tables.items():
+        lines += ["", f"[{'.'.join((*above, key))}]", as_toml(value, (*above, key)).rstrip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def _put(new: Path, folder: Path, old: Path) -> None:
+    """Put a finished folder in its place; an earlier one goes to `old`."""
+    if folder.exists():
+        os.replace(folder, old)  # noqa: PTH105 - as the line below
+    os.replace(new, folder)  # noqa: PTH105 - the one call that is atomic everywhere
