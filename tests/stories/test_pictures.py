@@ -147,7 +147,7 @@ def test_a_newer_decoder_tries_a_broken_picture_again(broken, monkeypatch):
     for module in (planning, writing):
         monkeypatch.setattr(module, "DECODER", "a newer one")
     opened, real = [], wd_onnx.OnnxSession
-    monkeypatch.setattr(wd_onnx, "OnnxSession", lambda path, execution: opened.append(path) or real(path, execution))
+    monkeypatch.setattr(wd_onnx, "OnnxSession", lambda path, *rest: opened.append(path) or real(path, *rest))
 
     report = tag(broken)
 
