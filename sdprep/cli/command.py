@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -55,19 +56,22 @@ class Option(click.Option):
 
 
 def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
-    """A callback that takes text parted by commas, or a list in a settings file."""
-    parts = value.split(",") if isinstance(value, str) else value
+    r"""A callback that takes text parted by commas, or a list in a settings file; `\,` is a comma of the text."""
+    parts = [part.replace(r"\,", ",") for part in re.split(r"(?<!\\),", value)] if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise click.BadParameter(f"{value!r} is neither text nor a list of texts")
     return tuple(part.strip() for part in parts if part.strip())
 
 
 class Command(click.Command):
-    """A command whose options may be written with hyphens or underscores, and whose examples are kept as typed."""
+    """A command whose options may be written with hyphens or underscores, and whose examples are kept as typed.
 
-    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+    `elsewhere` has options of kohya's that have no place here, and what to do instead.
+    """
+
+    def __init__(self, *args: Any, example: str, elsewhere: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.example = example
+        self.example, self._elsewhere = example, elsewhere or {}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, shortcuts being written out first."""
@@ -78,6 +82,9 @@ class Command(click.Command):
             for name, value in option.shortcuts.items()
         }
         end = args.index("--") if "--" in args else len(args)
+        for arg in args[:end]:
+            if (advice := self._elsewhere.get(spelled(arg.partition("=")[0]))) is not None:
+                raise click.UsageError(f"{arg.partition('=')[0]} is not an option of sdprep. {advice}", ctx)
         spelt = [part for arg in args[:end] for part in long.get(spelled(arg), [arg])]
         return super().parse_args(ctx, spelt + args[end:])
 

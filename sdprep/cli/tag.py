@@ -57,6 +57,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
 @click.command(
     cls=shared.Command,
     example="sdprep tag ./imgs --threshold 0.35 --remove-underscore",
+    elsewhere={"--output-path": "Tags are written to text files; gather them with: sdprep merge DIR -o FILE"},
     short_help="Write booru tags beside every picture.",
 )
 @shared.directory_argument()

@@ -61,8 +61,9 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def check(text: str, backend: str) -> None:
-    """Raise UsageError if `--provider` says what a backend cannot do."""
-    if backend == "tensorflow" and parse(text) not in ((AUTO,), (CPU,), ("cuda",)):
+    """Raise UsageError if `--provider` says nothing known, or what a backend cannot do."""
+    names = parse(text)
+    if backend == "tensorflow" and names not in ((AUTO,), (CPU,), ("cuda",)):
         raise UsageError(f"--provider {text} is for ONNX; TensorFlow takes auto, cpu or cuda")
 
 

@@ -124,9 +124,21 @@ def find(model: str, task: Task | None = None) -> ModelSpec:
         return load(path)
     if model and path.is_dir():
         return from_folder(path.resolve(), task)
+    if (inside := _by_subfolder(model)) is not None:
+        return inside
     if (match := REPO.fullmatch(model)) is not None:
         return _from_repo(match["repo"], match["revision"], task)
     raise UsageError(_unknown(model, task))
+
+
+def _by_subfolder(model: str) -> ModelSpec | None:
+    """The model of the registry that kohya's tagger calls `owner/name/subfolder`."""
+    repo, _, subfolder = model.rpartition("/")
+    if repo.count("/") != 1:
+        return None
+    specs = (named(name, path) for name, path in registered().items())
+    of_repo = (spec for spec in specs if spec.source.repo is not None and spec.source.repo == repo)
+    return next((spec for spec in of_repo if spec.files[0].startswith(f"{subfolder}/")), None)
 
 
 def _unknown(model: str, task: Task | None) -> str:

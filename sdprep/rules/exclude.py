@@ -10,9 +10,17 @@ from sdprep.rules.labels import fold
 
 
 def parse_exclusions(text: str) -> tuple[str, ...]:
-    """The entries of a list parted by commas; inside `/.../` a comma parts nothing."""
-    entries = re.findall(r"\s*(/.+?/(?=\s*(?:,|$))|[^,]+)", text)
-    return tuple(entry.strip() for entry in entries if entry.strip())
+    r"""The entries of a list parted by commas; inside `/.../` a comma parts nothing, nor does `\,`."""
+    entries = re.findall(r"\s*(/.+?/(?=\s*(?:,|$))|(?:\\,|[^,])+)", text)
+    return tuple(_plain(entry.strip()) for entry in entries if entry.strip())
+
+
+def _plain(entry: str) -> str:
+    return entry if _is_regex(entry) else entry.replace(r"\,", ",")
+
+
+def _is_regex(entry: str) -> bool:
+    return len(entry) > 2 and entry[0] == entry[-1] == "/"
 
 
 def compile_exclusion(entry: str) -> re.Pattern[str] | None:
@@ -20,7 +28,7 @@ def compile_exclusion(entry: str) -> re.Pattern[str] | None:
 
     Raises UsageError for a regular expression that is none.
     """
-    if len(entry) > 2 and entry[0] == entry[-1] == "/":
+    if _is_regex(entry):
         try:
             return re.compile(entry[1:-1], re.IGNORECASE)
         except re.error as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sdprep.errors import UsageError
-from sdprep.rules.labels import fold
+from sdprep.rules.labels import STORED_FLOOR, fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class TagKnowledge:
 def parse_pairs(text: str) -> list[tuple[str, str]]:
     """The (antecedent, consequent) pairs of a CSV file as booru sites publish them.
 
-    The columns are `antecedent` and `consequent`, or `antecedent_name` and `consequent_name`, or the first two of a
-    file without a heading. Rows whose `status` is not `active` are passed over. Raises UsageError naming the line.
+    The columns are `antecedent` and `consequent`, or `antecedent_name` and `consequent_name`, or the two of a file
+    without a heading. Rows whose `status` is not `active` are passed over. Raises UsageError naming the line.
     """
     rows = _rows(text)
     heading = [cell.strip().lower().removesuffix("_name") for cell in rows[0][1]] if rows else []
-    places = (0, 1)
+    places, has_heading = (0, 1), False
     if "antecedent" in heading and "consequent" in heading:
-        places, rows = (heading.index("antecedent"), heading.index("consequent")), rows[1:]
+        places, rows, has_heading = (heading.index("antecedent"), heading.index("consequent")), rows[1:], True
     status = heading.index("status") if "status" in heading else None
     pairs = []
     for line, row in rows:
@@ -43,7 +43,7 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
             antecedent, consequent = (row[place].strip() for place in places)
         except IndexError:
             antecedent = consequent = ""
-        if not antecedent or not consequent:
+        if not antecedent or not consequent or (len(row) > 2 and not has_heading):
             raise UsageError(f"line {line}: expected antecedent,consequent but found '{','.join(row)}'")
         pairs.append((antecedent, consequent))
     return pairs
@@ -63,15 +63,24 @@ def parse_thresholds(text: str) -> dict[str, float]:
             if not thresholds and [cell.strip().lower() for cell in row] == ["tag", "threshold"]:
                 continue
             raise UsageError(f"line {line}: expected tag,threshold but found '{','.join(row)}'") from None
-        if not 0 <= threshold <= 2:
-            raise UsageError(f"line {line}: a threshold is a probability such as 0.35, not {value.strip()}")
+        if not STORED_FLOOR <= threshold <= 2:
+            raise UsageError(
+                f"line {line}: a threshold is a probability such as 0.35, and at least {STORED_FLOOR:g}, "
+                f"not {value.strip()}"
+            )
         thresholds[fold(tag)] = threshold
     return thresholds
 
 
 def resolve_aliases(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The canonical name of every other name, chains followed to their end. Raises UsageError for a circle."""
-    direct = {fold(other): name for other, name in pairs if fold(other) != fold(name)}
+    """The canonical name of every other name, chains followed to their end.
+
+    Raises UsageError for a circle, and for two names of which both should be the canonical one.
+    """
+    direct: dict[str, str] = {}
+    for other, name in pairs:
+        if fold(other) != fold(name) and fold(direct.setdefault(fold(other), name)) != fold(name):
+            raise UsageError(f"'{other}' is an alias of both '{direct[fold(other)]}' and '{name}'")
     resolved = {}
     for other in direct:
         name, seen = direct[other], {other}
@@ -89,7 +98,9 @@ def resolve_implications(pairs: Iterable[tuple[str, str]], aliases: Mapping[str,
     direct: dict[str, dict[str, str]] = {}
     for antecedent, consequent in pairs:
         implied = aliases.get(fold(consequent), consequent)
-        direct.setdefault(fold(aliases.get(fold(antecedent), antecedent)), {})[fold(implied)] = implied
+        tag = fold(aliases.get(fold(antecedent), antecedent))
+        if tag != fold(implied):
+            direct.setdefault(tag, {})[fold(implied)] = implied
     resolved = {}
     for tag in direct:
         found = dict(direct[tag])

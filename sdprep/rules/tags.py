@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from sdprep.errors import UsageError
@@ -36,6 +37,15 @@ def parse_replacements(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+@dataclass(slots=True)
+class _Form:
+    """A tag as it is written, and the canonical tags that it stands for."""
+
+    name: str
+    category: str
+    sources: set[str]
+
+
 class TagSelector:
     """Chooses, spells and orders the tags of one picture after the other, by one label table and one set of rules.
 
@@ -47,7 +57,9 @@ class TagSelector:
         self._cut = Cut(labels, rules, self._knowledge.thresholds)
         self._excluded = Exclusion(rules.exclude, labels.names)
         self._replaced = {fold(old): new for old, new in rules.tag_replacement}
-        self._known = {fold(name): (name, labels.categories[index]) for index, name in enumerate(labels.names)}
+        # A name in two categories is of the first where a list leads to it.
+        tags = reversed(list(zip(labels.names, labels.categories, strict=True)))
+        self._known = {fold(name): (name, category) for name, category in tags}
         # Thousands of pictures share a few thousand labels.
         self._canonical = cache(self._look_up)
         self._forms = cache(self._write)
@@ -62,41 +74,57 @@ class TagSelector:
         kept = self._cut.reached(ordered)
         if rules.order == "confidence":
             kept.sort(key=lambda pair: -pair[1])
-        tags = self._written(self._labels.names[index] for index, _ in kept)
+        forms = self._written(self._canonical(*self._label(index)) for index, _ in kept)
         if rules.order == "alphabetical":
-            tags.sort(key=lambda tag: tag[0].casefold())
+            forms.sort(key=lambda form: form.name.casefold())
         if rules.character_tags_first:
-            tags.sort(key=lambda tag: tag[1] != "character")
-        names = self._framed([name for name, _ in tags[: rules.max_tags]], ordered)
-        return [re.sub(r"([()])", r"\\\1", name) for name in names] if rules.escape_parentheses else names
+            forms.sort(key=lambda form: form.category != "character")
+        best = forms[: rules.max_tags] if rules.implied == "add" else self._without_implied(forms)
+        return self._framed([form.name for form in best], ordered)
 
-    def _written(self, names: Iterable[str]) -> list[Tag]:
-        """The tags of labels as they are written, each once, with its category."""
-        tags = {fold(tag[0]): tag for tag in map(self._canonical, names) if self._forms(*tag)}
-        written: dict[str, Tag] = {}
-        for tag in self._without_implied(tags) if self._rules.implied == "drop" else self._with_implied(tags):
-            for form in self._forms(*tag):
-                written.setdefault(fold(form[0]), form)
+    def _label(self, index: int) -> Tag:
+        return self._labels.names[index], self._labels.categories[index]
+
+    def _written(self, tags: Iterable[Tag]) -> list[_Form]:
+        """The tags as they are written, each once; nothing of what is not wanted."""
+        wanted: dict[str, Tag] = {}
+        for tag in tags:
+            if self._forms(*tag):
+                wanted.setdefault(fold(tag[0]), tag)
+        written: dict[str, _Form] = {}
+        for name, category in wanted.values() if self._rules.implied == "drop" else self._with_implied(wanted):
+            for form, own in self._forms(name, category):
+                written.setdefault(fold(form), _Form(form, own, set())).sources.add(fold(name))
         return list(written.values())
-
-    def _without_implied(self, tags: dict[str, Tag]) -> Iterator[Tag]:
-        implied = {fold(name) for key in tags for name in self._knowledge.implied.get(key, ())}
-        yield from (tag for key, tag in tags.items() if key not in implied)
 
     def _with_implied(self, tags: dict[str, Tag]) -> Iterator[Tag]:
         """Every tag, and behind it what it implies and no score speaks for."""
         for key, tag in tags.items():
             yield tag
-            yield from (
-                self._canonical(name) for name in self._knowledge.implied.get(key, ()) if fold(name) not in tags
-            )
+            further = self._knowledge.implied.get(key, ())
+            yield from (self._named(name) for name in further if fold(name) not in tags)
 
-    def _look_up(self, name: str) -> Tag:
+    def _without_implied(self, forms: list[_Form]) -> list[_Form]:
+        """The best forms, without those that others of the best imply: what is itself cut off implies nothing."""
+        implied: set[str] = set()
+        while True:
+            best = [form for form in forms if not form.sources <= implied][: self._rules.max_tags]
+            sources = {source for form in best for source in form.sources}
+            more = {fold(name) for source in sources for name in self._knowledge.implied.get(source, ())}
+            if more <= implied:
+                return best
+            implied |= more
+
+    def _look_up(self, name: str, category: str) -> Tag:
         """The canonical name of a tag, spelt as the label file does, and its category."""
-        own = self._known.get(fold(name))
-        canonical = self._knowledge.aliases.get(fold(name), name)
-        found = self._known.get(fold(canonical))
-        return found or (canonical.replace(" ", "_"), own[1] if own else "general")
+        canonical = self._knowledge.aliases.get(fold(name))
+        if canonical is None:
+            return name, category
+        return self._known.get(fold(canonical), (self._named(canonical)[0], category))
+
+    def _named(self, name: str) -> Tag:
+        """A tag of a list, spelt as the label file does if it knows it."""
+        return self._known.get(fold(name), (name.replace(" ", "_"), "general"))
 
     def _write(self, name: str, category: str) -> tuple[Tag, ...]:
         """What one tag becomes: expanded, replaced and spelt; nothing if it is not wanted."""
@@ -117,14 +145,24 @@ class TagSelector:
         rank = {fold(tag): place for place, tag in reversed(list(enumerate(rules.always_first_tags)))}
         names.sort(key=lambda name: rank.get(fold(name), len(rank)))
         own = {fold(tag) for tag in (*rules.prefix, *rules.suffix)}
-        return [*rules.prefix, *(name for name in names if fold(name) not in own), *rules.suffix]
+        names = [name for name in names if fold(name) not in own]
+        if rules.escape_parentheses:
+            names = [re.sub(r"([()])", r"\\\1", name) for name in names]
+        return _each_once([*rules.prefix, *names, *rules.suffix])
 
     def _best(self, category: str, scores: Sequence[tuple[int, float]]) -> list[str]:
         known = [(index, score) for index, score in scores if self._labels.categories[index] == category]
         if not known:
             return []
         best = max(known, key=lambda pair: pair[1])[0]
-        return [name for name, _ in self._forms(self._labels.names[best], category)]
+        return [name for name, _ in self._forms(*self._label(best))]
+
+
+def _each_once(names: Iterable[str]) -> list[str]:
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(fold(name), name)
+    return list(first.values())
 
 
 def _expanded(label: str) -> list[str]:

@@ -12,7 +12,8 @@ from sdprep.config import AUTO, TagSettings
 from sdprep.errors import UsageError
 from sdprep.models.base import ModelSpec
 from sdprep.rules.knowledge import TagKnowledge, parse_pairs, parse_thresholds, resolve_aliases, resolve_implications
-from sdprep.rules.labels import NAMED_THRESHOLDS, LabelTable, TagRules, fold
+from sdprep.rules.labels import CHOSEN, NAMED_THRESHOLDS, LabelTable, TagRules, fold
+from sdprep.types import Listener
 
 # What `--tag-thresholds` takes instead of a file.
 OF_THE_MODEL = "model"
@@ -39,9 +40,12 @@ class Knowledge:
         sums = {"aliases": self._aliases_sum, "implications": self._implications_sum}
         return {"tag_thresholds": thresholds, **sums}
 
-    def about(self, labels: LabelTable, model: str) -> TagKnowledge:
+    def about(self, labels: LabelTable, model: str, listener: Listener) -> TagKnowledge:
         """The lists, with the thresholds of the label file if they are wanted. Raises UsageError if it has none."""
         if not self._by_model:
+            unknown = sorted(self._lists.thresholds.keys() - {fold(name) for name in labels.names})
+            if unknown:
+                listener.note(f"--tag-thresholds: {model} has no tag called {', '.join(unknown)}")
             return self._lists
         if not labels.best_thresholds:
             raise UsageError(
@@ -63,18 +67,22 @@ def with_card_thresholds(rules: TagRules, spec: ModelSpec) -> TagRules:
         raise UsageError(f"--threshold {AUTO}: no threshold is known that the makers of {spec.name} recommend")
     if isinstance(spec.threshold, float):
         return replace(rules, threshold=spec.threshold)
-    missing = {category: value for category, value in spec.threshold.items() if category not in rules.own_thresholds()}
+    given = {*rules.own_thresholds(), *CHOSEN}
+    missing = {category: value for category, value in spec.threshold.items() if category not in given}
     named = {f"{category}_threshold": missing.pop(category) for category in NAMED_THRESHOLDS if category in missing}
     others = (*rules.category_threshold, *missing.items())
     return replace(rules, threshold=TagRules().threshold, category_threshold=others, **named)  # type: ignore[arg-type]
 
 
 def check_categories(rules: TagRules, spec: ModelSpec) -> None:
-    """Raise UsageError if a threshold is given for a category that the model does not have."""
+    """Raise UsageError if something is said of a category that the model does not have."""
     known = spec.labels.categories if spec.labels else {}
-    for category in rules.own_thresholds():
+    named = {category: f"--{category}-threshold" for category in NAMED_THRESHOLDS}
+    said = {category: named.get(category, f"--category-threshold {category}") for category in rules.own_thresholds()}
+    said |= {"rating": "--ratings"} if rules.ratings != "none" else {}
+    said |= {"quality": "--quality"} if rules.quality != "none" else {}
+    for category, option in said.items():
         if category not in known:
-            option = f"--{category}-threshold" if category in NAMED_THRESHOLDS else f"--category-threshold {category}"
             raise UsageError(f"{option}: {spec.name} has no such category; it has {', '.join(known)}")
 
 

@@ -6,7 +6,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,8 @@ from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_thresh
 from sdprep.tasks.planning import Job, Target
 from sdprep.types import Listener, Prediction, RunReport, Silent, Stop, TagScores
 
+# The setting under which a text remembers what a model's card recommended, if that was asked for.
+CARD_THRESHOLD = "card_threshold"
 # A label file of ten thousand names fits into a line of scores of this many characters.
 MOST_OF_A_LINE = 10_000_000
 
@@ -54,14 +55,7 @@ def tag(
     check_provider(settings.provider, spec.backend)
     if settings.model_dir is not None:
         spec = _in_model_dir(spec, settings.model_dir, listener)
-    rules = with_card_thresholds(settings.rules, spec)
-    if rules is not settings.rules:
-        recommended = {"threshold": rules.threshold, **rules.own_thresholds()}
-        values = ", ".join(f"{name} {value:g}" for name, value in recommended.items())
-        listener.note(f"--threshold {settings.rules.threshold}, from the card of {spec.name}: {values}")
-        if "threshold" in stated:
-            stated |= {name for name, value in rules.settings().items() if value != settings.rules.settings()[name]}
-    kind = Tagging(spec, replace(settings, rules=rules), stated)
+    kind = Tagging(spec, settings, stated, listener)
     if settings.force_download and spec.source.repo is not None:
         check_installed(spec)
         fetch(spec, listener, check=True)
@@ -73,14 +67,21 @@ class Tagging:
 
     command = "tag"
 
-    def __init__(self, spec: ModelSpec, settings: TagSettings, stated: frozenset[str]) -> None:
+    def __init__(self, spec: ModelSpec, settings: TagSettings, stated: frozenset[str], listener: Listener) -> None:
         self.spec, self._settings = with_preprocess(spec, settings.preprocess), settings
         # As the model's file has it: the setting counts for itself.
         self._description = spec.fingerprint()
-        self._stated = stated | {MODEL_DESCRIPTION} if "model" in stated else stated
+        # What follows from a stated setting is stated with it.
+        followers = {"model": MODEL_DESCRIPTION, "threshold": CARD_THRESHOLD}
+        self._stated = stated | {follower for name, follower in followers.items() if name in stated}
         self.want_results = settings.scores is not None or settings.frequency_tags
-        self._knowledge = Knowledge(settings)
+        self._knowledge, self._listener = Knowledge(settings), listener
         check_categories(settings.rules, spec)
+        self._rules = with_card_thresholds(settings.rules, spec)
+        if self._rules is not settings.rules:
+            recommended = {"threshold": self._rules.threshold, **self._rules.own_thresholds()}
+            values = ", ".join(f"{name} {value:g}" for name, value in recommended.items())
+            listener.note(f"--threshold {settings.rules.threshold}, from the card of {spec.name}: {values}")
         if settings.scores is not None:
             _check_scores_path(settings.scores)
         self._files: ModelFiles | None = None
@@ -94,6 +95,8 @@ class Tagging:
             MODEL_DESCRIPTION: self._description,
             "preprocess": self.spec.image.preprocess,
             **settings.rules.settings(),
+            # Another recommendation is another setting.
+            CARD_THRESHOLD: None if self._rules is settings.rules else self.spec.threshold,
             **self._knowledge.settings(),
             "caption_separator": settings.caption_separator,
         }
@@ -119,7 +122,7 @@ class Tagging:
     @cached_property
     def _selector(self) -> TagSelector:
         labels = self._labels
-        return TagSelector(labels, self._settings.rules, self._knowledge.about(labels, self.spec.name))
+        return TagSelector(labels, self._rules, self._knowledge.about(labels, self.spec.name, self._listener))
 
     def _render(self, result: bytes) -> list[str]:
         return self._selector.select(decode_scores(result))

@@ -112,6 +112,21 @@ def test_a_damaged_download_is_replaced_by_force(tag, damaged, sdprep_command):
     assert sdprep_command("models", "verify", "someone/tagger").code == 0
 
 
+def test_a_provider_that_does_not_exist_is_refused_although_nothing_is_to_be_done(tag):
+    tag()
+    assert tag("--provider", "nonsense").code == 2
+
+
+def test_kohyas_output_path_is_told_where_to_go(tag):
+    outcome = tag("--output_path", "out.json")
+    assert (outcome.code, "sdprep merge DIR -o FILE" in outcome.err) == (2, True)
+
+
+def test_a_tag_with_a_comma_can_be_named(tag, texts):
+    tag("--prefix", r"a\,b,c", "--caption-separator", ";")
+    assert texts()[0][0].startswith("a,b;c;")
+
+
 @pytest.mark.parametrize("word", ["high", "0,5", ""])
 def test_a_threshold_that_is_neither_number_nor_rule_is_refused(tag, word):
     outcome = tag("--threshold", word)

@@ -346,3 +346,7 @@ def test_the_example_on_the_page_about_models_works(tmp_path: Path) -> None:
 def test_a_description_survives_a_round_trip() -> None:
     for path in OURS:
         assert msgspec.json.decode(msgspec.json.encode(load(path)), type=ModelSpec) == load(path)
+
+
+def test_kohyas_name_of_a_subfolder_finds_the_model_that_lies_there() -> None:
+    assert resolve("cella110n/cl_tagger/cl_tagger_1_02", "tag").name == "cl_tagger"

@@ -67,6 +67,8 @@ def test_a_broken_regular_expression_is_refused_by_name() -> None:
         ("/a/,/b/", ("/a/", "/b/")),
         ("/half,b", ("/half", "b")),
         ("//,b", ("//", "b")),
+        (r"a\,b,c", ("a,b", "c")),
+        (r"/a\,b/,c", (r"/a\,b/", "c")),
     ],
 )
 def test_a_list_is_split_at_commas_outside_regular_expressions(text: str, entries: tuple[str, ...]) -> None:

@@ -91,6 +91,19 @@ def test_implications_hold_under_canonical_names() -> None:
     assert implied == {"shirt": ("clothes",)}
 
 
+def test_a_tag_that_is_cut_off_itself_implies_nothing() -> None:
+    assert tags(0, 1, 2, implications=IMPLIED, max_tags=2) == ["1girl", "shirt"]
+
+
+def test_what_is_implied_makes_place_for_the_next() -> None:
+    assert tags(0, 1, 2, 3, implications=IMPLIED, max_tags=3) == ["1girl", "white_shirt", "thighhighs"]
+
+
+def test_what_two_tags_were_replaced_by_stays_while_one_of_them_is_not_implied() -> None:
+    both = (("shirt", "top"), ("1girl", "top"))
+    assert tags(0, 1, 2, implications=IMPLIED, tag_replacement=both) == ["top", "white_shirt"]
+
+
 # Files
 
 
@@ -111,7 +124,7 @@ def test_a_tag_with_a_comma_is_quoted() -> None:
     assert parse_pairs('"a,b",c\n') == [("a,b", "c")]
 
 
-@pytest.mark.parametrize("row", ["a", "a,", ",b"])
+@pytest.mark.parametrize("row", ["a", "a,", ",b", "a,b,c"])
 def test_half_a_pair_is_refused_with_its_line(row: str) -> None:
     with pytest.raises(UsageError, match="line 2: expected antecedent,consequent"):
         parse_pairs(f"a,b\n{row}\n")
@@ -133,7 +146,7 @@ def test_a_row_without_a_threshold_is_refused_with_its_line(row: str) -> None:
         parse_thresholds(f"a,0.5\n{row}\n")
 
 
-@pytest.mark.parametrize("value", ["35", "-0.1", "nan"])
+@pytest.mark.parametrize("value", ["35", "-0.1", "0.005", "nan"])
 def test_a_threshold_that_is_no_probability_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match="line 1: a threshold is a probability"):
         parse_thresholds(f"a,{value}")
@@ -147,6 +160,15 @@ def test_chains_of_aliases_are_followed_to_their_end() -> None:
 def test_a_circle_of_aliases_is_refused(pairs: list[tuple[str, str]]) -> None:
     with pytest.raises(UsageError, match="alias of itself"):
         resolve_aliases(pairs)
+
+
+def test_an_alias_of_two_names_is_refused() -> None:
+    with pytest.raises(UsageError, match="'A' is an alias of both 'b' and 'c'"):
+        resolve_aliases([("a", "b"), ("a", "B"), ("A", "c")])
+
+
+def test_a_tag_that_stands_for_itself_says_nothing() -> None:
+    assert (resolve_aliases([("a", "A")]), resolve_implications([("a", "A")], aliases={})) == ({}, {})
 
 
 def test_a_circle_of_implications_is_refused() -> None:

@@ -113,6 +113,20 @@ def test_parentheses_can_be_escaped() -> None:
     assert tags([(4, 0.9)], escape_parentheses=True) == [r"aka_\(sdprep\)"]
 
 
+def test_parentheses_of_a_persons_own_tags_are_left_alone() -> None:
+    assert tags([], prefix=("(trigger:1.2)",), escape_parentheses=True) == ["(trigger:1.2)"]
+
+
+def test_a_persons_own_tags_are_written_once_where_they_stand_first() -> None:
+    assert tags(SCORES[:2], prefix=("a", "A", "1girl"), suffix=("a", "z")) == ["a", "1girl", "z"]
+
+
+def test_a_name_in_two_categories_is_moved_by_the_label_that_was_predicted() -> None:
+    table = LabelTable(("solo", "hat", "solo"), ("general", "general", "character"))
+    rules = TagRules(character_tags_first=True)
+    assert TagSelector(table, rules).select([(0, 0.5), (1, 0.9)]) == ["hat", "solo"]
+
+
 @pytest.mark.parametrize(
     ("text", "pairs"),
     [

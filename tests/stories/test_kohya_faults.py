@@ -244,6 +244,13 @@ def test_the_rating_is_written_once_even_if_both_places_are_asked_for(album):
     assert tags_of(album / "a.txt").count("general") == 1
 
 
+def test_a_rating_is_written_and_counted_however_low_it_is(album):
+    said = tag(album, "--use_rating_tags", "--thresh", "1.5", "--frequency_tags").output.splitlines()
+
+    assert tags_of(album / "a.txt") == ["general"]
+    assert any(line.startswith("general: ") for line in said)
+
+
 # 10: a separator of white space that stops the script
 
 
@@ -302,6 +309,17 @@ def test_two_pictures_that_would_share_a_text_are_refused_by_name(album):
     refused = [(each["path"], each["code"]) for each in report_of(result)["failures"]]
     assert refused == [("a.jpg", "stem_collision"), ("a.png", "stem_collision")]
     assert list(texts(album)) == ["b.txt", "c.txt"]
+
+
+# 13: a provider that is not the one that was asked for, without a word
+
+
+def test_a_provider_that_is_not_there_is_refused_and_the_one_that_ran_is_in_the_report(album):
+    refused = tag(album, "--provider", "tensorrt")
+    ran = json.loads(tag(album, "--provider", "cpu", "--json").stdout)
+
+    assert (refused.exception.exit_code, "pip install" in str(refused.exception)) == (5, True)
+    assert ran["provider"] == "cpu"
 
 
 # 14: half a download, or that of the other format, which is taken for a model

@@ -8,9 +8,10 @@ import pytest
 
 from sdprep.config import TagSettings
 from sdprep.errors import UsageError
-from sdprep.models.registry import configs_folder
+from sdprep.models.registry import configs_folder, load
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.knowledge import with_card_thresholds
 from sdprep.tasks.tag import tag
 from sdprep.types import RunReport, Silent
 
@@ -146,6 +147,47 @@ def test_a_card_may_recommend_a_threshold_for_each_category(folder: Path, tmp_pa
 def test_a_threshold_that_was_given_wins_over_the_card(folder: Path, tmp_path: Path) -> None:
     found = tags(folder, model=with_card(tmp_path, PER_CATEGORY), threshold="auto", general_threshold=0.35)
     assert found == tags(folder)
+
+
+def test_a_number_that_is_stated_takes_back_what_the_card_recommended(folder: Path, tmp_path: Path) -> None:
+    model = with_card(tmp_path, PER_CATEGORY)
+    usual = tags(folder)
+    tags(folder, model=model, threshold="auto")
+    run(folder, model=model, threshold=0.35, stated=frozenset({"threshold"}))
+    assert (folder / "aka.txt").read_text(encoding="utf-8").strip().split(", ") == usual
+
+
+def test_another_recommendation_rewrites_where_auto_is_stated_again(folder: Path, tmp_path: Path) -> None:
+    run(folder, model=with_card(tmp_path, "0.99999"), threshold="auto")
+    model, stated = with_card(tmp_path, "0.35"), frozenset({"threshold"})
+    assert run(folder, model=model, threshold="auto", stated=stated).written == 1
+
+
+@pytest.mark.parametrize("path", sorted(configs_folder().glob("*.toml")), ids=lambda path: path.stem)
+def test_the_card_of_every_tagger_makes_rules_or_says_that_it_has_none(path: Path) -> None:
+    spec = load(path)
+    if spec.task == "tag" and spec.threshold is None:
+        with pytest.raises(UsageError, match="no threshold is known"):
+            with_card_thresholds(TagRules(threshold="auto"), spec)
+    elif spec.task == "tag":
+        TagSettings(rules=with_card_thresholds(TagRules(threshold="auto"), spec))
+
+
+@pytest.mark.parametrize("option", ["ratings", "quality"])
+def test_a_place_for_tags_that_the_model_lacks_is_refused(folder: Path, tmp_path: Path, option: str) -> None:
+    shutil.copytree(PICTURES.parent / "models" / "demo-tag", tmp_path / "model")
+    text = (configs_folder() / "demo-tag.toml").read_text(encoding="utf-8")
+    text = text.replace('bundled = "demo-tag"', 'path = "model"').replace("rating = 9", "score = 9")
+    (tmp_path / "own.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=f"--{option}: demo-tag has no such category"):
+        run(folder, model=str(tmp_path / "own.toml"), **{option: "first"})
+
+
+def test_a_threshold_of_a_tag_that_the_model_lacks_is_said(folder: Path) -> None:
+    listener = Listening()
+    path = listed(folder, "unicorn,0.5\nsmile,0.4\n")
+    tag(folder, TagSettings(model="demo-tag", tag_thresholds=str(path)), listener=listener)
+    assert listener.heard == ["--tag-thresholds: demo-tag has no tag called unicorn"]
 
 
 def test_the_thresholds_of_a_card_rewrite_where_auto_is_stated(folder: Path, tmp_path: Path) -> None:
