@@ -21,6 +21,7 @@ THRESHOLD_CEILING = 2.0
 CONFIG_NAME = "sdprep.toml"
 KEY_STYLES = ("absolute", "relative", "stem")
 MISSING = ("skip", "empty", "error")
+DECODERS = ("fast", "reference")
 TABLES = ("caption", "tag", "merge")
 # The pictures that are read.
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif"})
@@ -91,6 +92,7 @@ class CaptionSettings:
     seed: int = 42
     device: str = "auto"
     dtype: str = "float32"
+    decoder: str = "fast"
     caption_extension: str = ".caption"
     layout: Layout = Layout()
     work: Work = Work()
@@ -99,6 +101,8 @@ class CaptionSettings:
         _check_extension(self, "caption_extension")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
             raise UsageError(f"--device takes auto, cpu, cuda, cuda:N or mps, not '{self.device}'")
+        if self.decoder not in DECODERS:
+            raise UsageError(f"--decoder is one of {', '.join(DECODERS)}, not '{self.decoder}'")
         if self.min_length > self.max_length:
             raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
 

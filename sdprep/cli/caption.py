@@ -36,6 +36,8 @@ from sdprep.cli.report import perform
                   help="Where the model runs."),
     shared.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
                   show_default=True, help="Precision of the weights."),
+    shared.option("--decoder", type=click.Choice(["fast", "reference"]), default="fast", show_default=True,
+                  help="sdprep's decode loop, or that of transformers: slower, the same captions."),
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".caption", show_default=True,
                   help="Extension of the sidecar."),
 )  # fmt: skip

@@ -72,9 +72,9 @@ class Captioning:
 
 
 def decoding_settings(settings: CaptionSettings) -> dict[str, Any]:
-    """The settings that shape a caption; the seed and `top_p` only where they are used."""
+    """The settings that shape a caption, where they do: both decoders find the same, but draw different samples."""
     names = ["prompt", "min_length", "max_length", "sample"]
-    names += ["top_p", "seed"] if settings.sample else ["num_beams"]
+    names += ["top_p", "seed", "decoder"] if settings.sample else ["num_beams"]
     return {name: getattr(settings, name) for name in names}
 
 
