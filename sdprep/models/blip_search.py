@@ -6,6 +6,7 @@ a group that is done can leave and another take its place. Nothing in a step wai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
@@ -252,9 +253,11 @@ class BeamSearch:
         return ((state.writers[..., :longest, None] == slots) & written).flatten(2)
 
     def found(self, state: BeamState, group: int) -> list[Hypothesis]:
+        # Without a finished beam the logits were no numbers, and the score says so.
+        scored = state.best_sums.where(state.best_finished, math.nan)
         ids, lengths, sums = (
             each[group, : self._decoding.num_return_sequences].tolist()
-            for each in (state.best_ids, state.best_lengths, state.best_sums)
+            for each in (state.best_ids, state.best_lengths, scored)
         )
         return [
             hypothesis(text[self._prompt_length : length], self._end, total)
