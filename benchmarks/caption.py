@@ -36,7 +36,7 @@ from sdprep.models.blip_engine import CaptionEngine, Pictures
 from sdprep.models.blip_linear import PlainLinear
 from sdprep.models.blip_network import BlipNetwork, Span, TextDecoder
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
-from sdprep.models.blip_weights import Linear, take_weights
+from sdprep.models.blip_weights import take_weights
 from sdprep.models.decoding import Decoding
 from sdprep.types import Decoded, Fit, ImageItem
 
@@ -67,11 +67,7 @@ def engine(model: Any, decoding: Decoding, batch: int, *, absorbed: bool = True)
 
 def engine_on_torch_linear(model: Any, decoding: Decoding, batch: int) -> CaptionEngine:
     """The same without oneDNN's kernels: what the decode loop is worth by itself."""
-
-    def plain(linear: Linear, **_: bool) -> PlainLinear:
-        return PlainLinear(linear)
-
-    with mock.patch.object(blip_network, "linear_layer", plain):
+    with mock.patch.object(blip_network, "linear_layer", PlainLinear):
         return engine(model, decoding, batch)
 
 

@@ -90,8 +90,7 @@ class CachedAttention:
     def __init__(self, weights: Text) -> None:
         self._heads = weights.heads
         self._layers = [
-            [linear_layer(each, packed=False) for each in (layer.cross_key, layer.cross_value)]
-            for layer in weights.layers
+            [linear_layer(each) for each in (layer.cross_key, layer.cross_value)] for layer in weights.layers
         ]
 
     def remember(self, embeddings: torch.Tensor) -> torch.Tensor:

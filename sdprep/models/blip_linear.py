@@ -47,16 +47,14 @@ class OneDnnLinear:
     """oneDNN's linear layer in float32, with what follows fused into it.
 
     torch sends float32 products to MKL, which is slow for a few rows, and on AMD's processors for many (figures in
-    benchmarks/RESULTS.md). `packed` keeps the weights in oneDNN's own layout, which costs their memory once more.
+    benchmarks/RESULTS.md). The weights are copied once, into oneDNN's own layout.
     """
 
-    def __init__(self, linear: Linear, *, packed: bool) -> None:
+    def __init__(self, linear: Linear) -> None:
         import torch
 
         self._ops = torch.ops.mkldnn
-        self._weight, self._bias = linear
-        if packed:
-            self._weight = self._ops._reorder_linear_weight(self._weight.clone())
+        self._weight, self._bias = self._ops._reorder_linear_weight(linear.weight), linear.bias
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self._ops._linear_pointwise(x, self._weight, self._bias, "none", [], "")
@@ -71,12 +69,12 @@ class OneDnnLinear:
         return y
 
 
-def linear_layer(linear: Linear, *, packed: bool) -> LinearLayer:
+def linear_layer(linear: Linear) -> LinearLayer:
     """The layer on oneDNN where it serves: float32 on a processor, in a torch that has it; else on torch's own."""
     import torch
 
     one_dnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     serves = linear.weight.device.type == "cpu" and linear.weight.dtype == torch.float32
     if serves and one_dnn and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return OneDnnLinear(linear, packed=packed)
+        return OneDnnLinear(linear)
     return PlainLinear(linear)

@@ -67,7 +67,7 @@ class _VisionBlock:
     def __init__(self, weights: VisionLayer, heads: int) -> None:
         self._norm1, self._norm2, self._heads = weights.norm1, weights.norm2, heads
         self._qkv, self._projection, self._up, self._down = (
-            linear_layer(each, packed=False) for each in (weights.qkv, weights.projection, weights.up, weights.down)
+            linear_layer(each) for each in (weights.qkv, weights.projection, weights.up, weights.down)
         )
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -88,8 +88,8 @@ class TextDecoder:
         self._weights = weights
         self.cross: CrossAttention = cross_attention(weights, absorbed=absorbed)
         self._layers = [_TextBlock(layer, weights.heads) for layer in weights.layers]
-        self._transform = linear_layer(weights.transform, packed=True)
-        self._head = linear_layer(weights.head, packed=True)
+        self._transform = linear_layer(weights.transform)
+        self._head = linear_layer(weights.head)
 
     @property
     def longest(self) -> int:
@@ -156,7 +156,7 @@ class _TextBlock:
         self._norms = weights.norm, weights.cross_norm, weights.down_norm
         self._heads = heads
         self._qkv, self._output, self._query, self._cross_output, self._up, self._down = (
-            linear_layer(each, packed=True)
+            linear_layer(each)
             for each in (
                 weights.qkv, weights.output, weights.cross_query, weights.cross_output, weights.up, weights.down,
             )
