@@ -31,9 +31,15 @@ class _Image:
 
     key: Hashable
     digest: bytes
-    prefilled: Prefilled
-    index: int
     captions: dict[int, list[Hypothesis]]
+
+
+class _Waiting(NamedTuple):
+    """An image that has no place yet, and what is known of it: one of those that were prefilled together."""
+
+    image: _Image
+    prefilled: Prefilled
+    row: int
 
 
 class _Group(NamedTuple):
@@ -82,11 +88,11 @@ class CaptionEngine:
                 yield from running.leave()
             self._fill(waiting, running.free, source)
 
-    def _fill(self, waiting: deque[_Image], free: int, source: Iterator[Pictures]) -> None:
+    def _fill(self, waiting: deque[_Waiting], free: int, source: Iterator[Pictures]) -> None:
         while len(waiting) < free and (pictures := next(source, None)) is not None:
             waiting.extend(self._look(pictures))
 
-    def _look(self, pictures: Pictures | None) -> list[_Image]:
+    def _look(self, pictures: Pictures | None) -> list[_Waiting]:
         import torch
 
         if pictures is None:
@@ -94,7 +100,7 @@ class CaptionEngine:
         with torch.inference_mode():
             prefilled = self.network.prefill(pictures.pixels, self.prompt)
         return [
-            _Image(key, digest, prefilled, index, {})
+            _Waiting(_Image(key, digest, {}), prefilled, index)
             for index, (key, digest) in enumerate(zip(pictures.keys, pictures.digests, strict=True))
         ]
 
@@ -130,21 +136,20 @@ class _Running:
         """How many images could join."""
         return self._capacity - len(self._images)
 
-    def admit(self, images: Sequence[_Image]) -> None:
+    def admit(self, arrivals: Sequence[_Waiting]) -> None:
         """Give images a place, and write the first token of their texts."""
         import torch
 
         start = len(self.groups)
         with torch.inference_mode():
             logits = []
-            for image in images:
-                self._memory[len(self._images)] = image.prefilled.memory[image.index]
+            for image, prefilled, row in arrivals:
+                self._memory[len(self._images)] = prefilled.memory[row]
                 self._images.append(image)
                 for number in range(self._samples):
-                    prompt = image.prefilled.cache[image.index]
-                    self._cache[len(self.groups), :, :, : len(self._prompt), :1] = prompt
+                    self._cache[len(self.groups), :, :, : len(self._prompt), :1] = prefilled.cache[row]
                     self.groups.append(_Group(image, number, self._now))
-                logits.append(image.prefilled.logits[image.index])
+                logits.append(prefilled.logits[row])
             new = self.groups[start:]
             part = self._state.part(start, len(self.groups))
             part.assign(self._search.start(self._prompts[: len(new)], [self._seed(group) for group in new]))
