@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from onnx import GraphProto, TensorProto, helper, numpy_helper, save
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper, save
 
 SIZE, PATCH, WIDTH, HEADS, MLP = 448, 16, 768, 12, 3072
 LABELS = {"rating": (9, 4), "general": (0, 8106), "character": (4, 2751)}
@@ -22,7 +22,9 @@ class Drawing:
     """A graph while it is drawn: each call adds a node and gives the name of what it computes."""
 
     def __init__(self) -> None:
-        self.rng, self.nodes, self.weights = np.random.default_rng(0), [], []
+        self.rng = np.random.default_rng(0)
+        self.nodes: list[NodeProto] = []
+        self.weights: list[TensorProto] = []
 
     def __call__(self, op: str, *inputs: str, **attributes: object) -> str:
         output = f"{op.lower()}_{len(self.nodes)}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from sdprep.errors import UsageError
+from sdprep.errors import ModelError, UsageError
+from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import CHOSEN, MCUT, STORED_FLOOR, TagRules
 
@@ -25,6 +26,7 @@ THRESHOLD_CEILING = 2.0
 CONFIG_NAME = "sdprep.toml"
 KEY_STYLES = ("absolute", "relative", "stem")
 MISSING = ("skip", "empty", "error")
+DECODERS = ("fast", "reference")
 TABLES = ("caption", "tag", "merge")
 # The pictures that are read.
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif"})
@@ -108,18 +110,33 @@ class QuantizeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionSettings:
-    """The settings of `sdprep caption`. Lengths count the tokens of the caption, without the prompt."""
+    """The settings of `sdprep caption`.
+
+    Lengths count the tokens of the caption, and those of the prompt too with `count_prompt`. `best_of` captions are
+    made for each picture and ranked by likelihood. `top_k` 0 and `no_repeat_ngram_size` 0 mean no limit.
+    `decode_again` gives a caption that has lost its thread a second try.
+    """
 
     model: str = "blip-large"
     prompt: str = "a picture of"
     num_beams: int = 3
     sample: bool = False
     top_p: float = 0.9
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words: tuple[str, ...] = ()
+    best_of: int | None = None
+    decode_again: bool = True
+    count_prompt: bool = False
     min_length: int = 5
     max_length: int = 75
     seed: int = 42
     device: str = "auto"
     dtype: str = "float32"
+    decoder: str = "fast"
+    preprocess: str | None = None
+    rules: CaptionRules = CaptionRules()
     caption_extension: str = ".caption"
     layout: Layout = Layout()
     work: Work = Work()
@@ -128,8 +145,20 @@ class CaptionSettings:
         _check_extension(self, "caption_extension")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
             raise UsageError(f"--device takes auto, cpu, cuda, cuda:N or mps, not '{self.device}'")
+        if self.decoder not in DECODERS:
+            raise UsageError(f"--decoder is one of {', '.join(DECODERS)}, not '{self.decoder}'")
         if self.min_length > self.max_length:
             raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
+        if not self.sample and self.candidates > self.num_beams:
+            raise UsageError(
+                f"{self.num_beams} beams cannot give {self.candidates} captions; say --num-beams {self.candidates} "
+                "or --sample"
+            )
+
+    @property
+    def candidates(self) -> int:
+        """How many captions are made for each picture."""
+        return max(self.best_of or 1, self.rules.captions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +214,26 @@ def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, na
     ):
         raise UsageError(f"--{name.replace('_', '-')} '{value}' is no extension for a text file; say .txt, for example")
     object.__setattr__(settings, name, extension)
+
+
+def configs_folder(kind: str) -> Path:
+    """The folder of "models" or "presets" that come with sdprep: in a wheel inside the package, in a checkout beside.
+
+    Raises ModelError if there is neither.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "configs" / kind, package.parent / "configs" / kind):
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"configs/{kind} is missing beside {package}\nThe installation is broken: install sdprep again")
+
+
+def read_preset(name: str) -> dict[str, dict[str, Any]]:
+    """The tables of a preset that comes with sdprep. Raises UsageError with the names that there are."""
+    known = {path.stem: path for path in sorted(configs_folder("presets").glob("*.toml"))}
+    if name not in known:
+        raise UsageError(f"there is no preset '{name}'; there is: {', '.join(known)}")
+    return read_config(known[name])
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:

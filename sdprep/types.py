@@ -99,13 +99,17 @@ class Batch:
 class Caption:
     """A caption as the model gave it, without its prompt.
 
-    `finish_reason` is "stop" or "length"; `score` is the mean log-probability of a token.
+    `finish_reason` is "stop" or "length"; `score` is the mean log-probability of a token. `others` are further
+    captions of the picture, as the search ranks them; `again` says that this is a second try, after one that had lost
+    its thread.
     """
 
     text: str
     n_tokens: int
     finish_reason: str
     score: float
+    others: tuple[Caption, ...] = ()
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,7 @@ class RunReport:
     other_settings: int = 0
     predicted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
+    flagged: list[dict[str, str]] = field(default_factory=list)
     model: str | None = None
     revision: str | None = None
     provider: str | None = None

@@ -53,6 +53,11 @@ def test_a_shortest_caption_longer_than_the_longest_is_refused() -> None:
         CaptionSettings(min_length=9, max_length=8)
 
 
+def test_a_decoder_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UsageError, match="--decoder is one of fast, reference, not 'slow'"):
+        CaptionSettings(decoder="slow")
+
+
 def test_captions_of_one_length_are_accepted() -> None:
     assert CaptionSettings(min_length=8, max_length=8).max_length == 8
 

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from sdprep import errors
-from sdprep.models.registry import configs_folder
+from sdprep.config import configs_folder
 from sdprep.tasks.demo import PICTURES
 from sdprep.types import FailureCode, RunReport
 from tests.commands import COMMANDS
@@ -145,7 +145,7 @@ def test_every_field_of_the_report_is_explained():
     assert set(re.findall(r"`(\w+)`", " ".join(names))) == RunReport("tag").as_dict().keys()
 
 
-@pytest.mark.parametrize("path", sorted(configs_folder().glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(configs_folder("models").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_model_is_listed(path):
     assert f"| `{path.stem}`" in TEXTS["docs/models.md"]
 

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 VERBS = ["setup", "demo", "check", "test"]
 REGISTRY = """
 import json, sdprep
-from sdprep.models.registry import configs_folder, names
-print(json.dumps({"from": sdprep.__file__, "names": sorted(names()), "configs": str(configs_folder())}))
+from sdprep.config import configs_folder
+from sdprep.models.registry import names
+print(json.dumps({"from": sdprep.__file__, "names": sorted(names()), "configs": str(configs_folder("models"))}))
 """
 
 

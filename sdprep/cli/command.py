@@ -25,7 +25,7 @@ SOURCES = {
     ParameterSource.DEFAULT_MAP: "sdprep.toml",
 }
 # Options that ask for something else than a setting of the run.
-ASIDE = ("help", "show_config", "config", "json_report")
+ASIDE = ("help", "show_config", "config", "preset", "json_report")
 
 
 class Option(click.Option):
@@ -126,9 +126,15 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Take settings from `sdprep.toml`: the one that is named, else the one in DIR."""
-    from sdprep.config import CONFIG_NAME, read_config
+    """Take settings from a preset and from `sdprep.toml`, which wins: the one that is named, else the one in DIR."""
+    from sdprep.config import CONFIG_NAME, read_config, read_preset
 
+    if param.name == "preset" and value is not None:
+        file = ctx.default_map or {}
+        preset = read_preset(value).get(str(ctx.info_name), {})
+        ctx.meta["preset"] = {name: each for name, each in preset.items() if name not in file}
+        ctx.default_map = {**ctx.meta["preset"], **file}
+        return value
     if param.name == "config" and value is not None:
         ctx.meta["config"] = value
     elif param.name == "directory" and "config" not in ctx.meta and (value / CONFIG_NAME).is_file():
@@ -142,7 +148,9 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
             close = get_close_matches(name, known, 1)
             hint = f"; did you mean '{spelled(close[0])}'?" if close else ""
             raise click.UsageError(f"{ctx.meta['config']}: [{ctx.info_name}] has no setting '{spelled(name)}'{hint}")
-    ctx.default_map = table
+    ctx.default_map = {**ctx.meta.get("preset", {}), **table}
+    # What the file says is no longer the preset's.
+    ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}
     return value
 
 
@@ -152,6 +160,13 @@ def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:
 
 
 config_options = options(
+    option(
+        "--preset",
+        is_eager=True,
+        callback=_load_config,
+        metavar="kohya",
+        help="Settings under a name: kohya, what kohya's scripts do unasked.",
+    ),
     option("--config", type=FILE, is_eager=True, callback=_load_config, help="Settings file [DIR/sdprep.toml]."),
     option("--show-config", is_flag=True, help="Print every setting and where it comes from, and do nothing."),
 )
@@ -199,6 +214,8 @@ def show_config(ctx: click.Context) -> None:
             continue
         value = ctx.params[name]
         source = SOURCES.get(ctx.get_parameter_source(name) or ParameterSource.DEFAULT, "built-in")
+        if source == SOURCES[ParameterSource.DEFAULT_MAP] and name in ctx.meta.get("preset", {}):
+            source = "preset"
         if isinstance(value, tuple):
             value = list(value)
         text = json.dumps(value, ensure_ascii=False, default=str)

@@ -66,7 +66,7 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     try:
         data = read_file(item.path)
         digest = hashlib.sha256(data).digest()
-        return Decoded(item, digest, np.asarray(fitted(open_rgb(data, fit.preprocess), fit)))
+        return Decoded(item, digest, np.asarray(fitted(open_rgb(data, fit), fit)))
     except ImageError as error:
         return Failure(item, error.code, str(error), digest)
 
@@ -79,8 +79,8 @@ def read_file(path: Path) -> bytes:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
 
 
-def open_rgb(data: bytes, preprocess: str = "sdprep") -> Image.Image:
-    """The first frame of a picture, upright by its EXIF tag, alpha on white, mode RGB; or as kohya's tagger has it.
+def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
+    """The first frame of a picture, upright by its EXIF tag, alpha on white, mode RGB; or as kohya's scripts have it.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
@@ -90,8 +90,8 @@ def open_rgb(data: bytes, preprocess: str = "sdprep") -> Image.Image:
         raise ImageError(FailureCode.TOO_LARGE, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
     try:
         image.load()
-        if preprocess == "kohya":
-            return kohya_image.to_rgb(image)
+        if fit is not None and fit.preprocess == "kohya":
+            return kohya_image.to_rgb(image, fit.mode)
         if image.format == "PNG":
             _mend_png_transparency(image, depth=data[24])
         return to_rgb(upright(image))
@@ -182,7 +182,7 @@ def fitted(image: Image.Image, fit: Fit) -> Image.Image:
     if fit.mode == "pad":
         image = _slimmed(image, sampling)
         image = padded_to_square(image, fit.pad_color)
-    if fit.preprocess == "kohya":
+    if fit.preprocess == "kohya" and fit.mode == "pad":
         return kohya_image.resized(image, fit.size)
     if fit.mode == "letterbox":
         image = padded_to_square(_scaled(image, fit.size, sampling), fit.pad_color)

@@ -1,6 +1,7 @@
 """Pixels as kohya's scripts prepare them; all that is here is so only because they do it so.
 
-Source: kohya-ss/sd-scripts 48d368f, `preprocess_image` of the tagger and `resize_image` of its library.
+Source: kohya-ss/sd-scripts 48d368f, `preprocess_image` of the tagger, `resize_image` of its library, and
+`make_captions.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 WHITE = (255, 255, 255)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture as it is stored, not turned by EXIF: transparency on white, all else as Pillow alone converts it.
+def to_rgb(image: Image.Image, mode: str) -> Image.Image:
+    """A picture as it is stored, not turned by EXIF, for a `Fit` of this mode.
 
-    Pillow clips 16-bit grey to white.
+    The tagger, which pads, puts transparency on white; the captioner, which squashes, shows the colours that it hides.
+    All else is as Pillow alone converts it: 16-bit grey is clipped to white.
     """
+    if mode == "squash":
+        return image.convert("RGB")
     if image.mode in ("RGBA", "LA") or "transparency" in image.info:
         image = image.convert("RGBA")
         canvas = Image.new("RGB", image.size, WHITE)

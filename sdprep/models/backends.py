@@ -8,6 +8,7 @@ import msgspec
 
 from sdprep.errors import MissingExtra, UsageError
 from sdprep.models.base import ImageSpec, LabelledModel, ModelFiles, ModelSpec
+from sdprep.models.faults import fault_of_preprocess
 from sdprep.models.providers import Execution
 from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.models.wd_tensorflow import TensorflowTagger
@@ -49,7 +50,10 @@ def with_preprocess(spec: ModelSpec, wanted: str | None) -> ModelSpec:
         image = msgspec.convert({**msgspec.structs.asdict(spec.image), "preprocess": wanted}, ImageSpec)
     except msgspec.ValidationError as error:
         raise UsageError(f"{spec.name}: {error}; leave out --preprocess {wanted}") from error
-    return msgspec.structs.replace(spec, image=image)
+    prepared = msgspec.structs.replace(spec, image=image)
+    if (fault := fault_of_preprocess(prepared)) is not None:
+        raise UsageError(f"{spec.name}: {fault}; leave out --preprocess {wanted}")
+    return prepared
 
 
 def check_installed(spec: ModelSpec) -> None:

@@ -34,8 +34,8 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `scale` is the range of the values before `mean` is taken off and the rest divided by `std`, both in the order of
     `channels`. `size` and `layout` are only needed where the weights do not tell them themselves. `recipe` names a file
-    of the model that says all the rest (`models/recipe.py`); without one there is a `fit`. `preprocess` "kohya" fits
-    pictures as kohya's tagger does. Raises ValueError where kohya's way is not defined.
+    of the model that says all the rest (`models/recipe.py`); without one there is a `fit`. `preprocess` "kohya"
+    prepares pictures as kohya's scripts do.
     """
 
     fit: Literal["pad", "letterbox", "squash"] | None = None
@@ -49,10 +49,6 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layout: Literal["nhwc", "nchw"] | None = None
     recipe: str | None = None
     preprocess: Literal["sdprep", "kohya"] = "sdprep"
-
-    def __post_init__(self) -> None:
-        if self.preprocess == "kohya" and (self.fit, self.pad_color) != ("pad", (255, 255, 255)):
-            raise ValueError('preprocess "kohya" is for taggers that take a picture on a white square')
 
     def fit_to(self, size: int) -> Fit:
         """How a picture becomes a square of `size` pixels. Raises ValueError if a recipe says that."""

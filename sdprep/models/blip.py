@@ -1,9 +1,10 @@
-"""BLIP captioners through transformers; the only file that imports torch and transformers."""
+"""BLIP captioners: loads them with transformers, and decodes with sdprep's own loop or with transformers'."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,26 @@ import numpy as np
 from sdprep.config import CaptionSettings
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.blip_again import GUARD, SecondTry
+from sdprep.models.blip_attention import prefers_absorbed
+from sdprep.models.blip_engine import CaptionEngine, Pictures
+from sdprep.models.blip_network import BlipNetwork
+from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
+from sdprep.models.blip_weights import take_weights
+from sdprep.models.decoding import Decoding, Hypothesis
 from sdprep.types import Batch, Caption, Prediction
 
 if TYPE_CHECKING:
     import torch
-
-    from sdprep.types import Pixels
 
 
 class BlipCaptioner:
     """A `BlipForConditionalGeneration` with its tokenizer, decoding as the settings say.
 
     The prompt conditions the decoder and is cut from the answer by its number of tokens. Lengths count the tokens of
-    the caption. Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner.
+    the caption. A sampled caption is drawn from a stream of its own, so it depends on the picture and the seed alone
+    and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run.
+    Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner.
     """
 
     def __init__(self, spec: ModelSpec, files: ModelFiles, settings: CaptionSettings) -> None:
@@ -32,98 +40,115 @@ class BlipCaptioner:
         _check_config(files)
         self._device = _device(self._torch, settings.device)
         self._dtype = getattr(self._torch, settings.dtype)
-        transformers.logging.disable_progress_bar()
-        try:
-            self._tokenizer = transformers.BertTokenizer.from_pretrained(files.folder)
-            model, loading = transformers.BlipForConditionalGeneration.from_pretrained(
-                files.folder,
-                dtype=self._dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # transformers raises whatever a wrong file leads it to
-            raise ModelError(f"{files.folder} cannot be loaded as a BLIP captioner: {error}") from error
-        if loading["missing_keys"]:
-            # transformers would go on with random numbers in their place.
-            missing = ", ".join(sorted(loading["missing_keys"])[:3])
-            raise ModelError(f"{files.folder} lacks weights of a BLIP captioner: {missing}, ...")
-        self._model = model.to(self._device).eval()
-        self._settings = settings
+        self._tokenizer, model = _load(transformers, files, self._dtype)
+        model = model.to(self._device).eval()
         self._mean, self._std = spec.image.mean, spec.image.std
-        self._prompt = self._prompt_ids(settings.prompt)
+        prompt = self._prompt_ids(settings.prompt, model)
+        decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
+        self._versions = f"torch {self._torch.__version__}, transformers {transformers.__version__}"
+        make = self._decoders(model, prompt, settings)
+        first = make(decoding)
+        wants_guard = settings.decode_again and not decoding.no_repeat_ngram_size
+        guarded = make(replace(decoding, no_repeat_ngram_size=GUARD)) if wants_guard else None
+        self._decoder: SecondTry | None = SecondTry(first, guarded)
+        # With the comparison go the weights that are held twice until then.
+        self._to_compare = (first, ReferenceDecoder(model, prompt, decoding)) if settings.decoder == "fast" else None
         self.fit = spec.image.fit_to(model.config.vision_config.image_size)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
-        """The captions of every picture.
-
-        A sampled caption is drawn from a stream of its own, so it depends on the picture and the seed alone and not
-        on the pictures beside it.
-        """
-        for batch in batches:
-            if not self._settings.sample:
-                yield from zip(batch.keys, self._generate(batch.pixels), strict=True)
-                continue
-            for key, digest, pixels in zip(batch.keys, batch.digests, batch.pixels, strict=True):
-                with self._torch.random.fork_rng():
-                    self._torch.manual_seed(_seed_of(digest, self._settings.seed))
-                    caption = self._generate(pixels[None])[0]
-                yield key, caption
+        """The captions of every picture; a caption that is short may come before a longer one of an earlier batch."""
+        if self._decoder is None:
+            raise ValueError("the captioner is closed")
+        for key, found in self._decoder.captions(self._compared(map(self._prepared, batches))):
+            best, *others = (self._caption(*each) for each in found)
+            yield key, replace(best, others=tuple(others))
 
     def close(self) -> None:
         """Free the weights."""
-        del self._model
+        self._decoder = self._to_compare = None
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
+    def _decoders(self, model: Any, prompt: list[int], settings: CaptionSettings) -> Callable[[Decoding], Any]:
+        """What makes a decoder of the kind that is wanted; all of them share the weights."""
+        if settings.decoder == "reference":
+            return lambda decoding: ReferenceDecoder(model, prompt, decoding)
+        weights = take_weights(model, self._versions)
+        end = model.config.text_config.sep_token_id
+
+        def engine(decoding: Decoding) -> CaptionEngine:
+            network = BlipNetwork(weights, absorbed=prefers_absorbed(self._device.type, decoding))
+            return CaptionEngine(network, prompt, end, decoding, settings.work.batch_size)
+
+        return engine
+
+    def _compared(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
+        for pictures in batches:
+            if self._to_compare is not None:
+                first = Pictures(pictures.keys[:1], pictures.digests[:1], pictures.pixels[:1])
+                check_agreement(*self._to_compare, first, self._versions)
+                self._to_compare = None
+            yield pictures
+
+    def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """The token ids of words that must not be used. Raises UsageError for a word that the model cannot use."""
+        ids = [tuple(self._tokenizer(word, add_special_tokens=False).input_ids) for word in words]
+        for word, each in zip(words, ids, strict=True):
+            if not each or self._tokenizer.unk_token_id in each:
+                raise UsageError(f"--bad-words {word}: the model has no such word")
+        return tuple(ids)
+
+    def _prompt_ids(self, prompt: str, model: Any) -> list[int]:
         """The ids that start every decoding: [DEC] in place of [CLS], then the prompt, without its final [SEP]."""
         ids = self._tokenizer(prompt).input_ids[1:-1] if prompt.strip() else []
-        return [self._model.config.text_config.bos_token_id, *ids]
+        return [model.config.text_config.bos_token_id, *ids]
 
-    def _generate(self, pixels: Pixels) -> list[Caption]:
-        torch = self._torch
-        settings = self._settings
-        # generate() replaces the first id by [DEC] and drops the last, so it is given one to drop.
-        ids = [*self._prompt, self._model.config.text_config.sep_token_id]
-        decoding: dict[str, Any] = {"num_beams": 1 if settings.sample else settings.num_beams}
-        if settings.sample:
-            decoding |= {"do_sample": True, "top_p": settings.top_p, "top_k": 0}
-        with torch.inference_mode():
-            output = self._model.generate(
-                pixel_values=self._normalized(pixels),
-                # Copied for every call: generate() writes into it.
-                input_ids=torch.tensor([ids] * len(pixels), device=self._device),
-                min_new_tokens=settings.min_length,
-                max_new_tokens=settings.max_length,
-                return_dict_in_generate=True,
-                output_logits=True,
-                **decoding,
-            )
-            scores = self._model.text_decoder.compute_transition_scores(
-                output.sequences, output.logits, getattr(output, "beam_indices", None), normalize_logits=True
-            )
-        rows = output.sequences[:, len(self._prompt) :].tolist()
-        return [self._caption(row, score) for row, score in zip(rows, scores.float().tolist(), strict=True)]
-
-    def _normalized(self, pixels: Pixels) -> torch.Tensor:
+    def _prepared(self, batch: Batch) -> Pictures:
         """Pixels, uint8[N, H, W, 3], as the weights want them: channels first, mean and deviation taken out."""
         on_device = partial(self._torch.tensor, device=self._device)
-        values = self._torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device).permute(0, 3, 1, 2).float()
+        pixels = self._torch.from_numpy(np.ascontiguousarray(batch.pixels))
+        values = pixels.to(self._device).permute(0, 3, 1, 2).float()
         mean, std = on_device(self._mean).view(1, 3, 1, 1), on_device(self._std).view(1, 3, 1, 1)
-        normalized: torch.Tensor = ((values / 255 - mean) / std).to(self._dtype)
-        return normalized
+        return Pictures(batch.keys, batch.digests, ((values / 255 - mean) / std).to(self._dtype))
 
-    def _caption(self, ids: list[int], scores: list[float]) -> Caption:
-        end = self._model.config.text_config.sep_token_id
-        stopped = end in ids
-        tokens = ids[: ids.index(end)] if stopped else ids
-        counted = scores[: len(tokens) + stopped]
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        score = sum(counted) / max(1, len(counted))
-        return Caption(text, len(tokens), "stop" if stopped else "length", score)
+    def _caption(self, found: Hypothesis, again: bool) -> Caption:
+        text = self._tokenizer.decode(list(found.tokens), skip_special_tokens=True)
+        return Caption(text, len(found.tokens), found.finish_reason, found.score, again=again)
 
 
-def _seed_of(digest: bytes, seed: int) -> int:
-    return int.from_bytes(digest[:8], "big") ^ (seed & 0xFFFFFFFFFFFFFFFF)
+def _decoding(settings: CaptionSettings, prompt: int, bad_words: tuple[tuple[int, ...], ...]) -> Decoding:
+    """The search that the settings ask for after a prompt of so many tokens."""
+    counted = prompt if settings.count_prompt else 0
+    if settings.max_length <= counted:
+        raise UsageError(f"--max-length {settings.max_length}: the prompt alone has {counted} tokens")
+    return Decoding(
+        num_beams=1 if settings.sample else settings.num_beams,
+        min_new_tokens=max(0, settings.min_length - counted),
+        max_new_tokens=settings.max_length - counted,
+        repetition_penalty=settings.repetition_penalty,
+        no_repeat_ngram_size=settings.no_repeat_ngram_size,
+        bad_words=bad_words,
+        sample=settings.sample,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        seed=settings.seed,
+        num_return_sequences=settings.candidates,
+    )
+
+
+def _load(transformers: Any, files: ModelFiles, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The tokenizer and the model. Raises ModelError if the files lack a part of either."""
+    transformers.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.BertTokenizer.from_pretrained(files.folder)
+        model, loading = transformers.BlipForConditionalGeneration.from_pretrained(
+            files.folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # transformers raises whatever a wrong file leads it to
+        raise ModelError(f"{files.folder} cannot be loaded as a BLIP captioner: {error}") from error
+    if loading["missing_keys"]:
+        # transformers would go on with random numbers in their place.
+        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+        raise ModelError(f"{files.folder} lacks weights of a BLIP captioner: {missing}, ...")
+    return tokenizer, model
 
 
 def _import_frameworks() -> tuple[Any, Any]:

@@ -18,7 +18,17 @@ TASKS = {"onnx": "tag", "tensorflow": "tag", "blip": "caption"}
 def fault_of(spec: ModelSpec) -> str | None:
     """The first thing that is wrong with a description, naming the field."""
     faults = (_faults_of_tagger if spec.task == "tag" else _faults_of_captioner)(spec)
-    return next((fault for each in (_faults(spec), faults, _faults_of_image(spec)) for fault in each), None)
+    found = (fault for each in (_faults(spec), faults, _faults_of_image(spec)) for fault in each)
+    return next(found, fault_of_preprocess(spec))
+
+
+def fault_of_preprocess(spec: ModelSpec) -> str | None:
+    """Why kohya's scripts, which pad for a tagger and squash for a captioner, could not feed a model."""
+    fit, color = spec.image.fit, spec.image.pad_color
+    theirs = (fit, color) == ("pad", (255, 255, 255)) if spec.task == "tag" else fit == "squash"
+    if spec.image.preprocess == "sdprep" or theirs:
+        return None
+    return 'preprocess "kohya" is for taggers that take a picture on a white square, and captioners that squash it'
 
 
 def _faults(spec: ModelSpec) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from platformdirs import user_config_path
 
+from sdprep.config import configs_folder
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelSpec, Source, Task
 from sdprep.models.faults import REPO, fault_of
@@ -24,18 +25,6 @@ PATH_VALUE = re.compile(r"""\bpath\b["']?\s*=\s*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')"
 NOUNS: dict[Task, str] = {"caption": "captioner", "tag": "tagger"}
 
 
-def configs_folder() -> Path:
-    """The folder of the models that come with sdprep: in a wheel inside the package, in a checkout beside it.
-
-    Raises ModelError if there is neither.
-    """
-    package = Path(__file__).parents[1]
-    for folder in (package / "configs" / "models", package.parent / "configs" / "models"):
-        if folder.is_dir():
-            return folder
-    raise ModelError(f"the model list is missing beside {package}\nThe installation is broken: install sdprep again")
-
-
 def user_folder() -> Path:
     """The folder where a user's own TOML files are found by name; it need not exist."""
     return user_config_path("sdprep") / "models"
@@ -43,7 +32,7 @@ def user_folder() -> Path:
 
 def registered() -> dict[str, Path]:
     """Where each name is described; a user's file wins over ours of the same name."""
-    folders = (configs_folder(), user_folder())
+    folders = (configs_folder("models"), user_folder())
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from sdprep.config import CaptionSettings
 from sdprep.data.results import decode_caption, encode_caption
+from sdprep.models.backends import with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.blip import BlipCaptioner
 from sdprep.models.hub import identity
 from sdprep.models.registry import resolve
-from sdprep.rules.captions import clean_caption
+from sdprep.rules.captions import caption_lines, repeats
 from sdprep.rules.decide import Wish
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
 from sdprep.tasks.planning import Job, Target
@@ -43,7 +44,9 @@ class Captioning:
     want_results = False
 
     def __init__(self, spec: ModelSpec, settings: CaptionSettings, stated: frozenset[str]) -> None:
-        self.spec, self._settings = spec, settings
+        self.spec, self._settings = with_preprocess(spec, settings.preprocess), settings
+        # As the model's file has it: the setting counts for itself.
+        self._description = spec.fingerprint()
         self._stated = stated | {MODEL_DESCRIPTION} if "model" in stated else stated
 
     def make_job(self, files: ModelFiles | None) -> Job:
@@ -52,8 +55,11 @@ class Captioning:
         decoding = decoding_settings(settings)
         values = {
             "model": identity(self.spec, files),
-            MODEL_DESCRIPTION: self.spec.fingerprint(),
+            MODEL_DESCRIPTION: self._description,
+            "preprocess": self.spec.image.preprocess,
             **decoding,
+            "best_of": settings.best_of,
+            **settings.rules.settings(),
             "dtype": settings.dtype,
         }
         wish = Wish("caption", values, self._stated, work.existing, work.update, work.refresh)
@@ -61,7 +67,14 @@ class Captioning:
         if files is not None:
             what = {"task": "caption", "weights": files.weights, "precision": settings.dtype}
             recipe = {**what, **self.spec.recipe(), **decoding}
-        return Job(wish, settings.caption_extension, settings.layout.sidecar_name, "\n", recipe, _render)
+        return Job(wish, settings.caption_extension, settings.layout.sidecar_name, "\n", recipe, self._render, _remark)
+
+    def _render(self, result: bytes) -> list[str]:
+        caption = decode_caption(result)
+        found = [caption, *caption.others]
+        if self._settings.best_of is not None:
+            found.sort(key=lambda each: -each.score)
+        return caption_lines([each.text for each in found], self._settings.rules)
 
     def load(self, files: ModelFiles) -> Loaded:
         """Open the captioner."""
@@ -72,15 +85,19 @@ class Captioning:
 
 
 def decoding_settings(settings: CaptionSettings) -> dict[str, Any]:
-    """The settings that shape a caption; the seed and `top_p` only where they are used."""
-    names = ["prompt", "min_length", "max_length", "sample"]
-    names += ["top_p", "seed"] if settings.sample else ["num_beams"]
-    return {name: getattr(settings, name) for name in names}
+    """The settings that shape a caption, where they do: both decoders find the same, but draw different samples."""
+    names = ["prompt", "min_length", "max_length", "count_prompt", "sample", "candidates", "decode_again"]
+    names += ["repetition_penalty", "no_repeat_ngram_size"]
+    names += ["top_p", "top_k", "seed", "decoder"] if settings.sample else ["num_beams"]
+    return {**{name: getattr(settings, name) for name in names}, "bad_words": list(settings.bad_words)}
 
 
-def _render(result: bytes) -> list[str]:
-    text = clean_caption(decode_caption(result).text)
-    return [text] if text else []
+def _remark(result: bytes) -> str | None:
+    """What a person should know of a caption: it was cut, or has lost its thread."""
+    caption = decode_caption(result)
+    if repeats(caption.text.casefold().split()):
+        return "repeats itself"
+    return "cut at the most tokens" if caption.finish_reason == "length" else None
 
 
 def _encode(prediction: Prediction) -> bytes:

@@ -24,7 +24,8 @@ class Job:
     """What makes one command differ from another, once its model is known.
 
     `recipe` is everything besides the image that a result depends on (None: the weights are not on this machine,
-    so no result can be stored). `render` turns a stored result into pieces of text, `joiner` parts the pieces.
+    so no result can be stored). `render` turns a stored result into pieces of text, `joiner` parts the pieces;
+    `remark` is what a person should know of a result.
     """
 
     wish: Wish
@@ -33,6 +34,7 @@ class Job:
     joiner: str
     recipe: dict[str, Any] | None
     render: Callable[[bytes], list[str]]
+    remark: Callable[[bytes], str | None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

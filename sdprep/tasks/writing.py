@@ -30,6 +30,8 @@ class Writer:
 
     def add(self, target: Target, digest: bytes, result: bytes) -> None:
         """An image whose result is known."""
+        if (remark := self.job.remark(result)) is not None:
+            self._report.flagged.append({"path": target.item.rel, "reason": remark})
         self._ready.append(replace(target, disk=replace(target.disk, digest=digest), result=result))
         if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()

@@ -16,7 +16,7 @@ OPTIONS = [
     for name in [*option.opts, *option.secondary_opts]
     if name.startswith("--")
 ]
-SPECIAL = {"tag_replacement": "old,new", "threshold": "0.25", "category_threshold": "species=0.25"}
+SPECIAL = {"preset": "kohya", "tag_replacement": "old,new", "threshold": "0.25", "category_threshold": "species=0.25"}
 SHORTCUTS = [
     pytest.param(command, option.name, name, value, id=f"{words} {name}")
     for words, command in COMMANDS.items()

@@ -2,6 +2,8 @@
 
 import pytest
 
+from sdprep.config import configs_folder, read_config
+
 
 @pytest.fixture
 def shown(sdprep_command, imgs):
@@ -53,6 +55,48 @@ def test_tags_may_be_a_list_in_the_settings_file(shown, imgs):
 def test_merge_finds_the_settings_of_the_current_folder(sdprep_command, tmp_path):
     (tmp_path / "sdprep.toml").write_text('[merge]\nkeys = "stem"\n')
     assert 'keys = "stem"  # sdprep.toml' in sdprep_command("merge", "--show-config").out
+
+
+# Presets
+
+
+def test_a_preset_beats_the_default(shown):
+    assert shown("order", "--preset", "kohya") == '"csv"  # preset'
+
+
+@pytest.mark.parametrize("words", [(), ("--config", "other.toml")])
+def test_the_settings_file_beats_a_preset_wherever_it_is_named(shown, imgs, tmp_path, words):
+    for path in (imgs / "sdprep.toml", tmp_path / "other.toml"):
+        path.write_text("[tag]\norder = 'alphabetical'\n")
+    for both in (("--preset", "kohya", *words), (*words, "--preset", "kohya")):
+        assert shown("order", *both) == '"alphabetical"  # sdprep.toml'
+
+
+def test_what_the_settings_file_leaves_open_comes_from_the_preset(shown, imgs):
+    (imgs / "sdprep.toml").write_text("[tag]\norder = 'alphabetical'\n")
+    assert shown("preprocess", "--preset", "kohya") == '"kohya"  # preset'
+
+
+def test_a_flag_beats_a_preset(shown):
+    assert shown("order", "--preset", "kohya", "--order", "confidence") == '"confidence"  # flag'
+
+
+def test_an_unknown_preset_is_refused_with_those_that_there_are(sdprep_command, imgs):
+    outcome = sdprep_command("tag", imgs, "--preset", "khoya")
+    assert (outcome.code, "there is no preset 'khoya'; there is: kohya" in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize("preset", sorted(configs_folder("presets").glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("command", ["caption", "tag", "merge"])
+def test_every_setting_of_a_preset_is_one_of_its_command(sdprep_command, imgs, preset, command):
+    said = sdprep_command(command, imgs, "--preset", preset.stem, "--show-config").out.splitlines()
+    table = read_config(preset)[command]
+    assert {line.split(" = ")[0] for line in said if line.endswith("# preset")} == {n.replace("_", "-") for n in table}
+
+
+def test_kohyas_beam_search_is_asked_for_as_in_its_captioner(sdprep_command, imgs):
+    said = sdprep_command("caption", imgs, "--preset", "kohya", "--beam_search", "--show-config").out
+    assert "sample = false  # flag" in said
 
 
 def test_show_config_writes_nothing(sdprep_command, imgs):

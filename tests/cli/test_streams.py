@@ -6,8 +6,8 @@ import pytest
 
 FIELDS = {
     "schema", "command", "found", "written", "current", "kept", "failed", "remaining", "missing", "kept_paths",
-    "missing_paths", "image_changed", "other_settings", "predicted", "failures", "model", "revision", "provider",
-    "output", "run", "tag_counts", "dry_run", "stopped", "seconds",
+    "missing_paths", "image_changed", "other_settings", "predicted", "failures", "flagged", "model", "revision",
+    "provider", "output", "run", "tag_counts", "dry_run", "stopped", "seconds",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
 from tests.data.files import NOISE, encoded, exif, plain
 
 KOHYA = Fit(16, "pad", preprocess="kohya")
+CAPTIONER = Fit(16, "squash", preprocess="kohya")
 
 
 def noise(width: int, height: int) -> Any:
@@ -68,12 +69,12 @@ def test_a_small_picture_grows_by_lanczos() -> None:
 
 
 def test_an_exif_orientation_is_not_obeyed() -> None:
-    assert open_rgb(encoded(NOISE, exif=exif(6)), "kohya").size == NOISE.size
+    assert open_rgb(encoded(NOISE, exif=exif(6)), KOHYA).size == NOISE.size
 
 
 def test_16_bit_grey_is_clipped() -> None:
     image = Image.fromarray(np.array([[0, 200, 256, 65535]], dtype=np.uint16))
-    assert np.asarray(open_rgb(encoded(image), "kohya"))[0, :, 0].tolist() == [0, 200, 255, 255]
+    assert np.asarray(open_rgb(encoded(image), KOHYA))[0, :, 0].tolist() == [0, 200, 255, 255]
 
 
 @pytest.mark.parametrize("alpha", [0, 1, 100, 128, 254, 255])
@@ -81,14 +82,14 @@ def test_transparency_is_pasted_on_white(alpha: int) -> None:
     canvas = Image.new("RGB", (8, 8), "white")
     sticker = plain("RGBA", (10, 99, 200, alpha), (8, 8))
     canvas.paste(sticker, mask=sticker.getchannel("A"))
-    assert open_rgb(encoded(sticker), "kohya").tobytes() == canvas.tobytes()
+    assert open_rgb(encoded(sticker), KOHYA).tobytes() == canvas.tobytes()
 
 
 @pytest.mark.parametrize(
     "data", [encoded(plain("LA", (0, 0))), encoded(plain("P", 0), transparency=0)], ids=["LA", "P"]
 )
 def test_other_transparency_comes_out_white_too(data: bytes) -> None:
-    assert open_rgb(data, "kohya").getpixel((0, 0)) == (255, 255, 255)
+    assert open_rgb(data, KOHYA).getpixel((0, 0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("size", [(40, 20), (20, 40), (16, 15), (9, 4)])
@@ -118,3 +119,20 @@ def test_a_broken_picture_has_the_same_code_as_ever(tmp_path: Path, data: bytes,
     found = decode(ImageItem(path, "a.png", path), KOHYA)
     assert isinstance(found, Failure)
     assert found.code == code
+
+
+# Captioners
+
+
+def test_a_captioner_sees_the_colours_that_transparency_hides() -> None:
+    sticker = Image.new("RGBA", (4, 4), (200, 10, 20, 0))
+    assert open_rgb(encoded(sticker), CAPTIONER).getpixel((0, 0)) == (200, 10, 20)
+
+
+def test_a_captioner_sees_a_picture_as_it_is_stored_and_squashed(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(NOISE, exif=exif(6)))
+    found = decode(ImageItem(path, path.name, path), CAPTIONER)
+    assert isinstance(found, Decoded)
+    expected = NOISE.convert("RGB").resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(found.pixels, np.asarray(expected))

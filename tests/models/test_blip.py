@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import sdprep.demo
-from sdprep.config import CaptionSettings
+from sdprep.config import CaptionSettings, Work
 from sdprep.data.image import decode
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.models.base import ModelFiles
@@ -34,8 +35,6 @@ WAYS = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """A model this small is slowed down by threads that wait for each other."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -181,8 +180,6 @@ def test_two_copies_of_a_picture_get_the_same_sampled_caption() -> None:
 
 
 def test_sampling_leaves_the_chance_of_others_alone() -> None:
-    import torch
-
     torch.manual_seed(5)
     expected = torch.rand(3).tolist()
     torch.manual_seed(5)
@@ -200,6 +197,83 @@ def test_the_pixels_of_a_batch_are_not_changed() -> None:
 def test_a_picture_is_squashed_to_the_size_that_the_weights_know() -> None:
     fit = loaded().fit
     assert (fit.size, fit.mode) == (96, "squash")
+
+
+# The two decoders
+
+
+@pytest.mark.parametrize("way", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
+def test_both_decoders_find_the_same(way: dict[str, Any]) -> None:
+    fast, reference = captions(**way), captions(decoder="reference", **way)
+    assert {key: (each.text, each.n_tokens, each.finish_reason) for key, each in fast.items()} == {
+        key: (each.text, each.n_tokens, each.finish_reason) for key, each in reference.items()
+    }
+    assert all(fast[key].score == pytest.approx(each.score, abs=1e-4) for key, each in reference.items())
+
+
+def test_the_reference_decoder_samples_by_seed_and_picture_too() -> None:
+    alone = [batch(number) for number in range(5)]
+    way = {"sample": True, "top_p": 0.95, "decoder": "reference"}
+    assert texts(alone, **way) == texts(**way)
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 8, (4, 4), (8,), (3, 3, 2)], ids=str)
+def test_sampled_captions_are_the_same_in_any_batches_and_order(sizes: tuple[int, ...]) -> None:
+    noise = np.random.default_rng(5).integers(0, 256, (8, 96, 96, 3), dtype=np.uint8)
+    digests = [hashlib.sha256(each.tobytes()).digest() for each in noise]
+
+    def batches(order: list[int]) -> Iterator[Batch]:
+        for size in sizes:
+            chosen, order = order[:size], order[size:]
+            yield Batch(tuple(chosen), tuple(digests[each] for each in chosen), noise[chosen])
+
+    way: dict[str, Any] = {"sample": True, "top_p": 1.0, "work": Work(batch_size=max(sizes))}
+    together = texts([Batch(tuple(range(8)), tuple(digests), noise)], sample=True, top_p=1.0)
+    assert texts(list(batches([5, 2, 7, 0, 3, 6, 1, 4])), **way) == together
+
+
+def test_the_first_picture_of_a_run_is_compared_with_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr("sdprep.models.blip.check_agreement", lambda *arguments: compared.append(arguments[2].keys))
+    captioner = load()
+    list(captioner.predict([batch(3, 1), batch(0, 2)]))
+    list(captioner.predict([batch(4)]))
+    assert compared == [(3,)]
+
+
+@pytest.mark.parametrize("way", [{}, {"num_beams": 3}, {"sample": True}], ids=["greedy", "beams", "sample"])
+def test_a_decoder_that_differs_from_transformers_ends_the_run(way: dict[str, Any]) -> None:
+    captioner = load(**way)
+    # A new tensor, for the old one may be shared with the decoder.
+    value = captioner._to_compare[1]._model.text_decoder.bert.encoder.layer[1].crossattention.self.value
+    value.weight = torch.nn.Parameter(3 * value.weight)
+    with pytest.raises(ModelError, match=r"disagree on the first picture.*--decoder reference.*torch .*transformers 5"):
+        list(captioner.predict([batch(0)]))
+
+
+@WAYS
+def test_weights_that_are_no_numbers_are_no_disagreement_and_show_in_the_score(way: dict[str, Any]) -> None:
+    captioner = load(**way)
+    with torch.no_grad():
+        captioner._to_compare[1]._model.vision_model.post_layernorm.weight.fill_(float("nan"))
+    assert math.isnan(dict(captioner.predict([batch(0)]))[0].score)
+
+
+def test_the_reference_decoder_needs_no_known_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise ModelError("unknown")
+
+    monkeypatch.setattr("sdprep.models.blip.take_weights", refuse)
+    with pytest.raises(ModelError, match="unknown"):
+        load()
+    assert dict(load(decoder="reference").predict([batch(0)]))[0].text == texts([batch(0)])[0]
+
+
+def test_a_captioner_that_is_closed_holds_no_weights() -> None:
+    captioner = load()
+    captioner.close()
+    with pytest.raises(ValueError, match="closed"):
+        list(captioner.predict([batch(0)]))
 
 
 # Files that do not fit

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdprep.config import TagSettings
+from sdprep.config import TagSettings, configs_folder
 from sdprep.data.image import decode
 from sdprep.errors import ModelError
 from sdprep.models.backends import open_tagger
 from sdprep.models.base import ModelSpec
 from sdprep.models.hub import locate
-from sdprep.models.registry import configs_folder, load
+from sdprep.models.registry import load
 from sdprep.rules.tags import TagRules
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.tag import tag
@@ -225,7 +225,7 @@ FAMILIES = {
 
 def write_family(folder: Path, family: Family, changes: Callable[[str], str] = str) -> Path:
     """The shipped TOML file with its [source] replaced by a folder, and the model's files in that folder."""
-    text = (configs_folder() / f"{family.toml}.toml").read_text()
+    text = (configs_folder("models") / f"{family.toml}.toml").read_text()
     text = re.sub(r"^repo = .*\n(#.*\n)*revision = .*\n", 'path = "weights"\n', text, flags=re.M)
     toml = folder / "model.toml"
     toml.write_text(changes(text))
@@ -276,7 +276,8 @@ def test_labels_and_categories_are_those_of_the_file(tmp_path: Path, family: Fam
 def test_a_folder_is_tagged_by_its_description(tmp_path: Path, family: Family) -> None:
     toml = write_family(tmp_path, family)
     shutil.copy(PICTURES / "tall-poster.jpg", tmp_path)
-    tag(tmp_path, TagSettings(model=str(toml), rules=TagRules(ratings="first")))
+    place = "first" if "rating" in {category for _, category in family.labels[1]} else "none"
+    tag(tmp_path, TagSettings(model=str(toml), rules=TagRules(ratings=place)))
     (wanted,) = expected_probabilities(family.contract, family.prepare(on_white("tall-poster.jpg"))[None])
     scores = wanted[list(family.outputs)] if family.outputs else wanted
     labels = [(score, *label) for score, label in zip(scores, family.labels[1], strict=True)]

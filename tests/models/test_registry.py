@@ -11,13 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sdprep.config import configs_folder
 from sdprep.errors import ModelError, UsageError
 from sdprep.models import guess, registry
 from sdprep.models.base import ModelSpec, Task
 from sdprep.models.hub import locate
-from sdprep.models.registry import configs_folder, load, names, resolve
+from sdprep.models.registry import load, names, resolve
 
-OURS = sorted(configs_folder().glob("*.toml"))
+OURS = sorted(configs_folder("models").glob("*.toml"))
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 TAGGER = """
 name = "mine"
@@ -168,7 +169,7 @@ def test_a_wrong_toml_file_is_named_with_its_field(tmp_path: Path, old: str, new
 
 
 def test_a_captioner_must_state_its_size(tmp_path: Path) -> None:
-    text = (configs_folder() / "blip-base.toml").read_text()
+    text = (configs_folder("models") / "blip-base.toml").read_text()
     (tmp_path / "x.toml").write_text(text.replace("size = 384\n", ""))
     with pytest.raises(ModelError, match=r"image\.size"):
         load(tmp_path / "x.toml")
@@ -183,7 +184,7 @@ def test_a_captioner_must_state_its_size(tmp_path: Path) -> None:
     ],
 )
 def test_a_captioner_is_described_as_one(tmp_path: Path, old: str, new: str, said: str) -> None:
-    text = (configs_folder() / "blip-base.toml").read_text()
+    text = (configs_folder("models") / "blip-base.toml").read_text()
     assert old in text
     (tmp_path / "x.toml").write_text(text.replace(old, new, 1))
     with pytest.raises(ModelError) as caught:
@@ -192,7 +193,7 @@ def test_a_captioner_is_described_as_one(tmp_path: Path, old: str, new: str, sai
 
 
 def test_a_recipe_stands_for_the_other_fields_of_a_picture(tmp_path: Path) -> None:
-    text = (configs_folder() / "caformer_b36.dbv4-full.toml").read_text()
+    text = (configs_folder("models") / "caformer_b36.dbv4-full.toml").read_text()
     (tmp_path / "x.toml").write_text(text.replace("recipe =", 'channels = "bgr"\nrecipe ='))
     with pytest.raises(ModelError, match=r"image\.recipe says all but layout"):
         load(tmp_path / "x.toml")

@@ -1,9 +1,10 @@
-"""From a model's caption to the line that is written."""
+"""From a model's captions to the lines that are written."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.captions import clean_caption
+from sdprep.rules.captions import CaptionRules, caption_lines, clean_caption, repeats, without_words
 
 
 def test_a_caption_is_written_on_one_line() -> None:
@@ -34,3 +35,119 @@ def test_cleaning_a_clean_caption_changes_nothing(text: str) -> None:
 @given(st.text())
 def test_cleaning_keeps_every_character_that_is_not_white_space(text: str) -> None:
     assert "".join(clean_caption(text).split()) == "".join(text.split())
+
+
+# Lines
+
+
+def lines(*texts: str, **rules: object) -> list[str]:
+    return caption_lines(texts, CaptionRules(**rules))  # type: ignore[arg-type]
+
+
+def test_of_several_captions_the_first_is_written() -> None:
+    assert lines("a girl", "a cat") == ["a girl"]
+
+
+def test_as_many_captions_are_written_as_are_asked_for() -> None:
+    assert lines("a girl", "a cat", "a dog", captions=2) == ["a girl", "a cat"]
+
+
+def test_the_same_caption_is_not_written_twice() -> None:
+    assert lines("a girl", " a  girl", "a cat", captions=2) == ["a girl", "a cat"]
+
+
+def test_an_empty_caption_is_no_line() -> None:
+    assert lines(" ", "a cat") == ["a cat"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "suffix", "line"),
+    [
+        ("sks,", "", "sks, a girl"),
+        ("sks, ", " in a style", "sks, a girl in a style"),
+        ("", ", masterpiece", "a girl, masterpiece"),
+        ("", ".", "a girl."),
+    ],
+)
+def test_a_prefix_and_a_suffix_frame_the_caption(prefix: str, suffix: str, line: str) -> None:
+    assert lines("a girl", prefix=prefix, suffix=suffix) == [line]
+
+
+def test_every_line_is_framed() -> None:
+    assert lines("a girl", "a cat", captions=2, prefix="x") == ["x a girl", "x a cat"]
+
+
+# Words that are left out
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("arafed woman with a hat", "woman with a hat"),
+        ("there is an arafed man", "there is a man"),
+        ("there is an arafed old man", "there is an old man"),
+        ("a araffe arafed owl", "an owl"),
+        ("An Arafed man", "A man"),
+        ("a man in a hat, arafed", "a man in a hat,"),
+        ("an unarafed man", "an unarafed man"),
+        ("an arafed", ""),
+        ("a arafed-looking man", "a arafed-looking man"),
+    ],
+)
+def test_dropped_words_leave_a_sentence_behind(text: str, expected: str) -> None:
+    assert without_words(text, ("arafed", "araffe")) == expected
+
+
+def test_nothing_is_dropped_unless_it_is_asked_for() -> None:
+    assert lines("arafed woman") == ["arafed woman"]
+
+
+def test_a_caption_of_dropped_words_alone_makes_place_for_the_next() -> None:
+    assert lines("arafed", "a cat", drop_words=("arafed",)) == ["a cat"]
+
+
+WORDS = st.lists(st.sampled_from(["a", "an", "owl", "man", "arafed", "x", ","]), max_size=12).map(" ".join)
+
+
+@given(WORDS)
+def test_no_dropped_word_is_left(text: str) -> None:
+    assert "arafed" not in without_words(text, ("arafed",)).split()
+
+
+@given(WORDS)
+def test_dropping_words_a_second_time_changes_nothing(text: str) -> None:
+    once = without_words(text, ("arafed", "x"))
+    assert without_words(once, ("arafed", "x")) == once
+
+
+@given(WORDS)
+def test_a_caption_without_the_words_stays_to_the_letter(text: str) -> None:
+    assert without_words(text, ("hat",)) == text
+
+
+# Captions that repeat themselves
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a man with a man with a man with a hat",
+        "a very very very long coat",
+        "a girl and a girl and a girl and",
+        "Hat hat HAT",
+    ],
+)
+def test_a_phrase_three_times_in_a_row_is_a_repetition(text: str) -> None:
+    assert repeats(text.casefold().split())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a girl with a hat and a girl with a bow", "a man and a man and a woman", "a very very long coat"]
+)
+def test_a_sentence_that_only_sounds_alike_is_none(text: str) -> None:
+    assert not repeats(text.split())
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=6), WORDS, WORDS)
+def test_any_short_phrase_three_times_is_found(phrase: list[str], before: str, after: str) -> None:
+    assert repeats([*before.split(), *phrase * 3, *after.split()])

@@ -80,6 +80,18 @@ def test_neither_device_nor_batch_size_ask_for_new_captions(captioned, monkeypat
     assert counts(caption(captioned, device="cpu", batch_size=1)) == {"current": 2}
 
 
+def test_the_decoder_asks_for_no_new_captions(captioned, monkeypatch):
+    hide_models(monkeypatch)
+
+    assert counts(caption(captioned, decoder="reference")) == {"current": 2}
+
+
+def test_the_decoder_asks_for_new_samples(captioned):
+    caption(captioned, sample=True)
+
+    assert caption(captioned, sample=True, decoder="reference").predicted == 2
+
+
 def test_an_edited_caption_is_kept_before_the_captioner_is_loaded(captioned, monkeypatch):
     write(captioned / "a.caption", "my own words")
     (captioned / "b.png").unlink()

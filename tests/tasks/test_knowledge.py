@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sdprep.config import TagSettings
+from sdprep.config import TagSettings, configs_folder
 from sdprep.errors import UsageError
-from sdprep.models.registry import configs_folder, load
+from sdprep.models.registry import load
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.knowledge import with_card_thresholds
@@ -57,7 +57,7 @@ def listed(folder: Path, text: str) -> Path:
 
 def with_card(tmp_path: Path, threshold: str) -> str:
     """The demo tagger as if its makers recommended a threshold."""
-    text = (configs_folder() / "demo-tag.toml").read_text(encoding="utf-8")
+    text = (configs_folder("models") / "demo-tag.toml").read_text(encoding="utf-8")
     path = tmp_path / "carded.toml"
     path.write_text(f"threshold = {threshold}\n{text}", encoding="utf-8")
     return str(path)
@@ -163,7 +163,7 @@ def test_another_recommendation_rewrites_where_auto_is_stated_again(folder: Path
     assert run(folder, model=model, threshold="auto", stated=stated).written == 1
 
 
-@pytest.mark.parametrize("path", sorted(configs_folder().glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(configs_folder("models").glob("*.toml")), ids=lambda path: path.stem)
 def test_the_card_of_every_tagger_makes_rules_or_says_that_it_has_none(path: Path) -> None:
     spec = load(path)
     if spec.task == "tag" and spec.threshold is None:
@@ -176,7 +176,7 @@ def test_the_card_of_every_tagger_makes_rules_or_says_that_it_has_none(path: Pat
 @pytest.mark.parametrize("option", ["ratings", "quality"])
 def test_a_place_for_tags_that_the_model_lacks_is_refused(folder: Path, tmp_path: Path, option: str) -> None:
     shutil.copytree(PICTURES.parent / "models" / "demo-tag", tmp_path / "model")
-    text = (configs_folder() / "demo-tag.toml").read_text(encoding="utf-8")
+    text = (configs_folder("models") / "demo-tag.toml").read_text(encoding="utf-8")
     text = text.replace('bundled = "demo-tag"', 'path = "model"').replace("rating = 9", "score = 9")
     (tmp_path / "own.toml").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=f"--{option}: demo-tag has no such category"):
@@ -202,7 +202,7 @@ def test_the_label_file_of_a_model_may_bring_thresholds_of_its_own(folder: Path,
     rows = (place / "selected_tags.csv").read_text(encoding="utf-8").splitlines()
     with_thresholds = [f"{rows[0]},best_threshold", *(f"{row},0.35" for row in rows[1:])]
     (place / "selected_tags.csv").write_text("\n".join(with_thresholds), encoding="utf-8")
-    text = (configs_folder() / "demo-tag.toml").read_text(encoding="utf-8")
+    text = (configs_folder("models") / "demo-tag.toml").read_text(encoding="utf-8")
     text = text.replace('bundled = "demo-tag"', 'path = "model"') + '\nthresholds = "best_threshold"\n'
     (tmp_path / "own.toml").write_text(text, encoding="utf-8")
     own = tags(folder, model=str(tmp_path / "own.toml"), tag_thresholds="model", threshold=1.5)

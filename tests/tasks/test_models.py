@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
+from sdprep.config import configs_folder
 from sdprep.errors import ModelError, UsageError, WriteError
 from sdprep.models import registry
 from sdprep.models.lock import lock_path
-from sdprep.models.registry import configs_folder, names, resolve
+from sdprep.models.registry import names, resolve
 from sdprep.tasks import models as api
 from sdprep.tasks.models import FileState
 from tests.models.fake_hub import COMMITS, LABELS, MODEL, NEW, OLD, REPO, Notes, at_home, serving
@@ -172,7 +173,7 @@ def test_the_list_asks_nothing_of_the_hub(hub):
 # show
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(configs_folder().glob("*.toml"))])
+@pytest.mark.parametrize("name", [path.stem for path in sorted(configs_folder("models").glob("*.toml"))])
 def test_every_model_that_has_a_name_can_be_shown(name):
     shown = api.show(name)
     assert shown.spec == resolve(name, shown.spec.task)
@@ -521,7 +522,7 @@ def test_a_name_that_is_taken_may_be_replaced(tmp_path, user_folder):
 
 def test_a_model_of_ours_may_be_replaced_and_its_file_is_told(tmp_path):
     added = api.add(write_toml(tmp_path / "there", 'repo = "a/b"', "demo-tag"), replace=True)
-    assert added.replaced == configs_folder() / "demo-tag.toml"
+    assert added.replaced == configs_folder("models") / "demo-tag.toml"
 
 
 def test_a_broken_description_can_be_replaced(tmp_path, user_folder):

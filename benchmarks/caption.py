@@ -1,0 +1,306 @@
+"""Measures captioning on random weights in BLIP's real shapes, against transformers' `generate`.
+
+    python -m benchmarks.caption speed --shape base --beams 1 --against 1   images per second, from JPEG to tokens
+    python -m benchmarks.caption forms        the two forms of cross attention, by batch and beams
+    python -m benchmarks.caption floor        the large shape against the arithmetic that it must do
+    python -m benchmarks.caption memory       peak memory of one batch above the weights, beam 3
+
+Contestants take turns within one process, and every figure is a median with its least and greatest value. CPU seconds
+are of the process and all its threads: on a machine that is shared they are steadier than the clock.
+Random weights never end a caption, so every caption has exactly 12 tokens, in all contestants.
+"""
+
+import argparse
+import gc
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+
+from sdprep.data.image import decode
+from sdprep.models import blip_network
+from sdprep.models.blip_engine import CaptionEngine, Pictures
+from sdprep.models.blip_linear import PlainLinear
+from sdprep.models.blip_network import BlipNetwork, Span, TextDecoder
+from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
+from sdprep.models.blip_weights import take_weights
+from sdprep.models.decoding import Decoding
+from sdprep.types import Decoded, Fit, ImageItem
+
+TOKENS = 12
+PROMPT = (30522, 1037, 3861, 1997)
+END = 102
+SHAPES = {
+    "base": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "large": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
+}
+
+
+def random_blip(shape: str) -> Any:
+    """A `BlipForConditionalGeneration` of a real shape with random weights."""
+    torch.manual_seed(0)
+    config = transformers.BlipConfig(
+        vision_config={**SHAPES[shape], "image_size": 384, "patch_size": 16, "initializer_range": 0.02},
+        text_config={"num_attention_heads": 12},
+    )
+    return transformers.BlipForConditionalGeneration(config).eval()
+
+
+def engine(model: Any, decoding: Decoding, batch: int, *, absorbed: bool = True) -> CaptionEngine:
+    """sdprep's decoder over the weights of a model."""
+    network = BlipNetwork(take_weights(model, transformers.__version__), absorbed=absorbed)
+    return CaptionEngine(network, PROMPT, END, decoding, batch)
+
+
+def engine_on_torch_linear(model: Any, decoding: Decoding, batch: int) -> CaptionEngine:
+    """The same without oneDNN's kernels: what the decode loop is worth by itself."""
+    with mock.patch.object(blip_network, "linear_layer", PlainLinear):
+        return engine(model, decoding, batch)
+
+
+def photographs(folder: Path, count: int) -> list[ImageItem]:
+    """JPEG files of about one megapixel with some texture."""
+    items = []
+    for number in range(count):
+        small = np.random.default_rng(number).integers(0, 256, (77, 102, 3), dtype=np.uint8)
+        path = folder / f"{number}.jpg"
+        Image.fromarray(small).resize((1224, 924), Image.Resampling.BICUBIC).save(path, quality=90)
+        items.append(ImageItem(path, path.name, path))
+    return items
+
+
+def batches(items: list[ImageItem], size: int) -> Iterator[Pictures]:
+    """Files decoded, fitted and normalised as `sdprep caption` does it."""
+    mean, std = (
+        torch.tensor(each).view(1, 3, 1, 1)
+        for each in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    )
+    for start in range(0, len(items), size):
+        decoded = [decode(item, Fit(384, "squash")) for item in items[start : start + size]]
+        good = [each for each in decoded if isinstance(each, Decoded)]
+        pixels = torch.from_numpy(np.stack([each.pixels for each in good])).permute(0, 3, 1, 2).float()
+        names = tuple(each.item.rel for each in good)
+        yield Pictures(names, tuple(each.digest for each in good), (pixels / 255 - mean) / std)
+
+
+Measured = list[tuple[float, float]]
+
+
+def take_turns(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[str, Measured]:
+    """Seconds on the clock and of the processor for every contestant and repeat, after one round to warm up."""
+    seconds: dict[str, Measured] = {name: [] for name in contestants}
+    for repeat in range(repeats + 1):
+        for name, work in contestants.items():
+            gc.collect()
+            clock, processor = time.perf_counter(), time.process_time()
+            work()
+            if repeat:
+                seconds[name].append((time.perf_counter() - clock, time.process_time() - processor))
+    return seconds
+
+
+def spread(values: list[float], form: str = ".2f") -> str:
+    """A median with the least and the greatest value."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def print_speed(seconds: dict[str, Measured], images: int, last: str) -> None:
+    """A table row for each contestant, with its ratio to the one called `last`, repeat by repeat."""
+    print("| contestant | images/s, clock | CPU s/image | ratio, clock | ratio, CPU |\n|---|---|---|---|---|")
+    for name, taken in seconds.items():
+        clock, cpu = zip(*taken, strict=True)
+        ratios = [
+            [theirs[kind] / ours[kind] for theirs, ours in zip(seconds[last], taken, strict=True)] for kind in (0, 1)
+        ]
+        print(
+            f"| {name} | {spread([images / each for each in clock])} | {spread([each / images for each in cpu])} "
+            f"| {spread(ratios[0])} | {spread(ratios[1])} |"
+        )
+
+
+def run_speed(arguments: argparse.Namespace) -> None:
+    """The whole path, from JPEG files to token ids."""
+    model = random_blip(arguments.shape)
+    decoding = Decoding(num_beams=arguments.beams, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
+    reference = ReferenceDecoder(model, PROMPT, decoding)
+    # Kept for the comparison before the clock starts: the answers must be the same.
+    ours, plain = engine(model, decoding, arguments.batch), engine_on_torch_linear(model, decoding, arguments.batch)
+    with tempfile.TemporaryDirectory() as folder:
+        items = photographs(Path(folder), arguments.images)
+        first = next(batches(items, 1))
+        clock, processor = time.perf_counter(), time.process_time()
+        check_agreement(ours, reference, first, "benchmark")
+        print(f"self-check: {time.perf_counter() - clock:.1f} s, {time.process_time() - processor:.1f} CPU s")
+        against = f"transformers, batch {arguments.against}"
+        contestants = {
+            against: lambda: drain(reference.captions(batches(items, arguments.against))),
+            f"sdprep on torch's linear, batch {arguments.batch}": lambda: drain(
+                plain.captions(batches(items, arguments.batch))
+            ),
+            f"sdprep, batch {arguments.batch}": lambda: drain(ours.captions(batches(items, arguments.batch))),
+        }
+        print_speed(take_turns(contestants, arguments.repeats), len(items), against)
+
+
+def drain(captions: Iterator[Any]) -> None:
+    """Run to the end; every caption must have the length that was asked for."""
+    assert all(len(each.tokens) in (TOKENS, TOKENS - 1) for _, found in captions for each in found)
+
+
+def run_forms(arguments: argparse.Namespace) -> None:
+    """What each form of cross attention takes before the first step and at each step."""
+    model = random_blip(arguments.shape)
+    print("| batch | beams | absorbed: memory + prompt, step | cached: memory + prompt, step | even after |")
+    print("|---|---|---|---|---|")
+    with torch.inference_mode():
+        networks = [BlipNetwork(take_weights(model, ""), absorbed=absorbed) for absorbed in (True, False)]
+        for batch in (1, 4, 8):
+            embeddings = torch.randn(batch, 577, SHAPES[arguments.shape]["hidden_size"])
+            for beams in (1, 3):
+                print_forms(networks, embeddings, beams, arguments.repeats)
+
+
+def parts_of_work(decoder: TextDecoder, embeddings: torch.Tensor, beams: int) -> list[Callable[[], None]]:
+    """What comes before the first step of a decoding, and ten of its steps."""
+    batch, memory = len(embeddings), decoder.cross.remember(embeddings)
+    mask = torch.ones(batch, 1, beams, 11 * beams, dtype=torch.bool)
+    span = Span(decoder.new_cache(batch, 16, beams), torch.full((batch,), 10), mask)
+    ids = torch.full((batch, beams), 5)
+
+    def first() -> None:
+        decoder.read(PROMPT, decoder.cross.remember(embeddings))
+
+    def steps() -> None:
+        for _ in range(10):
+            decoder.step(ids, span, memory, None)
+
+    return [first, steps]
+
+
+def print_forms(networks: list[BlipNetwork], embeddings: torch.Tensor, beams: int, repeats: int) -> None:
+    """One row: CPU milliseconds, and the number of steps after which both forms have cost the same."""
+    batch, work = len(embeddings), {}
+    for name, network in zip(("absorbed", "cached"), networks, strict=True):
+        work[f"{name} first"], work[f"{name} step"] = parts_of_work(network.decoder, embeddings, beams)
+    taken = take_turns(work, repeats)
+    cpu = {name: 1000 * statistics.median(each[1] for each in values) for name, values in taken.items()}
+    first, step = cpu["cached first"] - cpu["absorbed first"], (cpu["absorbed step"] - cpu["cached step"]) / 10
+    columns = [f"{cpu[f'{name} first']:.0f}, {cpu[f'{name} step'] / 10:.0f}" for name in ("absorbed", "cached")]
+    print(
+        f"| {batch} | {beams} | {columns[0]} | {columns[1]} | {f'{first / step:.0f} steps' if step > 0 else 'never'} |"
+    )
+
+
+def run_floor(arguments: argparse.Namespace) -> None:
+    """Greedy captions against the time that the multiplications alone take, at the best rate of this machine."""
+    model = random_blip(arguments.shape)
+    decoding = Decoding(min_new_tokens=TOKENS, max_new_tokens=TOKENS)
+    ours = engine(model, decoding, arguments.batch)
+    with tempfile.TemporaryDirectory() as folder:
+        items = photographs(Path(folder), arguments.batch)
+        work = flops(arguments.shape, len(items))
+        seconds = take_turns(
+            {"matmul": multiply, "sdprep": lambda: drain(ours.captions(batches(items, arguments.batch)))},
+            arguments.repeats,
+        )
+    rates = [MATMUL_FLOPS / 1e9 / cpu for _, cpu in seconds["matmul"]]
+    print(f"matmul: {spread(rates, '.0f')} GFLOP per CPU second")
+    shares = [work / 1e9 / rate / cpu for rate, (_, cpu) in zip(rates, seconds["sdprep"], strict=True)]
+    print(f"{work / len(items) / 1e9:.0f} GFLOP an image; share of the floor: {spread(shares)}")
+
+
+SIDES = (4 * 577, 1024, 4096)
+TIMES = 40
+MATMUL_FLOPS = 2 * SIDES[0] * SIDES[1] * SIDES[2] * TIMES
+
+
+def multiply() -> None:
+    """The largest product of the vision tower, again and again, as torch does it best here."""
+    x, weight = torch.randn(SIDES[0], SIDES[1]), torch.randn(SIDES[2], SIDES[1])
+    bias = torch.zeros(SIDES[2])
+    with torch.inference_mode():
+        for _ in range(TIMES):
+            torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def flops(shape: str, images: int) -> float:
+    """Two for each multiplication and addition: vision, and the decoder's layers for prompt and tokens."""
+    width, inner, layers = (SHAPES[shape][name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+    vision = layers * 577 * (2 * width * (4 * width + 2 * inner) + 4 * 577 * width) + 2 * 576 * 768 * width
+    # Cross attention as the cached form needs it: the least that is known.
+    text = 12 * (2 * 768 * (6 * 768 + 2 * 3072) + 4 * 577 * 768) + 2 * 768 * (768 + 30524)
+    return float(images * (vision + (len(PROMPT) + TOKENS - 1) * text))
+
+
+def run_memory(arguments: argparse.Namespace) -> None:
+    """Each contestant in a process of its own."""
+    peaks = {}
+    for name in ("transformers", "sdprep"):
+        command = [sys.executable, "-m", "benchmarks.caption", "peak", "--who", name, "--shape", arguments.shape]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks[name] = json.loads(done.stdout.splitlines()[-1])
+        print(f"{name}: {peaks[name]:.0f} MB above the weights")
+    print(f"ratio: 1/{peaks['transformers'] / peaks['sdprep']:.1f}")
+
+
+def run_peak(arguments: argparse.Namespace) -> None:
+    """Prints the peak of this process in MB above what it held before (Linux: VmHWM)."""
+    model = random_blip(arguments.shape)
+    decoding = Decoding(num_beams=3, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
+    decoder: Any = ReferenceDecoder(model, PROMPT, decoding)
+    if arguments.who == "sdprep":
+        decoder = engine(model, decoding, 4)
+    model = None
+    digest = hashlib.sha256(b"").digest()
+    # A smaller size of everything first, so that what libraries keep for good is there already.
+    drain(decoder.captions([Pictures(("warm",), (digest,), torch.randn(1, 3, 384, 384))]))
+    pixels = torch.randn(4, 3, 384, 384)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    drain(decoder.captions([Pictures((0, 1, 2, 3), (digest,) * 4, pixels)]))
+    print(json.dumps((status("VmHWM") - before) / 1e3))
+
+
+def status(name: str) -> float:
+    """A line of /proc/self/status, in kB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def main() -> None:
+    """Print what was asked for, with a line about the machine."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "forms", "floor", "memory", "peak"])
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="base")
+    parser.add_argument("--beams", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--against", type=int, default=1, help="batch size of transformers")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--who", choices=["transformers", "sdprep"], default="sdprep")
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    cpu = next(
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    )
+    print(f"{cpu}, {torch.backends.cpu.get_cpu_capability()}, 2 threads of {os.cpu_count()} cores")
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, float32")
+    globals()[f"run_{arguments.what}"](arguments)
+
+
+if __name__ == "__main__":
+    main()

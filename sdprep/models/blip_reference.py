@@ -1,0 +1,134 @@
+"""Captions by transformers' own `generate`, and whether sdprep's decoder agrees with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sdprep.errors import ModelError
+from sdprep.models.blip_engine import CaptionEngine, Pictures
+from sdprep.models.decoding import Decoding, Hypothesis, hypothesis, stream_seed
+
+if TYPE_CHECKING:
+    import torch
+
+# How far the scores of equal captions may lie apart in float32; another network is further off.
+SAME_TOLERANCE = 1e-2
+# Captions may differ only where both are as good as each other.
+TIE_TOLERANCE = 1e-4
+# How far the log-probabilities of the first token may lie apart in the mean over all words, by precision.
+FIRST_TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 3e-1}
+
+
+class ReferenceDecoder:
+    """Decodes batch by batch through a `BlipForConditionalGeneration`; the slow path, kept to compare with.
+
+    `prompt` are the ids that start every text. A sample is drawn from a stream of its own, image by image.
+    """
+
+    def __init__(self, model: Any, prompt: Sequence[int], decoding: Decoding) -> None:
+        self._model, self._prompt, self._decoding = model, tuple(prompt), decoding
+        self._end = model.config.text_config.sep_token_id
+
+    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
+        """The captions of every image under its key."""
+        for keys, digests, pixels in batches:
+            if not self._decoding.sample:
+                yield from zip(keys, self._generate(pixels), strict=True)
+                continue
+            for index, (key, digest) in enumerate(zip(keys, digests, strict=True)):
+                yield key, self._sampled(pixels[index : index + 1], digest)
+
+    def first_scores(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The log-probabilities float32[n, vocabulary] of the token after the prompt."""
+        import torch
+
+        with torch.inference_mode():
+            ids = torch.tensor(self._prompt, device=pixels.device).repeat(len(pixels), 1)
+            logits: torch.Tensor = self._model(pixel_values=pixels, input_ids=ids).logits[:, -1]
+            return logits.float().log_softmax(-1)
+
+    def _sampled(self, pixels: torch.Tensor, digest: bytes) -> list[Hypothesis]:
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(stream_seed(digest, self._decoding.seed))
+            return self._generate(pixels)[0]
+
+    def _generate(self, pixels: torch.Tensor) -> list[list[Hypothesis]]:
+        import torch
+
+        # generate() replaces the first id by [DEC] and drops the last, so it is given one to drop.
+        ids = torch.tensor([*self._prompt, self._end], device=pixels.device)
+        with torch.inference_mode():
+            output = self._model.generate(
+                pixel_values=pixels,
+                # New for every call: generate() writes into it.
+                input_ids=ids.repeat(len(pixels), 1),
+                return_dict_in_generate=True,
+                output_logits=True,
+                **self._options(),
+            )
+            scores = self._model.text_decoder.compute_transition_scores(
+                output.sequences, output.logits, getattr(output, "beam_indices", None), normalize_logits=True
+            )
+        rows = output.sequences[:, len(self._prompt) :].tolist()
+        found = [self._hypothesis(row, score) for row, score in zip(rows, scores.float().tolist(), strict=True)]
+        each = self._decoding.num_return_sequences
+        return [found[start : start + each] for start in range(0, len(found), each)]
+
+    def _options(self) -> dict[str, Any]:
+        decoding = self._decoding
+        same = ["min_new_tokens", "max_new_tokens", "num_beams", "repetition_penalty", "no_repeat_ngram_size"]
+        same += ["num_return_sequences"]
+        same += ["top_k", "top_p", "temperature"] if decoding.sample else []
+        same += ["length_penalty", "early_stopping"] if decoding.num_beams > 1 else []
+        options = {name: getattr(decoding, name) for name in same}
+        bad_words = [list(word) for word in decoding.bad_words] or None
+        return {**options, "do_sample": decoding.sample, "bad_words_ids": bad_words}
+
+    def _hypothesis(self, ids: list[int], scores: list[float]) -> Hypothesis:
+        length = ids.index(self._end) + 1 if self._end in ids else len(ids)
+        return hypothesis(ids[:length], self._end, sum(scores[:length]))
+
+
+def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Pictures, versions: str) -> None:
+    """Compare both on one image: whole captions of a search in float32, else the scores of the first token.
+
+    Where both answer with NaN they agree. Raises ModelError with the `versions` if they differ by more than rounding.
+    """
+    import torch
+
+    if pictures.pixels.dtype == torch.float32 and not engine.decoding.sample:
+        difference = _captions_apart(engine, reference, pictures)
+    else:
+        difference = _first_scores_apart(engine, reference, pictures)
+    if difference:
+        raise ModelError(
+            f"sdprep's decoder and transformers disagree on the first picture: {difference}. "
+            f"Use --decoder reference, and please report it with these versions: {versions}"
+        )
+
+
+def _captions_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Pictures) -> str | None:
+    mine, expected = (next(iter(each.captions([pictures])))[1] for each in (engine, reference))
+    for one, other in zip(mine, expected, strict=True):
+        both_nan = math.isnan(one.score) and math.isnan(other.score)
+        tolerance = SAME_TOLERANCE if one.tokens == other.tokens else TIE_TOLERANCE
+        if not both_nan and not abs(one.score - other.score) <= tolerance:
+            return f"{one.tokens} (score {one.score:.4f}), not {other.tokens} ({other.score:.4f})"
+    return None
+
+
+def _first_scores_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Pictures) -> str | None:
+    import torch
+
+    with torch.inference_mode():
+        logits = engine.network.prefill(pictures.pixels, engine.prompt).logits
+        ours, theirs = logits.float().log_softmax(-1), reference.first_scores(pictures.pixels)
+    apart = float((ours - theirs).abs().nan_to_num(0.0).mean())
+    tolerance = FIRST_TOLERANCE[str(pictures.pixels.dtype).removeprefix("torch.")]
+    if apart <= tolerance and bool((ours.isnan() == theirs.isnan()).all()):
+        return None
+    return f"the first token's log-probabilities lie {apart:.2g} apart in the mean"

@@ -1,0 +1,67 @@
+"""How a caption is searched for, and what a search finds: the settings of a decode loop without its framework."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sdprep.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """The settings of a search, with the names and meanings of transformers' `GenerationConfig`.
+
+    With `sample` tokens are drawn, else `num_beams` search (1 is greedy). Lengths count new tokens, the end token
+    among them. `bad_words` are sequences of token ids that must not appear. `num_return_sequences` is the number of
+    captions for each image: the best beams, or samples with seeds of their own.
+    Raises UsageError for settings that contradict each other.
+    """
+
+    min_new_tokens: int = 0
+    max_new_tokens: int = 75
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    sample: bool = False
+    top_k: int = 0
+    top_p: float = 1.0
+    temperature: float = 1.0
+    seed: int = 0
+    num_return_sequences: int = 1
+
+    def __post_init__(self) -> None:
+        if self.sample and self.num_beams > 1:
+            raise UsageError("a caption is either sampled or searched with several beams, not both")
+        if not self.sample and self.num_return_sequences > self.num_beams:
+            raise UsageError(
+                f"{self.num_beams} beams cannot give {self.num_return_sequences} captions: use more beams, or sample"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One caption as token ids, without its prompt and its end token.
+
+    `finish_reason` is "stop" or "length". `score` is the mean natural log-probability of its tokens, the end token
+    included, by the logits as the model gave them.
+    """
+
+    tokens: tuple[int, ...]
+    finish_reason: str
+    score: float
+
+
+def hypothesis(ids: list[int], end: int, log_probability: float) -> Hypothesis:
+    """A caption from its new ids, of which the last may be `end`, and the sum of their log-probabilities."""
+    stopped = ids[-1:] == [end]
+    tokens = tuple(ids[:-1] if stopped else ids)
+    return Hypothesis(tokens, "stop" if stopped else "length", log_probability / max(1, len(ids)))
+
+
+def stream_seed(digest: bytes, seed: int) -> int:
+    """The seed of an image's own random stream: its content and the seed of the run, as 64 bits."""
+    return int.from_bytes(digest[:8], "big") ^ (seed & 0xFFFFFFFFFFFFFFFF)

@@ -1,0 +1,186 @@
+"""Control over captions: how many, which, between what, and what a person is told of them."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdprep.config import CaptionSettings
+from sdprep.errors import UsageError
+from sdprep.models import blip
+from sdprep.rules.captions import CaptionRules
+from sdprep.tasks.caption import caption
+from sdprep.tasks.demo import PICTURES
+from sdprep.types import RunReport
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("aka.jpg", "kuro.png"):
+        shutil.copy(PICTURES / name, tmp_path)
+    return tmp_path
+
+
+def run(folder: Path, **settings: Any) -> RunReport:
+    """A run with the demo captioner, greedy unless said otherwise, for which all settings were stated."""
+    stated = frozenset(settings)
+    rules = {name: settings.pop(name) for name in list(settings) if name in CaptionRules.__dataclass_fields__}
+    values = {"model": "demo-caption", "num_beams": 1, "rules": CaptionRules(**rules), **settings}
+    return caption(folder, CaptionSettings(**values), stated=stated)
+
+
+def text(folder: Path, **settings: Any) -> str:
+    run(folder, **settings)
+    return (folder / "aka.caption").read_text(encoding="utf-8").rstrip("\n")
+
+
+def lines(folder: Path, **settings: Any) -> list[str]:
+    return text(folder, **settings).split("\n")
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever loads a captioner from now on fails."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a captioner was loaded")
+
+    monkeypatch.setattr("sdprep.tasks.caption.BlipCaptioner", refuse)
+
+
+# Several captions
+
+
+def test_several_beams_are_several_lines_of_which_the_first_is_the_best(folder: Path) -> None:
+    found = lines(folder, captions=3, num_beams=3)
+    assert (len(set(found)), found[0]) == (3, text(folder, captions=1, num_beams=3))
+
+
+def test_several_samples_are_several_lines(folder: Path) -> None:
+    assert len(set(lines(folder, captions=3, sample=True, top_p=1.0, prompt="", repetition_penalty=0.3))) > 1
+
+
+def test_a_picture_is_encoded_once_for_all_its_captions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = blip.BlipNetwork.prefill
+    monkeypatch.setattr(
+        blip.BlipNetwork, "prefill", lambda self, pixels, prompt: seen.append(len(pixels)) or real(self, pixels, prompt)
+    )
+    run(folder, captions=3, sample=True)
+    compared = 1
+    assert sum(seen) == 2 + compared
+
+
+def test_of_several_captions_the_likeliest_is_written(folder: Path) -> None:
+    best = text(folder, best_of=4, sample=True, top_p=1.0, repetition_penalty=0.3)
+    with sqlite3.connect(folder / ".sdprep" / "catalog.sqlite") as catalog:
+        stored = [json.loads(data) for (data,) in catalog.execute("SELECT data FROM results")]
+    groups = [[one, *one["others"]] for one in stored]
+    mine = next(group for group in groups if best in [each["text"] for each in group])
+    assert (len(mine), best) == (4, max(mine, key=lambda each: each["score"])["text"])
+
+
+@pytest.mark.parametrize("settings", [{"captions": 4}, {"best_of": 4}])
+def test_beams_cannot_give_more_captions_than_there_are(folder: Path, settings: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="3 beams cannot give 4 captions; say --num-beams 4 or --sample"):
+        run(folder, num_beams=3, **settings)
+
+
+# Text around captions, for which no model is needed
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"prefix": "sks,"}, "sks, {}"),
+        ({"suffix": ", drawn"}, "{}, drawn"),
+        ({"drop_words": ("girl", "hair")}, None),
+    ],
+)
+def test_text_rules_shape_what_is_stored_without_the_model(
+    folder: Path, settings: dict[str, Any], expected: str | None, request: pytest.FixtureRequest
+) -> None:
+    plain = text(folder)
+    request.getfixturevalue("no_model")
+    changed = text(folder, **settings)
+    wanted = expected.format(plain) if expected else plain.replace("girl ", "").replace("hair ", "")
+    assert changed == wanted != plain
+
+
+def test_fewer_lines_of_the_best_need_no_model(folder: Path, request: pytest.FixtureRequest) -> None:
+    both = lines(folder, best_of=3, num_beams=3, captions=2)
+    request.getfixturevalue("no_model")
+    assert lines(folder, best_of=3, num_beams=3, captions=1) == both[:1]
+
+
+# What the model may say
+
+
+def test_a_bad_word_is_not_used(folder: Path) -> None:
+    assert ("girl" in text(folder), "girl" in text(folder, bad_words=("girl",))) == (True, False)
+
+
+def test_a_bad_word_that_the_model_does_not_know_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--bad-words 猫: the model has no such word"):
+        run(folder, bad_words=("猫",))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 5.0},
+        {"no_repeat_ngram_size": 1},
+        {"sample": True, "top_k": 1, "repetition_penalty": 0.3},
+        {"count_prompt": True, "max_length": 8},
+        {"preprocess": "kohya", "prompt": ""},
+    ],
+    ids=["repetition penalty", "n-grams", "top-k", "count prompt", "preprocess"],
+)
+def test_a_setting_of_the_search_is_obeyed(folder: Path, settings: dict[str, Any]) -> None:
+    last = list(settings)[0 if "sample" not in settings else 1]
+    without = {name: value for name, value in settings.items() if name != last}
+    shutil.copy(PICTURES / "pink-hair-sticker.png", folder)
+    run(folder, **without)
+    before = {path.name: path.read_text() for path in folder.glob("*.caption")}
+    run(folder, **settings)
+    assert {path.name: path.read_text() for path in folder.glob("*.caption")} != before
+
+
+def test_lengths_can_count_the_prompt(folder: Path) -> None:
+    assert text(folder, count_prompt=True, max_length=10) == text(folder, max_length=6, min_length=1)
+
+
+def test_a_length_that_the_prompt_alone_takes_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--max-length 4: the prompt alone has 4 tokens"):
+        run(folder, count_prompt=True, max_length=4, min_length=1)
+
+
+# What a person is told
+
+
+def test_a_caption_that_was_cut_is_named(folder: Path) -> None:
+    report = run(folder, max_length=5)
+    cut = {(flag["path"], flag["reason"]) for flag in report.flagged}
+    assert cut == {(name, "cut at the most tokens") for name in ("aka.jpg", "kuro.png")}
+
+
+def test_a_caption_that_found_its_end_is_not_named(folder: Path) -> None:
+    assert run(folder).flagged == []
+
+
+LOOPING = {"repetition_penalty": 0.2, "min_length": 30, "max_length": 40}
+
+
+def test_a_caption_that_repeats_itself_is_named(folder: Path) -> None:
+    assert "repeats itself" in {flag["reason"] for flag in run(folder, decode_again=False, **LOOPING).flagged}
+
+
+def test_a_caption_that_repeats_itself_gets_a_second_try(folder: Path) -> None:
+    run(folder, **LOOPING)
+    with sqlite3.connect(folder / ".sdprep" / "catalog.sqlite") as catalog:
+        stored = [json.loads(data) for (data,) in catalog.execute("SELECT data FROM results")]
+    first = text(folder, decode_again=False, **LOOPING)
+    assert first not in [each["text"] for each in stored if each["again"]]
