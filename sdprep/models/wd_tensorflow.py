@@ -9,14 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.graph import GraphInput, chosen_output, probabilities
+from sdprep.models.graph import GraphInput, chosen_output, failed_run, probabilities
 from sdprep.models.labels import read_columns
 from sdprep.models.providers import CPU, Execution
 from sdprep.types import Batch, Prediction, TagScores
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from sdprep.types import Scores
 
 SIGNATURE = "serving_default"
 
@@ -49,8 +55,7 @@ class TensorflowTagger:
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The probabilities of every picture."""
         for batch in batches:
-            pixels = self._tensorflow.constant(self._graph.feed(batch.pixels))
-            answer = self._signature(**{self._input: pixels})[self._output].numpy()
+            answer = self._run(self._graph.feed(batch.pixels))
             self._columns.check(answer.shape, self._folder)
             scores = probabilities(self._columns.of(answer), self._answers, self._folder)
             yield from zip(batch.keys, map(TagScores, scores), strict=True)
@@ -58,6 +63,14 @@ class TensorflowTagger:
     def close(self) -> None:
         """Free the graph."""
         del self._signature, self._model
+
+    def _run(self, values: npt.NDArray[np.float32]) -> Scores:
+        """What the graph answers."""
+        try:
+            scores: Scores = self._signature(**{self._input: self._tensorflow.constant(values)})[self._output].numpy()
+        except Exception as error:  # TensorFlow raises a dozen classes of its own
+            raise failed_run(self._folder, "TensorFlow", error, self._graph.batch, len(values)) from error
+        return scores
 
 
 def _import_tensorflow() -> Any:

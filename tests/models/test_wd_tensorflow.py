@@ -113,6 +113,28 @@ def test_the_output_that_is_named_is_taken_and_its_logits_made_probabilities(ten
     np.testing.assert_allclose(scores, [1 / (1 + np.exp(-logits))] * 2, atol=1e-6)
 
 
+def one_picture_only(tensorflow, folder):
+    """A tagger whose inside takes one picture, although its input declares any number."""
+
+    class Graph(tensorflow.Module):
+        @tensorflow.function(input_signature=[tensorflow.TensorSpec([None, 4, 4, 3], tensorflow.float32, "pixels")])
+        def serve(self, pixels):
+            means = tensorflow.reduce_mean(pixels, axis=[1, 2]) / 255
+            return {"scores": tensorflow.concat([means, tensorflow.zeros([1, 1])], axis=1)}
+
+    graph = Graph()
+    tensorflow.saved_model.save(graph, str(folder), {"serving_default": graph.serve})
+    (folder / "selected_tags.csv").write_text("name,category\na,0\nb,0\nc,4\nd,9\n")
+    return open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(folder, None, "weights"))
+
+
+def test_a_graph_that_fails_is_named_with_the_reason_and_a_smaller_batch_is_advised(tensorflow, tmp_path):
+    tagger = one_picture_only(tensorflow, tmp_path)
+    assert scores_of(tagger, np.zeros((1, 4, 4, 3), np.uint8)).shape == (1, 4)
+    with pytest.raises(ModelError, match=r"fails in TensorFlow on 2 pictures: ConcatOp : .*\n.*--batch-size 1$"):
+        scores_of(tagger, np.zeros((2, 4, 4, 3), np.uint8))
+
+
 # What runs it
 
 
