@@ -175,7 +175,7 @@ def _too_poor(made: Quantized) -> str:
 
 
 def _check_free(name: str, folder: Path) -> None:
-    """Raise UsageError if no file can have the name, or name or folder belong to anything but an earlier model of it."""
+    """Raise UsageError if no file can have the name, or name or folder belong to anything but an earlier such model."""
     if not FILE_NAME.fullmatch(name):
         raise UsageError(f'"{name}" cannot be the name of a file; give the model a plainer name first')
     if folder.exists() and not (folder.is_dir() and ((folder / AGREEMENT).is_file() or not any(folder.iterdir()))):
