@@ -7,7 +7,11 @@ alike; Keras 3 refuses to load the same folder as a Keras model.
 from __future__ import annotations
 
 import os
+import re
+import sys
+import tempfile
 from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
     from sdprep.types import Scores
 
 SIGNATURE = "serving_default"
+# How much TensorFlow tells by itself. It obeys only once it has begun to log; until then it tells everything.
+TALK, QUIET = "TF_CPP_MIN_LOG_LEVEL", "2"
+# Lines that report no fault, as version 2.10 and the current one write them.
+REMARK = re.compile(rb"WARNING: All log messages before absl|I\d{4} |[\d:. -]+ I ")
 
 
 class TensorflowTagger:
@@ -36,11 +44,12 @@ class TensorflowTagger:
     notes: tuple[str, ...] = ()
 
     def __init__(self, spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> None:
-        self._tensorflow = _import_tensorflow()
         self._folder, self._answers = files.folder, spec.answers
-        self.provider = _choose_device(self._tensorflow, execution.provider)
-        # The signature does not keep the model alive by itself.
-        self._model, self._signature = _load(self._tensorflow, files.folder)
+        with _less_talk():
+            self._tensorflow = _import_tensorflow()
+            self.provider = _choose_device(self._tensorflow, execution.provider)
+            # The signature does not keep the model alive by itself.
+            self._model, self._signature = _load(self._tensorflow, files.folder)
         inputs, outputs = self._signature.structured_input_signature[1], self._signature.structured_outputs
         taken = [tensor.dtype.name for tensor in inputs.values()]
         if taken != ["float32"]:
@@ -73,9 +82,32 @@ class TensorflowTagger:
         return scores
 
 
+@contextmanager
+def _less_talk() -> Iterator[None]:
+    """Keep back what TensorFlow's own code writes to stderr; faults among it are shown if what is inside fails.
+
+    A person who sets TF_CPP_MIN_LOG_LEVEL to another level sees everything.
+    """
+    if os.environ.setdefault(TALK, QUIET) != QUIET:
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, b"".join([line for line in said if not REMARK.match(line)][-5:]))
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def _import_tensorflow() -> Any:
-    # TensorFlow reads this when it is imported, and would otherwise tell of every library it tries.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import tensorflow
     except ImportError as error:

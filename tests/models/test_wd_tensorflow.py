@@ -1,5 +1,6 @@
 """Taggers through TensorFlow, 2.10 and current alike."""
 
+import os
 import random
 import shutil
 import sys
@@ -18,7 +19,7 @@ from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Sour
 from sdprep.models.hub import locate
 from sdprep.models.providers import Execution
 from sdprep.models.registry import resolve
-from sdprep.models.wd_tensorflow import _choose_device
+from sdprep.models.wd_tensorflow import TALK, _choose_device, _less_talk
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch
@@ -133,6 +134,47 @@ def test_a_graph_that_fails_is_named_with_the_reason_and_a_smaller_batch_is_advi
     assert scores_of(tagger, np.zeros((1, 4, 4, 3), np.uint8)).shape == (1, 4)
     with pytest.raises(ModelError, match=r"fails in TensorFlow on 2 pictures: ConcatOp : .*\n.*--batch-size 1$"):
         scores_of(tagger, np.zeros((2, 4, 4, 3), np.uint8))
+
+
+# What it says on stderr
+
+REMARKS = (
+    b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+    b"I0000 00:00:1795388952.503610   10378 port.cc:153] oneDNN custom operations are on.\n"
+    b"2022-11-22 10:11:12.131415: I tensorflow/core/util/port.cc:104] oneDNN custom operations are on.\n"
+)
+
+
+@pytest.fixture
+def unset(monkeypatch):
+    """No level of talk is set, as in most terminals."""
+    monkeypatch.setenv(TALK, "0")
+    monkeypatch.delenv(TALK)
+
+
+def test_remarks_are_kept_back_until_the_model_is_loaded(unset, capfd):
+    with _less_talk():
+        os.write(2, REMARKS)
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "afterwards\n"
+
+
+def test_faults_are_shown_if_the_model_cannot_be_loaded(unset, capfd):
+    def load():
+        with _less_talk():
+            os.write(2, REMARKS + b"E0000 00:00:1 2 cuda.cc:3] no driver\n")
+            raise ModelError("not loaded")
+
+    with pytest.raises(ModelError, match="not loaded"):
+        load()
+    assert capfd.readouterr().err == "E0000 00:00:1 2 cuda.cc:3] no driver\n"
+
+
+def test_who_asks_for_the_talk_hears_it(monkeypatch, capfd):
+    monkeypatch.setenv(TALK, "0")
+    with _less_talk():
+        os.write(2, REMARKS)
+    assert capfd.readouterr().err == REMARKS.decode()
 
 
 # What runs it
