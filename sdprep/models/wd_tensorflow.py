@@ -32,7 +32,7 @@ SIGNATURE = "serving_default"
 # How much TensorFlow tells by itself. It obeys only once it has begun to log; until then it tells everything.
 TALK, QUIET = "TF_CPP_MIN_LOG_LEVEL", "2"
 # Lines that report no fault, as version 2.10 and the current one write them.
-REMARK = re.compile(rb"WARNING: All log messages before absl|I\d{4} |[\d:. -]+ I ")
+REMARK = re.compile(rb"WARNING: All log messages before absl|To enable th|I\d{4} |[\d:. -]+ I ")
 
 
 class TensorflowTagger:

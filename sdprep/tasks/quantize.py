@@ -193,7 +193,7 @@ def _write_folder(spec: ModelSpec, files: ModelFiles, new: Path, name: str, prec
         shutil.copyfile(files.folder / each, new / each)
     described = msgspec.structs.replace(
         spec, name=name, source=Source(path="."), files=(GRAPH, *others), savedmodel=(), precision=precision,
-        description=f"{spec.name} with {precision} weights, made by sdprep models quantize",
+        megabytes=None, description=f"{spec.name} with {precision} weights, made by sdprep models quantize",
     )  # fmt: skip
     path = new / f"{name}.toml"
     path.write_text(as_toml(msgspec.to_builtins(described)), "utf-8")
