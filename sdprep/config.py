@@ -107,6 +107,11 @@ class QuantizeSettings:
     force: bool = False
     sample: int = 100
 
+    def __post_init__(self) -> None:
+        for name in ("threshold", "floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"--{name} is a number from 0 to 1, not {getattr(self, name):g}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionSettings:

@@ -11,7 +11,9 @@ import click
 import pytest
 
 from sdprep import errors
+from sdprep.cli.models import about
 from sdprep.config import configs_folder
+from sdprep.models.registry import load
 from sdprep.tasks.demo import PICTURES
 from sdprep.types import FailureCode, RunReport
 from tests.commands import COMMANDS
@@ -148,6 +150,15 @@ def test_every_field_of_the_report_is_explained():
 @pytest.mark.parametrize("path", sorted(configs_folder("models").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_model_is_listed(path):
     assert f"| `{path.stem}`" in TEXTS["docs/models.md"]
+
+
+@pytest.mark.parametrize("path", sorted(configs_folder("models").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_size_of_every_model_is_that_of_its_description(path):
+    table = rows(section("docs/models.md", "The models that sdprep knows by name"))
+    (cells,) = [each for each in table if each[0].startswith(f"`{path.stem}`")]
+    spec = load(path)
+    size = "" if spec.megabytes is None else about(spec.megabytes).removeprefix("about ")
+    assert cells[5] == ("none" if spec.source.bundled else size)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sdprep").rglob("*.py")), ids=lambda path: path.stem)

@@ -55,6 +55,16 @@ class Option(click.Option):
             self.opts = full
 
 
+class AsGiven(click.types.UnprocessedParamType):
+    """The type of an option that a callback reads; a settings file may give it one of `kinds`, which `words` say."""
+
+    def __init__(self, words: str, *kinds: type) -> None:
+        self.words, self.kinds = words, kinds
+
+
+TEXTS = AsGiven("text or a list of texts", str, list)
+
+
 def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
     r"""A callback that takes text parted by commas, or a list in a settings file; `\,` is a comma of the text."""
     parts = [part.replace(r"\,", ",") for part in re.split(r"(?<!\\),", value)] if isinstance(value, str) else value
@@ -148,10 +158,39 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
             close = get_close_matches(name, known, 1)
             hint = f"; did you mean '{spelled(close[0])}'?" if close else ""
             raise click.UsageError(f"{ctx.meta['config']}: [{ctx.info_name}] has no setting '{spelled(name)}'{hint}")
+    for each in ctx.command.params:
+        if isinstance(each, click.Option) and each.name in table:
+            _check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {spelled(each.name)}")
     ctx.default_map = {**ctx.meta.get("preset", {}), **table}
     # What the file says is no longer the preset's.
     ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}
     return value
+
+
+def _check_kind(option: click.Option, value: Any, where: str) -> None:
+    """Raise UsageError unless a value of a settings file is of a kind that its option takes.
+
+    click would turn some others into text, or cut their decimals off.
+    """
+    words, kinds = _taken(option)
+    texts = all(isinstance(part, str) for part in value) if isinstance(value, list) else True
+    if type(value) not in kinds or not texts:
+        raise click.UsageError(f"{where} takes {words}, not {json.dumps(value, ensure_ascii=False, default=str)}")
+
+
+def _taken(option: click.Option) -> tuple[str, tuple[type, ...]]:
+    """What a settings file may give for an option, in words and as Python's types."""
+    if option.multiple:
+        return "a list of texts", (list,)
+    if isinstance(option.type, AsGiven):
+        return option.type.words, option.type.kinds
+    if option.is_flag:
+        return "true or false", (bool,)
+    if isinstance(option.type, click.types.IntParamType):
+        return "a whole number", (int,)
+    if isinstance(option.type, click.types.FloatParamType):
+        return "a number", (int, float)
+    return "text", (str,)
 
 
 def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:

@@ -23,7 +23,7 @@ from sdprep.cli.report import perform
     shared.option("--keys", type=click.Choice(["absolute", "relative", "stem"]), default="absolute",
                   show_default=True, shortcuts={"--full-path": "absolute"},
                   help="How an entry names its picture; every trainer reads absolute paths."),
-    shared.option("--fields", type=click.UNPROCESSED, callback=shared.comma_list, metavar="A,B,...",
+    shared.option("--fields", type=shared.TEXTS, callback=shared.comma_list, metavar="A,B,...",
                   default="caption,tags,image_size", show_default=True, help="What an entry holds."),
     shared.option("--missing", type=click.Choice(["skip", "empty", "error"]), default="skip", show_default=True,
                   help="What to do about a picture without a sidecar."),

@@ -24,6 +24,7 @@ FITS = {
     "letterbox": "resized to fit, padded with {}",
     "squash": "squashed to a square",
 }
+LAYOUTS = {"nhwc": "channels last", "nchw": "channels first"}
 TASKS = click.Choice(["caption", "tag"])
 
 json_option = shared.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")
@@ -46,7 +47,7 @@ def models() -> None:
 def list_models(task: Task | None, as_json: bool) -> None:
     """List the models that have a name: ours, and those that you have added.
 
-    A download is known in size once it was made. A model is cached if its files are on this machine.
+    A download is known exactly once it was made. A model is cached if its files are on this machine.
     """
     from sdprep.tasks import models as api
 
@@ -205,8 +206,16 @@ def _verdict(file: CheckedFile) -> tuple[str, ...]:
 def _row(model: ListedModel) -> tuple[str, ...]:
     from sdprep.models.hub import amount
 
-    download = "" if model.download is None else amount(model.download) if model.download else "none"
+    exact = "none" if model.download == 0 else amount(model.download or 0)
+    download = about(model.megabytes) if model.download is None else exact
     return model.name, model.task, model.backend, download, model.licence or "see card", _yes(model.cached)
+
+
+def about(megabytes: int | None) -> str:
+    """A size in megabytes as a description gives it, or nothing."""
+    if megabytes is None:
+        return ""
+    return f"about {megabytes} MB" if megabytes < 1000 else f"about {megabytes / 1000:.2f} GB"
 
 
 def _file(file: ModelFile) -> tuple[str, ...]:
@@ -230,9 +239,12 @@ def _described(shown: ShownModel) -> list[tuple[str, str]]:
         "source": source.repo or source.path or "in the package",
         "revision": source.revision if source.repo else "",
         "commit": shown.commit or "",
+        "download": about(spec.megabytes),
         "on this machine": f"{here} of {len(shown.files)} files" + (f", in {shown.folder}" if here else ""),
         "picture": _picture(spec),
         "answers": f"{spec.answers}, output {spec.output}" if spec.task == "tag" else "",
+        "precision": spec.precision,
+        "for TensorFlow": ", ".join(spec.savedmodel),
         "labels": _labels(spec),
         "card threshold": _threshold(spec.threshold),
     }
@@ -241,12 +253,15 @@ def _described(shown: ShownModel) -> list[tuple[str, str]]:
 
 def _picture(spec: ModelSpec) -> str:
     image = spec.image
+    layout = f", {LAYOUTS[image.layout]}" if image.layout else ""
     if image.recipe is not None:
-        return f"as {image.recipe} says"
+        return f"as {image.recipe} says{layout}"
     size = f"{image.size} x {image.size}" if image.size else "the size that the weights tell"
     fit = FITS[image.fit or "pad"].format(image.pad_color)
     mean = f"mean {image.mean}, std {image.std}" if (image.mean, image.std) != UNSCALED else "not normalised"
-    return f"{fit}, {size}, {image.resampling}, {image.channels.upper()} {image.scale}, {mean}"
+    if image.preprocess == "kohya":
+        layout += ", prepared as by kohya's tagger"
+    return f"{fit}, {size}, {image.resampling}, {image.channels.upper()} {image.scale}, {mean}{layout}"
 
 
 def _threshold(value: float | dict[str, float] | None) -> str:
@@ -258,4 +273,7 @@ def _threshold(value: float | dict[str, float] | None) -> str:
 def _labels(spec: ModelSpec) -> str:
     if spec.labels is None:
         return ""
-    return f"{spec.labels.file} ({', '.join(f'{name} {code}' for name, code in spec.labels.categories.items())})"
+    labels = spec.labels
+    said = f"{labels.file} ({', '.join(f'{name} {code}' for name, code in labels.categories.items())})"
+    within = f", within {labels.within}" if labels.within else ""
+    return said + within + (f", thresholds in column {labels.thresholds}" if labels.thresholds else "")

@@ -11,13 +11,14 @@ import click
 from sdprep.cli import command as shared
 from sdprep.cli.report import perform
 
+NUMBER_OR_NAME = shared.AsGiven('a number, "auto" or "mcut"', int, float, str)
 PLACE = click.Choice(["none", "first", "last"])
 
 
 def tag_list(name: str, help_text: str) -> Callable[[shared.F], shared.F]:
     """An option that takes tags parted by commas."""
     return shared.option(
-        name, type=click.UNPROCESSED, callback=shared.comma_list, metavar="A,B,...", default="", help=help_text
+        name, type=shared.TEXTS, callback=shared.comma_list, metavar="A,B,...", default="", help=help_text
     )
 
 
@@ -73,7 +74,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--model-dir", type=click.Path(file_okay=False, path_type=Path),
                   help="Folder in which kohya's tagger keeps its downloads; looked at first."),
     shared.option("--force-download", is_flag=True, help="Check the model's files, and download damaged ones again."),
-    shared.option("--threshold", aliases=("--thresh",), type=click.UNPROCESSED, callback=threshold,
+    shared.option("--threshold", aliases=("--thresh",), type=NUMBER_OR_NAME, callback=threshold,
                   default=0.35, show_default=True, metavar="FLOAT|auto|mcut",
                   help="Write tags at or above this probability; auto: of the model's card; mcut: the widest gap."),
     *(shared.option(f"--{category}-threshold", type=float,
@@ -84,7 +85,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--tag-thresholds", metavar="FILE|model",
                   help="Thresholds of single tags: a CSV file (tag,threshold), or those of the model's label file."),
     shared.option("--remove-underscore", is_flag=True, help="Write spaces for underscores; emoticons stay."),
-    shared.option("--exclude", aliases=("--undesired-tags",), type=click.UNPROCESSED, callback=exclusions,
+    shared.option("--exclude", aliases=("--undesired-tags",), type=shared.TEXTS, callback=exclusions,
                   metavar="A,B*,/C/,...", default="", help="Tags never to write: names, wildcards, /regex/."),
     shared.option("--aliases", type=shared.FILE,
                   help="CSV file (antecedent,consequent): write the second for the first."),

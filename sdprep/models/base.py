@@ -17,6 +17,7 @@ Task = Literal["caption", "tag"]
 LARGEST_SIDE = 8192
 Side = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIDE)]
 Level = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Megabytes = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -75,6 +76,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `threshold` is the model card's own operating point, one for all or one for each category.
     `savedmodel` names the same tagger's files for TensorFlow, where `files` are those for ONNX.
+    `megabytes` is about the size of the download, for who chooses before it is known.
     `output` is the name or the place of the graph's output that has the scores, and `answers` what they are.
     """
 
@@ -92,6 +94,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precision: Literal["float32", "fp16", "int8"] = "float32"
     licence: str | None = None
     description: str = ""
+    megabytes: Megabytes | None = None
 
     def recipe(self) -> dict[str, Any]:
         """What of this description shapes a result, besides the weights themselves."""

@@ -103,6 +103,20 @@ def chosen_output(names: Sequence[str], wanted: str | int, path: object) -> int:
     raise ModelError(f"{path} has no output {wanted!r}; it has: {', '.join(names)}")
 
 
+def failed_run(path: object, framework: str, error: Exception, batch: Any, pictures: int) -> ModelError:
+    """The error of a graph that was loaded and fails at work; `batch` is that of its shape, a number where it is fixed.
+
+    TensorFlow's reason is the line above the first that names a node; other messages begin with it.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    nodes = [place for place, line in enumerate(lines) if line.startswith("[[{{node")]
+    said = lines[max(nodes[0] - 1, 0)] if nodes else lines[0]
+    smaller = pictures > 1 and not isinstance(batch, int)
+    advice = "\nIt may bear one picture at a time: sdprep tag --batch-size 1" if smaller else ""
+    many = f"{pictures} pictures" if pictures > 1 else "one picture"
+    return ModelError(f"{path} fails in {framework} on {many}: {said}{advice}")
+
+
 def probabilities(answer: npt.NDArray[Any], answers: str, path: object) -> Scores:
     """Probabilities, float32[n, m], of what a graph answered; of logits by the logistic function.
 

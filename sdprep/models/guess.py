@@ -51,17 +51,15 @@ def from_folder(folder: Path, task: Task | None) -> ModelSpec:
     """
     source = Source(path=str(folder))
     is_blip = _model_type(folder / "config.json") == "blip"
-    has_graph = any((folder / name).is_file() for name in (WD_FILES[0], SAVED_MODEL))
-    is_wd = has_graph and (folder / WD_FILES[1]).is_file()
+    graphs = [name for name in (WD_FILES[0], SAVED_MODEL) if (folder / name).is_file()]
+    has_labels = (folder / WD_FILES[1]).is_file()
+    is_wd = bool(graphs) and has_labels
     if is_wd and is_blip and task is None:
         raise UsageError(UNDECIDED.format(folder))
     if is_wd and not (is_blip and task == "caption"):
         return _wd_of_folder(folder, source)
     if not is_blip:
-        raise ModelError(
-            f"{folder} holds no model that sdprep knows: a tagger has {' and '.join(WD_FILES)}, "
-            "a captioner a config.json with model_type blip\nDescribe anything else in a .toml file"
-        )
+        raise ModelError(f"{_lack(folder, graphs, has_labels)}\nDescribe anything else in a .toml file")
     if (folder / "pytorch_model.bin").is_file() and not (folder / "model.safetensors").is_file():
         raise ModelError(
             f"{folder} has pytorch_model.bin but no model.safetensors; sdprep reads no pickles, which can run code\n"
@@ -69,6 +67,18 @@ def from_folder(folder: Path, task: Task | None) -> ModelSpec:
         )
     files = tuple(name for name in BLIP_FILES if name in BLIP_NEEDED or (folder / name).is_file())
     return blip(folder.name, source, files, _read_preprocessor(folder / "preprocessor_config.json"))
+
+
+def _lack(folder: Path, graphs: list[str], has_labels: bool) -> str:
+    """What a folder lacks to be a model."""
+    if graphs:
+        return f"{folder} has {graphs[0]} but no {WD_FILES[1]}, the tagger's label file"
+    if has_labels:
+        return f"{folder} has {WD_FILES[1]} but neither {WD_FILES[0]} nor {SAVED_MODEL}, the tagger itself"
+    return (
+        f"{folder} holds no model that sdprep knows: a tagger has {' and '.join(WD_FILES)}, "
+        "a captioner a config.json with model_type blip"
+    )
 
 
 def _wd_of_folder(folder: Path, source: Source) -> ModelSpec:

@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.cpus import thread_count, usable_cpus
-from sdprep.models.graph import chosen_output
+from sdprep.models.graph import chosen_output, failed_run
 from sdprep.models.providers import CPU, PROVIDERS, Execution, openvino_options, options, serving, to_ask
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class OnnxSession:
         onnxruntime = _import()
         asked = to_ask(execution.provider, _available(onnxruntime))
         self._session, reasons = _open(onnxruntime, path, asked, execution)
+        self._path, self._run_options = path, onnxruntime.RunOptions()
+        # It would print what it raises, too.
+        self._run_options.log_severity_level = 4
         self.provider, note = serving(asked, self._session.get_providers(), reasons)
         self.notes = () if note is None else (note,)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -50,8 +53,11 @@ class OnnxSession:
         self.output_name, self.output_shape = made.name, made.shape
 
     def run(self, values: npt.NDArray[np.float32]) -> Scores:
-        """What the graph answers."""
-        scores: Scores = self._session.run([self.output_name], {self.input_name: values})[0]
+        """What the graph answers. Raises ModelError if it fails, or memory runs out."""
+        try:
+            scores: Scores = self._session.run([self.output_name], {self.input_name: values}, self._run_options)[0]
+        except Exception as error:  # onnxruntime raises a dozen classes of its own
+            raise failed_run(self._path, "onnxruntime", error, self.input_shape[0], len(values)) from error
         return scores
 
 

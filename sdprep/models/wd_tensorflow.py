@@ -7,18 +7,32 @@ alike; Keras 3 refuses to load the same folder as a Keras model.
 from __future__ import annotations
 
 import os
+import re
+import sys
+import tempfile
 from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.graph import GraphInput, chosen_output, probabilities
+from sdprep.models.graph import GraphInput, chosen_output, failed_run, probabilities
 from sdprep.models.labels import read_columns
 from sdprep.models.providers import CPU, Execution
 from sdprep.types import Batch, Prediction, TagScores
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from sdprep.types import Scores
+
 SIGNATURE = "serving_default"
+# How much TensorFlow tells by itself. It obeys only once it has begun to log; until then it tells everything.
+TALK, QUIET = "TF_CPP_MIN_LOG_LEVEL", "2"
+# Lines that report no fault, as version 2.10 and the current one write them.
+REMARK = re.compile(rb"WARNING: All log messages before absl|To enable th|I\d{4} |[\d:. -]+ I ")
 
 
 class TensorflowTagger:
@@ -30,11 +44,12 @@ class TensorflowTagger:
     notes: tuple[str, ...] = ()
 
     def __init__(self, spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> None:
-        self._tensorflow = _import_tensorflow()
         self._folder, self._answers = files.folder, spec.answers
-        self.provider = _choose_device(self._tensorflow, execution.provider)
-        # The signature does not keep the model alive by itself.
-        self._model, self._signature = _load(self._tensorflow, files.folder)
+        with _less_talk():
+            self._tensorflow = _import_tensorflow()
+            self.provider = _choose_device(self._tensorflow, execution.provider)
+            # The signature does not keep the model alive by itself.
+            self._model, self._signature = _load(self._tensorflow, files.folder)
         inputs, outputs = self._signature.structured_input_signature[1], self._signature.structured_outputs
         taken = [tensor.dtype.name for tensor in inputs.values()]
         if taken != ["float32"]:
@@ -49,8 +64,7 @@ class TensorflowTagger:
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The probabilities of every picture."""
         for batch in batches:
-            pixels = self._tensorflow.constant(self._graph.feed(batch.pixels))
-            answer = self._signature(**{self._input: pixels})[self._output].numpy()
+            answer = self._run(self._graph.feed(batch.pixels))
             self._columns.check(answer.shape, self._folder)
             scores = probabilities(self._columns.of(answer), self._answers, self._folder)
             yield from zip(batch.keys, map(TagScores, scores), strict=True)
@@ -59,10 +73,41 @@ class TensorflowTagger:
         """Free the graph."""
         del self._signature, self._model
 
+    def _run(self, values: npt.NDArray[np.float32]) -> Scores:
+        """What the graph answers."""
+        try:
+            scores: Scores = self._signature(**{self._input: self._tensorflow.constant(values)})[self._output].numpy()
+        except Exception as error:  # TensorFlow raises a dozen classes of its own
+            raise failed_run(self._folder, "TensorFlow", error, self._graph.batch, len(values)) from error
+        return scores
+
+
+@contextmanager
+def _less_talk() -> Iterator[None]:
+    """Keep back what TensorFlow's own code writes to stderr; faults among it are shown if what is inside fails.
+
+    A person who sets TF_CPP_MIN_LOG_LEVEL to another level sees everything.
+    """
+    if os.environ.setdefault(TALK, QUIET) != QUIET:
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, b"".join([line for line in said if not REMARK.match(line)][-5:]))
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
 
 def _import_tensorflow() -> Any:
-    # TensorFlow reads this when it is imported, and would otherwise tell of every library it tries.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import tensorflow
     except ImportError as error:

@@ -17,6 +17,7 @@ from sdprep.data.source import FolderSource
 from sdprep.errors import ImageError, ModelError, UsageError
 from sdprep.models.agreement import Agreement, agreement
 from sdprep.models.wd_onnx import OnnxTagger
+from sdprep.rules.labels import CHOSEN
 from sdprep.types import Batch, Decoded, Failure, ImageItem, TagScores
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class Yardstick:
 
     def __init__(self, original: OnnxTagger, sample: Sample, threshold: float) -> None:
         self._pictures, self._threshold = sample.held_out, threshold
-        # Ratings have no threshold: the best one is written.
-        self._columns = [place for place, word in enumerate(original.labels.categories) if word != "rating"]
+        # These have no threshold: the best of each is written.
+        self._columns = [place for place, word in enumerate(original.labels.categories) if word not in CHOSEN]
         self._expected, self.seconds = _scores(original, self._pictures)
 
     def measure(self, copy: OnnxTagger) -> tuple[Agreement, float]:

@@ -30,12 +30,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model of the registry. `download` is in bytes, None if not known yet, 0 if there is nothing to download."""
+    """A model of the registry; `download` in bytes (None: not known yet, 0: nothing), `megabytes` as described."""
 
     name: str
     task: Task
     backend: str
     download: int | None
+    megabytes: int | None
     licence: str | None
     cached: bool
 
@@ -246,7 +247,7 @@ def _listed(spec: ModelSpec) -> ListedModel:
     sizes = [file.size for file in files if file.size is not None]
     size = 0 if spec.source.repo is None else sum(sizes) if len(sizes) == len(files) else None
     cached = all(file.path is not None for file in files)
-    return ListedModel(spec.name, spec.task, spec.backend, size, spec.licence, cached)
+    return ListedModel(spec.name, spec.task, spec.backend, size, spec.megabytes, spec.licence, cached)
 
 
 def _shown(spec: ModelSpec) -> ShownModel:

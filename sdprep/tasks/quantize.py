@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from sdprep.models.onnx_session import write_fp16, write_int8
 from sdprep.models.providers import AUTO, CPU, Execution
 from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.tasks.measuring import BATCH, Sample, Yardstick, read_sample
-from sdprep.tasks.models import add
+from sdprep.tasks.models import FILE_NAME, add
 from sdprep.types import Listener, Silent
 
 GRAPH, AGREEMENT = "model.onnx", "agreement.json"
@@ -174,7 +175,9 @@ def _too_poor(made: Quantized) -> str:
 
 
 def _check_free(name: str, folder: Path) -> None:
-    """Raise UsageError if the name or the folder belongs to anything but an earlier model of this name."""
+    """Raise UsageError if no file can have the name, or name or folder belong to anything but an earlier such model."""
+    if not FILE_NAME.fullmatch(name):
+        raise UsageError(f'"{name}" cannot be the name of a file; give the model a plainer name first')
     if folder.exists() and not (folder.is_dir() and ((folder / AGREEMENT).is_file() or not any(folder.iterdir()))):
         raise UsageError(f"{folder} holds something else; give another folder with --out")
     before = registry.registered().get(name)
@@ -190,9 +193,12 @@ def _write_folder(spec: ModelSpec, files: ModelFiles, new: Path, name: str, prec
         shutil.copyfile(files.folder / each, new / each)
     described = msgspec.structs.replace(
         spec, name=name, source=Source(path="."), files=(GRAPH, *others), savedmodel=(), precision=precision,
-        description=f"{spec.name} with {precision} weights, made by sdprep models quantize",
+        megabytes=None, description=f"{spec.name} with {precision} weights, made by sdprep models quantize",
     )  # fmt: skip
-    (new / f"{name}.toml").write_text(as_toml(msgspec.to_builtins(described)), "utf-8")
+    path = new / f"{name}.toml"
+    path.write_text(as_toml(msgspec.to_builtins(described)), "utf-8")
+    # What cannot be read again must not be kept.
+    registry.load(path)
     return described
 
 
@@ -200,10 +206,16 @@ def as_toml(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> str:
     """A table of texts, numbers, lists of these and tables as TOML; what is None or empty is left out."""
     stated = {key: value for key, value in table.items() if value not in (None, "", [], ())}
     tables = {key: value for key, value in stated.items() if isinstance(value, Mapping)}
-    lines = [f"{key} = {json.dumps(stated[key], ensure_ascii=False)}" for key in stated if key not in tables]
+    lines = [f"{_key(key)} = {json.dumps(stated[key], ensure_ascii=False)}" for key in stated if key not in tables]
     for key, value in tables.items():
-        lines += ["", f"[{'.'.join((*above, key))}]", as_toml(value, (*above, key)).rstrip("\n")]
+        place = (*above, key)
+        lines += ["", f"[{'.'.join(map(_key, place))}]", as_toml(value, place).rstrip("\n")]
     return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    """A key of TOML, quoted where it must be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _put(new: Path, folder: Path, old: Path) -> None:

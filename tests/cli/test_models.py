@@ -93,8 +93,14 @@ def test_a_model_of_the_package_is_listed_with_nothing_to_download():
     assert row(run("list"), "demo-tag") == ["demo-tag", "tag", "onnx", "none", "Apache-2.0", "yes"]
 
 
-def test_a_model_that_was_never_downloaded_is_listed_without_a_size():
-    assert row(run("list"), "wd-vit-tagger-v3") == ["wd-vit-tagger-v3", "tag", "onnx", "see card", "no"]
+def test_a_model_that_was_never_downloaded_is_listed_with_about_the_size_of_its_description():
+    listing = run("list")
+    assert row(listing, "wd-vit-tagger-v3") == ["wd-vit-tagger-v3", "tag", "onnx", "about 379 MB", "see card", "no"]
+    assert row(listing, "blip-large")[3] == "about 1.88 GB"
+
+
+def test_a_model_whose_size_nobody_wrote_down_is_listed_without_one():
+    assert row(run("list"), "blip-base") == ["blip-base", "caption", "blip", "BSD-3-Clause", "no"]
 
 
 def test_a_download_is_listed_with_its_size(downloaded):
@@ -140,6 +146,26 @@ def test_a_model_is_shown_with_the_place_of_its_files(downloaded):
 def test_a_file_is_shown_with_bytes_and_checksum(downloaded):
     sha256 = json.loads(run("show", "mine", "--json").stdout)["files"][0]["sha256"]
     assert row(run("show", "mine"), MODEL) == [MODEL, "8,000", "yes", sha256]
+
+
+SHOWN_OF_OURS = [
+    ("caformer_b36.dbv4-full", "labels", "thresholds in column best_threshold"),
+    ("camie-tagger-v2", "labels", ", within dataset_info.tag_mapping"),
+    ("wd-v1-4-moat-tagger-v2", "for TensorFlow", "saved_model.pb, variables/"),
+    ("demo-tag", "precision", "float32"),
+    ("cl_tagger", "picture", ", channels first"),
+    ("wd-vit-tagger-v3", "download", "about 379 MB"),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "said"), SHOWN_OF_OURS)
+def test_nothing_of_a_description_is_left_out(name, field, said):
+    assert said in row(run("show", name), field)[1]
+
+
+def test_pictures_prepared_in_kohyas_way_are_shown_so(mine):
+    mine.write_text(TAGGER.replace('fit = "pad"', 'fit = "pad"\npreprocess = "kohya"'))
+    assert row(run("show", mine), "picture")[1].endswith("not normalised, prepared as by kohya's tagger")
 
 
 def test_a_captioner_is_shown_with_mean_and_standard_deviation():
@@ -287,7 +313,7 @@ FIELDS = {
     "list": {"schema", "models", "failures"},
     "show": {
         "schema", "name", "task", "backend", "source", "files", "savedmodel", "image", "labels", "answers",
-        "output", "threshold", "precision", "licence", "description", "commit", "folder",
+        "output", "threshold", "precision", "licence", "description", "megabytes", "commit", "folder",
     },
     "download": {"schema", "models", "failures"},
     "verify": {"schema", "files", "failures"},

@@ -58,6 +58,12 @@ def test_pictures_must_be_named(sdprep_command):
     assert sdprep_command("models", "quantize", "demo-tag").code == 2
 
 
+@pytest.mark.parametrize("option", ["--floor", "--threshold"])
+def test_nan_is_no_number_to_compare_with(sdprep_command, drawings, option):
+    done = sdprep_command("models", "quantize", "demo-tag", "--images", drawings, option, "nan")
+    assert (done.code, option in done.err, "nan" in done.err) == (2, True, True)
+
+
 # The provider of a run
 
 

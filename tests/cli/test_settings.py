@@ -57,6 +57,12 @@ def test_merge_finds_the_settings_of_the_current_folder(sdprep_command, tmp_path
     assert 'keys = "stem"  # sdprep.toml' in sdprep_command("merge", "--show-config").out
 
 
+@pytest.mark.parametrize("value", ['"caption,tags"', '["caption", "tags"]'])
+def test_fields_of_merge_may_be_text_or_a_list(sdprep_command, tmp_path, value):
+    (tmp_path / "sdprep.toml").write_text(f"[merge]\nfields = {value}\n")
+    assert 'fields = ["caption", "tags"]  # sdprep.toml' in sdprep_command("merge", "--show-config").out
+
+
 # Presets
 
 
@@ -105,6 +111,15 @@ def test_show_config_writes_nothing(sdprep_command, imgs):
     assert sorted(imgs.iterdir()) == before
 
 
+def test_values_of_every_right_kind_are_taken(shown, imgs):
+    lines = ["threshold = 'mcut'", "general-threshold = 1", "max-tags = 2", "recursive = false", "order = 'csv'"]
+    lines += ["category-threshold = ['year=0.5']", "prefix = 'a, b'"]
+    (imgs / "sdprep.toml").write_text("\n".join(["[tag]", *lines]))
+    names = ["threshold", "general-threshold", "max-tags", "recursive", "order", "category-threshold", "prefix"]
+    found = [shown(name).removesuffix("  # sdprep.toml") for name in names]
+    assert found == ['"mcut"', "1.0", "2", "false", '"csv"', '[["year", 0.5]]', '["a", "b"]']
+
+
 REFUSED = {
     "an unknown setting": ("[tag]\nthreshhold = 0.5\n", "did you mean 'threshold'"),
     "an unknown command": ("[tga]\nthreshold = 0.5\n", "tga"),
@@ -112,6 +127,21 @@ REFUSED = {
     "a value of a wrong type": ('[tag]\nthreshold = "high"\n', "threshold"),
     "a number for a list": ("[tag]\nexclude = 5\n", "exclude"),
     "a list of numbers for a list of tags": ("[tag]\nexclude = [5]\n", "exclude"),
+    "a list for a text": ('[tag]\nprovider = ["cuda", "cpu"]\n', '[tag] provider takes text, not ["cuda", "cpu"]'),
+    "a number for a text": ("[tag]\nprovider = 5\n", "[tag] provider takes text, not 5"),
+    "a number for a path": ("[tag]\naliases = 5\n", "[tag] aliases takes text, not 5"),
+    "a number for a word": ("[tag]\norder = 1\n", "[tag] order takes text, not 1"),
+    "pairs for a text": ('[tag]\ntag-replacement = [["1girl", "woman"]]\n', "[tag] tag-replacement takes text, not"),
+    "a fraction for a whole number": ("[tag]\nmax-tags = 2.5\n", "[tag] max-tags takes a whole number, not 2.5"),
+    "a text for a number": ('[tag]\nmax_tags = "2"\n', 'sdprep.toml: [tag] max-tags takes a whole number, not "2"'),
+    "true for a whole number": ("[tag]\nbatch-size = true\n", "[tag] batch-size takes a whole number, not true"),
+    "true for a number": ("[tag]\ngeneral-threshold = true\n", "[tag] general-threshold takes a number, not true"),
+    "true for a threshold": ("[tag]\nthreshold = true\n", "[tag] threshold takes a number,"),
+    "a text for a flag": ('[tag]\nrecursive = "no"\n', '[tag] recursive takes true or false, not "no"'),
+    "a number for a flag": ("[tag]\nupdate = 1\n", "[tag] update takes true or false, not 1"),
+    "a text for several": ('[tag]\ncategory-threshold = "a=1"\n', "[tag] category-threshold takes a list of texts"),
+    "a date for a text": ("[tag]\nmodel = 2020-01-01\n", '[tag] model takes text, not "2020-01-01"'),
+    "a table for a text": ("[tag.model]\nname = 'x'\n", "[tag] model takes text, not {"),
     "a file that is not TOML": ("[tag\n", "sdprep.toml"),
 }
 
@@ -120,7 +150,7 @@ REFUSED = {
 def test_a_wrong_settings_file_is_refused_by_name(text, said, sdprep_command, imgs):
     (imgs / "sdprep.toml").write_text(text)
     outcome = sdprep_command("tag", imgs)
-    assert (outcome.code, said in outcome.err) == (2, True)
+    assert (outcome.code, said in outcome.err) == (2, True), outcome.err
 
 
 def test_a_settings_file_that_is_not_there_is_refused(sdprep_command, imgs):

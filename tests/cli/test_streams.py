@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from sdprep.data.image import decoder_advice
+
 FIELDS = {
     "schema", "command", "found", "written", "current", "kept", "failed", "remaining", "missing", "kept_paths",
     "missing_paths", "image_changed", "other_settings", "predicted", "failures", "flagged", "model", "revision",
@@ -76,3 +78,12 @@ def test_the_log_of_a_folder_names_its_runs(sdprep_command, imgs):
 def test_the_log_of_a_folder_is_on_stdout(sdprep_command, imgs):
     sdprep_command("tag", imgs, "--model", "demo-tag")
     assert "2 files" in sdprep_command("log", imgs).out
+
+
+def test_tensorflow_adds_nothing_to_stderr(start, imgs, monkeypatch):
+    pytest.importorskip("tensorflow", reason="the extra `tensorflow` is not installed here")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    out, err = start("tag", "imgs", "--backend", "tensorflow", "--provider", "cpu", cwd=imgs.parent).communicate()
+    assert out == ""
+    ours = [decoder_advice(), "tag: 2 images: 2 written, 0 current, 0 kept, 0 failed, 0 remaining"]
+    assert [line.partition(" (")[0] for line in err.splitlines()] == [line for line in ours if line]

@@ -6,7 +6,9 @@ import sys
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from sdprep.data.image import fitted
 from sdprep.demo.draw import draw
@@ -126,6 +128,41 @@ def test_nothing_is_printed_when_a_graph_cannot_be_run(tmp_path, capfd):
     with pytest.raises(ModelError):
         OnnxSession(tmp_path / "model.onnx", Execution())
     assert capfd.readouterr().out == ""
+
+
+# A graph that fails at work
+
+
+def one_picture_only(path, batch):
+    """A graph whose inside takes one picture, whatever its input declares."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["means"], keepdims=0),
+        helper.make_node("Reshape", ["means", "one"], ["y"]),
+    ]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 4, 4, 3])
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 3])
+    held = [numpy_helper.from_array(np.array(value), name) for name, value in (("axes", [1, 2]), ("one", [1, 3]))]
+    graph = helper.make_graph(nodes, "one", [given], [made], held)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return OnnxSession(path, Execution("cpu"))
+
+
+def test_a_graph_that_fails_is_named_with_the_reason_and_a_smaller_batch_is_advised(tmp_path, capfd):
+    session = one_picture_only(tmp_path / "model.onnx", "N")
+    with pytest.raises(ModelError, match=r"model\.onnx fails in onnxruntime on 2 pictures: .*Reshape") as caught:
+        session.run(np.zeros((2, 4, 4, 3), np.float32))
+    assert str(caught.value).splitlines()[1].endswith("--batch-size 1")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("batch", "pictures"), [("N", 1), (2, 2)])
+def test_a_smaller_batch_is_not_advised_where_there_is_none(tmp_path, batch, pictures):
+    session = one_picture_only(tmp_path / "model.onnx", batch)
+    # One picture alone is refused for a fourth channel.
+    channels = 3 if pictures > 1 else 4
+    with pytest.raises(ModelError) as caught:
+        session.run(np.zeros((pictures, 4, 4, channels), np.float32))
+    assert "--batch-size" not in str(caught.value)
 
 
 # Shapes

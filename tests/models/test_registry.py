@@ -281,6 +281,20 @@ def test_a_folder_of_something_else_says_what_a_model_has(tmp_path: Path, config
         resolve(str(tmp_path), "caption")
 
 
+LACKING = {
+    "no labels": ("model.onnx", r"has model\.onnx but no selected_tags\.csv"),
+    "no labels for TensorFlow": ("saved_model.pb", r"has saved_model\.pb but no selected_tags\.csv"),
+    "no graph": ("selected_tags.csv", r"has selected_tags\.csv but neither model\.onnx nor saved_model\.pb"),
+}
+
+
+@pytest.mark.parametrize(("there", "said"), LACKING.values(), ids=LACKING)
+def test_a_folder_with_half_a_tagger_says_what_it_lacks(tmp_path: Path, there: str, said: str) -> None:
+    (tmp_path / there).write_bytes(b"x")
+    with pytest.raises(ModelError, match=said):
+        resolve(str(tmp_path), "tag")
+
+
 def test_a_repository_of_the_registry_keeps_its_description() -> None:
     known = resolve("wd-swinv2-tagger-v3", "tag")
     assert resolve("smilingwolf/wd-swinv2-tagger-v3", "tag") == known

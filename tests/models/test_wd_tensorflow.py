@@ -1,5 +1,6 @@
 """Taggers through TensorFlow, 2.10 and current alike."""
 
+import os
 import random
 import shutil
 import sys
@@ -18,7 +19,7 @@ from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Sour
 from sdprep.models.hub import locate
 from sdprep.models.providers import Execution
 from sdprep.models.registry import resolve
-from sdprep.models.wd_tensorflow import _choose_device
+from sdprep.models.wd_tensorflow import TALK, _choose_device, _less_talk
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch
@@ -111,6 +112,69 @@ def test_the_output_that_is_named_is_taken_and_its_logits_made_probabilities(ten
     scores = scores_of(open_tagger(spec, ModelFiles(tmp_path, None, "weights")), pixels)
     logits = np.array([0 - 0.1, 0.2 - 0.2, 1 - 0.3])
     np.testing.assert_allclose(scores, [1 / (1 + np.exp(-logits))] * 2, atol=1e-6)
+
+
+def one_picture_only(tensorflow, folder):
+    """A tagger whose inside takes one picture, although its input declares any number."""
+
+    class Graph(tensorflow.Module):
+        @tensorflow.function(input_signature=[tensorflow.TensorSpec([None, 4, 4, 3], tensorflow.float32, "pixels")])
+        def serve(self, pixels):
+            means = tensorflow.reduce_mean(pixels, axis=[1, 2]) / 255
+            return {"scores": tensorflow.concat([means, tensorflow.zeros([1, 1])], axis=1)}
+
+    graph = Graph()
+    tensorflow.saved_model.save(graph, str(folder), {"serving_default": graph.serve})
+    (folder / "selected_tags.csv").write_text("name,category\na,0\nb,0\nc,4\nd,9\n")
+    return open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(folder, None, "weights"))
+
+
+def test_a_graph_that_fails_is_named_with_the_reason_and_a_smaller_batch_is_advised(tensorflow, tmp_path):
+    tagger = one_picture_only(tensorflow, tmp_path)
+    assert scores_of(tagger, np.zeros((1, 4, 4, 3), np.uint8)).shape == (1, 4)
+    with pytest.raises(ModelError, match=r"fails in TensorFlow on 2 pictures: ConcatOp : .*\n.*--batch-size 1$"):
+        scores_of(tagger, np.zeros((2, 4, 4, 3), np.uint8))
+
+
+# What it says on stderr
+
+REMARKS = (
+    b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+    b"I0000 00:00:1795388952.503610   10378 port.cc:153] oneDNN custom operations are on.\n"
+    b"2022-11-22 10:11:12.131415: I tensorflow/core/util/port.cc:104] oneDNN custom operations are on.\n"
+)
+
+
+@pytest.fixture
+def unset(monkeypatch):
+    """No level of talk is set, as in most terminals."""
+    monkeypatch.setenv(TALK, "0")
+    monkeypatch.delenv(TALK)
+
+
+def test_remarks_are_kept_back_until_the_model_is_loaded(unset, capfd):
+    with _less_talk():
+        os.write(2, REMARKS)
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "afterwards\n"
+
+
+def test_faults_are_shown_if_the_model_cannot_be_loaded(unset, capfd):
+    def load():
+        with _less_talk():
+            os.write(2, REMARKS + b"E0000 00:00:1 2 cuda.cc:3] no driver\n")
+            raise ModelError("not loaded")
+
+    with pytest.raises(ModelError, match="not loaded"):
+        load()
+    assert capfd.readouterr().err == "E0000 00:00:1 2 cuda.cc:3] no driver\n"
+
+
+def test_who_asks_for_the_talk_hears_it(monkeypatch, capfd):
+    monkeypatch.setenv(TALK, "0")
+    with _less_talk():
+        os.write(2, REMARKS)
+    assert capfd.readouterr().err == REMARKS.decode()
 
 
 # What runs it

@@ -109,11 +109,11 @@ def test_the_list_may_be_of_one_task(task):
 
 
 def test_a_model_of_the_package_needs_no_download_and_is_here():
-    assert listed("demo-tag") == api.ListedModel("demo-tag", "tag", "onnx", 0, "Apache-2.0", True)
+    assert listed("demo-tag") == api.ListedModel("demo-tag", "tag", "onnx", 0, None, "Apache-2.0", True)
 
 
 def test_a_model_that_was_never_downloaded_has_no_size_and_is_not_here():
-    assert listed("blip-base") == api.ListedModel("blip-base", "caption", "blip", None, "BSD-3-Clause", False)
+    assert listed("blip-base") == api.ListedModel("blip-base", "caption", "blip", None, None, "BSD-3-Clause", False)
 
 
 def test_a_download_has_a_size_and_is_here(downloaded, user_folder):

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -186,7 +187,38 @@ def test_making_it_again_replaces_it(drawings):
     assert [path.name for path in again.folder.parent.iterdir() if path.name.startswith(".sdprep")] == []
 
 
+def test_categories_of_any_name_are_described_so_that_they_can_be_read(reds, tmp_path):
+    model = Path(brittle(tmp_path / "brittle"))
+    words = '{ "other things" = 0, "a \\"b\\" é" = 9 }'
+    model.write_text(model.read_text().replace("{ general = 0, rating = 9 }", words))
+    quantize(str(model), reds, QuantizeSettings(force=True))
+    assert resolve("brittle-int8", "tag").labels.categories == {"other things": 0, 'a "b" é': 9}
+
+
+@pytest.mark.parametrize("chosen", ["rating", "quality"])
+def test_categories_of_which_the_best_is_taken_are_not_measured(reds, tmp_path, chosen):
+    model = Path(brittle(tmp_path / "brittle"))
+    model.write_text(model.read_text().replace("general = 0, rating = 9", f"{chosen} = 0, general = 9"))
+    # Of the two labels only `red` is ever above the threshold.
+    with pytest.raises(ModelError, match="the original finds no tag"):
+        quantize(str(model), reds, QuantizeSettings(threshold=0.6))
+
+
 # What is refused
+
+
+def test_a_name_that_no_file_can_have_is_refused_before_any_work(drawings, tmp_path):
+    shutil.copytree(locate(resolve("demo-tag", "tag")).folder, tmp_path / "mine (1)")
+    with pytest.raises(UsageError, match="cannot be the name of a file"):
+        quantize(str(tmp_path / "mine (1)"), drawings, QuantizeSettings(out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_description_that_cannot_be_read_again_leaves_nothing(drawings, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "as_toml", lambda _: "name = ")
+    with pytest.raises(ModelError, match=r"demo-tag-int8\.toml"):
+        quantize("demo-tag", drawings, QuantizeSettings(out=tmp_path / "out" / "copy"))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_copy_that_does_not_agree_is_not_kept(reds, tmp_path):
@@ -261,5 +293,8 @@ def test_without_onnx_the_extra_is_named(drawings, monkeypatch):
 def test_a_description_reads_as_it_was_written():
     import msgspec
 
-    table = {"a": 'q"\\ é', "b": [1, 2.5], "c": None, "d": (), "e": {"f": True, "g": {"h": -1}}}
-    assert msgspec.toml.decode(as_toml(table)) == {"a": 'q"\\ é', "b": [1, 2.5], "e": {"f": True, "g": {"h": -1}}}
+    inner = {"f": True, "g h": {"i.j": -1, 'k"': "", "": 2}}
+    table = {"a": 'q"\\ é', "b": [1, 2.5], "c": None, "d": (), "e.e": inner}
+    assert msgspec.toml.decode(as_toml(table)) == {
+        "a": 'q"\\ é', "b": [1, 2.5], "e.e": {"f": True, "g h": {"i.j": -1, "": 2}},
+    }  # fmt: skip
