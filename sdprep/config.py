@@ -46,6 +46,7 @@ class Work:
 
     batch_size: int = 8
     workers: int = 2
+    image_timeout: float = 60.0
     existing: str = "keep"
     update: bool = False
     refresh: bool = False

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from sdprep.config import CaptionSettings
-from sdprep.data.results import decode_caption, encode_caption
+from sdprep.data.results import decode_caption
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.blip import BlipCaptioner
 from sdprep.models.hub import identity
 from sdprep.models.registry import resolve
 from sdprep.rules.captions import clean_caption
 from sdprep.rules.decide import Wish
-from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
+from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
 from sdprep.tasks.planning import Job, Target
-from sdprep.types import Caption, Listener, Prediction, RunReport, Silent, Stop
+from sdprep.types import Listener, RunReport, Silent, Stop
 
 
 def caption(
@@ -63,10 +62,6 @@ class Captioning:
             recipe = {**what, **self.spec.recipe(), **decoding}
         return Job(wish, settings.caption_extension, settings.layout.sidecar_name, "\n", recipe, _render)
 
-    def load(self, files: ModelFiles) -> Loaded:
-        """Open the captioner."""
-        return Loaded(BlipCaptioner(self.spec, files, self._settings), _encode)
-
     def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
         """Nothing is left to do."""
 
@@ -81,9 +76,3 @@ def decoding_settings(settings: CaptionSettings) -> dict[str, Any]:
 def _render(result: bytes) -> list[str]:
     text = clean_caption(decode_caption(result).text)
     return [text] if text else []
-
-
-def _encode(prediction: Prediction) -> bytes:
-    if not isinstance(prediction, Caption):
-        raise TypeError(f"a captioner answered with {type(prediction).__name__}")
-    return encode_caption(prediction)

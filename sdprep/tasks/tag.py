@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from sdprep.config import TagSettings
-from sdprep.data.results import decode_scores, encode_scores
+from sdprep.data.results import decode_scores
 from sdprep.data.sidecar import replace_file
 from sdprep.errors import UsageError
-from sdprep.models.backends import check_installed, open_tagger, with_backend
+from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.hub import fetch, identity
 from sdprep.models.labels import read_labels
@@ -25,10 +25,10 @@ from sdprep.models.registry import resolve
 from sdprep.rules.decide import Wish
 from sdprep.rules.labels import LabelTable
 from sdprep.rules.tags import TagSelector
-from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
+from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
 from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_threshold
 from sdprep.tasks.planning import Job, Target
-from sdprep.types import Listener, Prediction, RunReport, Silent, Stop, TagScores
+from sdprep.types import Listener, RunReport, Silent, Stop
 
 # A label file of ten thousand names fits into a line of scores of this many characters.
 MOST_OF_A_LINE = 10_000_000
@@ -113,15 +113,6 @@ class Tagging:
 
     def _render(self, result: bytes) -> list[str]:
         return self._selector.select(decode_scores(result))
-
-    def load(self, files: ModelFiles) -> Loaded:
-        """Open the tagger."""
-        return Loaded(open_tagger(self.spec, files), self._encode)
-
-    def _encode(self, prediction: Prediction) -> bytes:
-        if not isinstance(prediction, TagScores):
-            raise TypeError(f"a tagger answered with {type(prediction).__name__}")
-        return encode_scores(prediction, self._labels)
 
     def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
         """Write a JSON line for every picture whose scores are known, in their order, and count the tags of all."""

@@ -1,0 +1,40 @@
+"""A bound on the memory that decoding one picture may take, where the system can set one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sdprep.pipeline import Decode
+from sdprep.types import Decoded, Failure, ImageItem
+
+# Four times what the worst picture that is let in takes: 100 megapixels of 16-bit grey with a transparent value.
+DECODING_BYTES = 16 * 2**30
+PROCESS = Path("/proc/self")
+# CUDA reserves addresses by the terabyte, which a bound on addresses would forbid.
+CUDA = "libcuda.so"
+
+
+def limited(decode: Decode) -> Decode:
+    """The same decoding with a bound on the addresses of this process, above those in use when it begins.
+
+    It holds for the whole process while it decodes, so nothing else may be at work there. A decoder that wants more
+    gets a MemoryError. Without an effect outside Linux, and in a process that uses CUDA.
+    """
+    if sys.platform != "linux" or CUDA in (PROCESS / "maps").read_text(encoding="utf-8", errors="replace"):
+        return decode
+    import resource
+
+    page = resource.getpagesize()
+
+    def within(item: ImageItem) -> Decoded | Failure:
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        used = int((PROCESS / "statm").read_text(encoding="ascii").split()[0]) * page
+        bounds = [bound for bound in (used + DECODING_BYTES, soft, hard) if bound != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_AS, (min(bounds), hard))
+        try:
+            return decode(item)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+    return within
