@@ -14,6 +14,7 @@ from sdprep.cli.doctor import doctor
 from sdprep.cli.history import log, restore, undo
 from sdprep.cli.merge import merge
 from sdprep.cli.models import models
+from sdprep.cli.retry import retry
 from sdprep.cli.tag import tag
 
 
@@ -30,7 +31,7 @@ def cli() -> None:
     """Caption, tag and merge pictures for Stable Diffusion fine-tuning, without ever losing your text."""
 
 
-for _command in (caption, tag, merge, demo, doctor, models, log, undo, restore):
+for _command in (caption, tag, merge, demo, doctor, models, log, undo, restore, retry):
     cli.add_command(_command)
 
 

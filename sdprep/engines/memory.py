@@ -8,8 +8,8 @@ from pathlib import Path
 from sdprep.pipeline import Decode
 from sdprep.types import Decoded, Failure, ImageItem
 
-# Four times what the worst picture that is let in takes: 100 megapixels of 16-bit grey with a transparent value.
-DECODING_BYTES = 16 * 2**30
+# Three times what the worst picture that is let in takes: 100 megapixels with transparency as WebP, 2.6 GiB.
+DECODING_BYTES = 8 * 2**30
 PROCESS = Path("/proc/self")
 # CUDA reserves addresses by the terabyte, which a bound on addresses would forbid.
 CUDA = "libcuda.so"

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sdprep.config import CaptionSettings, TagSettings, Work
 from sdprep.data.results import decode_caption, decode_scores
+from sdprep.engines import local
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelFiles
+from sdprep.models.hub import locate
+from sdprep.models.registry import resolve
 from sdprep.types import ImageItem, Result, Stop
 from tests.engines.engine import LIMIT, opened, outcomes, pictures
 
@@ -78,36 +82,20 @@ def test_a_defect_of_the_decoder_reaches_the_caller_from_a_worker_with_its_trace
         outcomes(pictures(tmp_path, "a", "defect"), workers=2)
 
 
-def refusal(monkeypatch, workers, *, folder=None, **settings):
-    """The error with which a model cannot be opened."""
-    from sdprep.config import CaptionSettings, TagSettings, Work
-    from sdprep.engines import local
-    from sdprep.models.hub import locate
-    from sdprep.models.registry import resolve
+@PLACES
+def test_files_that_are_no_model_are_refused_as_such(tmp_path, workers):
+    spec, files = resolve("demo-tag", "tag"), ModelFiles(tmp_path, None, "weights")
 
-    task = "caption" if settings else "tag"
-    spec = resolve(f"demo-{task}", task)
-    files = ModelFiles(folder, None, "weights") if folder else locate(spec)
-    kind = CaptionSettings if settings else TagSettings
-    with pytest.raises(Exception) as raised, local.opened(spec, files, kind(work=Work(workers=workers), **settings)):  # noqa: B017, PT011
-        pass
-    return raised.value
+    with pytest.raises(ModelError, match=r"model\.onnx is not a model that onnxruntime"):
+        local.opened(spec, files, TagSettings(work=Work(workers=workers))).__enter__()
 
 
 @PLACES
-def test_files_that_are_no_model_are_refused_as_such(tmp_path, monkeypatch, workers):
-    error = refusal(monkeypatch, workers, folder=tmp_path)
+def test_a_device_that_is_not_there_is_a_matter_of_usage(workers):
+    spec = resolve("demo-caption", "caption")
 
-    assert type(error) is ModelError
-    assert str(tmp_path) in str(error)
-
-
-@PLACES
-def test_a_device_that_is_not_there_is_a_matter_of_usage(monkeypatch, workers):
-    error = refusal(monkeypatch, workers, device="cuda:63")
-
-    assert type(error) is UsageError
-    assert str(error).startswith("--device cuda:63: ")
+    with pytest.raises(UsageError, match=r"^--device cuda:63: "):
+        local.opened(spec, locate(spec), CaptionSettings(device="cuda:63", work=Work(workers=workers))).__enter__()
 
 
 @PLACES

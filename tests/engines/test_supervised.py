@@ -1,6 +1,7 @@
 """Pictures that kill or stall the process that decodes them: they alone fail, and all others are done."""
 
 import sys
+from hashlib import sha256
 
 import pytest
 
@@ -11,7 +12,13 @@ from tests.engines.engine import opened, outcomes, pictures
 
 NAMES = ("a", "b", "c", "d")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-DEADLY = ["segfault", "abort", "exit", pytest.param("killed", marks=POSIX)]
+DEADLY = [
+    ("tag", "segfault"),
+    ("tag", "abort"),
+    ("tag", "exit"),
+    pytest.param("tag", "killed", marks=POSIX),
+    ("caption", "segfault"),
+]
 
 
 @pytest.fixture
@@ -32,8 +39,7 @@ def failures(items, **work):
         return [outcome for outcome in engine.run(items, Stop()) if not isinstance(outcome, Result)]
 
 
-@pytest.mark.parametrize("fault", DEADLY)
-@pytest.mark.parametrize("task", ["tag", "caption"])
+@pytest.mark.parametrize(("task", "fault"), DEADLY)
 def test_a_picture_that_kills_the_process_fails_and_the_others_are_done(tmp_path, task, fault):
     found = outcomes(pictures(tmp_path, *NAMES, fault, "e", "f"), task)
 
@@ -81,8 +87,6 @@ def test_the_failure_says_the_limit_of_time_and_its_option(tmp_path):
 
 @pytest.mark.parametrize("fault", ["exit", "hang"])
 def test_the_failure_has_the_checksum_by_which_it_is_remembered(tmp_path, fault):
-    from hashlib import sha256
-
     [failure] = failures(pictures(tmp_path, "a", fault), image_timeout=2)
 
     assert failure.digest == sha256((tmp_path / f"{fault}.png").read_bytes()).digest()
@@ -126,8 +130,8 @@ def test_five_deaths_are_survived(tmp_path):
 def test_a_worker_that_dies_before_its_model_is_loaded_ends_the_run(monkeypatch):
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.dies_when_imported:decode")
 
-    with pytest.raises(WorkerError, match=r"ended before its model was loaded \(exit code 7\): my last words"), opened():
-        pass
+    with pytest.raises(WorkerError, match=r"ended before its model was loaded \(exit code 7\): my last words"):
+        opened().__enter__()
 
 
 def test_no_process_is_left_behind(tmp_path, started):
