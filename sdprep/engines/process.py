@@ -76,7 +76,7 @@ class WorkerProcess:
         if message is None:
             return Death(self._reason())
         if isinstance(message, Refused):
-            kind: type[SdprepError] = getattr(errors, message.kind)
+            kind: type[SdprepError] = getattr(errors, message.kind, SdprepError)
             # Some classes make their message themselves: it is made already.
             raise kind.__new__(kind, message.message)
         if isinstance(message, Broken):
@@ -97,9 +97,13 @@ class WorkerProcess:
                 raise WorkerError(f"the worker ended before its model was loaded ({message.reason}){said}")
         return None
 
-    def end(self) -> None:
-        """Kill it, however busy it is, and wait until it is gone."""
+    def kill(self) -> None:
+        """Let it be dead soon, however busy it is. What it has said until then can still be heard."""
         self._process.kill()
+
+    def end(self) -> None:
+        """Kill it and wait until it is gone."""
+        self.kill()
         self._wait()
         if self._process.returncode is not None:
             for thread in self._readers:
@@ -138,6 +142,7 @@ class WorkerProcess:
         if code is None:
             return "its pipe ended"
         if code < 0:
-            name = signal.Signals(-code).name
-            return f"{name}; the system sends it when memory runs out" if name == "SIGKILL" else name
+            known = {each.value: each.name for each in signal.Signals}
+            name = known.get(-code, f"signal {-code}")
+            return f"{name}, as the system sends it when memory runs out" if name == "SIGKILL" else name
         return f"exit code {code}" if code < 256 else f"exit code {code:#x}"

@@ -109,4 +109,4 @@ class Shift:
         for number, began in self._began.items():
             if self._clock - began > self._image_timeout and self.overdue is None:
                 self.overdue = number
-                self._worker.end()
+                self._worker.kill()

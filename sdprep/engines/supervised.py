@@ -118,11 +118,11 @@ class Supervised:
 
 
 def _too_often(deaths: int, shift: Shift) -> str:
-    reason = shift.death.reason if shift.death else ""
+    reason = shift.death.reason if shift.death and shift.overdue is None else "a picture that is not decoded in time"
     names = [shift.left[number].rel for number in [*shift.decoding, *sorted(shift.predicting)]]
     at = f" It was last at work on {', '.join(names[:3])}." if names else ""
     return (
-        f"the process that decodes and predicts died {deaths} times, the last time with {reason}.{at} "
+        f"the process that decodes and predicts died {deaths} times, the last time by {reason}.{at} "
         "What was written is kept; run the command again to go on, with a smaller --batch-size if memory is short"
     )
 

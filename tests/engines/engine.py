@@ -1,7 +1,5 @@
 """Words that the tests of the engine share: pictures that do harm, and an engine with a demo model to show them to."""
 
-from pathlib import Path
-
 from PIL import Image
 
 from sdprep.config import CaptionSettings, TagSettings, Work
@@ -38,11 +36,3 @@ def outcomes(items, task="tag", **work):
         found = list(engine.run(items, Stop()))
     assert len({outcome.item for outcome in found}) == len(found)
     return {outcome.item.rel: outcome.code.value if isinstance(outcome, Failure) else "done" for outcome in found}
-
-
-def is_running(pid):
-    """Whether a process is there and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

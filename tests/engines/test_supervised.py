@@ -117,8 +117,15 @@ def test_a_picture_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
 def test_too_many_deaths_end_the_run_with_what_to_do(tmp_path):
     items = pictures(tmp_path, *[f"exit-{number}" for number in range(9)])
 
-    with pytest.raises(WorkerError, match=r"died 6 times, the last time with exit code 3.*run the command again"):
+    with pytest.raises(WorkerError, match=r"died 6 times, the last time by exit code 3.*run the command again"):
         outcomes(items)
+
+
+def test_too_much_waiting_ends_the_run_too(tmp_path):
+    items = pictures(tmp_path, *[f"hang-{number}" for number in range(6)])
+
+    with pytest.raises(WorkerError, match=r"died 6 times, the last time by a picture that is not decoded in time"):
+        outcomes(items, workers=1, image_timeout=0.5)
 
 
 def test_five_deaths_are_survived(tmp_path):

@@ -17,22 +17,30 @@ from tests.engines.engine import opened, pictures
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
 LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux can wait for a process of others")
-# A program without a guard around its main part, that says the number of its worker and then lets it work.
+# A program without a guard around its main part. It says the number of its worker when that begins the first picture.
 PROGRAM = """
 import sys
 from pathlib import Path
 from sdprep.config import TagSettings, Work
 from sdprep.engines import local, process
+from sdprep.engines.messages import Decoding
 from sdprep.tasks.tag import tag
 local.DECODE = "tests.engines.faults:decode"
-real = process.WorkerProcess.wait_until_ready
-def wait(self, stop):
-    ready = real(self, stop)
-    print(self._process.pid, flush=True)
-    return ready
-process.WorkerProcess.wait_until_ready = wait
-print(tag(Path(sys.argv[1]), TagSettings(model="demo-tag", work=Work(workers=1, batch_size=1))).written)
+hear = process.WorkerProcess.hear
+def overhear(self):
+    message = hear(self)
+    if message == Decoding(0):
+        print(self._process.pid, flush=True)
+    return message
+process.WorkerProcess.hear = overhear
+"""
+LIBRARY = "print(tag(Path(sys.argv[1]), TagSettings(model='demo-tag', work=Work(workers=1, batch_size=1))).written)"
+COMMAND = """
+from sdprep.cli.main import main
+sys.argv = ["sdprep", "tag", sys.argv[1], "--model", "demo-tag"]
+main()
 """
 
 
@@ -41,9 +49,9 @@ def program(tmp_path):
     """Starts a program that tags a folder; the program, and the number of its worker."""
     running = []
 
-    def start(folder):
+    def start(folder, rest=LIBRARY):
         script = tmp_path / "program.py"
-        script.write_text(PROGRAM, "utf-8")
+        script.write_text(PROGRAM + rest, "utf-8")
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             [sys.executable, str(script), str(folder)], env=environment,
@@ -105,7 +113,7 @@ def test_a_worker_ends_when_its_parent_is_killed(program, stalled):
     assert ends(pid)
 
 
-@LINUX
+@POSIX
 def test_an_interruption_ends_the_worker_too(program, stalled):
     process, pid = program(stalled)
 
@@ -115,7 +123,20 @@ def test_an_interruption_ends_the_worker_too(program, stalled):
     assert not is_there(pid)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
+@POSIX
+def test_a_second_interruption_ends_the_command_and_the_worker_at_once(program, stalled):
+    process, pid = program(stalled, COMMAND)
+
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("finishing the batch in hand")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 130
+    assert not is_there(pid)
+
+
+@POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_for_the_parent_alone(tmp_path, number):
     items = pictures(tmp_path, *map(str, range(8)))
