@@ -51,7 +51,7 @@ class Supervised:
                 return
             self._worker = self._ended(worker)
             deaths += 1
-            if deaths > most:
+            if deaths > most and not stop:
                 raise WorkerError(_too_often(deaths, shift))
             yield from self._verdicts(shift, stop)
 
@@ -89,7 +89,8 @@ class Supervised:
                 outcomes = list(trial.outcomes())
                 if trial.death is not None:
                     self._probe = self._ended(self._probe)
-                    outcomes, guilty = [self._failure(shift.left[number], trial)], True
+                    if trial.decoding or trial.predicting:
+                        outcomes, guilty = [self._failure(shift.left[number], trial)], True
                 if outcomes:
                     del shift.left[number]
                 yield from outcomes

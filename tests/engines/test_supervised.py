@@ -5,6 +5,7 @@ from hashlib import sha256
 
 import pytest
 
+from sdprep.engines.messages import Image, Start
 from sdprep.engines.process import WorkerProcess
 from sdprep.errors import WorkerError
 from sdprep.types import FailureCode, Result, Stop
@@ -101,6 +102,21 @@ def test_innocent_suspects_are_tried_by_one_process(tmp_path, started):
 
     # The one that died, one for all suspects, and if they left anything to do, its successor.
     assert 2 <= len(started) <= 3
+
+
+def test_a_trial_that_ends_before_it_has_begun_is_no_proof(tmp_path, monkeypatch):
+    tell = WorkerProcess.tell
+
+    def tell_or_kill(self, message):
+        if isinstance(message, Start):
+            self.is_trial = message.limit_memory
+        if self.is_trial and isinstance(message, Image):
+            self.kill()
+        tell(self, message)
+
+    monkeypatch.setattr(WorkerProcess, "tell", tell_or_kill)
+
+    assert set(outcomes(pictures(tmp_path, *NAMES, "once")).values()) == {"done"}
 
 
 def test_a_picture_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
