@@ -48,6 +48,7 @@ class Work:
 
     batch_size: int = 8
     workers: int = 2
+    image_timeout: float = 60.0
     existing: str = "keep"
     update: bool = False
     refresh: bool = False

@@ -5,6 +5,7 @@
     +-- ModelError         1  a model's files are not what its description says
     |   +-- HubError       1  the model cannot be downloaded
     +-- CatalogError       1  the catalog cannot be used
+    +-- WorkerError        1  the process that decodes and predicts dies again and again, or cannot be started
     +-- WriteError         1  a file cannot be written: a full disk, a folder without permission
     +-- MetadataError      1  a metadata JSON cannot be read
     +-- MissingSidecars    1  merge was told that every sidecar must exist
@@ -45,6 +46,10 @@ class HubError(ModelError):
 
 class CatalogError(SdprepError):
     """A catalog cannot be opened or written."""
+
+
+class WorkerError(SdprepError):
+    """The process that decodes and predicts cannot be started, or died more often than pictures explain."""
 
 
 class WriteError(SdprepError):

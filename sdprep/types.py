@@ -31,6 +31,9 @@ class FailureCode(str, Enum):
     UNREADABLE = "unreadable"
     STEM_COLLISION = "stem_collision"
     BAD_TEXT = "bad_text"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
     NONFINITE = "nonfinite"
     CHANGED_SINCE = "changed_since"
     UNWRITABLE = "unwritable"
@@ -129,6 +132,15 @@ class Predicted:
     item: ImageItem
     digest: bytes
     prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The prediction for one image, as the bytes that a catalog stores."""
+
+    item: ImageItem
+    digest: bytes
+    data: bytes
 
 
 class Listener(Protocol):

@@ -2,6 +2,9 @@
 
 import os
 
+# Models this small are slowed down by threads that wait for each other; before any framework is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 

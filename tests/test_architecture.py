@@ -192,6 +192,26 @@ def loaded_by(*arguments: str) -> set[str]:
     return set(done.stderr.split())
 
 
+@pytest.mark.parametrize("task", ["tag", "caption"])
+def test_the_process_of_a_command_leaves_frameworks_to_its_worker(task: str, tmp_path: Path) -> None:
+    for path in (PACKAGE / "demo" / "pictures").glob("*.png"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        f"from sdprep.config import {task.title()}Settings\nfrom sdprep.tasks.{task} import {task}\n"
+        f"report = {task}(Path(sys.argv[1]), {task.title()}Settings(model='demo-{task}'))\n"
+        "print(report.written == report.found, *{name.split('.')[0] for name in sys.modules})\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    packages, modules = (line.split() for line in done.stdout.splitlines())
+    assert packages[0] == "True"
+    assert set(packages).isdisjoint({*FRAMEWORKS, "numpy", "safetensors", "tokenizers", "onnx"})
+    assert "PIL.Image" not in modules
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["tag", "--help"], ["caption", "-h"], ["merge", "--help"]], ids=" ".join
 )

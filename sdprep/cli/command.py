@@ -220,7 +220,9 @@ layout_options = options(
 work_options = options(
     option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a model call."),
     option("--workers", aliases=("--max-data-loader-n-workers",), type=click.IntRange(0), default=2,
-           show_default=True, help="Threads that decode images ahead; 0 decodes in line."),
+           show_default=True, help="Threads that decode ahead, in a process of its own; 0: no process, no threads."),
+    option("--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+           help="Seconds that decoding one image may take, before it fails as timed_out."),
     option("--existing", type=click.Choice(["keep", "overwrite", "append", "prepend"]), default="keep",
            show_default=True, shortcuts={"--append-tags": "append"},
            help="What to do with a sidecar that sdprep did not write, or that was edited."),

@@ -15,6 +15,7 @@ from sdprep.cli.history import log, restore, undo
 from sdprep.cli.merge import merge
 from sdprep.cli.models import models
 from sdprep.cli.quantize import quantize
+from sdprep.cli.retry import retry
 from sdprep.cli.tag import tag
 
 
@@ -32,7 +33,7 @@ def cli() -> None:
 
 
 models.add_command(quantize)
-for _command in (caption, tag, merge, demo, doctor, models, log, undo, restore):
+for _command in (caption, tag, merge, demo, doctor, models, log, undo, restore, retry):
     cli.add_command(_command)
 
 

@@ -14,18 +14,16 @@ from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL import __version__ as pillow_version
 
-from sdprep import __version__ as sdprep_version
 from sdprep.data import kohya_image
+from sdprep.data.decoder import read_file
 from sdprep.errors import ImageError
 from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
 
 # Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 MAX_PIXELS = 100_000_000
-# What remembered decode failures depend on: a newer decoder may read what an older one could not.
-DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}"
+OUT_OF_MEMORY = "decoding it takes more memory than there is"
 WHITE = (255, 255, 255)
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -50,16 +48,6 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-def decoder_advice() -> str | None:
-    """What a person should know of an old Pillow; None if there is nothing."""
-    if int(pillow_version.split(".")[0]) >= 13:
-        return None
-    return (
-        f"Pillow {pillow_version} has known holes in its decoders; 13 mends them but needs Python 3.11. "
-        "Prepare only pictures that you trust, or use a newer Python"
-    )
-
-
 def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     """Read, hash, decode and fit one picture; every fault of the file becomes a Failure with a code."""
     digest = None
@@ -69,14 +57,8 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
         return Decoded(item, digest, np.asarray(fitted(open_rgb(data, fit), fit)))
     except ImageError as error:
         return Failure(item, error.code, str(error), digest)
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a file. Raises ImageError `unreadable`."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
+    except MemoryError:
+        return Failure(item, FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY, digest)
 
 
 def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
@@ -95,6 +77,8 @@ def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
         if image.format == "PNG":
             _mend_png_transparency(image, depth=data[24])
         return to_rgb(upright(image))
+    except MemoryError as error:
+        raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
     except Exception as error:  # decoders raise whatever a broken file leads them to
         raise ImageError(_code_of(error, data), f"{image.format}: {error}") from error
 
@@ -104,6 +88,8 @@ def _open(stream: IO[bytes]) -> Image.Image:
         return Image.open(stream, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(FailureCode.TOO_LARGE, str(error)) from error
+    except MemoryError as error:
+        raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
     except Exception as error:  # decoders raise whatever a broken header leads them to
         stream.seek(0)
         data = stream.read()
@@ -135,6 +121,8 @@ def upright(image: Image.Image) -> Image.Image:
     """
     try:
         orientation = image.getexif().get(0x0112)
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - whatever a broken block leads the parser to
         return image
     turn = TURNS.get(orientation) if isinstance(orientation, int) else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+
 import msgspec
-import numpy as np
 
 from sdprep.rules.labels import CHOSEN, STORED_FLOOR, LabelTable
 from sdprep.types import Caption, TagScores
@@ -13,16 +14,15 @@ def encode_scores(scores: TagScores, labels: LabelTable) -> bytes:
     """Scores from 0.01 on, and all ratings and qualities, as label indices (uint32) followed by values (float16)."""
     keep = scores.scores >= STORED_FLOOR
     keep[[index for index, category in enumerate(labels.categories) if category in CHOSEN]] = True
-    indices = np.flatnonzero(keep)
+    indices = keep.nonzero()[0]
     return indices.astype("<u4").tobytes() + scores.scores[indices].astype("<f2").tobytes()
 
 
 def decode_scores(data: bytes) -> list[tuple[int, float]]:
     """The (label index, probability) pairs of stored scores, in label order."""
     count = len(data) // 6
-    indices = np.frombuffer(data, "<u4", count)
-    values = np.frombuffer(data, "<f2", count, 4 * count)
-    return list(zip(indices.tolist(), values.tolist(), strict=True))
+    values = struct.unpack(f"<{count}I{count}e", data)
+    return list(zip(values[:count], values[count:], strict=True))
 
 
 def encode_caption(caption: Caption) -> bytes:

@@ -1,20 +1,50 @@
-"""The engine of one machine: the pipeline in this process."""
+"""The engine of one machine: a supervised worker, or the same stages in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
 
-from sdprep.data.image import decode
-from sdprep.models.base import Model
-from sdprep.pipeline import QUEUE_BYTES, decode_ahead, predict
-from sdprep.types import Failure, ImageItem, Predicted, Stop
+from sdprep.config import CaptionSettings, TagSettings
+from sdprep.engines.messages import Order
+from sdprep.engines.supervised import Supervised
+from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.types import Failure, ImageItem, Result, Stop
+
+# The function that makes a picture or a failure of an image, by its module and name.
+DECODE = "sdprep.data.image:decode"
 
 
-def run(
-    items: Iterable[ImageItem], model: Model, *, batch_size: int, workers: int, stop: Stop
-) -> Iterator[Predicted | Failure]:
-    """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
-    ahead = max(1, min(2 * max(workers, batch_size), QUEUE_BYTES // (3 * model.fit.size**2)))
-    pictures = decode_ahead(items, partial(decode, fit=model.fit), workers, ahead)
-    return predict(pictures, model, batch_size, stop)
+class Engine(Protocol):
+    """A model that is ready, wherever it is: what runs it, and what it has to say to a person."""
+
+    provider: str
+    notes: tuple[str, ...]
+
+    def run(self, items: Sequence[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
+        """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+@contextmanager
+def opened(spec: ModelSpec, files: ModelFiles, settings: TagSettings | CaptionSettings) -> Iterator[Engine]:
+    """An engine with the model loaded: a worker, or with `workers` 0 this process, which then loads the framework.
+
+    Raises SdprepError where the model cannot be opened, alike for both.
+    """
+    order = Order(spec, files, settings, DECODE)
+    engine = _inline(order) if settings.work.workers == 0 else Supervised(order)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _inline(order: Order) -> Engine:
+    # Imported here: a process with a worker decodes nothing, and so loads neither numpy nor Pillow.
+    from sdprep.engines.inline import Inline
+
+    return Inline(order)

@@ -6,12 +6,11 @@ from importlib.util import find_spec
 
 import msgspec
 
+from sdprep.config import CaptionSettings, TagSettings
 from sdprep.errors import MissingExtra, UsageError
-from sdprep.models.base import ImageSpec, LabelledModel, ModelFiles, ModelSpec
+from sdprep.models.base import ImageSpec, LabelledModel, Model, ModelFiles, ModelSpec
 from sdprep.models.faults import fault_of_preprocess
 from sdprep.models.providers import Execution
-from sdprep.models.wd_onnx import OnnxTagger
-from sdprep.models.wd_tensorflow import TensorflowTagger
 
 # The extra that brings a backend, and the packages that it must bring.
 NEEDS = {
@@ -64,8 +63,26 @@ def check_installed(spec: ModelSpec) -> None:
             raise MissingExtra(package, extra)
 
 
+def open_model(spec: ModelSpec, files: ModelFiles, settings: TagSettings | CaptionSettings) -> Model:
+    """Load a model with the framework of its description; the one place that knows which class that is.
+
+    Raises MissingExtra, ModelError and UsageError as they do.
+    """
+    if not isinstance(settings, CaptionSettings):
+        work = settings.work
+        return open_tagger(spec, files, Execution(settings.provider, work.batch_size, shares_cpu=work.workers > 0))
+    from sdprep.models.blip import BlipCaptioner
+
+    return BlipCaptioner(spec, files, settings)
+
+
 def open_tagger(spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> LabelledModel:
     """Load a tagger with the framework of its description. Raises MissingExtra and ModelError as they do."""
+    # Imported here, so that the process which only lists and writes loads no numpy.
     if spec.backend == "tensorflow":
+        from sdprep.models.wd_tensorflow import TensorflowTagger
+
         return TensorflowTagger(spec, files, execution)
+    from sdprep.models.wd_onnx import OnnxTagger
+
     return OnnxTagger(spec, files, execution)

@@ -129,9 +129,12 @@ class Model(Protocol):
     """A model that is loaded.
 
     `predict` takes batches and gives each picture's prediction under its key, in any order; it may read ahead.
+    `provider` is what runs it, `notes` are what a person should know of that.
     """
 
     fit: Fit
+    provider: str
+    notes: tuple[str, ...]
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The predictions of all pictures of the batches."""
@@ -141,8 +144,6 @@ class Model(Protocol):
 
 
 class LabelledModel(Model, Protocol):
-    """A tagger: a model with one label table for the whole run, what runs it, and what a person should know of that."""
+    """A tagger: a model with one label table for the whole run."""
 
     labels: LabelTable
-    provider: str
-    notes: tuple[str, ...]

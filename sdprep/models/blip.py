@@ -35,10 +35,13 @@ class BlipCaptioner:
     Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, spec: ModelSpec, files: ModelFiles, settings: CaptionSettings) -> None:
         self._torch, transformers = _import_frameworks()
         _check_config(files)
         self._device = _device(self._torch, settings.device)
+        self.provider: str = self._device.type
         self._dtype = getattr(self._torch, settings.dtype)
         self._tokenizer, model = _load(transformers, files, self._dtype)
         model = model.to(self._device).eval()

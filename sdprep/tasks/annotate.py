@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.data.catalogs import Catalogs
-from sdprep.data.image import decoder_advice
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.engines import local
 from sdprep.models.backends import check_installed
-from sdprep.models.base import Model, ModelFiles, ModelSpec
+from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import fetch, locate
 from sdprep.tasks.planning import Job, Target, examine
 from sdprep.tasks.runs import catalogs_for, run_info
 from sdprep.tasks.writing import Writer
-from sdprep.types import Failure, Listener, Predicted, Prediction, RunReport, Silent, Stop
+from sdprep.types import Failure, Listener, Result, RunReport, Silent, Stop
 
 # The setting under which a text remembers how its model was described; it is stated together with the model.
 MODEL_DESCRIPTION = "model_description"
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model at work, how its predictions are stored, what runs it, and what a person should know of that."""
-
-    model: Model
-    encode: Callable[[Prediction], bytes]
-    provider: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 class Kind(Protocol):
@@ -45,9 +33,6 @@ class Kind(Protocol):
 
     def make_job(self, files: ModelFiles | None) -> Job:
         """The job with the model's files, or without them as long as they are not on this machine."""
-
-    def load(self, files: ModelFiles) -> Loaded:
-        """Open the model."""
 
     def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
         """What is to be done when all images have their outcome."""
@@ -150,34 +135,26 @@ class Annotation:
             self._stop.heeded = False
 
     def _predict(self, unseen: Sequence[Target]) -> None:
-        """Load the model, show it the images, and write what follows."""
+        """Have the model loaded and shown the images, and write what follows."""
         check_installed(self._kind.spec)
         self._files = self._files or fetch(self._kind.spec, self._listener)
         self._job = self._writer.job = self._kind.make_job(self._files)
-        loaded = self._kind.load(self._files)
-        self.report.provider = loaded.provider
-        for note in loaded.notes:
-            self._listener.note(note)
-        self.report.predicted = len(unseen)
         waiting = {target.item: target for target in unseen}
-        advice = decoder_advice()
-        if advice:
-            self._listener.note(advice)
-        self._listener.start(len(waiting))
-        work = self._settings.work
-        outcomes = local.run(
-            list(waiting), loaded.model, batch_size=work.batch_size, workers=work.workers, stop=self._stop
-        )
-        with self._heeding_stop():
-            for outcome in outcomes:
-                self._take(waiting.pop(outcome.item), outcome, loaded)
-        loaded.model.close()
+        with local.opened(self._kind.spec, self._files, self._settings) as engine:
+            self.report.predicted = len(unseen)
+            self.report.provider = engine.provider
+            for note in engine.notes:
+                self._listener.note(note)
+            self._listener.start(len(waiting))
+            with self._heeding_stop():
+                for outcome in engine.run(list(waiting), self._stop):
+                    self._take(waiting.pop(outcome.item), outcome)
         self.report.predicted -= len(waiting)
         self.report.remaining += len(waiting)
 
-    def _take(self, target: Target, outcome: Predicted | Failure, loaded: Loaded) -> None:
-        if isinstance(outcome, Predicted):
-            self._writer.add(target, outcome.digest, loaded.encode(outcome.prediction))
+    def _take(self, target: Target, outcome: Result | Failure) -> None:
+        if isinstance(outcome, Result):
+            self._writer.add(target, outcome.digest, outcome.data)
         else:
             self._writer.fail(target, outcome)
         self._listener.advance()

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sdprep.config import CaptionSettings
-from sdprep.data.results import decode_caption, encode_caption
+from sdprep.data.results import decode_caption
 from sdprep.models.backends import with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.blip import BlipCaptioner
 from sdprep.models.hub import identity
 from sdprep.models.registry import resolve
 from sdprep.rules.captions import caption_lines, repeats
 from sdprep.rules.decide import Wish
-from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
+from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
 from sdprep.tasks.planning import Job, Target
-from sdprep.types import Caption, Listener, Prediction, RunReport, Silent, Stop
+from sdprep.types import Listener, RunReport, Silent, Stop
 
 
 def caption(
@@ -76,10 +75,6 @@ class Captioning:
             found.sort(key=lambda each: -each.score)
         return caption_lines([each.text for each in found], self._settings.rules)
 
-    def load(self, files: ModelFiles) -> Loaded:
-        """Open the captioner."""
-        return Loaded(BlipCaptioner(self.spec, files, self._settings), _encode)
-
     def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
         """Nothing is left to do."""
 
@@ -98,9 +93,3 @@ def _remark(result: bytes) -> str | None:
     if repeats(caption.text.casefold().split()):
         return "repeats itself"
     return "cut at the most tokens" if caption.finish_reason == "length" else None
-
-
-def _encode(prediction: Prediction) -> bytes:
-    if not isinstance(prediction, Caption):
-        raise TypeError(f"a captioner answered with {type(prediction).__name__}")
-    return encode_caption(prediction)

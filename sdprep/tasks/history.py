@@ -22,7 +22,7 @@ CHANGED = "it was changed after that run; --force takes it back all the same"
 def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
     """The runs of the catalogs of a folder, oldest first; a run over several catalogs is one entry."""
     entries: dict[str, RunEntry] = {}
-    with _catalogs_of(directory, catalog) as found:
+    with catalogs_of(directory, catalog) as found:
         for entry in (entry for each in found for entry in runs(each)):
             known = entries.get(entry.uid)
             changed = entry.changed + (known.changed if known else 0)
@@ -44,7 +44,7 @@ def undo(
     Raises CatalogError if there is no such run.
     """
     began = time.monotonic()
-    with _catalogs_of(directory, catalog) as found:
+    with catalogs_of(directory, catalog) as found:
         uid = _chosen_run([entry for each in found for entry in runs(each)], run, directory)
         (listener or Silent()).note(f"undoing run {uid}")
         info = run_info("undo", {"run": uid, "force": force}, None)
@@ -152,7 +152,7 @@ def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> st
 
 
 @contextmanager
-def _catalogs_of(directory: Path, fixed: Path | None) -> Iterator[list[Catalog]]:
+def catalogs_of(directory: Path, fixed: Path | None) -> Iterator[list[Catalog]]:
     """The catalogs of a folder: the nearest at or above it, and all below."""
     directory = directory.resolve()
     if fixed is not None:

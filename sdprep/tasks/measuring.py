@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from sdprep.config import Layout
-from sdprep.data.image import decode, read_file
+from sdprep.data.decoder import read_file
+from sdprep.data.image import decode
 from sdprep.data.source import FolderSource
 from sdprep.errors import ImageError, ModelError, UsageError
 from sdprep.models.agreement import Agreement, agreement

@@ -11,7 +11,7 @@ from typing import Any
 
 from sdprep.data.catalog import Catalog
 from sdprep.data.catalogs import Catalogs
-from sdprep.data.image import DECODER, read_file
+from sdprep.data.decoder import DECODER, read_file
 from sdprep.data.sidecar import decode_text, encode_text, read_bytes, sidecar_path
 from sdprep.errors import ImageError
 from sdprep.rules.compose import Parts, normalize, put_together, take_apart

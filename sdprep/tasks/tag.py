@@ -13,23 +13,22 @@ from typing import Any
 import msgspec
 
 from sdprep.config import TagSettings
-from sdprep.data.results import decode_scores, encode_scores
+from sdprep.data.results import decode_scores
 from sdprep.data.sidecar import replace_file
 from sdprep.errors import UsageError
-from sdprep.models.backends import check_installed, open_tagger, with_backend, with_preprocess
+from sdprep.models.backends import check_installed, with_backend, with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.hub import fetch, identity
 from sdprep.models.labels import read_labels
-from sdprep.models.providers import Execution
 from sdprep.models.providers import check as check_provider
 from sdprep.models.registry import resolve
 from sdprep.rules.decide import Wish
 from sdprep.rules.labels import LabelTable
 from sdprep.rules.tags import TagSelector
-from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Loaded
+from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
 from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_thresholds
 from sdprep.tasks.planning import Job, Target
-from sdprep.types import Listener, Prediction, RunReport, Silent, Stop, TagScores
+from sdprep.types import Listener, RunReport, Silent, Stop
 
 # The setting under which a text remembers what a model's card recommended, if that was asked for.
 CARD_THRESHOLD = "card_threshold"
@@ -126,18 +125,6 @@ class Tagging:
 
     def _render(self, result: bytes) -> list[str]:
         return self._selector.select(decode_scores(result))
-
-    def load(self, files: ModelFiles) -> Loaded:
-        """Open the tagger."""
-        work = self._settings.work
-        execution = Execution(self._settings.provider, work.batch_size, shares_cpu=work.workers > 0)
-        tagger = open_tagger(self.spec, files, execution)
-        return Loaded(tagger, self._encode, tagger.provider, tagger.notes)
-
-    def _encode(self, prediction: Prediction) -> bytes:
-        if not isinstance(prediction, TagScores):
-            raise TypeError(f"a tagger answered with {type(prediction).__name__}")
-        return encode_scores(prediction, self._labels)
 
     def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
         """Write a JSON line for every picture whose scores are known, in their order, and count the tags of all."""

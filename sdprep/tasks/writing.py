@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from sdprep.data.catalog import Catalog, RunInfo
-from sdprep.data.image import DECODER
+from sdprep.data.decoder import DECODER
 from sdprep.data.journal import Change, adopt, apply
 from sdprep.data.sidecar import read_bytes
 from sdprep.rules.compose import normalize
@@ -17,6 +17,8 @@ from sdprep.types import Failure, FailureCode, Listener, RunReport
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
 COMMIT_IMAGES = 64
 COMMIT_SECONDS = 2.0
+# Failures that another run, on another machine or with another model, need not meet again: they are not remembered.
+NO_FAULT_OF_THE_FILE = (FailureCode.NONFINITE, FailureCode.OUT_OF_MEMORY)
 
 
 class Writer:
@@ -39,7 +41,7 @@ class Writer:
     def fail(self, target: Target, failure: Failure) -> None:
         """An image that has no result; what is wrong with its file is remembered until the file changes."""
         self._report.fail(failure)
-        if failure.digest is None or failure.code is FailureCode.NONFINITE:
+        if failure.digest is None or failure.code in NO_FAULT_OF_THE_FILE:
             return
         catalog = target.catalog
         with catalog.transaction():

@@ -16,25 +16,25 @@ PATIENCE = 120.0
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
 
 
-@pytest.fixture(scope="module")
-def stopped(start, tmp_path_factory):
+@pytest.fixture(scope="module", params=["0", "2"], ids=["in this process", "in a worker"])
+def stopped(request, start, tmp_path_factory):
     """The outcome of a run that got a signal when its first sidecar appeared: process, report, folder."""
     outcomes = {}
 
     def stop(number):
         if number not in outcomes:
             folder = tmp_path_factory.mktemp("many")
-            outcomes[number] = (*interrupted(start, folder, number), folder)
+            outcomes[number] = (*interrupted(start, folder, number, request.param), folder)
         return outcomes[number]
 
     return stop
 
 
-def interrupted(start, folder, number):
+def interrupted(start, folder, number, workers):
     (folder / "p0.jpg").write_bytes((PICTURES / "black-hair-greyscale.jpg").read_bytes())
     for index in range(1, COUNT):
         os.link(folder / "p0.jpg", folder / f"p{index}.jpg")
-    process = start("tag", ".", "--batch-size", "1", "--workers", "0", "--json", cwd=folder)
+    process = start("tag", ".", "--batch-size", "1", "--workers", workers, "--json", cwd=folder)
     deadline = time.monotonic() + PATIENCE
     while not (folder / "p0.txt").exists():
         if process.poll() is not None or time.monotonic() > deadline:

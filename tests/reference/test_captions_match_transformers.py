@@ -47,7 +47,8 @@ def generated(picture: bytes, beams: int, prompt: str) -> tuple[str, int]:
 
 def captioned(folder: Path, **settings: Any) -> dict[Path, tuple[str, int]]:
     batch_size = settings.pop("batch_size", 8)
-    work = Work(batch_size=batch_size)
+    # In this process, whose threads and calls these tests have in hand.
+    work = Work(batch_size=batch_size, workers=0)
     report = caption(folder, CaptionSettings(model="demo-caption", device="cpu", work=work, **settings))
     assert report.failed == 0
     results = {path: json.loads(data) for path, data in stored_results(folder).items()}

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from sdprep.config import CaptionSettings, Layout, TagSettings, Work
-from sdprep.models.blip import BlipCaptioner
+from sdprep.engines import local
 from sdprep.models.wd_onnx import OnnxTagger
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.caption import caption as caption_task
@@ -24,15 +24,20 @@ def chosen(values, kind):
     return {name: values.pop(name) for name in list(values) if name in kind.__dataclass_fields__}
 
 
+def work(values):
+    """How a story's run goes about its work: in this process, unless it says otherwise."""
+    return Work(**{"workers": 0, **chosen(values, Work)})
+
+
 def tag_settings(values):
     values = dict(values)
     parts = {"rules": TagRules(**chosen(values, TagRules)), "layout": Layout(**chosen(values, Layout))}
-    return TagSettings(work=Work(**chosen(values, Work)), **parts, **{"model": "demo-tag", **values})
+    return TagSettings(work=work(values), **parts, **{"model": "demo-tag", **values})
 
 
 def caption_settings(values):
     values = dict(values)
-    parts = {"layout": Layout(**chosen(values, Layout)), "work": Work(**chosen(values, Work))}
+    parts = {"layout": Layout(**chosen(values, Layout)), "work": work(values)}
     return CaptionSettings(**parts, **{"model": "demo-caption", "num_beams": 1, **values})
 
 
@@ -100,8 +105,7 @@ def hide_models(monkeypatch):
     def refuse(*_):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(OnnxTagger, "__init__", refuse)
-    monkeypatch.setattr(BlipCaptioner, "__init__", refuse)
+    monkeypatch.setattr(local, "opened", refuse)
 
 
 def watch_model(monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sdprep.config import CaptionSettings
+from sdprep.config import CaptionSettings, Work
 from sdprep.errors import UsageError
 from sdprep.models import blip
 from sdprep.rules.captions import CaptionRules
@@ -28,7 +28,8 @@ def run(folder: Path, **settings: Any) -> RunReport:
     """A run with the demo captioner, greedy unless said otherwise, for which all settings were stated."""
     stated = frozenset(settings)
     rules = {name: settings.pop(name) for name in list(settings) if name in CaptionRules.__dataclass_fields__}
-    values = {"model": "demo-caption", "num_beams": 1, "rules": CaptionRules(**rules), **settings}
+    work = Work(workers=0)
+    values = {"model": "demo-caption", "num_beams": 1, "rules": CaptionRules(**rules), "work": work, **settings}
     return caption(folder, CaptionSettings(**values), stated=stated)
 
 
@@ -48,7 +49,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("a captioner was loaded")
 
-    monkeypatch.setattr("sdprep.tasks.caption.BlipCaptioner", refuse)
+    monkeypatch.setattr("sdprep.engines.local.opened", refuse)
 
 
 # Several captions

@@ -1,0 +1,106 @@
+"""The stages of the pipeline with a loaded model: what a worker runs, and what `--workers 0` runs in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
+from importlib import import_module
+from typing import Protocol
+
+from sdprep.data.decoder import decoder_advice
+from sdprep.data.results import encode_caption, encode_scores
+from sdprep.engines.messages import Order
+from sdprep.models.backends import open_model
+from sdprep.models.base import Model
+from sdprep.models.labels import read_labels
+from sdprep.pipeline import QUEUE_BYTES, Decode, decode_ahead, predict
+from sdprep.rules.labels import LabelTable
+from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, Stop, TagScores
+
+
+class Watcher(Protocol):
+    """Is told what is about to happen to a picture before it happens."""
+
+    def watched(self, decode: Decode) -> Decode:
+        """The same decoding, watched."""
+
+    def shown(self, batch: Batch) -> Batch:
+        """A batch that the model is about to be shown."""
+
+
+class Unwatched:
+    """Watches nothing."""
+
+    def watched(self, decode: Decode) -> Decode:
+        """Leave it as it is."""
+        return decode
+
+    def shown(self, batch: Batch) -> Batch:
+        """Leave it as it is."""
+        return batch
+
+
+class Inline:
+    """An opened model and the way to it. Raises SdprepError where the model cannot be opened."""
+
+    def __init__(self, order: Order, watcher: Watcher = Unwatched()) -> None:
+        self._work = order.settings.work
+        self._model = open_model(order.spec, order.files, order.settings)
+        self._encode = _encoder(order)
+        self._decode = watcher.watched(partial(_named(order.decode), fit=self._model.fit))
+        self._watcher = watcher
+        advice = decoder_advice()
+        self.provider = self._model.provider
+        self.notes = (*self._model.notes, *((advice,) if advice else ()))
+
+    def run(self, items: Iterable[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
+        """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
+        workers, batch_size = self._work.workers, self._work.batch_size
+        ahead = max(1, min(2 * max(workers, batch_size), QUEUE_BYTES // (3 * self._model.fit.size**2)))
+        pictures = decode_ahead(items, self._decode, workers, ahead)
+        for outcome in predict(pictures, _Shown(self._model, self._watcher), batch_size, stop):
+            if isinstance(outcome, Failure):
+                yield outcome
+            else:
+                yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model.close()
+
+
+class _Shown:
+    """A model whose batches are announced."""
+
+    def __init__(self, model: Model, watcher: Watcher) -> None:
+        self._model, self._watcher, self.fit = model, watcher, model.fit
+        self.provider, self.notes = model.provider, model.notes
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
+        """What the model answers."""
+        return self._model.predict(map(self._watcher.shown, batches))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model.close()
+
+
+def _named(name: str) -> Callable[..., Decoded | Failure]:
+    """The function of a dotted name, `module:name`."""
+    module, _, function = name.partition(":")
+    found: Callable[..., Decoded | Failure] = getattr(import_module(module), function)
+    return found
+
+
+def _encoder(order: Order) -> Callable[[Prediction], bytes]:
+    """What makes bytes of the catalog out of a prediction."""
+    labels = read_labels(order.spec, order.files) if order.spec.task == "tag" else LabelTable((), ())
+
+    def encode(prediction: Prediction) -> bytes:
+        if isinstance(prediction, Caption) and order.spec.task == "caption":
+            return encode_caption(prediction)
+        if isinstance(prediction, TagScores) and order.spec.task == "tag":
+            return encode_scores(prediction, labels)
+        raise TypeError(f"a model for {order.spec.task} answered with {type(prediction).__name__}")
+
+    return encode

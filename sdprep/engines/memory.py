@@ -1,0 +1,41 @@
+"""A bound on the memory that decoding one picture may take, where the system can set one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sdprep.pipeline import Decode
+from sdprep.types import Decoded, Failure, ImageItem
+
+# Three times what the worst picture that is let in takes: 100 megapixels with transparency as WebP, 2.6 GiB.
+DECODING_BYTES = 8 * 2**30
+PROCESS = Path("/proc/self")
+# CUDA reserves addresses by the terabyte, which a bound on addresses would forbid.
+CUDA = "libcuda.so"
+
+
+def limited(decode: Decode) -> Decode:
+    """The same decoding with a bound on the addresses of this process, above those in use when it begins.
+
+    A decoder that wants more gets a MemoryError. The bound holds for the whole process, so nothing else may be at work
+    there: a model that predicts meanwhile takes more the larger its batch is (a BLIP base with three beams 0.2 GiB
+    for one picture, 4.5 GiB for 32), and would be refused. It has no effect outside Linux, nor where CUDA is in use.
+    """
+    if sys.platform != "linux" or CUDA in (PROCESS / "maps").read_text(encoding="utf-8", errors="replace"):
+        return decode
+    import resource
+
+    page = resource.getpagesize()
+
+    def within(item: ImageItem) -> Decoded | Failure:
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        used = int((PROCESS / "statm").read_text(encoding="ascii").split()[0]) * page
+        bounds = [bound for bound in (used + DECODING_BYTES, soft, hard) if bound != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_AS, (min(bounds), hard))
+        try:
+            return decode(item)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+    return within

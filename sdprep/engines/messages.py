@@ -1,0 +1,169 @@
+"""What a command and its worker say to each other through two pipes: small typed messages, never a pixel.
+
+A message is MessagePack behind its length in four bytes. Messages are decoded by their types and nothing in them is
+ever run, since a worker reads strangers' files. Paths travel as the bytes that the file system knows.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import msgspec
+
+from sdprep.config import CaptionSettings, TagSettings
+from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.types import FailureCode
+
+SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
+LENGTH_BYTES = 4
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """All that is needed to open a model and show it pictures; `decode` names a function as `module:name`."""
+
+    spec: ModelSpec
+    files: ModelFiles
+    settings: TagSettings | CaptionSettings
+    decode: str
+
+
+# To the worker
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """The first message: an order; with `limit_memory`, decoding may not take all the memory that there is."""
+
+    spec: ModelSpec
+    files: ModelFiles
+    settings: msgspec.Raw
+    decode: str
+    limit_memory: bool
+
+    @classmethod
+    def of(cls, order: Order, *, limit_memory: bool) -> Start:
+        """The message for an order."""
+        settings = msgspec.Raw(encode(order.settings))
+        return cls(order.spec, order.files, settings, order.decode, limit_memory)
+
+    def order(self) -> Order:
+        """The order of the message."""
+        settings: Any = msgspec.msgpack.decode(self.settings, type=SETTINGS[self.spec.task], dec_hook=_from_wire)
+        return Order(self.spec, self.files, settings, self.decode)
+
+
+class Image(msgspec.Struct, frozen=True, tag=True):
+    """A picture to decode and predict, by a number of the run."""
+
+    number: int
+    path: Path
+
+
+class GroupEnds(msgspec.Struct, frozen=True, tag=True):
+    """What was sent is to be finished now; more may follow."""
+
+
+class StopNow(msgspec.Struct, frozen=True, tag=True):
+    """The batch in hand is the last."""
+
+
+# From the worker
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The model is loaded: what runs it, and notes for a person."""
+
+    provider: str
+    notes: tuple[str, ...]
+
+
+class Decoding(msgspec.Struct, frozen=True, tag=True):
+    """The next thing that happens is that this picture is read and decoded."""
+
+    number: int
+
+
+class DecodingDone(msgspec.Struct, frozen=True, tag=True):
+    """The picture is decoded, or has failed without harm."""
+
+    number: int
+
+
+class Predicting(msgspec.Struct, frozen=True, tag=True):
+    """The next thing that happens is that the model is shown these pictures."""
+
+    numbers: tuple[int, ...]
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True):
+    """The result of a picture, as the catalog stores it."""
+
+    number: int
+    digest: bytes
+    data: bytes
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """A picture has no result, and why."""
+
+    number: int
+    code: FailureCode
+    message: str
+    digest: bytes | None
+
+
+class GroupDone(msgspec.Struct, frozen=True, tag=True):
+    """All pictures of the group have been told of, or a wish to stop has been followed."""
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """An error of `errors.py`, by its class, ended the worker."""
+
+    kind: str
+    message: str
+
+
+class Broken(msgspec.Struct, frozen=True, tag=True):
+    """A defect ended the worker."""
+
+    traceback: str
+
+
+ToWorker = Start | Image | GroupEnds | StopNow
+FromWorker = Ready | Decoding | DecodingDone | Predicting | Answer | Failed | GroupDone | Refused | Broken
+
+
+def encode(message: object) -> bytes:
+    """A message or its part as MessagePack."""
+    return msgspec.msgpack.encode(message, enc_hook=_to_wire)
+
+
+def write(stream: IO[bytes], message: ToWorker | FromWorker) -> None:
+    """Send a message at once. Raises OSError if nobody reads."""
+    data = encode(message)
+    stream.write(len(data).to_bytes(LENGTH_BYTES, "little") + data)
+    stream.flush()
+
+
+def read(stream: IO[bytes], kind: type[T]) -> T | None:
+    """The next message; None at the end, also if it comes in the midst of a message."""
+    head = stream.read(LENGTH_BYTES)
+    size = int.from_bytes(head, "little")
+    data = stream.read(size) if len(head) == LENGTH_BYTES else b""
+    return msgspec.msgpack.decode(data, type=kind, dec_hook=_from_wire) if data and len(data) == size else None
+
+
+def _to_wire(value: object) -> object:
+    if isinstance(value, Path):
+        return os.fsencode(value)
+    raise NotImplementedError(f"{type(value).__name__} does not travel")
+
+
+def _from_wire(kind: type, value: Any) -> object:
+    if kind is Path:
+        return Path(os.fsdecode(value))
+    raise NotImplementedError(f"{kind.__name__} does not travel")

@@ -1,0 +1,112 @@
+"""One worker and the pictures that it is given, until all have an outcome or the worker is dead."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from sdprep.engines.messages import (
+    Answer,
+    Decoding,
+    DecodingDone,
+    Failed,
+    FromWorker,
+    GroupDone,
+    GroupEnds,
+    Image,
+    Predicting,
+    StopNow,
+)
+from sdprep.engines.process import TICK, Death, WorkerProcess
+from sdprep.types import Failure, ImageItem, Result, Stop
+
+# Pictures that a worker has been sent and has not begun: enough to have work while this process writes, and few
+# enough to fit into a pipe that nobody reads.
+WAITING = 16
+
+
+class Shift:
+    """A worker's time at work. Pictures that get an outcome leave `left`, which belongs to the caller.
+
+    `death` is how the worker died, if it did; `decoding` and `predicting` are then the pictures to suspect, and
+    `overdue` is the one for whose sake it was killed.
+    """
+
+    def __init__(self, worker: WorkerProcess, left: dict[int, ImageItem], stop: Stop, image_timeout: float) -> None:
+        self.left = left
+        self.death: Death | None = None
+        self.overdue: int | None = None
+        self.predicting: set[int] = set()
+        self._worker, self._stop, self._image_timeout = worker, stop, image_timeout
+        self._unsent = deque(left)
+        self._waiting = 0
+        # When each began, by a clock that stands still while this process does (Ctrl-Z, a suspended machine).
+        self._began: dict[int, float] = {}
+        self._clock, self._looked = 0.0, time.monotonic()
+
+    @property
+    def decoding(self) -> list[int]:
+        """The pictures that are being decoded, the one that was begun first coming first."""
+        return list(self._began)
+
+    def outcomes(self) -> Iterator[Result | Failure]:
+        """The outcomes, as they come. After a wish to stop, the batch in hand is the last."""
+        asked = False
+        self._send()
+        while True:
+            if self._stop and not asked:
+                self._worker.tell(StopNow())
+                asked = True
+            message = self._worker.hear()
+            self._let_time_pass()
+            if isinstance(message, GroupDone):
+                return
+            if isinstance(message, Death):
+                self.death = message
+                return
+            if isinstance(message, Answer | Failed):
+                yield self._outcome(message)
+            elif message is None:
+                self._look_at_the_time()
+            else:
+                self._note(message)
+
+    def _send(self) -> None:
+        if not self._unsent:
+            return
+        while self._unsent and self._waiting < WAITING:
+            number = self._unsent.popleft()
+            self._waiting += 1
+            self._worker.tell(Image(number, self.left[number].path))
+        if not self._unsent:
+            self._worker.tell(GroupEnds())
+
+    def _note(self, message: FromWorker) -> None:
+        if isinstance(message, Decoding):
+            self._began[message.number] = self._clock
+            self._waiting -= 1
+            self._send()
+        elif isinstance(message, DecodingDone):
+            del self._began[message.number]
+        elif isinstance(message, Predicting):
+            self.predicting.update(message.numbers)
+
+    def _outcome(self, message: Answer | Failed) -> Result | Failure:
+        self.predicting.discard(message.number)
+        item = self.left.pop(message.number)
+        if isinstance(message, Answer):
+            return Result(item, message.digest, message.data)
+        return Failure(item, message.code, message.message, message.digest)
+
+    def _let_time_pass(self) -> None:
+        now = time.monotonic()
+        self._clock += min(now - self._looked, 2 * TICK)
+        self._looked = now
+
+    def _look_at_the_time(self) -> None:
+        """Kill the worker if a picture takes too long: a thread that decodes cannot be interrupted otherwise."""
+        for number, began in self._began.items():
+            if self._clock - began > self._image_timeout and self.overdue is None:
+                self.overdue = number
+                self._worker.kill()

@@ -1,0 +1,137 @@
+"""The worker: a process that opens one model, decodes and predicts what it is told to, and says what it is about to do.
+
+Started as `python -c "...; from sdprep.engines.worker import main; main()"`, so that no program of the user's is
+imported anew. It ends when its pipe does, whatever has become of the process at the other end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import IO
+
+from sdprep.engines.inline import Inline
+from sdprep.engines.memory import limited
+from sdprep.engines.messages import (
+    Answer,
+    Broken,
+    Decoding,
+    DecodingDone,
+    Failed,
+    FromWorker,
+    GroupDone,
+    Image,
+    Predicting,
+    Ready,
+    Refused,
+    Start,
+    StopNow,
+    ToWorker,
+    read,
+    write,
+)
+from sdprep.errors import SdprepError
+from sdprep.pipeline import Decode
+from sdprep.types import Batch, Decoded, Failure, ImageItem, Result, Stop
+
+
+def main() -> None:
+    """Serve until the pipe ends. Signals that all processes of a run get are the parent's to hear."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    incoming, outgoing = _private_pipes()
+    worker = Worker(incoming, outgoing)
+    try:
+        worker.serve()
+    except SdprepError as error:
+        worker.tell(Refused(type(error).__name__, str(error)))
+    except Exception:  # noqa: BLE001 - it reaches a person through the parent
+        worker.tell(Broken(traceback.format_exc()))
+
+
+def _private_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """The pipes of the messages, out of the reach of anything that prints or asks."""
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return incoming, outgoing
+
+
+class Worker:
+    """One model at work for the process at the other end of two pipes."""
+
+    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+        self._speaking = threading.Lock()
+        self._inbox: SimpleQueue[ToWorker] = SimpleQueue()
+        self._numbers: dict[ImageItem, int] = {}
+        self._stop = Stop()
+        self._limit_memory = False
+
+    def tell(self, message: FromWorker) -> None:
+        """Say something; it has left this process when this returns."""
+        try:
+            with self._speaking:
+                write(self._outgoing, message)
+        except OSError:
+            os._exit(1)
+
+    def serve(self) -> None:
+        """Open the model, then work on one group of pictures after the other until a wish to stop comes."""
+        start = read(self._incoming, Start)
+        if start is None:
+            return
+        self._limit_memory = start.limit_memory
+        threading.Thread(target=self._listen, daemon=True).start()
+        inline = Inline(start.order(), self)
+        self.tell(Ready(inline.provider, inline.notes))
+        while not self._stop:
+            for outcome in inline.run(self._group(), self._stop):
+                self._tell_of(outcome)
+            self.tell(GroupDone())
+
+    def _listen(self) -> None:
+        while (message := read(self._incoming, ToWorker)) is not None:  # type: ignore[arg-type]
+            if isinstance(message, StopNow):
+                self._stop.exit_code = 0
+            self._inbox.put(message)
+        # Nobody waits for what is in hand, and a thread that decodes could not be ended in another way.
+        os._exit(0)
+
+    def _group(self) -> Iterator[ImageItem]:
+        while isinstance(message := self._inbox.get(), Image) and not self._stop:
+            item = ImageItem(message.path, message.path.name, message.path)
+            self._numbers[item] = message.number
+            yield item
+
+    def _tell_of(self, outcome: Result | Failure) -> None:
+        number = self._numbers.pop(outcome.item)
+        if isinstance(outcome, Result):
+            self.tell(Answer(number, outcome.digest, outcome.data))
+        else:
+            self.tell(Failed(number, outcome.code, outcome.message, outcome.digest))
+
+    # What the stages are about to do
+
+    def watched(self, decode: Decode) -> Decode:
+        """The same decoding, announced before it begins."""
+        decode = limited(decode) if self._limit_memory else decode
+
+        def announced(item: ImageItem) -> Decoded | Failure:
+            self.tell(Decoding(self._numbers[item]))
+            outcome = decode(item)
+            self.tell(DecodingDone(self._numbers[item]))
+            return outcome
+
+        return announced
+
+    def shown(self, batch: Batch) -> Batch:
+        """Announce a batch before the model sees it."""
+        self.tell(Predicting(tuple(self._numbers[key] for key in batch.keys if isinstance(key, ImageItem))))
+        return batch

@@ -1,0 +1,38 @@
+"""Words that the tests of the engine share: pictures that do harm, and an engine with a demo model to show them to."""
+
+from PIL import Image
+
+from sdprep.config import CaptionSettings, TagSettings, Work
+from sdprep.engines import local
+from sdprep.models.hub import locate
+from sdprep.models.registry import resolve
+from sdprep.types import Failure, ImageItem, Stop
+
+SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
+# Seconds that a picture may take here. Others are decoded in a thousandth of it, even on a busy machine.
+LIMIT = 5.0
+
+
+def pictures(folder, *names):
+    """Small pictures of these names, no two alike."""
+    items = []
+    for number, name in enumerate(names):
+        path = folder / f"{name}.png"
+        Image.new("RGB", (8, 8), (number % 256, number // 256, 90)).save(path)
+        items.append(ImageItem(path, path.name, path))
+    return items
+
+
+def opened(task="tag", **work):
+    """An engine with the demo model of a task."""
+    spec = resolve(f"demo-{task}", task)
+    settings = SETTINGS[task](work=Work(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
+    return local.opened(spec, locate(spec), settings)
+
+
+def outcomes(items, task="tag", **work):
+    """What an engine makes of pictures, by name: a code, or "done"."""
+    with opened(task, **work) as engine:
+        found = list(engine.run(items, Stop()))
+    assert len({outcome.item for outcome in found}) == len(found)
+    return {outcome.item.rel: outcome.code.value if isinstance(outcome, Failure) else "done" for outcome in found}

@@ -1,0 +1,65 @@
+"""The memory that decoding one picture may take, in a process that does nothing else."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdprep.engines import memory
+from sdprep.engines.memory import DECODING_BYTES, limited
+from sdprep.types import Decoded, ImageItem
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the addresses of a process")
+ITEM = ImageItem(Path("/a.png"), "a.png", Path("/a.png"))
+
+
+def limits():
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_AS)
+
+
+def takes(size):
+    """A decoder that needs so many bytes."""
+
+    def decode(item):
+        return Decoded(item, b"", np.empty((size,), np.uint8))
+
+    return decode
+
+
+def test_a_decoder_that_wants_more_than_any_picture_takes_gets_a_memory_error():
+    with pytest.raises(MemoryError):
+        limited(takes(DECODING_BYTES + 2**30))(ITEM)
+
+
+def test_a_decoder_gets_what_the_largest_picture_takes():
+    assert limited(takes(3 * 2**30))(ITEM).pixels.size == 3 * 2**30
+
+
+def test_a_limit_is_in_force_while_a_picture_is_decoded():
+    seen = []
+
+    limited(lambda _: seen.append(limits()[0]))(ITEM)
+
+    assert 0 < seen[0] - DECODING_BYTES < 2**45
+
+
+@pytest.mark.parametrize("size", [1, DECODING_BYTES + 2**30], ids=["decoded", "refused"])
+def test_afterwards_the_process_has_the_limits_that_it_had(size):
+    before = limits()
+
+    with suppress(MemoryError):
+        limited(takes(size))(ITEM)
+
+    assert limits() == before
+
+
+def test_a_process_that_uses_cuda_is_not_limited(tmp_path, monkeypatch):
+    (tmp_path / "maps").write_text("7f0000000000-7f0000001000 r-xp 0 08:01 1 /usr/lib/libcuda.so.550.54\n", "utf-8")
+    monkeypatch.setattr(memory, "PROCESS", tmp_path)
+    decode = takes(1)
+
+    assert limited(decode) is decode

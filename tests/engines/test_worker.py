@@ -1,0 +1,222 @@
+"""The process itself: what it hears, what it does not, and when it ends by itself."""
+
+import io
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdprep.engines import supervised
+from sdprep.engines.messages import Answer, Decoding, Image, Start, ToWorker, encode, read, write
+from sdprep.types import Stop
+from tests.engines.engine import opened, pictures
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
+LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux can wait for a process of others")
+# A program without a guard around its main part. It says the number of its worker when that begins the first picture.
+PROGRAM = """
+import sys
+from pathlib import Path
+from sdprep.config import TagSettings, Work
+from sdprep.engines import local, process
+from sdprep.engines.messages import Decoding
+from sdprep.tasks.tag import tag
+local.DECODE = "tests.engines.faults:decode"
+hear = process.WorkerProcess.hear
+def overhear(self):
+    message = hear(self)
+    if message == Decoding(0):
+        print(self._process.pid, flush=True)
+    return message
+process.WorkerProcess.hear = overhear
+"""
+LIBRARY = "print(tag(Path(sys.argv[1]), TagSettings(model='demo-tag', work=Work(workers=1, batch_size=1))).written)"
+COMMAND = """
+from sdprep.cli.main import main
+sys.argv = ["sdprep", "tag", sys.argv[1], "--model", "demo-tag"]
+main()
+"""
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Starts a program that tags a folder; the program, and the number of its worker."""
+    running = []
+
+    def start(folder, rest=LIBRARY):
+        script = tmp_path / "program.py"
+        script.write_text(PROGRAM + rest, "utf-8")
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(folder)], env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        running.append(process)
+        return process, int(process.stdout.readline())
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def ends(pid):
+    """Whether a process of somebody else's comes to its end."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with os.fdopen(handle):
+        return bool(select.select([handle], [], [], PATIENCE)[0])
+
+
+def is_there(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def stalled(tmp_path):
+    """A folder whose first picture is never decoded."""
+    folder = tmp_path / "stalled"
+    folder.mkdir()
+    pictures(folder, "hang")
+    return folder
+
+
+def test_a_program_without_a_guard_around_its_main_part_runs_once(tmp_path, program):
+    folder = tmp_path / "imgs"
+    folder.mkdir()
+    pictures(folder, "a", "b")
+
+    process, _ = program(folder)
+
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (out, err, process.returncode) == ("2\n", "", 0)
+
+
+@LINUX
+def test_a_worker_ends_when_its_parent_is_killed(program, stalled):
+    process, pid = program(stalled)
+
+    process.kill()
+
+    assert ends(pid)
+
+
+@POSIX
+def test_an_interruption_ends_the_worker_too(program, stalled):
+    process, pid = program(stalled)
+
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+
+    assert not is_there(pid)
+
+
+@POSIX
+def test_a_second_interruption_ends_the_command_and_the_worker_at_once(program, stalled):
+    process, pid = program(stalled, COMMAND)
+
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("finishing the batch in hand")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 130
+    assert not is_there(pid)
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_for_the_parent_alone(tmp_path, number):
+    items = pictures(tmp_path, *map(str, range(8)))
+    with opened() as engine:
+        os.kill(engine._worker._process.pid, number)
+        found = list(engine.run(items, Stop()))
+
+    assert len(found) == 8
+
+
+def test_the_folder_of_the_user_hides_no_package(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('this numpy is not meant')", "utf-8")
+    (tmp_path / "json.py").write_text("raise SystemExit('this json is not meant')", "utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    with opened() as engine:
+        assert len(list(engine.run(pictures(tmp_path, "a"), Stop()))) == 1
+
+
+def test_what_a_library_prints_is_no_message(tmp_path, monkeypatch):
+    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.talks_when_imported:decode")
+
+    with opened() as engine:
+        assert len(list(engine.run(pictures(tmp_path, "a"), Stop()))) == 1
+
+
+def test_a_picture_is_announced_before_it_is_decoded(tmp_path, monkeypatch):
+    heard, real = [], supervised.WorkerProcess.hear
+    monkeypatch.setattr(supervised.WorkerProcess, "hear", lambda self: heard.append(real(self)) or heard[-1])
+    with opened() as engine:
+        list(engine.run(pictures(tmp_path, "a", "b", "c"), Stop()))
+
+    for number in range(3):
+        of_one = [type(each).__name__ for each in heard if getattr(each, "number", None) == number]
+        assert of_one == ["Decoding", "DecodingDone", "Answer"]
+
+
+# Messages
+
+
+def test_a_message_is_read_as_it_was_written():
+    stream = io.BytesIO()
+    message = Image(7, Path(os.fsdecode(b"/d/\xff.png")))
+    write(stream, message)
+    stream.seek(0)
+
+    assert read(stream, ToWorker) == message
+
+
+@pytest.mark.parametrize("cut", [0, 2, 4, 6])
+def test_a_message_that_death_cut_short_is_none(cut):
+    stream = io.BytesIO()
+    write(stream, Decoding(1))
+
+    assert read(io.BytesIO(stream.getvalue()[:cut]), Decoding) is None
+
+
+def test_a_message_has_no_place_for_pixels():
+    size = len(encode(Answer(1, b"d" * 32, b"r" * 100)))
+
+    assert size < 200
+
+
+@pytest.mark.parametrize("task", ["tag", "caption"])
+def test_an_order_arrives_as_it_was_given(task):
+    from sdprep.config import CaptionSettings, Layout, TagSettings
+    from sdprep.engines.messages import Order
+    from sdprep.models.hub import locate
+    from sdprep.models.registry import resolve
+    from sdprep.rules.labels import TagRules
+
+    layout = Layout(output_dir=Path("/out"))
+    settings = {
+        "tag": TagSettings(layout=layout, rules=TagRules(threshold="mcut", tag_replacement=(("a", "b"),))),
+        "caption": CaptionSettings(layout=layout, prompt="a photo of"),
+    }[task]
+    spec = resolve(f"demo-{task}", task)
+    order = Order(spec, locate(spec), settings, "sdprep.data.image:decode")
+    stream = io.BytesIO()
+    write(stream, Start.of(order, limit_memory=False))
+    stream.seek(0)
+
+    assert read(stream, Start).order() == order

@@ -1,0 +1,250 @@
+"""Pictures that kill or stall the process that decodes them, from the first run to the one that tries them again."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+from PIL import Image
+
+import sdprep.cli.main
+from sdprep.engines import local
+from sdprep.engines.messages import Answer, Predicting
+from sdprep.engines.process import WorkerProcess
+from sdprep.errors import CatalogError, WorkerError
+from sdprep.tasks import planning, writing
+from sdprep.tasks.retry import retry
+from tests.engines.faults import DECODER
+from tests.stories.telling import CATALOG, codes, counts, hide_models, renew_times, tag, texts, write
+
+# A worker decodes as many pictures at once as there are threads here.
+SOME = {"workers": 2, "batch_size": 2, "image_timeout": 3.0}
+
+
+@pytest.fixture(autouse=True)
+def decoder_that_does_harm(monkeypatch):
+    monkeypatch.setattr(local, "DECODE", DECODER)
+
+
+@pytest.fixture
+def deadly(album):
+    """The album with a picture that kills and one that stalls the process."""
+    for place, name in enumerate(("segfault", "hang")):
+        Image.new("RGB", (9, 9), (place, 0, 0)).save(album / f"{name}.png")
+    return album
+
+
+@pytest.fixture
+def survived(deadly):
+    """The same album after a run of tag."""
+    tag(deadly, **SOME)
+    return deadly
+
+
+def names(found):
+    return [each.path.name for each in found]
+
+
+# The first run
+
+
+def test_the_run_names_them_and_does_the_rest(deadly):
+    report = tag(deadly, **SOME)
+
+    assert codes(report) == {"segfault.png": "crashed", "hang.png": "timed_out"}
+    assert counts(report) == {"written": 3, "failed": 2}
+    assert list(texts(deadly)) == ["a.txt", "b.txt", "c.txt"]
+    assert report.exit_code == 3
+
+
+def test_a_run_that_dies_too_often_keeps_what_it_wrote_and_the_next_one_goes_on(album):
+    for number in range(6):
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(album / f"exit-{number}.png")
+
+    with pytest.raises(WorkerError, match="died 6 times"):
+        tag(album, **SOME)
+    report = tag(album, **SOME)
+
+    assert counts(report) == {"current": 3, "failed": 6}
+
+
+# Quarantine
+
+
+def test_the_next_run_passes_over_them_before_a_model_is_loaded(survived, monkeypatch):
+    hide_models(monkeypatch)
+
+    report = tag(survived, **SOME)
+
+    assert codes(report) == {"segfault.png": "crashed", "hang.png": "timed_out"}
+    assert counts(report) == {"current": 3, "failed": 2}
+
+
+def test_they_are_passed_over_with_the_same_words(deadly):
+    first, second = tag(deadly, **SOME), tag(deadly, **SOME)
+
+    def by_path(report):
+        return sorted(map(json.dumps, report.failures))
+
+    assert by_path(first) == by_path(second)
+
+
+def test_they_are_passed_over_after_a_copy_without_times(survived, monkeypatch):
+    renew_times(survived)
+    hide_models(monkeypatch)
+
+    assert counts(tag(survived, **SOME)) == {"current": 3, "failed": 2}
+
+
+def test_a_mended_picture_is_tried_again(survived, drawings):
+    (survived / "segfault.png").rename(survived / "mended.png")
+    (survived / "mended.png").write_bytes(drawings[3])
+
+    report = tag(survived, **SOME)
+
+    assert codes(report) == {"hang.png": "timed_out"}
+    assert counts(report) == {"written": 1, "current": 3, "failed": 1}
+
+
+def test_a_newer_decoder_tries_them_again(survived, monkeypatch):
+    for module in (planning, writing):
+        monkeypatch.setattr(module, "DECODER", "a newer one")
+    monkeypatch.setattr(local, "DECODE", "sdprep.data.image:decode")
+
+    assert counts(tag(survived, **SOME)) == {"written": 2, "current": 3}
+
+
+def test_a_picture_that_wants_too_much_memory_is_tried_again_by_the_next_run(album, drawings, monkeypatch):
+    (album / "memory.png").write_bytes(drawings[3])
+    assert codes(tag(album, **SOME)) == {"memory.png": "out_of_memory"}
+    monkeypatch.setattr(local, "DECODE", "sdprep.data.image:decode")
+
+    assert counts(tag(album, **SOME)) == {"written": 1, "current": 3}
+
+
+# Trying again
+
+
+def test_retry_lists_what_is_tried_again_and_the_next_run_tries_it(survived, monkeypatch):
+    assert names(retry(survived, quarantined=True)) == ["hang.png", "segfault.png"]
+    monkeypatch.setattr(local, "DECODE", "sdprep.data.image:decode")
+
+    assert counts(tag(survived, **SOME)) == {"written": 2, "current": 3}
+
+
+def test_retry_of_the_quarantined_leaves_broken_pictures_alone(deadly, monkeypatch):
+    write(deadly / "broken.png", "no picture")
+    tag(deadly, **SOME)
+
+    assert names(retry(deadly, quarantined=True)) == ["hang.png", "segfault.png"]
+    assert names(retry(deadly)) == ["broken.png"]
+    assert retry(deadly) == []
+
+
+def test_retry_of_a_subfolder_leaves_the_rest_alone(deadly):
+    (deadly / "sub").mkdir()
+    shutil.move(deadly / "hang.png", deadly / "sub" / "hang.png")
+    tag(deadly, **SOME)
+
+    assert names(retry(deadly / "sub", quarantined=True)) == ["hang.png"]
+    assert names(retry(deadly, quarantined=True)) == ["segfault.png"]
+
+
+def test_retry_without_a_catalog_says_so(tmp_path):
+    with pytest.raises(CatalogError, match="no catalog"):
+        retry(tmp_path)
+
+
+def test_the_command_prints_what_is_tried_again(survived):
+    found = CliRunner().invoke(sdprep.cli.main.cli, ["retry", "--quarantined", str(survived)])
+
+    assert f"{survived / 'segfault.png'}: crashed: decoding it ended the process twice" in found.stdout
+    assert found.stderr == "retry: 2 images will be tried again by the next run\n"
+
+
+def test_the_command_prints_it_as_json(survived):
+    found = CliRunner().invoke(sdprep.cli.main.cli, ["retry", str(survived), "--json"])
+
+    assert [(row["path"], row["code"]) for row in json.loads(found.stdout)] == [
+        (str(survived / "hang.png"), "timed_out"),
+        (str(survived / "segfault.png"), "crashed"),
+    ]
+
+
+# Many pictures
+
+
+@pytest.fixture
+def fast_model(tmp_path):
+    """A tagger of one operation, for runs that are about something else than its answers."""
+    folder = tmp_path / "fast-tagger"
+    folder.mkdir()
+    given = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 4, 4, 3])
+    made = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("Div", ["means", "white"], ["scores"]),
+    ]
+    constants = [
+        onnx.numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"),
+        onnx.numpy_helper.from_array(np.array(255, dtype=np.float32), "white"),
+    ]
+    body = helper.make_graph(nodes, "means", [given], [made], constants)
+    onnx.save(
+        helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder / "model.onnx"
+    )
+    rows = ["tag_id,name,category,count", "1,bluish,0,1", "2,greenish,0,1", "3,reddish,0,1"]
+    (folder / "selected_tags.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return str(folder)
+
+
+def test_ten_thousand_pictures_of_which_some_are_bad_three_kill_and_two_hang(tmp_path, fast_model, monkeypatch):
+    """The run ends by itself, names exactly these, writes all others, and predicts at most a batch twice a death."""
+    folder, size, batch = tmp_path / "many", 10_000, 8
+    good = tmp_path / "good.png"
+    Image.new("RGB", (16, 16), (250, 180, 120)).save(good)
+    # In ten folders, so that those that do harm lie far apart; in each, they come before the others.
+    wrong = {5: "segfault-1", 4_000: "segfault-2", 9_500: "segfault-3", 2_000: "hang-1", 7_000: "hang-2"}
+    broken = {number: f"broken-{number}" for number in range(50, size, 100)}
+    names = {number: f"{number // 1000}/{wrong.get(number) or broken.get(number) or f'z{number}'}.png"
+             for number in range(size)}  # fmt: skip
+    for number, name in names.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if number in broken:
+            write(folder / name, "no picture")
+        elif number in wrong:
+            Image.new("RGB", (9, 9), (number % 251, 0, 0)).save(folder / name)
+        else:
+            (folder / name).hardlink_to(good)
+    shown, answered, workers = [], [], []
+    hear, start = WorkerProcess.hear, WorkerProcess.__init__
+
+    def overhear(self):
+        message = hear(self)
+        if isinstance(message, Predicting):
+            shown.extend(message.numbers)
+        elif isinstance(message, Answer):
+            answered.append(message.number)
+        return message
+
+    monkeypatch.setattr(WorkerProcess, "hear", overhear)
+    monkeypatch.setattr(WorkerProcess, "__init__", lambda self, order: workers.append(order) or start(self, order))
+
+    report = tag(folder, model=fast_model, workers=2, batch_size=batch, image_timeout=3.0)
+
+    expected = {names[number]: "crashed" if "segfault" in name else "timed_out" for number, name in wrong.items()}
+    assert codes(report) == expected | {names[number]: "not_an_image" for number in broken}
+    assert counts(report) == {"written": size - 105, "failed": 105}
+    assert report.exit_code == 3
+    assert len(texts(folder)) == size - 105
+    assert sorted(answered) == sorted(set(answered))
+    deaths = sum(not order.limit_memory for order in workers) - 1
+    assert deaths == 5
+    assert len(shown) - len(answered) <= deaths * batch
+    with closing(sqlite3.connect(folder / CATALOG)) as database:
+        assert database.execute("SELECT count(*) FROM failures WHERE code = 'crashed'").fetchone() == (3,)
