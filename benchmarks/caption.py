@@ -21,9 +21,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -31,9 +31,8 @@ import transformers
 from PIL import Image
 
 from sdprep.data.image import decode
-from sdprep.models import blip_network
 from sdprep.models.blip_engine import CaptionEngine, Pictures
-from sdprep.models.blip_linear import PlainLinear
+from sdprep.models.blip_linear import Int8Linear, MakeLinear, PlainLinear, linear_layer
 from sdprep.models.blip_network import BlipNetwork, Span, TextDecoder
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
 from sdprep.models.blip_weights import take_weights
@@ -59,16 +58,10 @@ def random_blip(shape: str) -> Any:
     return transformers.BlipForConditionalGeneration(config).eval()
 
 
-def engine(model: Any, decoding: Decoding, batch: int, *, absorbed: bool = True) -> CaptionEngine:
+def engine(model: Any, decoding: Decoding, batch: int, linear: MakeLinear = linear_layer) -> CaptionEngine:
     """sdprep's decoder over the weights of a model."""
-    network = BlipNetwork(take_weights(model, transformers.__version__), absorbed=absorbed)
+    network = BlipNetwork(take_weights(model, transformers.__version__), absorbed=True, linear=linear)
     return CaptionEngine(network, PROMPT, END, decoding, batch)
-
-
-def engine_on_torch_linear(model: Any, decoding: Decoding, batch: int) -> CaptionEngine:
-    """The same without oneDNN's kernels: what the decode loop is worth by itself."""
-    with mock.patch.object(blip_network, "linear_layer", PlainLinear):
-        return engine(model, decoding, batch)
 
 
 def photographs(folder: Path, count: int) -> list[ImageItem]:
@@ -137,7 +130,11 @@ def run_speed(arguments: argparse.Namespace) -> None:
     decoding = Decoding(num_beams=arguments.beams, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
     reference = ReferenceDecoder(model, PROMPT, decoding)
     # Kept for the comparison before the clock starts: the answers must be the same.
-    ours, plain = engine(model, decoding, arguments.batch), engine_on_torch_linear(model, decoding, arguments.batch)
+    ours = engine(model, decoding, arguments.batch)
+    # Without oneDNN's kernels: what the decode loop is worth by itself.
+    others: dict[str, MakeLinear] = {"on torch's linear": PlainLinear, "in int8": Int8Linear}
+    contenders = {name: engine(model, decoding, arguments.batch, linear) for name, linear in others.items()}
+    contenders["in float32"] = ours
     with tempfile.TemporaryDirectory() as folder:
         items = photographs(Path(folder), arguments.images)
         first = next(batches(items, 1))
@@ -145,13 +142,11 @@ def run_speed(arguments: argparse.Namespace) -> None:
         check_agreement(ours, reference, first, "benchmark")
         print(f"self-check: {time.perf_counter() - clock:.1f} s, {time.process_time() - processor:.1f} CPU s")
         against = f"transformers, batch {arguments.against}"
-        contestants = {
-            against: lambda: drain(reference.captions(batches(items, arguments.against))),
-            f"sdprep on torch's linear, batch {arguments.batch}": lambda: drain(
-                plain.captions(batches(items, arguments.batch))
-            ),
-            f"sdprep, batch {arguments.batch}": lambda: drain(ours.captions(batches(items, arguments.batch))),
-        }
+        contestants = {against: lambda: drain(reference.captions(batches(items, arguments.against)))}
+        for name, each in contenders.items():
+            contestants[f"sdprep {name}, batch {arguments.batch}"] = partial(
+                lambda each: drain(each.captions(batches(items, arguments.batch))), each
+            )
         print_speed(take_turns(contestants, arguments.repeats), len(items), against)
 
 

@@ -153,6 +153,8 @@ class CaptionSettings:
             raise UsageError(f"--device takes auto, cpu, cuda, cuda:N or mps, not '{self.device}'")
         if self.decoder not in DECODERS:
             raise UsageError(f"--decoder is one of {', '.join(DECODERS)}, not '{self.decoder}'")
+        if self.decoder == "reference" and self.dtype == "int8":
+            raise UsageError("--decoder reference has no int8: say --dtype float32, or leave --decoder out")
         if self.min_length > self.max_length:
             raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
         if not self.sample and self.candidates > self.num_beams:

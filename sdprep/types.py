@@ -51,6 +51,9 @@ class ImageItem:
     rel: str
     target: Path
 
+    def __str__(self) -> str:
+        return self.rel
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:

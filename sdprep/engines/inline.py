@@ -41,11 +41,14 @@ class Unwatched:
 
 
 class Inline:
-    """An opened model and the way to it. Raises SdprepError where the model cannot be opened."""
+    """An opened model and the way to it; `note` is told what a person should know while it works.
 
-    def __init__(self, order: Order, watcher: Watcher = Unwatched()) -> None:
+    Raises SdprepError where the model cannot be opened.
+    """
+
+    def __init__(self, order: Order, note: Callable[[str], None], watcher: Watcher = Unwatched()) -> None:
         self._work = order.settings.work
-        self._model = open_model(order.spec, order.files, order.settings)
+        self._model = open_model(order.spec, order.files, order.settings, note)
         self._encode = _encoder(order)
         self._decode = watcher.watched(partial(_named(order.decode), fit=self._model.fit))
         self._watcher = watcher

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -30,21 +30,24 @@ class Engine(Protocol):
 
 
 @contextmanager
-def opened(spec: ModelSpec, files: ModelFiles, settings: TagSettings | CaptionSettings) -> Iterator[Engine]:
+def opened(
+    spec: ModelSpec, files: ModelFiles, settings: TagSettings | CaptionSettings, note: Callable[[str], None]
+) -> Iterator[Engine]:
     """An engine with the model loaded: a worker, or with `workers` 0 this process, which then loads the framework.
 
+    `note` is told what a person should know while it works.
     Raises SdprepError where the model cannot be opened, alike for both.
     """
     order = Order(spec, files, settings, DECODE)
-    engine = _inline(order) if settings.work.workers == 0 else Supervised(order)
+    engine = _inline(order, note) if settings.work.workers == 0 else Supervised(order, note)
     try:
         yield engine
     finally:
         engine.close()
 
 
-def _inline(order: Order) -> Engine:
+def _inline(order: Order, note: Callable[[str], None]) -> Engine:
     # Imported here: a process with a worker decodes nothing, and so loads neither numpy nor Pillow.
     from sdprep.engines.inline import Inline
 
-    return Inline(order)
+    return Inline(order, note)

@@ -120,6 +120,12 @@ class GroupDone(msgspec.Struct, frozen=True, tag=True):
     """All pictures of the group have been told of, or a wish to stop has been followed."""
 
 
+class Said(msgspec.Struct, frozen=True, tag=True):
+    """Something that a person should know."""
+
+    text: str
+
+
 class Refused(msgspec.Struct, frozen=True, tag=True):
     """An error of `errors.py`, by its class, ended the worker."""
 
@@ -134,7 +140,7 @@ class Broken(msgspec.Struct, frozen=True, tag=True):
 
 
 ToWorker = Start | Image | GroupEnds | StopNow
-FromWorker = Ready | Decoding | DecodingDone | Predicting | Answer | Failed | GroupDone | Refused | Broken
+FromWorker = Ready | Said | Decoding | DecodingDone | Predicting | Answer | Failed | GroupDone | Refused | Broken
 
 
 def encode(message: object) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sdprep.engines.messages import (
     Answer,
@@ -16,6 +16,7 @@ from sdprep.engines.messages import (
     GroupEnds,
     Image,
     Predicting,
+    Said,
     StopNow,
 )
 from sdprep.engines.process import TICK, Death, WorkerProcess
@@ -33,8 +34,15 @@ class Shift:
     `overdue` is the one for whose sake it was killed.
     """
 
-    def __init__(self, worker: WorkerProcess, left: dict[int, ImageItem], stop: Stop, image_timeout: float) -> None:
-        self.left = left
+    def __init__(
+        self,
+        worker: WorkerProcess,
+        left: dict[int, ImageItem],
+        stop: Stop,
+        image_timeout: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.left, self._say = left, say
         self.death: Death | None = None
         self.overdue: int | None = None
         self.predicting: set[int] = set()
@@ -89,6 +97,8 @@ class Shift:
             self._send()
         elif isinstance(message, DecodingDone):
             del self._began[message.number]
+        elif isinstance(message, Said):
+            self._say(message.text)
         elif isinstance(message, Predicting):
             self.predicting.update(message.numbers)
 

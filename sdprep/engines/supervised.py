@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,13 @@ IMAGES_A_DEATH = 1000
 
 
 class Supervised:
-    """A worker that has opened a model, replaced whenever it dies. Raises SdprepError if it cannot open it."""
+    """A worker that has opened a model, replaced whenever it dies; `note` hears what it says for a person.
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    Raises SdprepError if it cannot open the model.
+    """
+
+    def __init__(self, order: Order, note: Callable[[str], None]) -> None:
+        self._order, self._note = order, note
         self._timeout = order.settings.work.image_timeout
         self._worker: WorkerProcess | None = WorkerProcess(Start.of(order, limit_memory=False))
         self._probe: WorkerProcess | None = None
@@ -45,7 +48,7 @@ class Supervised:
         most = max(DEATHS, len(items) // IMAGES_A_DEATH)
         deaths = 0
         while left and (worker := self._worker_at_work(stop)) is not None:
-            shift = Shift(worker, left, stop, self._timeout)
+            shift = Shift(worker, left, stop, self._timeout, self._note)
             yield from shift.outcomes()
             if shift.death is None:
                 return
@@ -105,7 +108,7 @@ class Supervised:
             order = replace(self._order, settings=replace(self._order.settings, work=work))
             self._probe = WorkerProcess(Start.of(order, limit_memory=True))
             self._probe.wait_until_ready(stop)
-        return None if stop or self._probe is None else Shift(self._probe, {number: item}, stop, self._timeout)
+        return None if stop or self._probe is None else Shift(self._probe, {number: item}, stop, self._timeout, self._note)
 
     def _failure(self, item: ImageItem, shift: Shift) -> Failure:
         """The verdict on a picture on which a worker died."""

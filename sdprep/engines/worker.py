@@ -28,6 +28,7 @@ from sdprep.engines.messages import (
     Predicting,
     Ready,
     Refused,
+    Said,
     Start,
     StopNow,
     ToWorker,
@@ -89,7 +90,7 @@ class Worker:
             return
         self._limit_memory = start.limit_memory
         threading.Thread(target=self._listen, daemon=True).start()
-        inline = Inline(start.order(), self)
+        inline = Inline(start.order(), lambda text: self.tell(Said(text)), self)
         self.tell(Ready(inline.provider, inline.notes))
         while not self._stop:
             for outcome in inline.run(self._group(), self._stop):

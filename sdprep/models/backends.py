@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import msgspec
@@ -63,8 +64,12 @@ def check_installed(spec: ModelSpec) -> None:
             raise MissingExtra(package, extra)
 
 
-def open_model(spec: ModelSpec, files: ModelFiles, settings: TagSettings | CaptionSettings) -> Model:
+def open_model(
+    spec: ModelSpec, files: ModelFiles, settings: TagSettings | CaptionSettings, note: Callable[[str], None]
+) -> Model:
     """Load a model with the framework of its description; the one place that knows which class that is.
+
+    While it works, it says through `note` what a person should know.
 
     Raises MissingExtra, ModelError and UsageError as they do.
     """
@@ -73,7 +78,7 @@ def open_model(spec: ModelSpec, files: ModelFiles, settings: TagSettings | Capti
         return open_tagger(spec, files, Execution(settings.provider, work.batch_size, shares_cpu=work.workers > 0))
     from sdprep.models.blip import BlipCaptioner
 
-    return BlipCaptioner(spec, files, settings)
+    return BlipCaptioner(spec, files, settings, note)
 
 
 def open_tagger(spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> LabelledModel:

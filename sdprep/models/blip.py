@@ -16,6 +16,8 @@ from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.blip_again import GUARD, SecondTry
 from sdprep.models.blip_attention import prefers_absorbed
 from sdprep.models.blip_engine import CaptionEngine, Pictures
+from sdprep.models.blip_int8 import Int8Sample
+from sdprep.models.blip_linear import Int8Linear, MakeLinear, linear_layer
 from sdprep.models.blip_network import BlipNetwork
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
 from sdprep.models.blip_weights import take_weights
@@ -31,31 +33,45 @@ class BlipCaptioner:
 
     The prompt conditions the decoder and is cut from the answer by its number of tokens. Lengths count the tokens of
     the caption. A sampled caption is drawn from a stream of its own, so it depends on the picture and the seed alone
-    and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run.
+    and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run, and
+    in int8 with itself in float32 on the first few. `note` is told what a person should know.
     Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner.
     """
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, spec: ModelSpec, files: ModelFiles, settings: CaptionSettings) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        files: ModelFiles,
+        settings: CaptionSettings,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._torch, transformers = _import_frameworks()
         _check_config(files)
         self._device = _device(self._torch, settings.device)
         self.provider: str = self._device.type
-        self._dtype = getattr(self._torch, settings.dtype)
+        int8 = settings.dtype == "int8"
+        if int8 and self._device.type != "cpu":
+            raise UsageError(f"--dtype int8 runs on the processor only, not on {self._device}: say --device cpu")
+        self._dtype = self._torch.float32 if int8 else getattr(self._torch, settings.dtype)
         self._tokenizer, model = _load(transformers, files, self._dtype)
         model = model.to(self._device).eval()
         self._mean, self._std = spec.image.mean, spec.image.std
         prompt = self._prompt_ids(settings.prompt, model)
         decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
         self._versions = f"torch {self._torch.__version__}, transformers {transformers.__version__}"
-        make = self._decoders(model, prompt, settings)
+        self._prompt, self._decoding, self._note = prompt, decoding, note
+        self._batch_size = settings.work.batch_size
+        reference = settings.decoder == "reference"
+        make = self._references(model) if reference else self._engines(model, Int8Linear if int8 else linear_layer)
         first = make(decoding)
         wants_guard = settings.decode_again and not decoding.no_repeat_ngram_size
         guarded = make(replace(decoding, no_repeat_ngram_size=GUARD)) if wants_guard else None
         self._decoder: SecondTry | None = SecondTry(first, guarded)
         # With the comparison go the weights that are held twice until then.
-        self._to_compare = (first, ReferenceDecoder(model, prompt, decoding)) if settings.decoder == "fast" else None
+        self._to_compare = None if reference or int8 else (first, ReferenceDecoder(model, prompt, decoding))
+        self._sample = Int8Sample(first, self._engines(model, linear_layer)(decoding), note) if int8 else None
         self.fit = spec.image.fit_to(model.config.vision_config.image_size)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
@@ -68,28 +84,28 @@ class BlipCaptioner:
 
     def close(self) -> None:
         """Free the weights."""
-        self._decoder = self._to_compare = None
+        self._decoder = self._to_compare = self._sample = None
 
-    def _decoders(self, model: Any, prompt: list[int], settings: CaptionSettings) -> Callable[[Decoding], Any]:
-        """What makes a decoder of the kind that is wanted; all of them share the weights."""
-        if settings.decoder == "reference":
-            return lambda decoding: ReferenceDecoder(model, prompt, decoding)
-        weights = take_weights(model, self._versions)
-        end = model.config.text_config.sep_token_id
+    def _references(self, model: Any) -> Callable[[Decoding], Any]:
+        return lambda decoding: ReferenceDecoder(model, self._prompt, decoding)
 
-        def engine(decoding: Decoding) -> CaptionEngine:
-            network = BlipNetwork(weights, absorbed=prefers_absorbed(self._device.type, decoding))
-            return CaptionEngine(network, prompt, end, decoding, settings.work.batch_size)
-
-        return engine
+    def _engines(self, model: Any, linear: MakeLinear) -> Callable[[Decoding], Any]:
+        """What makes sdprep's own decoders; all of them share one network."""
+        weights, end = take_weights(model, self._versions), model.config.text_config.sep_token_id
+        network = BlipNetwork(weights, absorbed=prefers_absorbed(self._device.type, self._decoding), linear=linear)
+        return lambda decoding: CaptionEngine(network, self._prompt, end, decoding, self._batch_size, self._note)
 
     def _compared(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
         for pictures in batches:
             if self._to_compare is not None:
-                first = Pictures(pictures.keys[:1], pictures.digests[:1], pictures.pixels[:1])
-                check_agreement(*self._to_compare, first, self._versions)
+                check_agreement(*self._to_compare, pictures.part(0, 1), self._versions)
                 self._to_compare = None
+            if self._sample is not None and self._sample.look(pictures):
+                self._sample = None
             yield pictures
+        if self._sample is not None:
+            self._sample.tell()
+            self._sample = None
 
     def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """The token ids of words that must not be used. Raises UsageError for a word that the model cannot use."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from sdprep.models.blip_linear import linear_layer
+from sdprep.models.blip_linear import MakeLinear
 from sdprep.models.blip_weights import Text, TextLayer
 from sdprep.models.decoding import Decoding
 
@@ -51,9 +51,9 @@ def prefers_absorbed(device: str, decoding: Decoding) -> bool:
     return device == "cpu" and decoding.min_new_tokens < LONG
 
 
-def cross_attention(weights: Text, *, absorbed: bool) -> CrossAttention:
+def cross_attention(weights: Text, linear: MakeLinear, *, absorbed: bool) -> CrossAttention:
     """The cross attention of a decoder in one of its forms."""
-    return AbsorbedAttention(weights) if absorbed else CachedAttention(weights)
+    return AbsorbedAttention(weights) if absorbed else CachedAttention(weights, linear)
 
 
 class AbsorbedAttention:
@@ -87,11 +87,9 @@ class AbsorbedAttention:
 class CachedAttention:
     """The memory of an image is the keys and values of every layer, [n, layers, 2, heads, tokens, head]."""
 
-    def __init__(self, weights: Text) -> None:
+    def __init__(self, weights: Text, linear: MakeLinear) -> None:
         self._heads = weights.heads
-        self._layers = [
-            [linear_layer(each) for each in (layer.cross_key, layer.cross_value)] for layer in weights.layers
-        ]
+        self._layers = [[linear(each) for each in (layer.cross_key, layer.cross_value)] for layer in weights.layers]
 
     def remember(self, embeddings: torch.Tensor) -> torch.Tensor:
         import torch

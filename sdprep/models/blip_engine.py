@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from sdprep.errors import UsageError
+from sdprep.errors import ModelError, UsageError
 from sdprep.models.blip_attention import Places
 from sdprep.models.blip_network import BlipNetwork, Prefilled, Span
 from sdprep.models.blip_search import BeamSearch, RowSearch, Search
@@ -24,13 +24,35 @@ class Pictures(NamedTuple):
     digests: tuple[bytes, ...]
     pixels: torch.Tensor
 
+    def part(self, start: int, stop: int | None) -> Pictures:
+        """Some of them."""
+        return Pictures(self.keys[start:stop], self.digests[start:stop], self.pixels[start:stop])
+
+
+class PictureSource:
+    """Batches that can be read in smaller parts, and to which pictures can be given back."""
+
+    def __init__(self, batches: Iterable[Pictures]) -> None:
+        self._batches, self._rest = iter(batches), deque[Pictures]()
+
+    def read(self, most: int) -> Pictures | None:
+        """The next pictures, of one batch; those that were given back come first. None at the end."""
+        pictures = self._rest.popleft() if self._rest else next(self._batches, None)
+        if pictures is not None and len(pictures.keys) > most:
+            self._rest.appendleft(pictures.part(most, None))
+            return pictures.part(0, most)
+        return pictures
+
+    def give_back(self, pictures: Sequence[Pictures]) -> None:
+        """Put these before all others, in this order."""
+        self._rest.extendleft(reversed(pictures))
+
 
 @dataclass(slots=True, eq=False)
 class _Image:
-    """An image under way, and the captions that it has so far."""
+    """An image under way, with what it was read from (one picture), and the captions that it has so far."""
 
-    key: Hashable
-    digest: bytes
+    picture: Pictures
     captions: dict[int, list[Hypothesis]]
 
 
@@ -53,13 +75,22 @@ class _Group(NamedTuple):
 class CaptionEngine:
     """Captions for any number of images, `capacity` of them decoding together.
 
-    `prompt` are the ids that start every text, `end` the id that ends it.
-    Raises UsageError if prompt and caption are longer than the network knows.
+    `prompt` are the ids that start every text, `end` the id that ends it. If the device runs out of memory, half of the
+    capacity is given up for good, which is told to `note`, and the images under way are decoded again.
+    Raises UsageError if prompt and caption are longer than the network knows, and ModelError if the memory does not
+    suffice for one image.
     """
 
     def __init__(
-        self, network: BlipNetwork, prompt: Sequence[int], end: int, decoding: Decoding, capacity: int
+        self,
+        network: BlipNetwork,
+        prompt: Sequence[int],
+        end: int,
+        decoding: Decoding,
+        capacity: int,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._note = note
         self.network, self.prompt, self.decoding, self.capacity = network, tuple(prompt), decoding, capacity
         kind = BeamSearch if decoding.num_beams > 1 else RowSearch
         self.search: Search = kind(decoding, len(self.prompt), end, network.device)
@@ -72,36 +103,85 @@ class CaptionEngine:
 
         Batches are read as places become free.
         """
-        source = iter(batches)
-        waiting = deque(self._look(next(source, None)))
-        if not waiting:
-            return
-        running = _Running(self, waiting[0].prefilled)
-        self._fill(waiting, running.free, source)
-        while waiting or running.groups:
-            arrivals = [waiting.popleft() for _ in range(min(running.free, len(waiting)))]
-            if arrivals:
-                running.admit(arrivals)
-                yield from running.leave()
-            if running.groups:
-                running.step()
-                yield from running.leave()
-            self._fill(waiting, running.free, source)
-
-    def _fill(self, waiting: deque[_Waiting], free: int, source: Iterator[Pictures]) -> None:
-        while len(waiting) < free and (pictures := next(source, None)) is not None:
-            waiting.extend(self._look(pictures))
-
-    def _look(self, pictures: Pictures | None) -> list[_Waiting]:
         import torch
 
-        if pictures is None:
-            return []
+        source, table = PictureSource(batches), _Table(self)
+        while True:
+            arrived = source.read(self.capacity) if table.wants_more else None
+            if arrived is None and not table.images:
+                return
+            # What is too large is freed only when its exception is gone.
+            short = False
+            try:
+                table.advance(arrived)
+            except torch.OutOfMemoryError:
+                short = True
+            if short:
+                self._give_up_half([*table.images, *([] if arrived is None else [arrived])], source)
+                table = _Table(self)
+                torch.cuda.empty_cache()
+            else:
+                yield from table.leave()
+
+    def _give_up_half(self, under_way: Sequence[Pictures], source: PictureSource) -> None:
+        if self.capacity == 1:
+            key, device = under_way[0].keys[0], self.network.device
+            raise ModelError(
+                f"the memory of {device} does not suffice for {key} alone, at batch size 1. "
+                "Use --dtype float16, fewer --num-beams, or --device cpu"
+            )
+        self.capacity //= 2
+        source.give_back(under_way)
+        self._note(f"out of memory on {self.network.device}: going on with --batch-size {self.capacity}")
+
+
+class _Table:
+    """The images under way: those that decode, and those that wait for a place."""
+
+    def __init__(self, engine: CaptionEngine) -> None:
+        self._engine, self._waiting = engine, deque[_Waiting]()
+        self._running: _Running | None = None
+
+    @property
+    def images(self) -> list[Pictures]:
+        """All of them, each by itself."""
+        running = [] if self._running is None else self._running.images
+        return [each.picture for each in [*running, *(waiting.image for waiting in self._waiting)]]
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether places would stay free."""
+        return len(self._waiting) < self._free
+
+    @property
+    def _free(self) -> int:
+        return self._engine.capacity if self._running is None else self._running.free
+
+    def advance(self, arrived: Pictures | None) -> None:
+        """Look at images that have arrived; without any, seat those that wait or write one more token in every text."""
+        if arrived is not None:
+            self._waiting.extend(self._look(arrived))
+        elif self._waiting and self._free:
+            self._running = self._running or _Running(self._engine, self._waiting[0].prefilled)
+            chosen = [self._waiting.popleft() for _ in range(min(self._free, len(self._waiting)))]
+            self._running.admit(chosen)
+        elif self._running is not None:
+            self._running.step()
+
+    def leave(self) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
+        """The images whose captions are all done."""
+        if self._running is not None:
+            yield from self._running.leave()
+
+    def _look(self, pictures: Pictures) -> list[_Waiting]:
+        import torch
+
+        engine = self._engine
         with torch.inference_mode():
-            prefilled = self.network.prefill(pictures.pixels, self.prompt)
+            prefilled = engine.network.prefill(pictures.pixels, engine.prompt)
         return [
-            _Waiting(_Image(key, digest, {}), prefilled, index)
-            for index, (key, digest) in enumerate(zip(pictures.keys, pictures.digests, strict=True))
+            _Waiting(_Image(pictures.part(index, index + 1), {}), prefilled, index)
+            for index in range(len(pictures.keys))
         ]
 
 
@@ -121,7 +201,7 @@ class _Running:
         self._samples = decoding.num_return_sequences if decoding.sample else 1
         room, device = engine.capacity * self._samples, engine.network.device
         self.groups: list[_Group] = []
-        self._images: list[_Image] = []
+        self.images: list[_Image] = []
         self._capacity, self._now = engine.capacity, 0
         # The last token of a text is never shown to the decoder.
         length = len(prompt) + decoding.max_new_tokens - 1
@@ -134,18 +214,19 @@ class _Running:
     @property
     def free(self) -> int:
         """How many images could join."""
-        return self._capacity - len(self._images)
+        return self._capacity - len(self.images)
 
     def admit(self, arrivals: Sequence[_Waiting]) -> None:
         """Give images a place, and write the first token of their texts."""
         import torch
 
-        start = len(self.groups)
+        start, first = len(self.groups), len(self.images)
+        # At once, so that none is lost if the memory runs out on the way.
+        self.images += [each.image for each in arrivals]
         with torch.inference_mode():
             logits = []
-            for image, prefilled, row in arrivals:
-                self._memory[len(self._images)] = prefilled.memory[row]
-                self._images.append(image)
+            for place, (image, prefilled, row) in enumerate(arrivals, first):
+                self._memory[place] = prefilled.memory[row]
                 for number in range(self._samples):
                     self._cache[len(self.groups), :, :, : len(self._prompt), :1] = prefilled.cache[row]
                     self.groups.append(_Group(image, number, self._now))
@@ -169,7 +250,7 @@ class _Running:
             positions = part.lengths - 1
             ids = part.ids.gather(2, positions[:, None, None].expand(n, beams, 1)).squeeze(2)
             mask = self._search.own_past(part, longest).unsqueeze(1)
-            memory = self._memory[: len(self._images)]
+            memory = self._memory[: len(self.images)]
             span = Span(self._cache[:n], positions, mask)
             logits = self._network.decoder.step(ids, span, memory, self._places)
             self._search.advance(part, logits, longest)
@@ -182,14 +263,14 @@ class _Running:
             group.image.captions[group.number] = self._search.found(self._state, index)
             self._remove_group(index)
             if len(group.image.captions) == self._samples:
-                self._remove_image(self._images.index(group.image))
+                self._remove_image(self.images.index(group.image))
                 captions = group.image.captions
-                yield group.image.key, [each for number in sorted(captions) for each in captions[number]]
+                yield group.image.picture.keys[0], [each for number in sorted(captions) for each in captions[number]]
         if done:
             self._arrange()
 
     def _seed(self, group: _Group) -> int:
-        return stream_seed(group.image.digest, self._seed_of_run + group.number)
+        return stream_seed(group.image.picture.digests[0], self._seed_of_run + group.number)
 
     def _remove_group(self, index: int) -> None:
         last = self.groups.pop()
@@ -198,10 +279,10 @@ class _Running:
             self._overwrite(index, len(self.groups), (self._cache, *self._state.tensors()))
 
     def _remove_image(self, index: int) -> None:
-        last = self._images.pop()
-        if index < len(self._images):
-            self._images[index] = last
-            self._overwrite(index, len(self._images), (self._memory,))
+        last = self.images.pop()
+        if index < len(self.images):
+            self.images[index] = last
+            self._overwrite(index, len(self.images), (self._memory,))
 
     def _overwrite(self, index: int, source: int, tensors: Iterable[torch.Tensor]) -> None:
         import torch
@@ -216,7 +297,7 @@ class _Running:
 
         if self._samples == 1 or not self.groups:
             return
-        rows: dict[_Image, list[int]] = {image: [] for image in self._images}
+        rows: dict[_Image, list[int]] = {image: [] for image in self.images}
         for row, group in enumerate(self.groups):
             rows[group.image].append(row)
         most = max(len(each) for each in rows.values())

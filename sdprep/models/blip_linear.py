@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from sdprep.errors import UsageError
 from sdprep.models.blip_weights import Linear
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ class LinearLayer(Protocol):
 
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """The layer plus a residual of the same shape as its answer."""
+
+
+MakeLinear = Callable[[Linear], LinearLayer]
 
 
 class PlainLinear:
@@ -67,6 +72,54 @@ class OneDnnLinear:
     def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self._ops._linear_pointwise.binary(x, residual, self._weight, self._bias, "add")
         return y
+
+
+class Int8Linear:
+    """oneDNN's product of whole numbers: weights of 8 bits, one scale for each output; activations of 8 bits, by row.
+
+    A row is rounded by its own greatest number, so an answer does not depend on the rows beside it, and the products
+    are exact. Everything around them is float32. Raises UsageError where torch lacks the kernel.
+    """
+
+    def __init__(self, linear: Linear) -> None:
+        import torch
+
+        one_dnn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if not one_dnn or not hasattr(torch.ops.onednn, "qlinear_pointwise"):
+            raise UsageError(f"--dtype int8: torch {torch.__version__} cannot multiply in int8 here; use float32")
+        # Without VNNI a processor adds two products in 16 bits, which 2 * 255 * 64 do not fill.
+        levels = 127 if torch.cpu._is_vnni_supported() else 64
+        self._scales = linear.weight.abs().amax(1).clamp_min(_TINY) / levels
+        whole = (linear.weight / self._scales[:, None]).round().to(torch.int8)
+        self._ops, self._bias = torch.ops.onednn, linear.bias
+        self._weight = self._ops.qlinear_prepack(whole, None)
+        self._zeros = torch.zeros(len(whole), dtype=torch.int32)
+        self._half = torch.tensor(_ZERO + 0.5)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        scale = x.abs().amax(-1, keepdim=True).clamp_min(_TINY) / 127
+        whole = torch.addcmul(self._half, x, 1 / scale).to(torch.uint8)
+        y = self._ops.qlinear_pointwise(
+            whole, 1.0, _ZERO, self._weight, self._scales, self._zeros,
+            None, 1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+        return torch.addcmul(self._bias, y, scale)
+
+    def gelu(self, x: torch.Tensor) -> torch.Tensor:
+        from torch.nn import functional
+
+        return functional.gelu(self(x))
+
+    def add(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        return self(x).add_(residual)
+
+
+# What stands for zero in 8 bits without a sign, the only form of activations that oneDNN is fast with.
+_ZERO = 128
+# Rows of zeros must not divide by zero.
+_TINY = 1e-30
 
 
 def linear_layer(linear: Linear) -> LinearLayer:

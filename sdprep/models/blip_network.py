@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdprep.models.blip_attention import CrossAttention, cross_attention
-from sdprep.models.blip_linear import linear_layer
+from sdprep.models.blip_linear import MakeLinear, linear_layer
 from sdprep.models.blip_weights import BlipWeights, Norm, Text, TextLayer, Vision, VisionLayer
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ class Prefilled(NamedTuple):
 class BlipNetwork:
     """The whole network, computing in the precision and on the device of its weights.
 
-    `absorbed` chooses how the decoder looks at images (see `blip_attention.py`); the answer is the same.
+    `absorbed` chooses how the decoder looks at images (see `blip_attention.py`); the answer is the same. `linear` makes
+    the linear layers (see `blip_linear.py`).
     """
 
-    def __init__(self, weights: BlipWeights, *, absorbed: bool) -> None:
-        self.vision = VisionTower(weights.vision)
-        self.decoder = TextDecoder(weights.text, absorbed=absorbed)
+    def __init__(self, weights: BlipWeights, *, absorbed: bool, linear: MakeLinear = linear_layer) -> None:
+        self.vision = VisionTower(weights.vision, linear)
+        self.decoder = TextDecoder(weights.text, linear, absorbed=absorbed)
         self.device = weights.text.words.device
 
     def prefill(self, pixels: torch.Tensor, prompt: tuple[int, ...]) -> Prefilled:
@@ -46,9 +48,10 @@ class BlipNetwork:
 class VisionTower:
     """From normalised pixels [n, 3, H, W] to image embeddings [n, tokens, width]."""
 
-    def __init__(self, weights: Vision) -> None:
-        self._weights = weights
-        self._layers = [_VisionBlock(layer, weights.heads) for layer in weights.layers]
+    def __init__(self, weights: Vision, linear: MakeLinear) -> None:
+        # Without the layers, whose own weights may be copies.
+        self._weights = replace(weights, layers=())
+        self._layers = [_VisionBlock(layer, weights.heads, linear) for layer in weights.layers]
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         import torch
@@ -64,10 +67,10 @@ class VisionTower:
 
 
 class _VisionBlock:
-    def __init__(self, weights: VisionLayer, heads: int) -> None:
+    def __init__(self, weights: VisionLayer, heads: int, linear: MakeLinear) -> None:
         self._norm1, self._norm2, self._heads = weights.norm1, weights.norm2, heads
         self._qkv, self._projection, self._up, self._down = (
-            linear_layer(each) for each in (weights.qkv, weights.projection, weights.up, weights.down)
+            linear(each) for each in (weights.qkv, weights.projection, weights.up, weights.down)
         )
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -84,24 +87,25 @@ class _VisionBlock:
 class TextDecoder:
     """From tokens to logits. Rows are the texts under way: `beams` of them for each of n groups, group by group."""
 
-    def __init__(self, weights: Text, *, absorbed: bool) -> None:
-        self._weights = weights
-        self.cross: CrossAttention = cross_attention(weights, absorbed=absorbed)
-        self._layers = [_TextBlock(layer, weights.heads) for layer in weights.layers]
-        self._transform = linear_layer(weights.transform)
-        self._head = linear_layer(weights.head)
+    def __init__(self, weights: Text, linear: MakeLinear, *, absorbed: bool) -> None:
+        self._words, self._positions, self._heads = weights.words, weights.positions, weights.heads
+        self._norm, self._transform_norm = weights.norm, weights.transform_norm
+        self.cross: CrossAttention = cross_attention(weights, linear, absorbed=absorbed)
+        self._layers = [_TextBlock(layer, weights.heads, linear) for layer in weights.layers]
+        self._transform = linear(weights.transform)
+        self._head = linear(weights.head)
 
     @property
     def longest(self) -> int:
         """How many tokens a text may have, its prompt included."""
-        return len(self._weights.positions)
+        return len(self._positions)
 
     def new_cache(self, groups: int, length: int, beams: int) -> torch.Tensor:
         """Room for keys and values, [groups, layers, 2, length, beams, heads, head].
 
         It is zeroed: what a mask hides must still be a number.
         """
-        words, heads = self._weights.words, self._weights.heads
+        words, heads = self._words, self._heads
         return words.new_zeros(
             groups, len(self._layers), 2, length, beams, heads, words.shape[1] // heads
         )  # fmt: skip
@@ -123,8 +127,7 @@ class TextDecoder:
         return self._logits(self._forward(self._embedded(ids, span.positions[:, None]), span, memory, places))
 
     def _embedded(self, ids: torch.Tensor, positions: Any) -> torch.Tensor:
-        words, places, norm = self._weights.words, self._weights.positions, self._weights.norm
-        return _normalised(words[ids] + places[positions], norm).flatten(0, 1)
+        return _normalised(self._words[ids] + self._positions[positions], self._norm).flatten(0, 1)
 
     def _forward(self, x: torch.Tensor, span: Span, memory: torch.Tensor, places: Places | None) -> torch.Tensor:
         for index, layer in enumerate(self._layers):
@@ -134,7 +137,7 @@ class TextDecoder:
         return x
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        return self._head(_normalised(self._transform.gelu(x), self._weights.transform_norm))
+        return self._head(_normalised(self._transform.gelu(x), self._transform_norm))
 
 
 class Span(NamedTuple):
@@ -152,11 +155,11 @@ class Span(NamedTuple):
 
 
 class _TextBlock:
-    def __init__(self, weights: TextLayer, heads: int) -> None:
+    def __init__(self, weights: TextLayer, heads: int, linear: MakeLinear) -> None:
         self._norms = weights.norm, weights.cross_norm, weights.down_norm
         self._heads = heads
         self._qkv, self._output, self._query, self._cross_output, self._up, self._down = (
-            linear_layer(each)
+            linear(each)
             for each in (
                 weights.qkv, weights.output, weights.cross_query, weights.cross_output, weights.up, weights.down,
             )

@@ -140,7 +140,7 @@ class Annotation:
         self._files = self._files or fetch(self._kind.spec, self._listener)
         self._job = self._writer.job = self._kind.make_job(self._files)
         waiting = {target.item: target for target in unseen}
-        with local.opened(self._kind.spec, self._files, self._settings) as engine:
+        with local.opened(self._kind.spec, self._files, self._settings, self._listener.note) as engine:
             self.report.predicted = len(unseen)
             self.report.provider = engine.provider
             for note in engine.notes:

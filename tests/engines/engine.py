@@ -27,7 +27,7 @@ def opened(task="tag", **work):
     """An engine with the demo model of a task."""
     spec = resolve(f"demo-{task}", task)
     settings = SETTINGS[task](work=Work(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
-    return local.opened(spec, locate(spec), settings)
+    return local.opened(spec, locate(spec), settings, Silent().note)
 
 
 def outcomes(items, task="tag", **work):

@@ -87,7 +87,7 @@ def test_files_that_are_no_model_are_refused_as_such(tmp_path, workers):
     spec, files = resolve("demo-tag", "tag"), ModelFiles(tmp_path, None, "weights")
 
     with pytest.raises(ModelError, match=r"model\.onnx is not a model that onnxruntime"):
-        local.opened(spec, files, TagSettings(work=Work(workers=workers))).__enter__()
+        local.opened(spec, files, TagSettings(work=Work(workers=workers)), Silent().note).__enter__()
 
 
 @PLACES
@@ -95,7 +95,7 @@ def test_a_device_that_is_not_there_is_a_matter_of_usage(workers):
     spec = resolve("demo-caption", "caption")
 
     with pytest.raises(UsageError, match=r"^--device cuda:63: "):
-        local.opened(spec, locate(spec), CaptionSettings(device="cuda:63", work=Work(workers=workers))).__enter__()
+        local.opened(spec, locate(spec), CaptionSettings(device="cuda:63", work=Work(workers=workers)), Silent().note).__enter__()
 
 
 @PLACES

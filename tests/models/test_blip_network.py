@@ -10,7 +10,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdprep.errors import ModelError
-from sdprep.models import blip_network
 from sdprep.models.blip_attention import prefers_absorbed
 from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_linear import OneDnnLinear, PlainLinear, linear_layer
@@ -125,8 +124,7 @@ def test_half_precision_stays_with_torch(dtype: torch.dtype) -> None:
 
 
 def test_captions_without_onednn_are_the_same() -> None:
-    with mock.patch.object(blip_network, "linear_layer", PlainLinear):
-        network = BlipNetwork(take_weights(small_blip(), "5.23.0"), absorbed=True)
+    network = BlipNetwork(take_weights(small_blip(), "5.23.0"), absorbed=True, linear=PlainLinear)
     decoding, whole = Decoding(num_beams=3, max_new_tokens=10), pictures(images(4))
     mine = dict(engine(decoding, 4, network).captions([whole]))
     assert_same(mine, dict(engine(decoding, 4).captions([whole])))
