@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import sdprep.demo
+from sdprep.config import CaptionSettings, Work
 from sdprep.demo.draw import draw
 from sdprep.demo.figures import Figure, caption_of, random_figure, tags_of
+from sdprep.engines import local
+from sdprep.models.base import ModelFiles
+from sdprep.models.blip import BlipCaptioner
+from sdprep.models.registry import resolve
+from sdprep.types import Caption, ImageItem, Predicted, Stop
 
 DEMO = Path(sdprep.demo.__file__).parent
 TAGGER, CAPTIONER = DEMO / "models" / "demo-tag", DEMO / "models" / "demo-caption"
@@ -125,6 +131,34 @@ def test_the_tagger_is_right_about_unseen_drawings() -> None:
 def test_the_captioner_is_right_about_unseen_drawings() -> None:
     captions = captions_given([image for _, image in unseen()])
     right = sum(caption == caption_of(figure) for caption, (figure, _) in zip(captions, unseen(), strict=True))
+    assert right >= 95
+
+
+@pytest.fixture(scope="module")
+def unseen_files(tmp_path_factory: pytest.TempPathFactory) -> list[ImageItem]:
+    folder, items = tmp_path_factory.mktemp("unseen"), []
+    for number, (_, image) in enumerate(unseen()):
+        path = folder / f"{number}.png"
+        image.save(path)
+        items.append(ImageItem(path, path.name, path))
+    return items
+
+
+@pytest.mark.parametrize("size", [1, 8])
+@pytest.mark.parametrize(
+    ("decoder", "dtype"),
+    [("fast", "float32"), ("fast", "bfloat16"), ("fast", "int8"), ("reference", "float32"), ("reference", "bfloat16")],
+)
+def test_every_decoder_and_precision_is_right_about_unseen_drawings(
+    unseen_files: list[ImageItem], decoder: str, dtype: str, size: int
+) -> None:
+    work = Work(batch_size=size)
+    settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, dtype=dtype, work=work)
+    captioner = BlipCaptioner(resolve("demo-caption", "caption"), ModelFiles(CAPTIONER, None, ""), settings)
+    given = local.run(unseen_files, captioner, batch_size=size, workers=1, stop=Stop())
+    captions = {each.item: each.prediction for each in given if isinstance(each, Predicted)}
+    texts = [each.text for each in (captions[item] for item in unseen_files) if isinstance(each, Caption)]
+    right = sum(text == caption_of(figure) for text, (figure, _) in zip(texts, unseen(), strict=True))
     assert right >= 95
 
 

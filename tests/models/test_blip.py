@@ -259,6 +259,28 @@ def test_weights_that_are_no_numbers_are_no_disagreement_and_show_in_the_score(w
     assert math.isnan(dict(captioner.predict([batch(0)]))[0].score)
 
 
+def test_in_int8_the_first_pictures_are_compared_with_float32_and_it_is_said() -> None:
+    said: list[str] = []
+    settings = CaptionSettings(device="cpu", num_beams=1, dtype="int8")
+    spec = resolve("demo-caption", "caption")
+    captioner = BlipCaptioner(spec, ModelFiles(WEIGHTS, None, "weights"), settings, said.append)
+    found = dict(captioner.predict([batch(0, 1), batch(2)]))
+    assert {key: found[key].text for key in range(3)} == texts([batch(0, 1, 2)])
+    assert said == ["int8: 3 of 3 captions are those of float32"]
+    assert captioner._sample is None
+
+
+def test_int8_runs_on_the_processor_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdprep.models.blip._device", lambda *_: torch.device("cuda"))
+    with pytest.raises(UsageError, match=r"--dtype int8 runs on the processor only, not on cuda: say --device cpu"):
+        load(dtype="int8")
+
+
+def test_the_reference_decoder_has_no_int8() -> None:
+    with pytest.raises(UsageError, match=r"--decoder reference has no int8"):
+        CaptionSettings(decoder="reference", dtype="int8")
+
+
 def test_the_reference_decoder_needs_no_known_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise ModelError("unknown")
