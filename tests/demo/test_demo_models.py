@@ -21,6 +21,7 @@ from sdprep.models.base import ModelFiles
 from sdprep.models.blip import BlipCaptioner
 from sdprep.models.registry import resolve
 from sdprep.types import Caption, ImageItem, Predicted, Stop
+from tests.models.blip_models import one_thread
 
 DEMO = Path(sdprep.demo.__file__).parent
 TAGGER, CAPTIONER = DEMO / "models" / "demo-tag", DEMO / "models" / "demo-caption"
@@ -155,7 +156,8 @@ def test_every_decoder_and_precision_is_right_about_unseen_drawings(
     work = Work(batch_size=size)
     settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, dtype=dtype, work=work)
     captioner = BlipCaptioner(resolve("demo-caption", "caption"), ModelFiles(CAPTIONER, None, ""), settings)
-    given = local.run(unseen_files, captioner, batch_size=size, workers=1, stop=Stop())
+    with one_thread():
+        given = list(local.run(unseen_files, captioner, batch_size=size, workers=1, stop=Stop()))
     captions = {each.item: each.prediction for each in given if isinstance(each, Predicted)}
     texts = [each.text for each in (captions[item] for item in unseen_files) if isinstance(each, Caption)]
     right = sum(text == caption_of(figure) for text, (figure, _) in zip(texts, unseen(), strict=True))

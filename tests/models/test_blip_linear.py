@@ -40,7 +40,7 @@ def test_int8_is_close_to_float32(
     monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: vnni)
     x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(rows))
     apart = (use(Int8Linear(linear()), x) - use(PlainLinear(linear()), x)).norm(dim=0)
-    assert 0 < float((apart / expected_norm(rows)).max()) < 0.05
+    assert 0 < float((apart / expected_norm(rows)).mean()) < 0.03
 
 
 def test_in_int8_a_row_does_not_depend_on_the_rows_beside_it() -> None:
