@@ -31,9 +31,10 @@ import transformers
 from PIL import Image
 
 from sdprep.data.image import decode
-from sdprep.models.blip_engine import CaptionEngine, Pictures
+from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_linear import Int8Linear, MakeLinear, PlainLinear, linear_layer
 from sdprep.models.blip_network import BlipNetwork, Span, TextDecoder
+from sdprep.models.blip_pictures import Pictures
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
 from sdprep.models.blip_weights import take_weights
 from sdprep.models.decoding import Decoding

@@ -44,6 +44,7 @@ TORCH = [
     "models/blip_linear.py",
     "models/blip_logits.py",
     "models/blip_network.py",
+    "models/blip_pictures.py",
     "models/blip_reference.py",
     "models/blip_search.py",
     "models/blip_weights.py",

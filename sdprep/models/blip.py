@@ -15,10 +15,11 @@ from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.blip_again import GUARD, SecondTry
 from sdprep.models.blip_attention import prefers_absorbed
-from sdprep.models.blip_engine import CaptionEngine, Pictures
+from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_int8 import Int8Sample
 from sdprep.models.blip_linear import Int8Linear, MakeLinear, linear_layer
 from sdprep.models.blip_network import BlipNetwork
+from sdprep.models.blip_pictures import Pictures
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
 from sdprep.models.blip_weights import take_weights
 from sdprep.models.decoding import Decoding, Hypothesis

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
-from sdprep.models.blip_engine import Pictures
+from sdprep.models.blip_pictures import Pictures
 from sdprep.models.decoding import Hypothesis
 from sdprep.rules.captions import repeats
 

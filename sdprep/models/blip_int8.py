@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sdprep.models.blip_engine import CaptionEngine, Pictures
+from sdprep.models.blip_engine import CaptionEngine
+from sdprep.models.blip_pictures import Pictures
 
 # How many pictures of a run are captioned in both.
 SAMPLE = 8

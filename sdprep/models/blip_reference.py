@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sdprep.errors import ModelError
-from sdprep.models.blip_engine import CaptionEngine, Pictures
+from sdprep.models.blip_engine import CaptionEngine
+from sdprep.models.blip_pictures import Pictures
 from sdprep.models.decoding import Decoding, Hypothesis, hypothesis, stream_seed
 
 if TYPE_CHECKING:

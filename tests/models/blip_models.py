@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from transformers import BlipConfig, BlipForConditionalGeneration
 
-from sdprep.models.blip_engine import CaptionEngine, Pictures
+from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_network import BlipNetwork
+from sdprep.models.blip_pictures import Pictures
 from sdprep.models.blip_reference import ReferenceDecoder
 from sdprep.models.blip_weights import take_weights
 from sdprep.models.decoding import Decoding, Hypothesis

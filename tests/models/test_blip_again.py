@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdprep.models.blip_again import TOGETHER, SecondTry, Tried, better, has_lost_its_thread
-from sdprep.models.blip_engine import Pictures
+from sdprep.models.blip_pictures import Pictures
 from sdprep.models.decoding import Hypothesis
 
 GOOD = Hypothesis((1, 2, 3, 4), "stop", -1.0)

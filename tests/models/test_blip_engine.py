@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from sdprep.errors import ModelError
-from sdprep.models.blip_engine import CaptionEngine, PictureSource
+from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_network import BlipNetwork, TextDecoder
+from sdprep.models.blip_pictures import PictureSource
 from sdprep.models.blip_search import RowSearch
 from sdprep.models.decoding import Decoding
 from tests.models.blip_models import (

@@ -10,9 +10,9 @@ import torch
 from transformers.generation import logits_process
 
 from sdprep.errors import UsageError
-from sdprep.models.blip_engine import Pictures
 from sdprep.models.blip_logits import drawn, nucleus
 from sdprep.models.blip_network import TextDecoder
+from sdprep.models.blip_pictures import Pictures
 from sdprep.models.decoding import Decoding
 from tests.models.blip_models import (
     Found,
