@@ -108,7 +108,9 @@ class Supervised:
             order = replace(self._order, settings=replace(self._order.settings, work=work))
             self._probe = WorkerProcess(Start.of(order, limit_memory=True))
             self._probe.wait_until_ready(stop)
-        return None if stop or self._probe is None else Shift(self._probe, {number: item}, stop, self._timeout, self._note)
+        return (
+            None if stop or self._probe is None else Shift(self._probe, {number: item}, stop, self._timeout, self._note)
+        )
 
     def _failure(self, item: ImageItem, shift: Shift) -> Failure:
         """The verdict on a picture on which a worker died."""

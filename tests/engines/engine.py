@@ -6,7 +6,7 @@ from sdprep.config import CaptionSettings, TagSettings, Work
 from sdprep.engines import local
 from sdprep.models.hub import locate
 from sdprep.models.registry import resolve
-from sdprep.types import Failure, ImageItem, Stop
+from sdprep.types import Failure, ImageItem, Silent, Stop
 
 SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
 # Seconds that a picture may take here. Others are decoded in a thousandth of it, even on a busy machine.

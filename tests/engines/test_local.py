@@ -11,7 +11,7 @@ from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelFiles
 from sdprep.models.hub import locate
 from sdprep.models.registry import resolve
-from sdprep.types import ImageItem, Result, Stop
+from sdprep.types import ImageItem, Result, Silent, Stop
 from tests.engines.engine import LIMIT, opened, outcomes, pictures
 
 PLACES = pytest.mark.parametrize("workers", [0, 2], ids=["in this process", "in a worker"])
@@ -86,16 +86,18 @@ def test_a_defect_of_the_decoder_reaches_the_caller_from_a_worker_with_its_trace
 def test_files_that_are_no_model_are_refused_as_such(tmp_path, workers):
     spec, files = resolve("demo-tag", "tag"), ModelFiles(tmp_path, None, "weights")
 
+    settings = TagSettings(work=Work(workers=workers))
     with pytest.raises(ModelError, match=r"model\.onnx is not a model that onnxruntime"):
-        local.opened(spec, files, TagSettings(work=Work(workers=workers)), Silent().note).__enter__()
+        local.opened(spec, files, settings, Silent().note).__enter__()
 
 
 @PLACES
 def test_a_device_that_is_not_there_is_a_matter_of_usage(workers):
     spec = resolve("demo-caption", "caption")
 
+    settings = CaptionSettings(device="cuda:63", work=Work(workers=workers))
     with pytest.raises(UsageError, match=r"^--device cuda:63: "):
-        local.opened(spec, locate(spec), CaptionSettings(device="cuda:63", work=Work(workers=workers)), Silent().note).__enter__()
+        local.opened(spec, locate(spec), settings, Silent().note).__enter__()
 
 
 @PLACES
