@@ -14,13 +14,13 @@ from PIL import Image, ImageOps
 
 import sdprep.demo
 from sdprep.config import CaptionSettings, Work
+from sdprep.data.results import decode_caption
 from sdprep.demo.draw import draw
 from sdprep.demo.figures import Figure, caption_of, random_figure, tags_of
 from sdprep.engines import local
 from sdprep.models.base import ModelFiles
-from sdprep.models.blip import BlipCaptioner
 from sdprep.models.registry import resolve
-from sdprep.types import Caption, ImageItem, Predicted, Stop
+from sdprep.types import ImageItem, Result, Silent, Stop
 from tests.models.blip_models import one_thread
 
 DEMO = Path(sdprep.demo.__file__).parent
@@ -153,13 +153,12 @@ def unseen_files(tmp_path_factory: pytest.TempPathFactory) -> list[ImageItem]:
 def test_every_decoder_and_precision_is_right_about_unseen_drawings(
     unseen_files: list[ImageItem], decoder: str, dtype: str, size: int
 ) -> None:
-    work = Work(batch_size=size)
+    work = Work(batch_size=size, workers=0)
     settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, dtype=dtype, work=work)
-    captioner = BlipCaptioner(resolve("demo-caption", "caption"), ModelFiles(CAPTIONER, None, ""), settings)
-    with one_thread():
-        given = list(local.run(unseen_files, captioner, batch_size=size, workers=1, stop=Stop()))
-    captions = {each.item: each.prediction for each in given if isinstance(each, Predicted)}
-    texts = [each.text for each in (captions[item] for item in unseen_files) if isinstance(each, Caption)]
+    spec, files = resolve("demo-caption", "caption"), ModelFiles(CAPTIONER, None, "")
+    with one_thread(), local.opened(spec, files, settings, Silent().note) as engine:
+        given = {each.item: each.data for each in engine.run(unseen_files, Stop()) if isinstance(each, Result)}
+    texts = [decode_caption(given[item]).text for item in unseen_files]
     right = sum(text == caption_of(figure) for text, (figure, _) in zip(texts, unseen(), strict=True))
     assert right >= 95
 

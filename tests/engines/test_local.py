@@ -87,7 +87,7 @@ def test_files_that_are_no_model_are_refused_as_such(tmp_path, workers):
     spec, files = resolve("demo-tag", "tag"), ModelFiles(tmp_path, None, "weights")
 
     settings = TagSettings(work=Work(workers=workers))
-    with pytest.raises(ModelError, match=r"model\.onnx is not a model that onnxruntime"):
+    with pytest.raises(ModelError, match=r"model\.onnx: No such file"):
         local.opened(spec, files, settings, Silent().note).__enter__()
 
 

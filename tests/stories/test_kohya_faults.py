@@ -370,15 +370,16 @@ def test_another_threshold_needs_no_model(album, monkeypatch):
 # 16: a tagger that cannot run without torch and a training library
 
 
-def test_tagging_loads_no_torch(album):
+@pytest.mark.parametrize(("workers", "loaded"), [("0", ["onnxruntime"]), ("2", [])], ids=["inline", "worker"])
+def test_tagging_loads_no_torch(album, workers, loaded):
     script = (
         "import sys\nfrom sdprep.cli.main import main\n"
-        f"sys.argv = ['sdprep', 'tag', {str(album)!r}, '--model', 'demo-tag']\n"
+        f"sys.argv = ['sdprep', 'tag', {str(album)!r}, '--model', 'demo-tag', '--workers', '{workers}']\n"
         "try:\n    main()\nexcept SystemExit as leaving:\n    assert not leaving.code\n"
         "print(sorted({'onnxruntime', 'torch', 'torchvision', 'transformers', 'diffusers'} & set(sys.modules)))"
     )
 
     done = subprocess.run([PYTHON, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert done.stdout.splitlines()[-1] == "['onnxruntime']"
+    assert done.stdout.splitlines()[-1] == f"{loaded}"
     assert len(texts(album)) == 3
