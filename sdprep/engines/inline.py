@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, cast
 
 from sdprep.data.decoder import decoder_advice
 from sdprep.data.results import encode_caption, encode_scores
 from sdprep.engines.messages import Order
 from sdprep.models.backends import open_model
-from sdprep.models.base import Model
-from sdprep.models.labels import read_labels
+from sdprep.models.base import LabelledModel, Model, Task
 from sdprep.pipeline import QUEUE_BYTES, Decode, decode_ahead, predict
-from sdprep.rules.labels import LabelTable
 from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, Stop, TagScores
 
 
@@ -49,7 +47,7 @@ class Inline:
     def __init__(self, order: Order, note: Callable[[str], None], watcher: Watcher = Unwatched()) -> None:
         self._work = order.settings.work
         self._model = open_model(order.spec, order.files, order.settings, note)
-        self._encode = _encoder(order)
+        self._encode = _encoder(order.spec.task, self._model)
         self._decode = watcher.watched(partial(_named(order.decode), fit=self._model.fit))
         self._watcher = watcher
         advice = decoder_advice()
@@ -95,15 +93,14 @@ def _named(name: str) -> Callable[..., Decoded | Failure]:
     return found
 
 
-def _encoder(order: Order) -> Callable[[Prediction], bytes]:
+def _encoder(task: Task, model: Model) -> Callable[[Prediction], bytes]:
     """What makes bytes of the catalog out of a prediction."""
-    labels = read_labels(order.spec, order.files) if order.spec.task == "tag" else LabelTable((), ())
 
     def encode(prediction: Prediction) -> bytes:
-        if isinstance(prediction, Caption) and order.spec.task == "caption":
+        if isinstance(prediction, Caption) and task == "caption":
             return encode_caption(prediction)
-        if isinstance(prediction, TagScores) and order.spec.task == "tag":
-            return encode_scores(prediction, labels)
-        raise TypeError(f"a model for {order.spec.task} answered with {type(prediction).__name__}")
+        if isinstance(prediction, TagScores) and task == "tag":
+            return encode_scores(prediction, cast("LabelledModel", model).labels)
+        raise TypeError(f"a model for {task} answered with {type(prediction).__name__}")
 
     return encode

@@ -36,7 +36,8 @@ class BlipCaptioner:
     the caption. A sampled caption is drawn from a stream of its own, so it depends on the picture and the seed alone
     and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run, and
     in int8 with itself in float32 on the first few. `note` is told what a person should know.
-    Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner.
+    Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner, UsageError
+    for settings that it cannot follow.
     """
 
     notes: tuple[str, ...] = ()
