@@ -27,9 +27,9 @@ def started(monkeypatch):
     """Every worker process that is started, in order."""
     seen, real = [], WorkerProcess.__init__
 
-    def note(self, start):
+    def note(self, start, bell):
         seen.append(self)
-        real(self, start)
+        real(self, start, bell)
 
     monkeypatch.setattr(WorkerProcess, "__init__", note)
     return seen
