@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from sdprep.engines.messages import Order
 from sdprep.engines.process import TICK
 from sdprep.engines.shift import Supply
 from sdprep.engines.supervised import Supervised
+from sdprep.errors import ModelError, WorkerError
 from sdprep.types import Failure, ImageItem, Result, Stop
 
 # More deaths than pictures explain: this many, or one for this many images.
@@ -29,16 +30,14 @@ class Crew:
     def __init__(self, order: Order, note: Callable[[str], None]) -> None:
         self._note, self._said = note, set[str]()
         self._bell = threading.Event()
-        orders = shared_out(order)
-        self._workers = [Supervised(each, self._bell, self._say) for each in orders]
+        self._workers = [Supervised(each, self._bell, self._say) for each in shared_out(order)]
         try:
-            for _ in self._side_by_side([worker.open(Stop()) for worker in self._workers]):
+            for _ in self._side_by_side(lambda worker: worker.open(Stop())):
                 raise AssertionError("opening a model has no outcome")
         except BaseException:
             self.close()
             raise
-        places = (_place(worker.provider, each) for worker, each in zip(self._workers, orders, strict=True))
-        self.provider = ",".join(places)
+        self.provider = ",".join(map(_place, self._workers))
 
     def run(self, items: Sequence[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last for each.
@@ -46,7 +45,7 @@ class Crew:
         Raises WorkerError if workers die too often.
         """
         supply = Supply(deque(enumerate(items)), max(DEATHS, len(items) // IMAGES_A_DEATH))
-        return self._side_by_side([worker.run(supply, stop) for worker in self._workers])
+        return self._side_by_side(lambda worker: worker.run(supply, stop))
 
     def close(self) -> None:
         """End every process that was started."""
@@ -60,9 +59,10 @@ class Crew:
             self._said.add(text)
             self._note(text)
 
-    def _side_by_side(self, works: Iterable[Iterator[T | None]]) -> Iterator[T]:
-        """What several works give, as it comes. They take turns; while all give None, the bell is waited for."""
-        going = list(works)
+    def _side_by_side(self, work_of: Callable[[Supervised], Iterator[T | None]]) -> Iterator[T]:
+        """What the workers' works give, as it comes. They take turns; while all give None, the bell is waited for."""
+        several = len(self._workers) > 1
+        going = [_at(worker, work_of(worker)) if several else work_of(worker) for worker in self._workers]
         while going:
             self._bell.clear()
             nothing_new = True
@@ -91,7 +91,15 @@ def shared_out(order: Order) -> list[Order]:
     return orders
 
 
-def _place(provider: str, order: Order) -> str:
+def _at(worker: Supervised, work: Iterator[T]) -> Iterator[T]:
+    """The same work; what ends it says on which device."""
+    try:
+        yield from work
+    except (WorkerError, ModelError, RuntimeError) as error:
+        raise type(error)(f"{worker.device}: {error}") from error
+
+
+def _place(worker: Supervised) -> str:
     """What runs a model, with the number of the card if one was named."""
-    number = order.settings.device.partition(":")[2]
-    return f"{provider}:{number}" if number and provider != "cpu" else provider
+    number = worker.device.partition(":")[2]
+    return f"{worker.provider}:{number}" if number and worker.provider != "cpu" else worker.provider

@@ -28,6 +28,7 @@ class Supervised:
     provider: str = ""
 
     def __init__(self, order: Order, bell: threading.Event, say: Callable[[str], None]) -> None:
+        self.device = order.settings.device
         self._order, self._bell, self._say = order, bell, say
         self._timeout = order.settings.work.image_timeout
         self._worker: WorkerProcess | None = None

@@ -143,9 +143,26 @@ def test_the_deaths_of_all_workers_count_together(tmp_path):
         outcomes(pictures(tmp_path, *[f"exit-{number}" for number in range(12)]), device=TWO)
 
 
-def test_a_device_that_is_not_there_ends_the_run_before_it_begins(tmp_path):
+def test_a_device_that_is_not_there_ends_the_run_before_it_begins(started):
     with pytest.raises(UsageError, match="--device cuda:63: "):
         opened("caption", "cpu,cuda:63").__enter__()
+
+    assert [each._process.returncode is None for each in started] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        ("dies_when_imported", "^cpu: the worker ended before its model was loaded .*: my last words"),
+        ("faults", "^cpu: in the worker:"),
+    ],
+    ids=["a death before the first picture", "a defect"],
+)
+def test_what_ends_one_worker_ends_the_run_and_names_the_device(tmp_path, monkeypatch, decoder, message):
+    monkeypatch.setattr(local, "DECODE", f"tests.engines.{decoder}:decode")
+
+    with pytest.raises((WorkerError, RuntimeError), match=message):
+        outcomes(pictures(tmp_path, "a", "defect"), device=TWO)
 
 
 # A wish to stop
