@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from sdprep.devices import check_devices, parse_devices
 from sdprep.errors import ModelError, UsageError
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
@@ -69,6 +69,7 @@ class TagSettings:
     model: str = "wd-v1-4-swinv2-tagger-v2"
     backend: str = "auto"
     provider: str = "auto"
+    device: str = "auto"
     preprocess: str | None = None
     model_dir: Path | None = None
     force_download: bool = False
@@ -85,6 +86,7 @@ class TagSettings:
     work: Work = Work()
 
     def __post_init__(self) -> None:
+        check_devices(self.device, self.work.workers)
         own = self.rules.own_thresholds()
         _check_thresholds([self.rules.threshold, *own.values(), self.scores_min])
         for category in CHOSEN:
@@ -95,6 +97,11 @@ class TagSettings:
         _check_extension(self, "caption_extension")
         if not self.caption_separator:
             raise UsageError("the caption separator is empty: tags would run together")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that share the run."""
+        return parse_devices(self.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +156,7 @@ class CaptionSettings:
 
     def __post_init__(self) -> None:
         _check_extension(self, "caption_extension")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", self.device):
-            raise UsageError(f"--device takes auto, cpu, cuda, cuda:N or mps, not '{self.device}'")
+        check_devices(self.device, self.work.workers)
         if self.decoder not in DECODERS:
             raise UsageError(f"--decoder is one of {', '.join(DECODERS)}, not '{self.decoder}'")
         if self.decoder == "reference" and self.dtype == "int8":
@@ -162,6 +168,11 @@ class CaptionSettings:
                 f"{self.num_beams} beams cannot give {self.candidates} captions; say --num-beams {self.candidates} "
                 "or --sample"
             )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that share the run."""
+        return parse_devices(self.device)
 
     @property
     def candidates(self) -> int:

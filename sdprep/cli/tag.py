@@ -69,6 +69,8 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
                   shortcuts={"--onnx": "onnx"}, help="What runs the model; auto takes ONNX where it is installed."),
     shared.option("--provider", default="auto", show_default=True, metavar="NAME,...",
                   help="What runs ONNX, best first: cpu, cuda, tensorrt, rocm, migraphx, directml, coreml, openvino."),
+    shared.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N[,N...]",
+                  help="The card that runs ONNX, or several parted by commas that share the run."),
     shared.option("--preprocess", type=click.Choice(["sdprep", "kohya"]),
                   help="Upright and resized bicubically, or prepared as by kohya's tagger.  [default: sdprep]"),
     shared.option("--model-dir", type=click.Path(file_okay=False, path_type=Path),

@@ -39,25 +39,28 @@ class Unwatched:
 
 
 class Inline:
-    """An opened model and the way to it; `note` is told what a person should know while it works.
+    """An opened model and the way to it; `note` is told what a person should know, then and while it works.
 
     Raises SdprepError where the model cannot be opened.
     """
 
     def __init__(self, order: Order, note: Callable[[str], None], watcher: Watcher = Unwatched()) -> None:
         self._work = order.settings.work
-        self._model = open_model(order.spec, order.files, order.settings, note)
+        decode = _named(order.decode)
+        self._model = open_model(order.spec, order.files, order.settings, note, order.sharers)
         self._encode = _encoder(order.spec.task, self._model)
-        self._decode = watcher.watched(partial(_named(order.decode), fit=self._model.fit))
+        self._decode = watcher.watched(partial(decode, fit=self._model.fit))
         self._watcher = watcher
-        advice = decoder_advice()
+        self._queue_bytes = QUEUE_BYTES // order.sharers
         self.provider = self._model.provider
-        self.notes = (*self._model.notes, *((advice,) if advice else ()))
+        for text in (*self._model.notes, decoder_advice()):
+            if text is not None:
+                note(text)
 
     def run(self, items: Iterable[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
         workers, batch_size = self._work.workers, self._work.batch_size
-        ahead = max(1, min(2 * max(workers, batch_size), QUEUE_BYTES // (3 * self._model.fit.size**2)))
+        ahead = max(1, min(2 * max(workers, batch_size), self._queue_bytes // (3 * self._model.fit.size**2)))
         pictures = decode_ahead(items, self._decode, workers, ahead)
         for outcome in predict(pictures, _Shown(self._model, self._watcher), batch_size, stop):
             if isinstance(outcome, Failure):

@@ -1,4 +1,4 @@
-"""The engine of one machine: a supervised worker, or the same stages in this process."""
+"""The engine of one machine: a supervised worker for each device, or the same stages in this process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from sdprep.config import CaptionSettings, TagSettings
+from sdprep.engines.crew import Crew
 from sdprep.engines.messages import Order
-from sdprep.engines.supervised import Supervised
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.types import Failure, ImageItem, Result, Stop
 
@@ -17,10 +17,9 @@ DECODE = "sdprep.data.image:decode"
 
 
 class Engine(Protocol):
-    """A model that is ready, wherever it is: what runs it, and what it has to say to a person."""
+    """A model that is ready, wherever it is, and what runs it."""
 
     provider: str
-    notes: tuple[str, ...]
 
     def run(self, items: Sequence[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
@@ -33,13 +32,13 @@ class Engine(Protocol):
 def opened(
     spec: ModelSpec, files: ModelFiles, settings: TagSettings | CaptionSettings, note: Callable[[str], None]
 ) -> Iterator[Engine]:
-    """An engine with the model loaded: a worker, or with `workers` 0 this process, which then loads the framework.
+    """An engine with the model loaded: a worker for each device, or with `workers` 0 this process.
 
-    `note` is told what a person should know while it works.
+    `note` is told what a person should know, of the model and while it works.
     Raises SdprepError where the model cannot be opened, alike for both.
     """
     order = Order(spec, files, settings, DECODE)
-    engine = _inline(order, note) if settings.work.workers == 0 else Supervised(order, note)
+    engine = _inline(order, note) if settings.work.workers == 0 else Crew(order, note)
     try:
         yield engine
     finally:

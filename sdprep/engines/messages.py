@@ -24,12 +24,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """All that is needed to open a model and show it pictures; `decode` names a function as `module:name`."""
+    """All that is needed to open a model and show it pictures; `decode` names a function as `module:name`.
+
+    `sharers` is how many workers there are to share the processors and the memory of this machine.
+    """
 
     spec: ModelSpec
     files: ModelFiles
     settings: TagSettings | CaptionSettings
     decode: str
+    sharers: int = 1
 
 
 # To the worker
@@ -42,18 +46,19 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     files: ModelFiles
     settings: msgspec.Raw
     decode: str
+    sharers: int
     limit_memory: bool
 
     @classmethod
     def of(cls, order: Order, *, limit_memory: bool) -> Start:
         """The message for an order."""
         settings = msgspec.Raw(encode(order.settings))
-        return cls(order.spec, order.files, settings, order.decode, limit_memory)
+        return cls(order.spec, order.files, settings, order.decode, order.sharers, limit_memory)
 
     def order(self) -> Order:
         """The order of the message."""
         settings: Any = msgspec.msgpack.decode(self.settings, type=SETTINGS[self.spec.task], dec_hook=_from_wire)
-        return Order(self.spec, self.files, settings, self.decode)
+        return Order(self.spec, self.files, settings, self.decode, self.sharers)
 
 
 class Image(msgspec.Struct, frozen=True, tag=True):
@@ -75,10 +80,9 @@ class StopNow(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The model is loaded: what runs it, and notes for a person."""
+    """The model is loaded, and this runs it."""
 
     provider: str
-    notes: tuple[str, ...]
 
 
 class Decoding(msgspec.Struct, frozen=True, tag=True):

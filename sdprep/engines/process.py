@@ -7,19 +7,20 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import IO
 
 from sdprep import errors
-from sdprep.engines.messages import Broken, FromWorker, Ready, Refused, Start, ToWorker, read, write
+from sdprep.engines.messages import Broken, FromWorker, Ready, Refused, Said, Start, ToWorker, read, write
 from sdprep.errors import SdprepError, WorkerError
 from sdprep.types import Stop
 
 # The new process finds packages where this one does, and nothing is imported before it knows them.
 PROGRAM = "import sys; sys.path[:] = {path!r}; from sdprep.engines.worker import main; main()"
-# Seconds between two looks at what is no message: a wish to stop, a limit of time.
+# Most seconds between two looks at what is no message: a wish to stop, a limit of time.
 TICK = 0.25
 # Seconds for a killed process to go away; one that hangs inside a driver may never do so.
 FAREWELL = 10.0
@@ -34,9 +35,12 @@ class Death:
 
 
 class WorkerProcess:
-    """A worker that was started. Raises WorkerError if the system cannot start it."""
+    """A worker that was started; `bell` is set whenever it has said something.
 
-    def __init__(self, start: Start) -> None:
+    Raises WorkerError if the system cannot start it.
+    """
+
+    def __init__(self, start: Start, bell: threading.Event) -> None:
         if not sys.executable or getattr(sys, "frozen", False):
             raise WorkerError("this program has no Python that could be started; use --workers 0")
         program = PROGRAM.format(path=sys.path)
@@ -52,6 +56,7 @@ class WorkerProcess:
             )
         except OSError as error:
             raise WorkerError(f"{sys.executable} cannot be started: {error}; --workers 0 needs no process") from error
+        self._bell = bell
         self._inbox: SimpleQueue[FromWorker | None] = SimpleQueue()
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._readers = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._overhear)]
@@ -65,12 +70,12 @@ class WorkerProcess:
             write(self._stream(self._process.stdin), message)
 
     def hear(self) -> FromWorker | Death | None:
-        """The next message; None if none came within a tick.
+        """The next message; None if none has come.
 
         Raises the error of `errors.py` that ended the worker, or RuntimeError with the traceback of a defect.
         """
         try:
-            message = self._inbox.get(timeout=TICK)
+            message = self._inbox.get_nowait()
         except Empty:
             return None
         if message is None:
@@ -83,19 +88,23 @@ class WorkerProcess:
             raise RuntimeError(f"in the worker:\n{message.traceback}")
         return message
 
-    def wait_until_ready(self, stop: Stop) -> Ready | None:
-        """What a worker has to say when its model is loaded; None if a wish to stop comes before.
+    def until_ready(self, stop: Stop, say: Callable[[str], None]) -> Generator[None, None, str]:
+        """Gives None as long as the model is being loaded, and returns what runs it; "" if a wish to stop comes before.
 
         Raises WorkerError if it dies before, and what ended it otherwise.
         """
         while not stop:
             message = self.hear()
-            if isinstance(message, Ready):
-                return message
-            if isinstance(message, Death):
+            if message is None:
+                yield
+            elif isinstance(message, Said):
+                say(message.text)
+            elif isinstance(message, Ready):
+                return message.provider
+            elif isinstance(message, Death):
                 said = f": {self._last_lines[-1]}" if self._last_lines else ""
                 raise WorkerError(f"the worker ended before its model was loaded ({message.reason}){said}")
-        return None
+        return ""
 
     def kill(self) -> None:
         """Let it be dead soon, however busy it is. What it has said until then can still be heard."""
@@ -122,7 +131,9 @@ class WorkerProcess:
     def _listen(self) -> None:
         while (message := read(self._stream(self._process.stdout), FromWorker)) is not None:  # type: ignore[arg-type]
             self._inbox.put(message)
+            self._bell.set()
         self._inbox.put(None)
+        self._bell.set()
 
     def _overhear(self) -> None:
         for line in self._stream(self._process.stderr):

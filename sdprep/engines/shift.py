@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from sdprep.engines.messages import (
     Answer,
@@ -27,9 +28,20 @@ from sdprep.types import Failure, ImageItem, Result, Stop
 WAITING = 16
 
 
-class Shift:
-    """A worker's time at work. Pictures that get an outcome leave `left`, which belongs to the caller.
+@dataclass(slots=True)
+class Supply:
+    """What the workers of a run share: pictures that none was given yet, by numbers, and how many of them may die."""
 
+    pictures: deque[tuple[int, ImageItem]]
+    most_deaths: int = 0
+    deaths: int = 0
+
+
+class Shift:
+    """A worker's time at work, until there are no more pictures for it, or it is dead.
+
+    It begins with the pictures in `left`, which belongs to the caller. Those that it takes from the supply join them,
+    and those that get an outcome leave.
     `death` is how the worker died, if it did; `decoding` and `predicting` are then the pictures to suspect, and
     `overdue` is the one for whose sake it was killed.
     """
@@ -38,6 +50,7 @@ class Shift:
         self,
         worker: WorkerProcess,
         left: dict[int, ImageItem],
+        supply: Supply,
         stop: Stop,
         image_timeout: float,
         say: Callable[[str], None],
@@ -47,8 +60,8 @@ class Shift:
         self.overdue: int | None = None
         self.predicting: set[int] = set()
         self._worker, self._stop, self._image_timeout = worker, stop, image_timeout
-        self._unsent = deque(left)
-        self._waiting = 0
+        self._again, self._supply = deque(left), supply
+        self._waiting, self._all_sent = 0, False
         # When each began, by a clock that stands still while this process does (Ctrl-Z, a suspended machine).
         self._began: dict[int, float] = {}
         self._clock, self._looked = 0.0, time.monotonic()
@@ -58,14 +71,17 @@ class Shift:
         """The pictures that are being decoded, the one that was begun first coming first."""
         return list(self._began)
 
-    def outcomes(self) -> Iterator[Result | Failure]:
-        """The outcomes, as they come. After a wish to stop, the batch in hand is the last."""
+    def outcomes(self) -> Iterator[Result | Failure | None]:
+        """The outcomes, as they come, and None whenever there is nothing to hear.
+
+        After a wish to stop, the batch in hand is the last.
+        """
         asked = False
-        self._send()
         while True:
             if self._stop and not asked:
                 self._worker.tell(StopNow())
                 asked = True
+            self._send()
             message = self._worker.hear()
             self._let_time_pass()
             if isinstance(message, GroupDone):
@@ -77,24 +93,29 @@ class Shift:
                 yield self._outcome(message)
             elif message is None:
                 self._look_at_the_time()
+                yield None
             else:
                 self._note(message)
 
     def _send(self) -> None:
-        if not self._unsent:
+        """Give a worker that has room one more picture: one, so that the workers of a run take turns."""
+        if self._all_sent or self._stop or self._waiting >= WAITING:
             return
-        while self._unsent and self._waiting < WAITING:
-            number = self._unsent.popleft()
-            self._waiting += 1
-            self._worker.tell(Image(number, self.left[number].path))
-        if not self._unsent:
+        if not self._again and not self._supply.pictures:
             self._worker.tell(GroupEnds())
+            self._all_sent = True
+            return
+        if self._again:
+            number = self._again.popleft()
+        else:
+            number, self.left[number] = self._supply.pictures.popleft()
+        self._waiting += 1
+        self._worker.tell(Image(number, self.left[number].path))
 
     def _note(self, message: FromWorker) -> None:
         if isinstance(message, Decoding):
             self._began[message.number] = self._clock
             self._waiting -= 1
-            self._send()
         elif isinstance(message, DecodingDone):
             del self._began[message.number]
         elif isinstance(message, Said):

@@ -1,62 +1,73 @@
-"""Decoding and prediction in a process of their own, and what happens when a picture kills it."""
+"""Decoding and prediction on one device in a process of their own, and what happens when a picture kills it."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from sdprep.data.decoder import read_file
-from sdprep.engines.messages import Order, Ready, Start
+from sdprep.engines.messages import Order, Start
 from sdprep.engines.process import WorkerProcess
-from sdprep.engines.shift import Shift
+from sdprep.engines.shift import Shift, Supply
 from sdprep.errors import ImageError, WorkerError
 from sdprep.types import Failure, FailureCode, ImageItem, Result, Stop
 
-# More deaths than pictures explain: this many, or one for this many images.
-DEATHS = 5
-IMAGES_A_DEATH = 1000
-
 
 class Supervised:
-    """A worker that has opened a model, replaced whenever it dies; `note` hears what it says for a person.
+    """The worker of one device, replaced whenever it dies.
 
-    Raises SdprepError if it cannot open the model.
+    `bell` is set whenever it has said something, `say` hears what is meant for a person. `provider` is what runs the
+    model, once it is open. What works here gives None whenever it waits for the worker, so that others can go on.
     """
 
-    def __init__(self, order: Order, note: Callable[[str], None]) -> None:
-        self._order, self._note = order, note
+    provider: str = ""
+
+    def __init__(self, order: Order, bell: threading.Event, say: Callable[[str], None]) -> None:
+        self.device = order.settings.device
+        self._order, self._bell, self._say = order, bell, say
         self._timeout = order.settings.work.image_timeout
-        self._worker: WorkerProcess | None = WorkerProcess(Start.of(order, limit_memory=False))
+        self._worker: WorkerProcess | None = None
         self._probe: WorkerProcess | None = None
-        try:
-            ready = self._worker.wait_until_ready(Stop())
-        except BaseException:
-            self.close()
-            raise
-        self.provider, self.notes = (ready.provider, ready.notes) if isinstance(ready, Ready) else ("", ())
 
-    def run(self, items: Sequence[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
-        """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last.
+    def open(self, stop: Stop) -> Iterator[None]:
+        """Start a worker and wait until its model is loaded, or a wish to stop comes.
 
-        Raises WorkerError if the worker dies too often.
+        Raises SdprepError if it cannot open the model.
         """
-        left = dict(enumerate(items))
-        most = max(DEATHS, len(items) // IMAGES_A_DEATH)
-        deaths = 0
-        while left and (worker := self._worker_at_work(stop)) is not None:
-            shift = Shift(worker, left, stop, self._timeout, self._note)
+        self._worker = WorkerProcess(Start.of(self._order, limit_memory=False), self._bell)
+        self.provider = yield from self._worker.until_ready(stop, self._say)
+
+    def run(self, supply: Supply, stop: Stop) -> Iterator[Result | Failure | None]:
+        """The outcomes of what it takes from the supply; after a wish to stop, the batch in hand is the last.
+
+        Raises WorkerError if workers die too often.
+        """
+        left: dict[int, ImageItem] = {}
+        while left or supply.pictures:
+            if self._worker is None and not stop:
+                yield from self.open(stop)
+            if self._worker is None or stop:
+                return
+            shift = Shift(self._worker, left, supply, stop, self._timeout, self._say)
             yield from shift.outcomes()
             if shift.death is None:
                 return
-            self._worker = self._ended(worker)
-            deaths += 1
-            if deaths > most and not stop:
-                raise WorkerError(_too_often(deaths, shift))
+            self._worker = self._ended(self._worker)
+            supply.deaths += 1
+            if supply.deaths > supply.most_deaths and not stop:
+                raise WorkerError(_too_often(supply.deaths, shift))
             yield from self._verdicts(shift, stop)
+
+    def kill(self) -> None:
+        """Let every process that was started be dead soon."""
+        for worker in (self._worker, self._probe):
+            if worker is not None:
+                worker.kill()
 
     def close(self) -> None:
         """End every process that was started."""
@@ -67,14 +78,7 @@ class Supervised:
         if worker is not None:
             worker.end()
 
-    def _worker_at_work(self, stop: Stop) -> WorkerProcess | None:
-        """The worker, or a new one for one that died; None after a wish to stop."""
-        if self._worker is None and not stop:
-            self._worker = WorkerProcess(Start.of(self._order, limit_memory=False))
-            self._worker.wait_until_ready(stop)
-        return None if stop else self._worker
-
-    def _verdicts(self, shift: Shift, stop: Stop) -> Iterator[Result | Failure]:
+    def _verdicts(self, shift: Shift, stop: Stop) -> Iterator[Result | Failure | None]:
         """The outcomes of those that the worker may have died of; the innocent who were not tried stay in `left`.
 
         A picture that was alone in being decoded when its time ran out needs no trial. Those that the model was
@@ -86,10 +90,19 @@ class Supervised:
         for suspects in (shift.decoding, sorted(shift.predicting)):
             guilty = False
             for number in suspects:
-                trial = self._trial(number, shift.left[number], stop)
-                if trial is None:
+                if self._probe is None:
+                    yield from self._open_probe(stop)
+                if self._probe is None or stop:
                     return
-                outcomes = list(trial.outcomes())
+                trial = Shift(
+                    self._probe, {number: shift.left[number]}, Supply(deque()), stop, self._timeout, self._say
+                )
+                outcomes: list[Result | Failure] = []
+                for outcome in trial.outcomes():
+                    if outcome is None:
+                        yield None
+                    else:
+                        outcomes.append(outcome)
                 if trial.death is not None:
                     self._probe = self._ended(self._probe)
                     if trial.decoding or trial.predicting:
@@ -101,16 +114,14 @@ class Supervised:
                 break
         self._probe = self._ended(self._probe)
 
-    def _trial(self, number: int, item: ImageItem, stop: Stop) -> Shift | None:
-        """One picture alone with a worker that has no threads; None after a wish to stop."""
-        if self._probe is None and not stop:
-            work = replace(self._order.settings.work, batch_size=1, workers=0)
-            order = replace(self._order, settings=replace(self._order.settings, work=work))
-            self._probe = WorkerProcess(Start.of(order, limit_memory=True))
-            self._probe.wait_until_ready(stop)
-        return (
-            None if stop or self._probe is None else Shift(self._probe, {number: item}, stop, self._timeout, self._note)
-        )
+    def _open_probe(self, stop: Stop) -> Iterator[None]:
+        """Start a worker that has no threads, for one picture at a time."""
+        if stop:
+            return
+        work = replace(self._order.settings.work, batch_size=1, workers=0)
+        order = replace(self._order, settings=replace(self._order.settings, work=work))
+        self._probe = WorkerProcess(Start.of(order, limit_memory=True), self._bell)
+        yield from self._probe.until_ready(stop, self._say)
 
     def _failure(self, item: ImageItem, shift: Shift) -> Failure:
         """The verdict on a picture on which a worker died."""

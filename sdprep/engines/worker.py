@@ -91,7 +91,7 @@ class Worker:
         self._limit_memory = start.limit_memory
         threading.Thread(target=self._listen, daemon=True).start()
         inline = Inline(start.order(), lambda text: self.tell(Said(text)), self)
-        self.tell(Ready(inline.provider, inline.notes))
+        self.tell(Ready(inline.provider))
         while not self._stop:
             for outcome in inline.run(self._group(), self._stop):
                 self._tell_of(outcome)

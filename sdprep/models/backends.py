@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -10,6 +11,7 @@ import msgspec
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.errors import MissingExtra, UsageError
 from sdprep.models.base import ImageSpec, LabelledModel, Model, ModelFiles, ModelSpec
+from sdprep.models.cpus import usable_cpus
 from sdprep.models.faults import fault_of_preprocess
 from sdprep.models.providers import Execution
 
@@ -65,17 +67,25 @@ def check_installed(spec: ModelSpec) -> None:
 
 
 def open_model(
-    spec: ModelSpec, files: ModelFiles, settings: TagSettings | CaptionSettings, note: Callable[[str], None]
+    spec: ModelSpec,
+    files: ModelFiles,
+    settings: TagSettings | CaptionSettings,
+    note: Callable[[str], None],
+    sharers: int = 1,
 ) -> Model:
     """Load a model with the framework of its description; the one place that knows which class that is.
 
-    While it works, it says through `note` what a person should know.
+    While it works, it says through `note` what a person should know. `sharers` processes share the processors.
 
     Raises MissingExtra, ModelError and UsageError as they do.
     """
     if not isinstance(settings, CaptionSettings):
         work = settings.work
-        return open_tagger(spec, files, Execution(settings.provider, work.batch_size, shares_cpu=work.workers > 0))
+        execution = Execution(settings.provider, work.batch_size, work.workers > 0, settings.device, sharers)
+        return open_tagger(spec, files, execution)
+    if sharers > 1:
+        # torch reads it when it is imported; what a person has set stays.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // sharers)))
     from sdprep.models.blip import BlipCaptioner
 
     return BlipCaptioner(spec, files, settings, note)

@@ -38,7 +38,7 @@ class OnnxSession:
 
     def __init__(self, path: Path, execution: Execution, output: str | int = 0) -> None:
         onnxruntime = _import()
-        asked = to_ask(execution.provider, _available(onnxruntime))
+        asked = to_ask(execution.provider, _available(onnxruntime), execution.device)
         self._session, reasons = _open(onnxruntime, path, asked, execution)
         self._path, self._run_options = path, onnxruntime.RunOptions()
         # It would print what it raises, too.
@@ -98,7 +98,7 @@ def _open(
     reasons: list[str] = []
     for start in range(len(asked)):
         names = asked[start:] if CPU in asked[start:] else (*asked[start:], CPU)
-        providers = [(PROVIDERS[name].full, _options(name)) for name in names]
+        providers = [(PROVIDERS[name].full, _options(name, execution.card)) for name in names]
         try:
             # Its own fallback prints to stdout and skips providers.
             return onnxruntime.InferenceSession(
@@ -110,21 +110,22 @@ def _open(
     raise ModelError(f"{what}: {reasons[-1]}")
 
 
-def _options(name: str) -> dict[str, str]:
+def _options(name: str, card: str) -> dict[str, str]:
     if name == "openvino":
         from onnxruntime.capi import _pybind_state
 
         return openvino_options(_pybind_state.get_available_openvino_device_ids())
-    cache = user_cache_path("sdprep")
+    # Two processes that compile for two cards would write over each other.
+    cache = user_cache_path("sdprep") / f"card-{card}" if card else user_cache_path("sdprep")
     if name == "tensorrt":
         (cache / name).mkdir(parents=True, exist_ok=True)
-    return options(name, cache)
+    return options(name, cache, card)
 
 
 def _session_options(onnxruntime: Any, first: str, execution: Execution) -> Any:
     """One operator after the other, each on the processors that this process may use."""
     wanted = onnxruntime.SessionOptions()
-    wanted.intra_op_num_threads = thread_count(usable_cpus(), os.cpu_count() or 1)
+    wanted.intra_op_num_threads = thread_count(usable_cpus(), os.cpu_count() or 1, execution.sharers)
     wanted.inter_op_num_threads = 1
     wanted.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     if first == "directml":

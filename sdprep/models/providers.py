@@ -1,4 +1,4 @@
-"""What `--provider` means: names, order, options, and whether a session got what it was asked for; pure."""
+"""What `--provider` and `--device` mean to a tagger: names, order, options, and whether a session got them; pure."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ PROVIDERS = {
 AUTO_ORDER = ("cuda", "rocm", "migraphx", "directml", "coreml", CPU)
 # They tune or compile for each shape that they meet, so they are always given the same one.
 FIXED_SHAPES = frozenset(PROVIDERS) - {CPU, "openvino"}
+# They take the number of a card, `device_id`, and see the cards of NVIDIA and AMD that torch calls cuda.
+NUMBERED = ("cuda", "tensorrt", "rocm", "migraphx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,20 @@ class Execution:
     """How a tagger is executed.
 
     `provider` is what `--provider` says, `batch_size` the pictures of a full batch (None: not known),
-    `shares_cpu` whether other threads decode pictures meanwhile.
+    `shares_cpu` whether other threads decode pictures meanwhile. `device` is one of `--device`, and `sharers` is
+    how many processes share the processors.
     """
 
     provider: str = AUTO
     batch_size: int | None = None
     shares_cpu: bool = False
+    device: str = AUTO
+    sharers: int = 1
+
+    @property
+    def card(self) -> str:
+        """The number of the card, if one was named."""
+        return self.device.partition(":")[2]
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -60,21 +70,48 @@ def parse(text: str) -> tuple[str, ...]:
     return names
 
 
-def check(text: str, backend: str) -> None:
-    """Raise UsageError if `--provider` says nothing known, or what a backend cannot do."""
+def check(text: str, backend: str, devices: Sequence[str] = (AUTO,)) -> None:
+    """Raise UsageError if `--provider` says nothing known, what a backend cannot do, or what `--device` contradicts."""
     names = parse(text)
-    if backend == "tensorflow" and names not in ((AUTO,), (CPU,), ("cuda",)):
-        raise UsageError(f"--provider {text} is for ONNX; TensorFlow takes auto, cpu or cuda")
+    if backend == "tensorflow":
+        if names not in ((AUTO,), (CPU,), ("cuda",)):
+            raise UsageError(f"--provider {text} is for ONNX; TensorFlow takes auto, cpu or cuda")
+        if tuple(devices) != (AUTO,):
+            raise UsageError("--device is for ONNX; TensorFlow takes --provider cpu or cuda")
+    for device in devices:
+        on_device(text, device)
 
 
-def to_ask(text: str, available: Collection[str]) -> tuple[str, ...]:
-    """The providers to ask for, best first; `available` are those of the installed onnxruntime, by its names.
+def on_device(text: str, device: str) -> tuple[str, ...]:
+    """The names in `--provider` for a device; ("auto",) leaves the choice among those that fit it.
 
-    Raises MissingProvider for one that was named and is not there.
+    Raises UsageError if one of them cannot be told to run there.
     """
     names = parse(text)
-    if names == (AUTO,):
+    if device == AUTO:
+        return names
+    if device == CPU and names in ((AUTO,), (CPU,)):
+        return (CPU,)
+    if device.startswith("cuda") and (names == (AUTO,) or (names[0] != CPU and {*names} <= {*NUMBERED, CPU})):
+        return names
+    raise UsageError(
+        f"--device {device} does not go with --provider {text}: cuda:N is a card for {', '.join(NUMBERED)}, and cpu is "
+        "for the provider cpu"
+    )
+
+
+def to_ask(text: str, available: Collection[str], device: str = AUTO) -> tuple[str, ...]:
+    """The providers to ask for, best first; `available` are those of the installed onnxruntime, by its names.
+
+    Raises MissingProvider for one that was named and is not there, or where none is there for a card.
+    """
+    names = on_device(text, device)
+    if names == (AUTO,) and device == AUTO:
         return tuple(name for name in AUTO_ORDER if name == CPU or PROVIDERS[name].full in available)
+    if names == (AUTO,):
+        # Who names a card does not want the processor instead.
+        found = (name for name in AUTO_ORDER if name in NUMBERED and PROVIDERS[name].full in available)
+        names = tuple(found) or ("cuda",)
     for name in names:
         if PROVIDERS[name].full not in available:
             has = [each for each, provider in PROVIDERS.items() if provider.full in available]
@@ -82,23 +119,25 @@ def to_ask(text: str, available: Collection[str]) -> tuple[str, ...]:
     return names
 
 
-def options(name: str, cache: Path) -> dict[str, str]:
-    """What a provider is told; `cache` is a folder for what it compiles.
+def options(name: str, cache: Path, card: str = "") -> dict[str, str]:
+    """What a provider is told; `cache` is a folder for what it compiles, `card` the number of a card.
 
     The arena of CUDA otherwise doubles whenever it grows, and cuDNN would try every algorithm for every shape.
     """
+    chosen = {"device_id": card} if card and name in NUMBERED else {}
     if name == "cuda":
-        return {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
+        return {**chosen, "arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
     if name == "rocm":
-        return {"arena_extend_strategy": "kSameAsRequested"}
+        return {**chosen, "arena_extend_strategy": "kSameAsRequested"}
     if name == "tensorrt":
         return {
+            **chosen,
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(cache / "tensorrt"),
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(cache / "tensorrt"),
         }
-    return {}
+    return chosen
 
 
 def openvino_options(devices: Sequence[str]) -> dict[str, str]:

@@ -143,8 +143,6 @@ class Annotation:
         with local.opened(self._kind.spec, self._files, self._settings, self._listener.note) as engine:
             self.report.predicted = len(unseen)
             self.report.provider = engine.provider
-            for note in engine.notes:
-                self._listener.note(note)
             self._listener.start(len(waiting))
             with self._heeding_stop():
                 for outcome in engine.run(list(waiting), self._stop):

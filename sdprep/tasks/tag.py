@@ -51,7 +51,7 @@ def tag(
     """
     listener = listener or Silent()
     spec = with_backend(resolve(settings.model, "tag"), settings.backend)
-    check_provider(settings.provider, spec.backend)
+    check_provider(settings.provider, spec.backend, settings.devices)
     if settings.model_dir is not None:
         spec = _in_model_dir(spec, settings.model_dir, listener)
     kind = Tagging(spec, settings, stated, listener)

@@ -16,7 +16,14 @@ PATIENCE = 120.0
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
 
 
-@pytest.fixture(scope="module", params=["0", "2"], ids=["in this process", "in a worker"])
+PLACES = {
+    "in this process": ["--workers", "0"],
+    "in a worker": ["--workers", "2"],
+    "in two workers": ["--workers", "2", "--device", "cpu,cpu"],
+}
+
+
+@pytest.fixture(scope="module", params=PLACES.values(), ids=PLACES)
 def stopped(request, start, tmp_path_factory):
     """The outcome of a run that got a signal when its first sidecar appeared: process, report, folder."""
     outcomes = {}
@@ -30,11 +37,11 @@ def stopped(request, start, tmp_path_factory):
     return stop
 
 
-def interrupted(start, folder, number, workers):
+def interrupted(start, folder, number, place):
     (folder / "p0.jpg").write_bytes((PICTURES / "black-hair-greyscale.jpg").read_bytes())
     for index in range(1, COUNT):
         os.link(folder / "p0.jpg", folder / f"p{index}.jpg")
-    process = start("tag", ".", "--batch-size", "1", "--workers", workers, "--json", cwd=folder)
+    process = start("tag", ".", "--batch-size", "1", *place, "--json", cwd=folder)
     deadline = time.monotonic() + PATIENCE
     while not (folder / "p0.txt").exists():
         if process.poll() is not None or time.monotonic() > deadline:

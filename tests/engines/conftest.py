@@ -3,9 +3,23 @@
 import pytest
 
 from sdprep.engines import local
+from sdprep.engines.process import WorkerProcess
 from tests.engines.faults import DECODER
 
 
 @pytest.fixture(autouse=True)
 def decoder_that_does_harm(monkeypatch):
     monkeypatch.setattr(local, "DECODE", DECODER)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Every worker process that is started, in order."""
+    seen, real = [], WorkerProcess.__init__
+
+    def note(self, start, bell):
+        seen.append(self)
+        real(self, start, bell)
+
+    monkeypatch.setattr(WorkerProcess, "__init__", note)
+    return seen

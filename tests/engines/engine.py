@@ -23,10 +23,10 @@ def pictures(folder, *names):
     return items
 
 
-def opened(task="tag", **work):
+def opened(task="tag", device="auto", **work):
     """An engine with the demo model of a task."""
     spec = resolve(f"demo-{task}", task)
-    settings = SETTINGS[task](work=Work(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
+    settings = SETTINGS[task](device=device, work=Work(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
     return local.opened(spec, locate(spec), settings, Silent().note)
 
 

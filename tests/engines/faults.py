@@ -37,7 +37,10 @@ FAULTS = {
 
 
 def decode(item, fit):
-    """Decode a picture, or do what its name says. `once.png` kills its process the first time only."""
+    """Decode a picture, or do what its name says. `once.png` kills its process the first time only.
+
+    A picture beside which there is a pipe is not decoded before that has been written.
+    """
     name = item.path.stem.partition("-")[0]
     if name in FAULTS:
         FAULTS[name]()
@@ -47,4 +50,7 @@ def decode(item, fit):
     if name == "once" and not mark.exists():
         mark.touch()
         os._exit(9)
+    gate = item.path.with_suffix(".gate")
+    if gate.exists():
+        gate.read_bytes()
     return image.decode(item, fit)

@@ -22,19 +22,6 @@ DEADLY = [
 ]
 
 
-@pytest.fixture
-def started(monkeypatch):
-    """Every worker process that is started, in order."""
-    seen, real = [], WorkerProcess.__init__
-
-    def note(self, start):
-        seen.append(self)
-        real(self, start)
-
-    monkeypatch.setattr(WorkerProcess, "__init__", note)
-    return seen
-
-
 def failures(items, **work):
     with opened(**work) as engine:
         return [outcome for outcome in engine.run(items, Stop()) if not isinstance(outcome, Result)]

@@ -141,7 +141,7 @@ def test_a_second_interruption_ends_the_command_and_the_worker_at_once(program, 
 def test_signals_are_for_the_parent_alone(tmp_path, number):
     items = pictures(tmp_path, *map(str, range(8)))
     with opened() as engine:
-        os.kill(engine._worker._process.pid, number)
+        os.kill(engine._workers[0]._worker._process.pid, number)
         found = list(engine.run(items, Stop()))
 
     assert len(found) == 8

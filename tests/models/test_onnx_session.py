@@ -1,5 +1,6 @@
 """Sessions of the real onnxruntime: the providers that are here, and what is said of those that do not start."""
 
+import os
 import random
 import shutil
 import sys
@@ -130,6 +131,15 @@ def test_nothing_is_printed_when_a_graph_cannot_be_run(tmp_path, capfd):
     assert capfd.readouterr().out == ""
 
 
+def test_what_is_compiled_for_two_cards_does_not_lie_in_one_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(onnx_session, "user_cache_path", lambda _: tmp_path)
+
+    folders = [onnx_session._options("tensorrt", card)["trt_engine_cache_path"] for card in ("", "0", "1")]
+
+    assert len(set(folders)) == 3
+    assert all(map(os.path.isdir, folders))
+
+
 # A graph that fails at work
 
 
@@ -202,6 +212,12 @@ def test_a_session_has_a_thread_for_each_processor_that_it_may_use(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     given = settings_of(Execution("cpu"))
     assert (given.intra_op_num_threads, given.inter_op_num_threads) == (1, 1)
+
+
+def test_sessions_that_share_the_processors_have_a_part_of_the_threads_each(monkeypatch):
+    monkeypatch.setattr(onnx_session, "usable_cpus", lambda: 4)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert settings_of(Execution("cpu", sharers=2)).intra_op_num_threads == 2
 
 
 def test_waiting_threads_do_not_spin_while_others_decode():

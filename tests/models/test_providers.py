@@ -85,7 +85,66 @@ def test_every_extra_in_a_command_exists():
     assert [extra for extra in extras if f"\n{extra} = [" not in text] == []
 
 
+# Devices
+
+
+def test_a_card_that_is_named_is_not_replaced_by_the_processor():
+    assert to_ask("auto", [*ALL], "cuda:1") == ("cuda", "rocm", "migraphx")
+    assert to_ask("auto", [CUDA, CPU], "cuda:1") == ("cuda",)
+
+
+def test_a_card_without_a_provider_for_it_is_refused_with_the_command_that_brings_one():
+    with pytest.raises(MissingProvider, match="has no provider cuda, only: cpu"):
+        to_ask("auto", [CPU], "cuda:1")
+
+
+def test_the_processor_that_is_named_is_asked_for_where_there_are_cards():
+    assert to_ask("auto", ALL, "cpu") == ("cpu",)
+
+
+def test_providers_that_are_named_are_asked_for_on_their_card():
+    assert to_ask("tensorrt,cuda,cpu", ALL, "cuda:1") == ("tensorrt", "cuda", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        ("directml", "cuda:1"),
+        ("cuda,coreml", "cuda:1"),
+        ("cpu", "cuda:1"),
+        ("cpu,cuda", "cuda"),
+        ("cuda", "cpu"),
+        ("cuda,cpu", "cpu"),
+        ("openvino", "cpu"),
+        ("auto", "mps"),
+    ],
+)
+def test_a_provider_that_cannot_be_told_to_run_there_is_refused(text, device):
+    with pytest.raises(UsageError, match=f"--device {device} does not go with --provider {text}"):
+        providers.check(text, "onnx", (device,))
+
+
+def test_every_device_of_a_list_is_looked_at():
+    with pytest.raises(UsageError, match="--device cpu does not go with --provider cuda"):
+        providers.check("cuda", "onnx", ("cuda:0", "cpu"))
+
+
+def test_tensorflow_takes_no_device():
+    with pytest.raises(UsageError, match="--device is for ONNX"):
+        providers.check("auto", "tensorflow", ("cuda:0", "cuda:1"))
+
+
 # Options
+
+
+@pytest.mark.parametrize("name", ["cuda", "tensorrt", "rocm", "migraphx"])
+def test_a_provider_that_knows_cards_by_number_is_told_the_number(name):
+    assert options(name, Path("cache"), "1") == {**options(name, Path("cache")), "device_id": "1"}
+
+
+@pytest.mark.parametrize("name", ["cpu", "directml", "coreml"])
+def test_other_providers_are_not_told_a_number(name):
+    assert options(name, Path("cache"), "1") == {}
 
 
 def test_cuda_grows_its_memory_by_what_is_needed_and_tries_no_algorithms():

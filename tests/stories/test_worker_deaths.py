@@ -235,7 +235,9 @@ def test_ten_thousand_pictures_of_which_some_are_bad_three_kill_and_two_hang(tmp
         return message
 
     monkeypatch.setattr(WorkerProcess, "hear", overhear)
-    monkeypatch.setattr(WorkerProcess, "__init__", lambda self, order: workers.append(order) or start(self, order))
+    monkeypatch.setattr(
+        WorkerProcess, "__init__", lambda self, order, bell: workers.append(order) or start(self, order, bell)
+    )
 
     report = tag(folder, model=fast_model, workers=2, batch_size=batch, image_timeout=3.0)
 
