@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Protocol, cast
@@ -48,7 +49,8 @@ class Inline:
         self._work = order.settings.work
         self._model = open_model(order.spec, order.files, order.settings, note)
         self._encode = _encoder(order.spec.task, self._model)
-        self._decode = watcher.watched(partial(_named(order.decode), fit=self._model.fit))
+        fit = replace(self._model.fit, max_pixels=self._work.max_pixels, allow_truncated=self._work.allow_truncated)
+        self._decode = watcher.watched(partial(_named(order.decode), fit=fit))
         self._watcher = watcher
         advice = decoder_advice()
         self.provider = self._model.provider
@@ -63,7 +65,7 @@ class Inline:
             if isinstance(outcome, Failure):
                 yield outcome
             else:
-                yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction))
+                yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction), outcome.remarks)
 
     def close(self) -> None:
         """Free the model."""

@@ -165,7 +165,7 @@ def test_a_relative_folder_gives_absolute_paths(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_folder_without_pictures_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(NoImages, match="avif bmp gif jpeg jpg png webp"):
+    with pytest.raises(NoImages, match="avif bmp gif heic heif jpeg jpg jxl png webp"):
         found(make(tmp_path, "a.txt"))
 
 
