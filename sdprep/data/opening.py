@@ -96,7 +96,8 @@ def _fault_of_header(error: Exception, data: bytes) -> ImageError:
     if not data:
         return ImageError(FailureCode.EMPTY_FILE, "the file is empty")
     code = code_of(error, data)
-    if isinstance(error, UnidentifiedImageError) and code is not FailureCode.TRUNCATED:
+    unknown = isinstance(error, UnidentifiedImageError) and not plugins.is_picture_in_boxes(data)
+    if unknown and code is not FailureCode.TRUNCATED:
         known = what_it_is(data)
         message = f"it is {known}" if known else "no picture that sdprep reads"
         return ImageError(FailureCode.NOT_AN_IMAGE, f"{message}, whatever its name says")
@@ -109,6 +110,8 @@ def code_of(error: Exception, data: bytes) -> FailureCode:
         ends_early = not data.rstrip(b"\0").endswith(b"\xff\xd9")
     elif data.startswith(b"\x89PNG"):
         ends_early = b"IEND" not in data
+    elif plugins.is_picture_in_boxes(data):
+        ends_early = plugins.end_of_boxes(data) > len(data)
     else:
         ends_early = data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little")
     truncated = ends_early or isinstance(error, EOFError) or "truncated" in str(error).lower()

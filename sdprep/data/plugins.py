@@ -25,11 +25,19 @@ def recognised(head: bytes) -> str | None:
     """Pillow's name of the format if the first bytes of a file are HEIC or JPEG XL, else None."""
     if head.startswith((JXL_STREAM, JXL_BOXES)):
         return "JXL"
+    return "HEIF" if _brands(head) & HEIC_BRANDS and head[8:12] not in AVIF_BRANDS else None
+
+
+def is_picture_in_boxes(head: bytes) -> bool:
+    """Whether a file is a picture of the family of HEIC and AVIF, or JPEG XL in boxes: sound or not."""
+    return head.startswith(JXL_BOXES) or bool(_brands(head) & (HEIC_BRANDS | AVIF_BRANDS))
+
+
+def _brands(head: bytes) -> set[bytes]:
     if head[4:8] != b"ftyp":
-        return None
+        return set()
     end = int.from_bytes(head[:4], "big")
-    brands = {head[place : place + 4] for place in (8, *range(16, min(end, len(head)), 4))}
-    return "HEIF" if brands & HEIC_BRANDS and head[8:12] not in AVIF_BRANDS else None
+    return {head[place : place + 4] for place in (8, *range(16, min(end, len(head)), 4))}
 
 
 def prepare(name: str, head: bytes) -> tuple[int, int] | None:
@@ -88,14 +96,27 @@ def _stream_in_boxes(head: bytes) -> bytes:
     return b"".join(parts)
 
 
+def end_of_boxes(data: bytes) -> int:
+    """Where a file of boxes ends by what its boxes say; one that ends early says more than it has."""
+    end = 0
+    for _, start, end in _places(data):  # noqa: B007 - the last one is wanted
+        pass
+    return end
+
+
 def _boxes(head: bytes) -> Iterator[tuple[bytes, bytes]]:
+    return ((kind, head[start:end]) for kind, start, end in _places(head))
+
+
+def _places(head: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of a file: kind, beginning and end of the content."""
     place = 0
     while place + 8 <= len(head):
         size, kind, start = int.from_bytes(head[place : place + 4], "big"), head[place + 4 : place + 8], place + 8
         if size == 1:
             size, start = int.from_bytes(head[start : start + 8], "big"), start + 8
         end = place + size if size else len(head)
-        yield kind, head[start:end]
+        yield kind, start, end
         if end < start:
             return
         place = end
