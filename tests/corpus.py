@@ -276,6 +276,9 @@ SOUND: dict[str | bytes, tuple[Make, See]] = {
 }
 # Names that Linux has and other systems refuse.
 if LINUX:
+    # Two files here, and one on macOS; each has a sidecar of its own name.
+    SOUND[unicodedata.normalize("NFC", "naïve.png")] = (plainly("PNG"), as_it_is)
+    SOUND[unicodedata.normalize("NFD", "naïve.png")] = (plainly("PNG"), as_it_is)
     SOUND["name-with\na-line-break.png"] = (plainly("PNG"), as_it_is)
     SOUND["name-with-\x1b[31mcolour.png"] = (plainly("PNG"), as_it_is)
 
@@ -317,7 +320,9 @@ def _broken() -> Iterator[Trap]:
     yield Trap("png-without-width.png", raw_png((0, 4), 8, 2, b""), "not_an_image")
     text = b"k\0\0" + zlib.compress(bytes(10**8), 9)
     yield Trap("png-text-bomb.png", with_chunk(whole["PNG"], b"zTXt", text), "corrupt")
-    yield Trap("jpeg-without-scan.jpg", whole["JPEG"][: whole["JPEG"].index(b"\xff\xda")] + b"\xff\xd9", "corrupt")
+    yield Trap(
+        "jpeg-without-scan.jpg", whole["JPEG"][: whole["JPEG"].index(b"\xff\xda")] + b"\xff\xd9", "corrupt", merge="ok"
+    )
     yield Trap("webp-damaged.webp", whole["WEBP"][:23] + bytes(len(whole["WEBP"]) - 23), "corrupt")
     yield Trap("avif-damaged.avif", whole["AVIF"][:40] + bytes(len(whole["AVIF"]) - 40), "corrupt")
 
@@ -329,8 +334,8 @@ def _enormous() -> Iterator[Trap]:
         "bomb-100-megapixels.png": raw_png((10_001, 10_000), 8, 2, b""),
         "bomb-900-megapixels.png": raw_png((30_000, 30_000), 8, 2, b""),
         "bomb-3600-megapixels.png": raw_png((60_000, 60_000), 8, 2, b""),
-        "bomb.jpg": with_size(encoded(small, "JPEG"), 65_500, 65_500),
-        "bomb.gif": with_size(encoded(small, "GIF"), 65_535, 65_535),
+        "bomb-jpeg.jpg": with_size(encoded(small, "JPEG"), 65_500, 65_500),
+        "bomb-gif.gif": with_size(encoded(small, "GIF"), 65_535, 65_535),
     }.items():
         yield Trap(name, data, "too_large", merge="ok")
 
@@ -340,7 +345,7 @@ def _clashing() -> Iterator[Trap]:
     pairs: list[tuple[str, ...]] = [("pair.jpg", "pair.png")]
     if LINUX:
         pairs += [("Case.png", "case.jpg")]
-        pairs += [tuple(unicodedata.normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD"))]
+        pairs += [(unicodedata.normalize("NFC", "café.png"), unicodedata.normalize("NFD", "café.jpg"))]
     for number, pair in enumerate(pairs):
         for name in pair:
             yield Trap(name, encoded(art(1000 + number)), "stem_collision")
@@ -356,7 +361,7 @@ def _odd() -> Iterator[Trap]:
         outcome = "ok" if find_spec(module) else "missing_decoder"
         yield Trap(name, data, outcome, looks=Image.new("RGB", (32, 24), PLAIN))
     outcome = "too_large" if find_spec("pillow_jxl") else "missing_decoder"
-    yield Trap("bomb.jxl", JXL_BOMB, outcome, merge="corrupt" if find_spec("pillow_jxl") else "")
+    yield Trap("bomb-jpeg-xl.jxl", JXL_BOMB, outcome, merge="corrupt" if find_spec("pillow_jxl") else "")
     if LINUX:
         yield Trap("long-" + "n" * 245 + ".png", encoded(art(2000)), caption="unwritable", looks=art(2000))
         # The JSON of `merge` is text, so it has no place for such a name.
