@@ -10,7 +10,7 @@ import pytest
 
 from sdprep.tasks.merge import merge
 from tests.corpus import traps, write
-from tests.stories.telling import PYTHON, ROOT, caption, codes, leftovers, tag, texts
+from tests.stories.telling import PYTHON, ROOT, caption, codes, counts, leftovers, tag, texts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -122,7 +122,21 @@ def run_cli(*words):
     )
 
 
-# Odd names in reports
+# Odd names
+
+
+def test_a_name_that_leaves_no_room_for_a_text_file_fails_and_nothing_is_left(album):
+    long = "n" * 250 + ".png"
+    (album / "b.png").rename(album / long)
+
+    report = caption(album, workers=0)
+
+    assert codes(report) == {long: "unwritable"}
+    assert ".caption: File name too long" in report.failures[0]["message"]
+    assert list(texts(album, ".caption")) == ["a.caption", "c.caption"]
+    assert leftovers(album) == []
+    # A shorter ending fits.
+    assert counts(tag(album)) == {"written": 3}
 
 
 def test_an_odd_name_breaks_neither_the_lines_nor_the_json_of_a_report(album):
