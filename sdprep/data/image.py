@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdprep.data import kohya_image
 from sdprep.data.decoder import read_file
-from sdprep.data.opening import OUT_OF_MEMORY, faults_named, load, load_incomplete, open_image
+from sdprep.data.opening import OUT_OF_MEMORY, can_be_incomplete, faults_named, load, load_incomplete, size_of
 from sdprep.errors import ImageError
 from sdprep.types import MAX_PIXELS, Decoded, Failure, FailureCode, Fit, ImageItem, Remark
 
@@ -81,7 +81,7 @@ def _look(data: bytes, fit: Fit) -> tuple[Image.Image, str, tuple[Remark, ...]]:
     try:
         image = load(data, fit.max_pixels)
     except ImageError as error:
-        if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated:
+        if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated or not can_be_incomplete(data):
             raise
         image, remarks = load_incomplete(data, fit.max_pixels), (Remark.INCOMPLETE,)
     kind = str(image.format)
@@ -202,6 +202,6 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     try:
         with path.open("rb") as stream:
-            return open_image(stream).size
+            return size_of(stream)
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error

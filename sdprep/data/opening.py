@@ -49,16 +49,9 @@ def open_image(stream: IO[bytes], max_pixels: int | None = None) -> Image.Image:
 
     Raises ImageError with the code of what is wrong with the header.
     """
-    head = stream.read(HEAD_BYTES)
-    extra = plugins.recognised(head)
-    if extra == "JXL":
-        # Its size may come after its metadata.
-        head += stream.read()
-    stream.seek(0)
-    if extra is not None:
-        size = plugins.prepare(extra, head)
-        if size is not None:
-            _check_size(size, max_pixels)
+    extra, size = _prepared(stream)
+    if size is not None:
+        _check_size(size, max_pixels)
     try:
         image = _opened(stream, FORMATS if extra is None else (extra,))
     except MemoryError as error:
@@ -68,6 +61,23 @@ def open_image(stream: IO[bytes], max_pixels: int | None = None) -> Image.Image:
         raise _fault_of_header(error, stream.read()) from error
     _check_size(image.size, max_pixels)
     return image
+
+
+def size_of(stream: IO[bytes]) -> tuple[int, int]:
+    """Width and height of a picture of any size, of which no pixel is decoded. Raises ImageError as `open_image`."""
+    _, size = _prepared(stream)
+    return open_image(stream).size if size is None else size
+
+
+def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None]:
+    """The format, if it is one of an extra, and the size of the picture if opening it would decode it."""
+    head = stream.read(HEAD_BYTES)
+    extra = plugins.recognised(head)
+    if extra == "JXL":
+        # Its size may come after its metadata.
+        head += stream.read()
+    stream.seek(0)
+    return extra, None if extra is None else plugins.prepare(extra, head)
 
 
 def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
@@ -141,10 +151,15 @@ def faults_named(data: bytes, kind: str) -> Iterator[None]:
         raise ImageError(code_of(error, data), f"{kind}: {error}") from error
 
 
+def can_be_incomplete(data: bytes) -> bool:
+    """Whether a picture is of a format whose first rows can be had without the last: JPEG, PNG, GIF, BMP."""
+    return data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM"))
+
+
 def load_incomplete(data: bytes, max_pixels: int) -> Image.Image:
     """A picture whose end is missing, with what is there; the rest is grey or black, as its decoder leaves it.
 
-    Raises as `load` does; a format that cannot be decoded in part is still truncated.
+    Raises as `load` does.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = _making_up  # type: ignore[assignment]
     _making_up.on = True

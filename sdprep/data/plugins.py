@@ -60,7 +60,7 @@ def prepare(name: str, head: bytes) -> tuple[int, int] | None:
 
 
 def jxl_size(head: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG XL file as stored (ISO/IEC 18181-1, SizeHeader).
+    """Width and height that its decoder gives a JPEG XL file (ISO/IEC 18181-1, SizeHeader and ImageMetadata).
 
     Raises ImageError `corrupt` if the first bytes do not tell them.
     """
@@ -84,10 +84,12 @@ def jxl_size(head: bytes) -> tuple[int, int]:
     small = bool(take(1))
     height = side(small=small)
     ratio = take(3)
-    if ratio == 0:
-        return side(small=small), height
     across, down = RATIOS[ratio - 1]
-    return height * across // down, height
+    width = side(small=small) if ratio == 0 else height * across // down
+    # A file that is no JPEG in another coat is turned by its decoder; the last four turns change the sides.
+    has_orientation = not take(1) and take(1)
+    turned = has_orientation and take(3) >= 4 and all(kind != b"jbrd" for kind, _ in _boxes(head))
+    return (height, width) if turned else (width, height)
 
 
 def _stream_in_boxes(head: bytes) -> bytes:

@@ -86,6 +86,15 @@ def sideways() -> bytes:
 
 
 @WITH_BOTH
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_made_up_where_no_part_can_be_had(kind: str) -> None:
+    register()
+    data = encoded(NOISE, kind)
+    with pytest.raises(ImageError):
+        open_rgb(data[: len(data) * 9 // 10], Fit(8, "squash", allow_truncated=True))
+
+
+@WITH_BOTH
 def test_a_heic_is_turned_once() -> None:
     register()
     assert open_rgb(encoded(plain("RGB", 0, (64, 32)), "HEIF", exif=sideways())).size == (32, 64)
@@ -121,8 +130,20 @@ def test_the_size_of_a_jpeg_xl_is_known_though_metadata_comes_before_it() -> Non
 
 
 @WITH_BOTH
-def test_a_bomb_of_jpeg_xl_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_of_jpeg_xl_is_not_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened, which decodes it"))
+    (tmp_path / "a.jxl").write_bytes(JXL_BOMB)
     with pytest.raises(ImageError) as caught:
         open_rgb(JXL_BOMB)
     assert caught.value.code is FailureCode.TOO_LARGE
+    assert read_size(tmp_path / "a.jxl") == (2**30, 2**30)
+
+
+def test_a_jpeg_xl_that_its_decoder_turns_has_its_sides_changed() -> None:
+    # 8 pixels high, 16 wide, not all default, extra fields, orientation 6 of 8.
+    bits = [(1, 1), (0, 5), (7, 3), (0, 1), (1, 1), (5, 3)]
+    value, place = 0, 0
+    for number, width in bits:
+        value |= number << place
+        place += width
+    assert jxl_size(b"\xff\x0a" + value.to_bytes(8, "little")) == (8, 16)

@@ -2,15 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from sdprep.tasks.merge import merge
 from tests.corpus import traps, write
-from tests.stories.telling import PYTHON, ROOT, caption, codes, counts, leftovers, tag, texts
+from tests.stories.telling import caption, codes, counts, leftovers, run_cli, tag, texts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -113,13 +111,6 @@ def test_what_is_not_read_is_passed_over_aloud(album):
 
     assert "passed over: 1 .tiff, 2 links, 1 pipes, sockets or devices" in said.stderr
     assert said.returncode == 0
-
-
-def run_cli(*words):
-    path = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    return subprocess.run(
-        [PYTHON, "-m", "sdprep", *map(str, words)], env=os.environ | path, capture_output=True, text=True
-    )
 
 
 # Odd names

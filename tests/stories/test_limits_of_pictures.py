@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sdprep.tasks.retry import retry
-from tests.stories.telling import STRICT, caption, codes, counts, hide_models, tag, texts, watch_model
+from tests.stories.telling import STRICT, caption, codes, counts, hide_models, run_cli, tag, texts, watch_model
 
 INCOMPLETE = {"path": "b.png", "reason": "incomplete: a part of what the model saw is grey or black"}
 
@@ -114,6 +114,19 @@ def test_retry_forgets_failures_under_any_limits(halved):
     tag(halved, max_pixels=90_000)
 
     assert [each.path.name for each in retry(halved)] == ["b.png"]
+
+
+# Both as options
+
+
+def test_the_command_takes_both_options(halved):
+    Image.new("RGB", (200, 200)).save(halved / "large.png")
+
+    said = run_cli("tag", halved, "--model", "demo-tag", "--workers", "0", "--max-pixels", "30000", "--allow-truncated")
+
+    assert said.returncode == 3
+    assert "failed: large.png: too_large" in said.stderr
+    assert "incomplete: a part of what the model saw is grey or black: b.png" in said.stderr
 
 
 # Files at rest
