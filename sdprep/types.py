@@ -48,7 +48,7 @@ class FailureCode(str, Enum):
 class Remark(str, Enum):
     """What a person should know of a picture that a model was shown; a closed list."""
 
-    INCOMPLETE = "incomplete: a part of what the model saw is grey or black"
+    INCOMPLETE = "incomplete: a part of what the model saw is blank"
     ANIMATED = "animated: only its first frame was looked at"
     MISNAMED = "of another format than its name says"
 

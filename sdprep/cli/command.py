@@ -227,7 +227,7 @@ work_options = options(
     option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
            help="Images of more pixels fail as too_large."),
     option("--allow-truncated", is_flag=True,
-           help="Let in images whose end is missing; what is missing is grey or black."),
+           help="Let in images whose end is missing; what is missing is blank."),
     option("--existing", type=click.Choice(["keep", "overwrite", "append", "prepend"]), default="keep",
            show_default=True, shortcuts={"--append-tags": "append"},
            help="What to do with a sidecar that sdprep did not write, or that was edited."),

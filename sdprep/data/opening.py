@@ -157,7 +157,7 @@ def can_be_incomplete(data: bytes) -> bool:
 
 
 def load_incomplete(data: bytes, max_pixels: int) -> Image.Image:
-    """A picture whose end is missing, with what is there; the rest is grey or black, as its decoder leaves it.
+    """A picture whose end is missing, with what is there; the rest is blank: grey, black, or a colour of a palette.
 
     Raises as `load` does.
     """

@@ -8,7 +8,7 @@ from PIL import Image
 from sdprep.tasks.retry import retry
 from tests.stories.telling import STRICT, caption, codes, counts, hide_models, run_cli, tag, texts, watch_model
 
-INCOMPLETE = {"path": "b.png", "reason": "incomplete: a part of what the model saw is grey or black"}
+INCOMPLETE = {"path": "b.png", "reason": "incomplete: a part of what the model saw is blank"}
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_the_command_takes_both_options(halved):
 
     assert said.returncode == 3
     assert "failed: large.png: too_large" in said.stderr
-    assert "incomplete: a part of what the model saw is grey or black: b.png" in said.stderr
+    assert "incomplete: a part of what the model saw is blank: b.png" in said.stderr
 
 
 # Files at rest
