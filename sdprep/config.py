@@ -13,6 +13,7 @@ from sdprep.errors import ModelError, UsageError
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import CHOSEN, MCUT, STORED_FLOOR, TagRules
+from sdprep.types import MAX_PIXELS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,7 +30,7 @@ MISSING = ("skip", "empty", "error")
 DECODERS = ("fast", "reference")
 TABLES = ("caption", "tag", "merge")
 # The pictures that are read.
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif"})
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,8 @@ class Work:
     batch_size: int = 8
     workers: int = 2
     image_timeout: float = 60.0
+    max_pixels: int = MAX_PIXELS
+    allow_truncated: bool = False
     existing: str = "keep"
     update: bool = False
     refresh: bool = False

@@ -10,7 +10,18 @@ from itertools import takewhile
 import numpy as np
 
 from sdprep.models.base import Model
-from sdprep.types import Batch, Decoded, Failure, FailureCode, ImageItem, Predicted, Prediction, Stop, TagScores
+from sdprep.types import (
+    Batch,
+    Decoded,
+    Failure,
+    FailureCode,
+    ImageItem,
+    Predicted,
+    Prediction,
+    Remark,
+    Stop,
+    TagScores,
+)
 
 # Decoded pictures that wait for the model may take this many bytes.
 QUEUE_BYTES = 512 * 1024 * 1024
@@ -66,14 +77,14 @@ def predict(
     After a wish to stop, the model is given no further batch.
     """
     failures: deque[Failure] = deque()
-    digests: dict[ImageItem, bytes] = {}
+    shown: dict[ImageItem, tuple[bytes, tuple[Remark, ...]]] = {}
 
     def good() -> Iterator[Decoded]:
         for picture in pictures:
             if isinstance(picture, Failure):
                 failures.append(picture)
             else:
-                digests[picture.item] = picture.digest
+                shown[picture.item] = (picture.digest, picture.remarks)
                 yield picture
 
     batches = takewhile(lambda _: not stop, batched(good(), batch_size))
@@ -82,13 +93,16 @@ def predict(
             yield failures.popleft()
         if not isinstance(key, ImageItem):
             raise TypeError(f"the model answered under a key that it was never given: {key!r}")
-        yield checked(key, digests.pop(key), prediction)
+        digest, remarks = shown.pop(key)
+        yield checked(key, digest, prediction, remarks)
     yield from failures
 
 
-def checked(item: ImageItem, digest: bytes, prediction: Prediction) -> Predicted | Failure:
+def checked(
+    item: ImageItem, digest: bytes, prediction: Prediction, remarks: tuple[Remark, ...] = ()
+) -> Predicted | Failure:
     """A prediction, or a failure `nonfinite` if the model answered with anything but numbers."""
     values = prediction.scores if isinstance(prediction, TagScores) else prediction.score
     if not np.isfinite(values).all():
         return Failure(item, FailureCode.NONFINITE, "the model answered with NaN or infinity", digest)
-    return Predicted(item, digest, prediction)
+    return Predicted(item, digest, prediction, remarks)

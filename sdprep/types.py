@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     Scores = npt.NDArray[np.float32]
 
 
+# Larger pictures are not decoded, unless a person says so.
+MAX_PIXELS = 100_000_000
+
+
 class FailureCode(str, Enum):
     """Why an image has no result; a closed list."""
 
@@ -29,6 +33,8 @@ class FailureCode(str, Enum):
     CORRUPT = "corrupt"
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
+    CHANGING = "changing"
+    MISSING_DECODER = "missing_decoder"
     STEM_COLLISION = "stem_collision"
     BAD_TEXT = "bad_text"
     OUT_OF_MEMORY = "out_of_memory"
@@ -37,6 +43,14 @@ class FailureCode(str, Enum):
     NONFINITE = "nonfinite"
     CHANGED_SINCE = "changed_since"
     UNWRITABLE = "unwritable"
+
+
+class Remark(str, Enum):
+    """What a person should know of a picture that a model was shown; a closed list."""
+
+    INCOMPLETE = "incomplete: a part of what the model saw is blank"
+    ANIMATED = "animated: only its first frame was looked at"
+    MISNAMED = "of another format than its name says"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,8 @@ class Fit:
     `mode` is "pad" (centred on a square of `pad_color`, then resized), "letterbox" (resized to the long side, then
     centred on such a square), "squash" (resized, aspect ignored) or "crop" (the middle of a larger square).
     `resampling` is "bicubic", "bilinear", "lanczos" or "area". `first` is what comes before all this. `preprocess` is
-    "sdprep", or "kohya" for the pixels of kohya's tagger.
+    "sdprep", or "kohya" for the pixels of kohya's tagger. Pictures of more than `max_pixels` are not let in, and those
+    whose end is missing only with `allow_truncated`.
     """
 
     size: int
@@ -71,6 +86,8 @@ class Fit:
     resampling: str = "bicubic"
     first: Fit | None = None
     preprocess: str = "sdprep"
+    max_pixels: int = MAX_PIXELS
+    allow_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,7 @@ class Decoded:
     item: ImageItem
     digest: bytes
     pixels: Pixels
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +153,7 @@ class Predicted:
     item: ImageItem
     digest: bytes
     prediction: Prediction
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +163,7 @@ class Result:
     item: ImageItem
     digest: bytes
     data: bytes
+    remarks: tuple[Remark, ...] = ()
 
 
 class Listener(Protocol):
@@ -244,5 +264,19 @@ class RunReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The run report as JSON-ready values, schema 1."""
-        values = {name: getattr(self, name) for name in self.__slots__}
+        values = {name: _json_ready(getattr(self, name)) for name in self.__slots__}
         return {"schema": 1, **values, "seconds": round(self.seconds, 3)}
+
+
+def _json_ready(value: Any) -> Any:
+    """The same value with every name written as `spell` does."""
+    if isinstance(value, str):
+        return spell(value)
+    if isinstance(value, list):
+        return [_json_ready(each) for each in value]
+    return {name: _json_ready(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+def spell(name: str) -> str:
+    r"""A file name as text: bytes that are no UTF-8, which strict readers of JSON refuse, are written as `ÿ`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

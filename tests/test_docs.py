@@ -15,7 +15,7 @@ from sdprep.cli.models import about
 from sdprep.config import configs_folder
 from sdprep.models.registry import load
 from sdprep.tasks.demo import PICTURES
-from sdprep.types import FailureCode, RunReport
+from sdprep.types import RunReport
 from tests.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -125,16 +125,6 @@ def test_every_command_has_its_options_in_the_readme(command):
 def test_every_option_is_in_the_table_of_its_command(command, name):
     part = TEXTS["README.md"].split(f"<b>sdprep {command}")[1].split("</details>")[0]
     assert f"`{name}`" in part
-
-
-@pytest.mark.parametrize("code", [code.value for code in FailureCode])
-def test_every_failure_code_is_explained(code):
-    assert f"| `{code}` |" in TEXTS["docs/pictures.md"]
-
-
-def test_no_failure_code_is_explained_that_does_not_exist():
-    explained = {cells[0].strip("`") for cells in rows(section("docs/pictures.md", "When a picture fails"))}
-    assert explained == {code.value for code in FailureCode}
 
 
 def test_every_exit_code_is_explained():

@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from sdprep.errors import SdprepError
+from sdprep.types import MAX_PIXELS
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
@@ -223,6 +224,10 @@ work_options = options(
            show_default=True, help="Threads that decode ahead, in a process of its own; 0: no process, no threads."),
     option("--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
            help="Seconds that decoding one image may take, before it fails as timed_out."),
+    option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
+           help="Images of more pixels fail as too_large."),
+    option("--allow-truncated", is_flag=True,
+           help="Let in images whose end is missing; what is missing is blank."),
     option("--existing", type=click.Choice(["keep", "overwrite", "append", "prepend"]), default="keep",
            show_default=True, shortcuts={"--append-tags": "append"},
            help="What to do with a sidecar that sdprep did not write, or that was edited."),

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from sdprep.types import RunReport, Stop
+from sdprep.types import RunReport, Stop, spell
 
 MODEL_COMMANDS = ("caption", "tag")
 
@@ -98,7 +98,8 @@ def summarize(report: RunReport) -> None:
     """Say on stderr what became of the images: first what needs a person, then the counts."""
 
     def talk(text: str) -> None:
-        click.echo(text, err=True)
+        # A file name may hold a line break, or what makes a terminal do something.
+        click.echo("".join(each if each.isprintable() else repr(each)[1:-1] for each in spell(text)), err=True)
 
     for failure in report.failures:
         talk(f"failed: {failure['path']}: {failure['code']}: {failure['message']}")

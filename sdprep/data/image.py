@@ -6,24 +6,18 @@ Every model of this house is given the same RGB picture; only its fitting into t
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import warnings
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from sdprep.data import kohya_image
 from sdprep.data.decoder import read_file
+from sdprep.data.opening import OUT_OF_MEMORY, can_be_incomplete, faults_named, load, load_incomplete, size_of
 from sdprep.errors import ImageError
-from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
+from sdprep.types import MAX_PIXELS, Decoded, Failure, FailureCode, Fit, ImageItem, Remark
 
-# Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
-MAX_PIXELS = 100_000_000
-OUT_OF_MEMORY = "decoding it takes more memory than there is"
 WHITE = (255, 255, 255)
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -42,10 +36,19 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# The limit above is checked from the header before any pixel is decoded; Pillow's own warning would say it twice.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# An EXIF block that Pillow finds odd is no news for a person: it is left out of account.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# Where there may be several frames which are not several pictures, as there are in MPO.
+MOVING = ("GIF", "WEBP", "PNG", "AVIF")
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif"),
+    "JXL": (".jxl",),
+}
 
 
 def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
@@ -54,7 +57,10 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     try:
         data = read_file(item.path)
         digest = hashlib.sha256(data).digest()
-        return Decoded(item, digest, np.asarray(fitted(open_rgb(data, fit), fit)))
+        image, kind, remarks = _look(data, fit)
+        if item.path.suffix.lower() not in SUFFIXES[kind]:
+            remarks = (*remarks, Remark.MISNAMED)
+        return Decoded(item, digest, np.asarray(fitted(image, fit)), remarks)
     except ImageError as error:
         return Failure(item, error.code, str(error), digest)
     except MemoryError:
@@ -66,52 +72,41 @@ def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
-    image = _open(io.BytesIO(data))
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(FailureCode.TOO_LARGE, f"{width}x{height} is more than {MAX_PIXELS // 1_000_000} megapixels")
+    return _look(data, fit or Fit(1, "squash"))[0]
+
+
+def _look(data: bytes, fit: Fit) -> tuple[Image.Image, str, tuple[Remark, ...]]:
+    """The picture, its format, and what a person should know of it."""
+    remarks: tuple[Remark, ...] = ()
     try:
-        image.load()
-        if fit is not None and fit.preprocess == "kohya":
-            return kohya_image.to_rgb(image, fit.mode)
-        if image.format == "PNG":
-            _mend_png_transparency(image, depth=data[24])
-        return to_rgb(upright(image))
-    except MemoryError as error:
-        raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
-    except Exception as error:  # decoders raise whatever a broken file leads them to
-        raise ImageError(_code_of(error, data), f"{image.format}: {error}") from error
+        image = load(data, fit.max_pixels)
+    except ImageError as error:
+        if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated or not can_be_incomplete(data):
+            raise
+        image, remarks = load_incomplete(data, fit.max_pixels), (Remark.INCOMPLETE,)
+    kind = str(image.format)
+    with faults_named(data, kind):
+        rgb = _rgb(image, data, fit)
+    return rgb, kind, (*remarks, Remark.ANIMATED) if _moves(image, kind) else remarks
 
 
-def _open(stream: IO[bytes]) -> Image.Image:
+def _rgb(image: Image.Image, data: bytes, fit: Fit) -> Image.Image:
+    if fit.preprocess == "kohya":
+        return kohya_image.to_rgb(image, fit.mode)
+    if image.format == "PNG":
+        _mend_png_transparency(image, depth=data[24])
+    # The stream of a JPEG XL file is upright itself, unless it is a JPEG in another coat.
+    return to_rgb(image if image.format == "JXL" and not getattr(image, "jpeg", False) else upright(image))
+
+
+def _moves(image: Image.Image, kind: str) -> bool:
+    """Whether there are further frames; what is wrong with them does not matter."""
     try:
-        return Image.open(stream, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ImageError(FailureCode.TOO_LARGE, str(error)) from error
-    except MemoryError as error:
-        raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
-    except Exception as error:  # decoders raise whatever a broken header leads them to
-        stream.seek(0)
-        data = stream.read()
-        if not data:
-            raise ImageError(FailureCode.EMPTY_FILE, "the file is empty") from error
-        code = _code_of(error, data)
-        if isinstance(error, UnidentifiedImageError) and code is not FailureCode.TRUNCATED:
-            message = "no picture that sdprep reads, whatever its name says"
-            raise ImageError(FailureCode.NOT_AN_IMAGE, message) from error
-        raise ImageError(code, f"its header cannot be read: {error}") from error
-
-
-def _code_of(error: Exception, data: bytes) -> FailureCode:
-    """Truncated, if a decoder says so or if the bytes begin like a picture and lack the end of one; else corrupt."""
-    if data.startswith(b"\xff\xd8"):
-        ends_early = not data.rstrip(b"\0").endswith(b"\xff\xd9")
-    elif data.startswith(b"\x89PNG"):
-        ends_early = b"IEND" not in data
-    else:
-        ends_early = data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little")
-    truncated = ends_early or isinstance(error, EOFError) or "truncated" in str(error).lower()
-    return FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
+        return kind in MOVING and bool(getattr(image, "is_animated", False))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a broken frame leads a decoder to
+        return False
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -201,12 +196,12 @@ def padded_to_square(image: Image.Image, color: tuple[int, int, int]) -> Image.I
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height as stored in the file, from its header alone; trainers do not rotate by EXIF.
+    """Width and height as stored in the file, from its header alone; trainers do not rotate by EXIF. Any size will do.
 
     Raises ImageError with the code of what is wrong with the file.
     """
     try:
         with path.open("rb") as stream:
-            return _open(stream).size
+            return size_of(stream)
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error

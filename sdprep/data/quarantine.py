@@ -23,12 +23,14 @@ class Remembered:
 
 
 def remembered(catalog: Catalog, folder: Path, decoder: str, codes: Collection[FailureCode]) -> list[Remembered]:
-    """The pictures in a folder and below that this decoder is not given again, sorted by path."""
+    """The pictures in a folder and below that this decoder is not given again, whatever it lets in; sorted by path."""
     rows = catalog.db.execute(
-        "SELECT key, code, message FROM images JOIN failures USING (digest) WHERE decoder = ?", (decoder,)
+        "SELECT key, code, message FROM images JOIN failures USING (digest)"
+        " WHERE decoder = ? OR substr(decoder, 1, ?) = ? ORDER BY decoder",
+        (decoder, len(decoder) + 1, f"{decoder} "),
     )
-    found = [Remembered(catalog.path(key), FailureCode(code), message) for key, code, message in rows]
-    chosen = [each for each in found if each.code in codes and each.path.is_relative_to(folder)]
+    found = {key: Remembered(catalog.path(key), FailureCode(code), message) for key, code, message in rows}
+    chosen = [each for each in found.values() if each.code in codes and each.path.is_relative_to(folder)]
     return sorted(chosen, key=lambda each: each.path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -19,11 +20,15 @@ def sidecar_path(target: Path, extension: str, naming: str) -> Path:
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """The bytes of a sidecar, or None where there is none."""
+    """The bytes of a sidecar, or None where there is none, or can be none since its name is too long."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
 
 
 def decode_text(data: bytes) -> str | None:

@@ -17,7 +17,7 @@ from sdprep.types import Failure, FailureCode, ImageItem
 # OneTrainer keeps masks and condition images beside the pictures under these endings of the stem.
 HELPER_ENDINGS = ("-masklabel", "-condlabel")
 # Pictures that sdprep does not read; a person who has some should hear of it.
-UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".heic", ".heif", ".jxl", ".psd", ".svg"})
+UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
 
 
 class FolderSource:
@@ -36,7 +36,8 @@ class FolderSource:
         found = sorted(self._walk(self.directory), key=lambda item: natural_key(item.rel))
         if not found:
             kinds = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
-            raise NoImages(f"no images in {self.directory} (looked for: {kinds})")
+            besides = f"; {self.passed_over}" if self.passed_over else ""
+            raise NoImages(f"no images in {self.directory} (looked for: {kinds}{besides})")
         return found
 
     @property
@@ -67,7 +68,9 @@ class FolderSource:
             if entry.is_dir(follow_symlinks=False):
                 if self._recursive:
                     yield from self._walk(Path(entry.path))
-            elif is_picture(entry.name) and entry.is_file(follow_symlinks=False):
+            elif is_picture(entry.name) and not entry.is_file(follow_symlinks=False):
+                self._unread["pipes, sockets or devices"] += 1
+            elif is_picture(entry.name):
                 path = Path(entry.path)
                 rel = path.relative_to(self.directory)
                 yield ImageItem(path, rel.as_posix(), self._target_root / rel)

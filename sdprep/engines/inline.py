@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Protocol, cast
@@ -49,7 +50,8 @@ class Inline:
         decode = _named(order.decode)
         self._model = open_model(order.spec, order.files, order.settings, note, order.sharers)
         self._encode = _encoder(order.spec.task, self._model)
-        self._decode = watcher.watched(partial(decode, fit=self._model.fit))
+        fit = replace(self._model.fit, max_pixels=self._work.max_pixels, allow_truncated=self._work.allow_truncated)
+        self._decode = watcher.watched(partial(decode, fit=fit))
         self._watcher = watcher
         self._queue_bytes = QUEUE_BYTES // order.sharers
         self.provider = self._model.provider
@@ -66,7 +68,7 @@ class Inline:
             if isinstance(outcome, Failure):
                 yield outcome
             else:
-                yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction))
+                yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction), outcome.remarks)
 
     def close(self) -> None:
         """Free the model."""

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from sdprep.pipeline import Decode
-from sdprep.types import Decoded, Failure, ImageItem
+from sdprep.types import MAX_PIXELS, Decoded, Failure, ImageItem
 
 # Three times what the worst picture that is let in takes: 100 megapixels with transparency as WebP, 2.6 GiB.
 DECODING_BYTES = 8 * 2**30
@@ -15,23 +15,25 @@ PROCESS = Path("/proc/self")
 CUDA = "libcuda.so"
 
 
-def limited(decode: Decode) -> Decode:
+def limited(decode: Decode, max_pixels: int = MAX_PIXELS) -> Decode:
     """The same decoding with a bound on the addresses of this process, above those in use when it begins.
 
-    A decoder that wants more gets a MemoryError. The bound holds for the whole process, so nothing else may be at work
-    there: a model that predicts meanwhile takes more the larger its batch is (a BLIP base with three beams 0.2 GiB
-    for one picture, 4.5 GiB for 32), and would be refused. It has no effect outside Linux, nor where CUDA is in use.
+    A decoder that wants more gets a MemoryError. A raised `max_pixels` raises the bound in proportion. The bound holds
+    for the whole process, so nothing else may be at work there: a model that predicts meanwhile takes more the larger
+    its batch is (a BLIP base with three beams 0.2 GiB for one picture, 4.5 GiB for 32), and would be refused. It has
+    no effect outside Linux, nor where CUDA is in use.
     """
     if sys.platform != "linux" or CUDA in (PROCESS / "maps").read_text(encoding="utf-8", errors="replace"):
         return decode
     import resource
 
     page = resource.getpagesize()
+    allowed = DECODING_BYTES * max(MAX_PIXELS, max_pixels) // MAX_PIXELS
 
     def within(item: ImageItem) -> Decoded | Failure:
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         used = int((PROCESS / "statm").read_text(encoding="ascii").split()[0]) * page
-        bounds = [bound for bound in (used + DECODING_BYTES, soft, hard) if bound != resource.RLIM_INFINITY]
+        bounds = [bound for bound in (used + allowed, soft, hard) if bound != resource.RLIM_INFINITY]
         resource.setrlimit(resource.RLIMIT_AS, (min(bounds), hard))
         try:
             return decode(item)

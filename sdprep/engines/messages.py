@@ -15,7 +15,7 @@ import msgspec
 
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.types import FailureCode
+from sdprep.types import FailureCode, Remark
 
 SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
 LENGTH_BYTES = 4
@@ -109,6 +109,7 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     number: int
     digest: bytes
     data: bytes
+    remarks: tuple[Remark, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -127,7 +127,7 @@ class Shift:
         self.predicting.discard(message.number)
         item = self.left.pop(message.number)
         if isinstance(message, Answer):
-            return Result(item, message.digest, message.data)
+            return Result(item, message.digest, message.data, message.remarks)
         return Failure(item, message.code, message.message, message.digest)
 
     def _let_time_pass(self) -> None:

@@ -37,7 +37,7 @@ from sdprep.engines.messages import (
 )
 from sdprep.errors import SdprepError
 from sdprep.pipeline import Decode
-from sdprep.types import Batch, Decoded, Failure, ImageItem, Result, Stop
+from sdprep.types import MAX_PIXELS, Batch, Decoded, Failure, ImageItem, Result, Stop
 
 
 def main() -> None:
@@ -74,6 +74,7 @@ class Worker:
         self._numbers: dict[ImageItem, int] = {}
         self._stop = Stop()
         self._limit_memory = False
+        self._max_pixels = MAX_PIXELS
 
     def tell(self, message: FromWorker) -> None:
         """Say something; it has left this process when this returns."""
@@ -90,7 +91,9 @@ class Worker:
             return
         self._limit_memory = start.limit_memory
         threading.Thread(target=self._listen, daemon=True).start()
-        inline = Inline(start.order(), lambda text: self.tell(Said(text)), self)
+        order = start.order()
+        self._max_pixels = order.settings.work.max_pixels
+        inline = Inline(order, lambda text: self.tell(Said(text)), self)
         self.tell(Ready(inline.provider))
         while not self._stop:
             for outcome in inline.run(self._group(), self._stop):
@@ -114,7 +117,7 @@ class Worker:
     def _tell_of(self, outcome: Result | Failure) -> None:
         number = self._numbers.pop(outcome.item)
         if isinstance(outcome, Result):
-            self.tell(Answer(number, outcome.digest, outcome.data))
+            self.tell(Answer(number, outcome.digest, outcome.data, outcome.remarks))
         else:
             self.tell(Failed(number, outcome.code, outcome.message, outcome.digest))
 
@@ -122,7 +125,7 @@ class Worker:
 
     def watched(self, decode: Decode) -> Decode:
         """The same decoding, announced before it begins."""
-        decode = limited(decode) if self._limit_memory else decode
+        decode = limited(decode, self._max_pixels) if self._limit_memory else decode
 
         def announced(item: ImageItem) -> Decoded | Failure:
             self.tell(Decoding(self._numbers[item]))

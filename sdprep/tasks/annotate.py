@@ -118,7 +118,7 @@ class Annotation:
                 elif self._stop:
                     self.report.remaining += 1
                 elif target.result is not None and target.disk.digest is not None:
-                    self._writer.add(target, target.disk.digest, target.result)
+                    self._writer.add(target, target.disk.digest, target.result, target.remarks)
         if unseen and not self._stop:
             self._predict(unseen)
         else:
@@ -152,7 +152,7 @@ class Annotation:
 
     def _take(self, target: Target, outcome: Result | Failure) -> None:
         if isinstance(outcome, Result):
-            self._writer.add(target, outcome.digest, outcome.data)
+            self._writer.add(target, outcome.digest, outcome.data, outcome.remarks)
         else:
             self._writer.fail(target, outcome)
         self._listener.advance()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sdprep.config import CaptionSettings
+from sdprep.data.decoder import DECODER, decoder_of
 from sdprep.data.results import decode_caption
 from sdprep.models.backends import with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec
@@ -66,7 +67,9 @@ class Captioning:
         if files is not None:
             what = {"task": "caption", "weights": files.weights, "precision": settings.dtype}
             recipe = {**what, **self.spec.recipe(), **decoding}
-        return Job(wish, settings.caption_extension, settings.layout.sidecar_name, "\n", recipe, self._render, _remark)
+        naming, decoder = settings.layout.sidecar_name, decoder_of(work, DECODER)
+        known = (settings.caption_extension, naming, "\n", recipe)
+        return Job(wish, *known, self._render, decoder, work.allow_truncated, _remark)
 
     def _render(self, result: bytes) -> list[str]:
         caption = decode_caption(result)

@@ -11,12 +11,12 @@ from typing import Any
 
 from sdprep.data.catalog import Catalog
 from sdprep.data.catalogs import Catalogs
-from sdprep.data.decoder import DECODER, read_file
+from sdprep.data.decoder import read_file
 from sdprep.data.sidecar import decode_text, encode_text, read_bytes, sidecar_path
 from sdprep.errors import ImageError
 from sdprep.rules.compose import Parts, normalize, put_together, take_apart
 from sdprep.rules.decide import Action, Decision, OnDisk, SidecarState, Wish, decide
-from sdprep.types import Failure, FailureCode, ImageItem
+from sdprep.types import Failure, FailureCode, ImageItem, Remark
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Job:
 
     `recipe` is everything besides the image that a result depends on (None: the weights are not on this machine,
     so no result can be stored). `render` turns a stored result into pieces of text, `joiner` parts the pieces;
-    `remark` is what a person should know of a result.
+    `remark` is what a person should know of a result. `decoder` is what a failure to decode depends on.
+    `incomplete` says whether results of pictures whose end is missing will do.
     """
 
     wish: Wish
@@ -34,7 +35,14 @@ class Job:
     joiner: str
     recipe: dict[str, Any] | None
     render: Callable[[bytes], list[str]]
+    decoder: str
+    incomplete: bool
     remark: Callable[[bytes], str | None] = lambda _: None
+
+    @property
+    def incomplete_recipe(self) -> dict[str, Any]:
+        """The recipe of results of pictures whose end is missing; only with a recipe."""
+        return {**(self.recipe or {}), "incomplete": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ class Target:
     disk: OnDisk
     decision: Decision
     result: bytes | None = None
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -71,8 +80,8 @@ def examine(item: ImageItem, job: Job, catalogs: Catalogs) -> Target | Failure:
         return Failure(item, FailureCode.UNREADABLE, f"{sidecar.name}: {error.strerror}")
     disk = OnDisk(_text(before), catalog.state_of(catalog.key(sidecar)), digest)
     decision = decide(disk, job.wish)
-    target = Target(item, sidecar, catalog, stat, before, disk, decision, stored_result(catalog, digest, job))
-    return _refusal(target) or target
+    target = Target(item, sidecar, catalog, stat, before, disk, decision, *stored_result(catalog, digest, job))
+    return _refusal(target, job.decoder) or target
 
 
 def _text(data: bytes | None) -> str | None:
@@ -87,7 +96,10 @@ def _digest_needed(catalog: Catalog, sidecar: Path, job: Job) -> bool:
     """Whether the image's bytes matter now; in a first run they are hashed as they are decoded."""
     if catalog.state_id_of(catalog.key(sidecar)) is not None:
         return True
-    return job.recipe is not None and catalog.has_results(catalog.recipe_id(job.recipe))
+    if job.recipe is None:
+        return False
+    recipes = [job.recipe, job.incomplete_recipe] if job.incomplete else [job.recipe]
+    return any(catalog.has_results(catalog.recipe_id(recipe)) for recipe in recipes)
 
 
 def image_digest(item: ImageItem, stat: os.stat_result, catalog: Catalog, *, needed: bool) -> bytes | None:
@@ -111,14 +123,18 @@ def file_stat(item: ImageItem) -> os.stat_result:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
 
 
-def stored_result(catalog: Catalog, digest: bytes | None, job: Job) -> bytes | None:
-    """The result that is stored for an image, or None."""
+def stored_result(catalog: Catalog, digest: bytes | None, job: Job) -> tuple[bytes | None, tuple[Remark, ...]]:
+    """The result that is stored for an image, or None, and whether the image was incomplete."""
     if digest is None or job.recipe is None:
-        return None
-    return catalog.result(digest, catalog.recipe_id(job.recipe))
+        return None, ()
+    result = catalog.result(digest, catalog.recipe_id(job.recipe))
+    if result is not None or not job.incomplete:
+        return result, ()
+    result = catalog.result(digest, catalog.recipe_id(job.incomplete_recipe))
+    return result, () if result is None else (Remark.INCOMPLETE,)
 
 
-def _refusal(target: Target) -> Failure | None:
+def _refusal(target: Target, decoder: str) -> Failure | None:
     if target.settled:
         return None
     if target.decision.action is Action.COMBINE and target.before and decode_text(target.before) is None:
@@ -126,7 +142,7 @@ def _refusal(target: Target) -> Failure | None:
         return Failure(target.item, FailureCode.BAD_TEXT, message)
     if target.disk.digest is None:
         return None
-    known = target.catalog.failure(target.disk.digest, DECODER)
+    known = target.catalog.failure(target.disk.digest, decoder)
     return Failure(target.item, FailureCode(known[0]), known[1]) if known else None
 
 

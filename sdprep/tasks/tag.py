@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from sdprep.config import TagSettings
+from sdprep.data.decoder import DECODER, decoder_of
 from sdprep.data.results import decode_scores
 from sdprep.data.sidecar import replace_file
 from sdprep.errors import UsageError
@@ -27,8 +28,8 @@ from sdprep.rules.labels import LabelTable
 from sdprep.rules.tags import TagSelector
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
 from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_thresholds
-from sdprep.tasks.planning import Job, Target
-from sdprep.types import Listener, RunReport, Silent, Stop
+from sdprep.tasks.planning import Job, Target, stored_result
+from sdprep.types import Listener, RunReport, Silent, Stop, spell
 
 # The setting under which a text remembers what a model's card recommended, if that was asked for.
 CARD_THRESHOLD = "card_threshold"
@@ -110,6 +111,8 @@ class Tagging:
             settings.caption_separator,
             recipe,
             self._render,
+            decoder_of(work, DECODER),
+            work.allow_truncated,
         )
 
     @cached_property
@@ -137,7 +140,7 @@ class Tagging:
             report.tag_counts = dict(counts.most_common())
 
     def _scores_line(self, rel: str, result: bytes) -> str:
-        line: dict[str, Any] = {"path": rel, **{category: {} for category in self._labels.categories}}
+        line: dict[str, Any] = {"path": spell(rel), **{category: {} for category in self._labels.categories}}
         for index, value in sorted(decode_scores(result), key=lambda pair: -pair[1]):
             if value >= self._settings.scores_min:
                 line[self._labels.categories[index]][self._labels.names[index]] = round(value, 4)
@@ -160,7 +163,7 @@ def _results(targets: Sequence[Target], job: Job) -> Iterator[tuple[str, bytes]]
     for target in targets if job.recipe is not None else ():
         catalog = target.catalog
         digest = target.disk.digest or catalog.digest_of(catalog.key(target.item.target))
-        result = catalog.result(digest, catalog.recipe_id(job.recipe or {})) if digest else None
+        result, _ = stored_result(catalog, digest, job)
         if result is not None:
             yield target.item.rel, result
 

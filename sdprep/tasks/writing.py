@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sdprep.data.catalog import Catalog, RunInfo
-from sdprep.data.decoder import DECODER
 from sdprep.data.journal import Change, adopt, apply
 from sdprep.data.sidecar import read_bytes
 from sdprep.rules.compose import normalize
 from sdprep.rules.decide import Action
 from sdprep.tasks.planning import Job, Target, text_for, would_be_current
-from sdprep.types import Failure, FailureCode, Listener, RunReport
+from sdprep.types import Failure, FailureCode, Listener, Remark, RunReport
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
 COMMIT_IMAGES = 64
@@ -30,11 +30,13 @@ class Writer:
         self._ready: list[Target] = []
         self._committed = time.monotonic()
 
-    def add(self, target: Target, digest: bytes, result: bytes) -> None:
-        """An image whose result is known."""
-        if (remark := self.job.remark(result)) is not None:
-            self._report.flagged.append({"path": target.item.rel, "reason": remark})
-        self._ready.append(replace(target, disk=replace(target.disk, digest=digest), result=result))
+    def add(self, target: Target, digest: bytes, result: bytes, remarks: Sequence[Remark]) -> None:
+        """An image whose result is known, and what a person should know of it."""
+        remark = self.job.remark(result)
+        for reason in [*(each.value for each in remarks), *([remark] if remark else [])]:
+            self._report.flagged.append({"path": target.item.rel, "reason": reason})
+        known = replace(target.disk, digest=digest)
+        self._ready.append(replace(target, disk=known, result=result, remarks=tuple(remarks)))
         if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
@@ -46,7 +48,7 @@ class Writer:
         catalog = target.catalog
         with catalog.transaction():
             catalog.remember_image(catalog.key(target.item.target), target.stat, failure.digest)
-            catalog.remember_failure(failure.digest, DECODER, failure.code.value, failure.message)
+            catalog.remember_failure(failure.digest, self.job.decoder, failure.code.value, failure.message)
 
     def settle(self, target: Target) -> None:
         """An image whose sidecar stays as it is: current, or kept."""
@@ -104,6 +106,7 @@ class Writer:
     def _store(self, target: Target) -> None:
         catalog, digest, recipe = target.catalog, target.disk.digest, self.job.recipe
         if recipe is not None and digest is not None and target.result is not None:
+            recipe = self.job.incomplete_recipe if Remark.INCOMPLETE in target.remarks else recipe
             catalog.store_result(digest, catalog.recipe_id(recipe), target.result)
             catalog.remember_image(catalog.key(target.item.target), target.stat, digest)
 

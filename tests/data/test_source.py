@@ -165,7 +165,7 @@ def test_a_relative_folder_gives_absolute_paths(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_folder_without_pictures_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(NoImages, match="avif bmp gif jpeg jpg png webp"):
+    with pytest.raises(NoImages, match="avif bmp gif heic heif jpeg jpg jxl png webp"):
         found(make(tmp_path, "a.txt"))
 
 
@@ -215,3 +215,8 @@ def test_a_collision_names_both_pictures_and_the_way_out() -> None:
     failure = sidecar_collisions(items("a.jpg", "a.png"), ".txt", "stem")[0]
     assert failure.code is FailureCode.STEM_COLLISION
     assert all(part in failure.message for part in ("a.jpg, a.png", "--sidecar-name full"))
+
+
+def test_a_folder_with_pictures_that_are_not_read_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoImages, match=r"passed over: 2 \.tiff"):
+        found(make(tmp_path, "a.tiff", "b.tiff"))

@@ -9,7 +9,7 @@ import pytest
 
 from sdprep.engines import memory
 from sdprep.engines.memory import DECODING_BYTES, limited
-from sdprep.types import Decoded, ImageItem
+from sdprep.types import MAX_PIXELS, Decoded, ImageItem
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the addresses of a process")
 ITEM = ImageItem(Path("/a.png"), "a.png", Path("/a.png"))
@@ -37,6 +37,11 @@ def test_a_decoder_that_wants_more_than_any_picture_takes_gets_a_memory_error():
 
 def test_a_decoder_gets_what_the_largest_picture_takes():
     assert limited(takes(3 * 2**30))(ITEM).pixels.size == 3 * 2**30
+
+
+def test_a_decoder_gets_more_where_larger_pictures_are_let_in():
+    size = DECODING_BYTES + 2**30
+    assert limited(takes(size), 2 * MAX_PIXELS)(ITEM).pixels.size == size
 
 
 def test_a_limit_is_in_force_while_a_picture_is_decoded():

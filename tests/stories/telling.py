@@ -1,6 +1,7 @@
 """Words that the stories share: run a command, read a folder, change a file as a person would."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -147,3 +148,10 @@ def at_replace(monkeypatch, name, act):
         real(source, target)
 
     monkeypatch.setattr(os, "replace", replace)
+
+
+def run_cli(*words):
+    """Run the command as a person does."""
+    path = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    command = [PYTHON, "-m", "sdprep", *map(str, words)]
+    return subprocess.run(command, env=os.environ | path, capture_output=True, text=True)

@@ -6,7 +6,6 @@ import shutil
 import pytest
 
 from sdprep.models import wd_onnx
-from sdprep.tasks import planning, writing
 from tests.stories.telling import (
     STRICT,
     codes,
@@ -144,8 +143,7 @@ def test_a_mended_picture_is_written(broken, drawings):
 
 def test_a_newer_decoder_tries_a_broken_picture_again(broken, monkeypatch):
     tag(broken)
-    for module in (planning, writing):
-        monkeypatch.setattr(module, "DECODER", "a newer one")
+    monkeypatch.setattr("sdprep.tasks.tag.DECODER", "a newer one")
     opened, real = [], wd_onnx.OnnxSession
     monkeypatch.setattr(wd_onnx, "OnnxSession", lambda path, *rest: opened.append(path) or real(path, *rest))
 

@@ -17,7 +17,6 @@ from sdprep.engines import local
 from sdprep.engines.messages import Answer, Predicting
 from sdprep.engines.process import WorkerProcess
 from sdprep.errors import CatalogError, WorkerError
-from sdprep.tasks import planning, writing
 from sdprep.tasks.retry import retry
 from tests.engines.faults import DECODER
 from tests.stories.telling import CATALOG, codes, counts, hide_models, renew_times, tag, texts, write
@@ -114,8 +113,7 @@ def test_a_mended_picture_is_tried_again(survived, drawings):
 
 
 def test_a_newer_decoder_tries_them_again(survived, monkeypatch):
-    for module in (planning, writing):
-        monkeypatch.setattr(module, "DECODER", "a newer one")
+    monkeypatch.setattr("sdprep.tasks.tag.DECODER", "a newer one")
     monkeypatch.setattr(local, "DECODE", "sdprep.data.image:decode")
 
     assert counts(tag(survived, **SOME)) == {"written": 2, "current": 3}

@@ -1,0 +1,181 @@
+"""From the bytes of a picture to one that Pillow has opened: by content, from a short list of formats, in bounds."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from sdprep.data import plugins
+from sdprep.data.decoder import what_it_is
+from sdprep.errors import ImageError
+from sdprep.types import MAX_PIXELS, FailureCode
+
+# Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+OUT_OF_MEMORY = "decoding it takes more memory than there is"
+# What a JPEG decoder can shrink by while it decodes.
+SHRINKS = (2, 4, 8)
+HEAD_BYTES = 4096
+
+# The limits below are checked from the header before any pixel is decoded; Pillow's own warning would say it twice.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# An EXIF block that Pillow finds odd is no news for a person: it is left out of account.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+class _InThisThread(threading.local):
+    """A switch that is off but where a thread has put it on."""
+
+    on = False
+
+    def __bool__(self) -> bool:
+        return self.on
+
+
+# Pillow looks at one switch of the whole process to know whether it may make up the missing part of a file. Set to
+# True, it would also let other threads, and a program that uses sdprep, take half a picture for a whole one.
+_making_up = _InThisThread()
+_pillows_limit = threading.Lock()
+
+
+def open_image(stream: IO[bytes], max_pixels: int | None = None) -> Image.Image:
+    """A picture whose header is read, and no more; `max_pixels` None lets any size in.
+
+    Raises ImageError with the code of what is wrong with the header.
+    """
+    extra, size = _prepared(stream)
+    if size is not None:
+        _check_size(size, max_pixels)
+    try:
+        image = _opened(stream, FORMATS if extra is None else (extra,))
+    except MemoryError as error:
+        raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
+    except Exception as error:  # decoders raise whatever a broken header leads them to
+        stream.seek(0)
+        raise _fault_of_header(error, stream.read()) from error
+    _check_size(image.size, max_pixels)
+    return image
+
+
+def size_of(stream: IO[bytes]) -> tuple[int, int]:
+    """Width and height of a picture of any size, of which no pixel is decoded. Raises ImageError as `open_image`."""
+    _, size = _prepared(stream)
+    return open_image(stream).size if size is None else size
+
+
+def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None]:
+    """The format, if it is one of an extra, and the size of the picture if opening it would decode it."""
+    head = stream.read(HEAD_BYTES)
+    extra = plugins.recognised(head)
+    if extra == "JXL":
+        # Its size may come after its metadata.
+        head += stream.read()
+    stream.seek(0)
+    return extra, None if extra is None else plugins.prepare(extra, head)
+
+
+def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
+    """Pillow's opening, also of pictures that are larger than Pillow lets in: the caller looks at the size."""
+    try:
+        return Image.open(stream, formats=formats)
+    except Image.DecompressionBombError:
+        # Its limit is one of the whole process, so it is lifted for as long as a header is read.
+        with _pillows_limit:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                stream.seek(0)
+                return Image.open(stream, formats=formats)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
+    width, height = size
+    if max_pixels is not None and width * height > max_pixels:
+        message = f"{width}x{height} is more than {max_pixels / 1_000_000:g} megapixels; --max-pixels sets this limit"
+        raise ImageError(FailureCode.TOO_LARGE, message)
+
+
+def _fault_of_header(error: Exception, data: bytes) -> ImageError:
+    if not data:
+        return ImageError(FailureCode.EMPTY_FILE, "the file is empty")
+    code = code_of(error, data)
+    unknown = isinstance(error, UnidentifiedImageError) and not plugins.is_picture_in_boxes(data)
+    if unknown and code is not FailureCode.TRUNCATED:
+        known = what_it_is(data)
+        message = f"it is {known}" if known else "no picture that sdprep reads"
+        return ImageError(FailureCode.NOT_AN_IMAGE, f"{message}, whatever its name says")
+    return ImageError(code, f"its header cannot be read: {error}")
+
+
+def code_of(error: Exception, data: bytes) -> FailureCode:
+    """Truncated, if a decoder says so or if the bytes begin like a picture and lack the end of one; else corrupt."""
+    if data.startswith(b"\xff\xd8"):
+        ends_early = not data.rstrip(b"\0").endswith(b"\xff\xd9")
+    elif data.startswith(b"\x89PNG"):
+        ends_early = b"IEND" not in data
+    elif plugins.is_picture_in_boxes(data):
+        ends_early = plugins.end_of_boxes(data) > len(data)
+    else:
+        ends_early = data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little")
+    truncated = ends_early or isinstance(error, EOFError) or "truncated" in str(error).lower()
+    return FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
+
+
+def load(data: bytes, max_pixels: int) -> Image.Image:
+    """A picture with its pixels; a JPEG beyond 100 megapixels comes smaller, shrunk while it is decoded.
+
+    Raises ImageError with the code of what is wrong with the bytes.
+    """
+    image = open_image(io.BytesIO(data), max_pixels)
+    with faults_named(data, str(image.format)):
+        _shrink(image)
+        image.load()
+    return image
+
+
+@contextmanager
+def faults_named(data: bytes, kind: str) -> Iterator[None]:
+    """Inside, whatever a decoder raises becomes an ImageError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        raise ImageError(code_of(error, data), f"{kind}: {error}") from error
+
+
+def can_be_incomplete(data: bytes) -> bool:
+    """Whether a picture is of a format whose first rows can be had without the last: JPEG, PNG, GIF, BMP."""
+    return data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM"))
+
+
+def load_incomplete(data: bytes, max_pixels: int) -> Image.Image:
+    """A picture whose end is missing, with what is there; the rest is blank: grey, black, or a colour of a palette.
+
+    Raises as `load` does.
+    """
+    ImageFile.LOAD_TRUNCATED_IMAGES = _making_up  # type: ignore[assignment]
+    _making_up.on = True
+    try:
+        return load(data, max_pixels)
+    finally:
+        _making_up.on = False
+
+
+def _shrink(image: Image.Image) -> None:
+    """Have a huge JPEG decoded at a part of its size: a model sees a few hundred pixels of it in any case.
+
+    Depends on the picture alone, so that its pixels do not depend on any setting.
+    """
+    pixels = image.width * image.height
+    if image.format != "JPEG" or pixels <= MAX_PIXELS:
+        return
+    scale = next((each for each in SHRINKS if pixels / each**2 <= MAX_PIXELS), SHRINKS[-1])
+    image.draft(None, (image.width // scale, image.height // scale))

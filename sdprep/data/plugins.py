@@ -1,0 +1,124 @@
+"""Formats whose decoders are an extra of sdprep: HEIC and JPEG XL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from sdprep.errors import ImageError
+from sdprep.types import FailureCode
+
+# The names that Pillow knows each by, and the module that decodes it.
+MODULES = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+JXL_STREAM = b"\xff\x0a"
+JXL_BOXES = b"\0\0\0\x0cJXL \r\n\x87\n"
+STREAM_BOXES = (b"jxlc", b"jxlp")
+# Width by height, as the header of JPEG XL names them.
+RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+# Bits and least value of a side of a picture, by the two bits before it.
+SIDES = ((9, 1), (13, 1), (18, 1), (30, 1))
+
+
+def recognised(head: bytes) -> str | None:
+    """Pillow's name of the format if the first bytes of a file are HEIC or JPEG XL, else None."""
+    if head.startswith((JXL_STREAM, JXL_BOXES)):
+        return "JXL"
+    return "HEIF" if _brands(head) & HEIC_BRANDS and head[8:12] not in AVIF_BRANDS else None
+
+
+def is_picture_in_boxes(head: bytes) -> bool:
+    """Whether a file is a picture of the family of HEIC and AVIF, or JPEG XL in boxes: sound or not."""
+    return head.startswith(JXL_BOXES) or bool(_brands(head) & (HEIC_BRANDS | AVIF_BRANDS))
+
+
+def _brands(head: bytes) -> set[bytes]:
+    if head[4:8] != b"ftyp":
+        return set()
+    end = int.from_bytes(head[:4], "big")
+    return {head[place : place + 4] for place in (8, *range(16, min(end, len(head)), 4))}
+
+
+def prepare(name: str, head: bytes) -> tuple[int, int] | None:
+    """Have Pillow know a format; the size of the picture where its decoder would not tell it before it decodes.
+
+    Raises ImageError `missing_decoder` with the command that installs it, and `corrupt`.
+    """
+    if find_spec(MODULES[name]) is None:
+        kind = {"HEIF": "HEIC", "JXL": "JPEG XL"}[name]
+        message = f'{kind} needs a decoder that is not installed: pip install "sdprep[heic]"'
+        raise ImageError(FailureCode.MISSING_DECODER, message)
+    if name == "HEIF":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        return None
+    import pillow_jxl  # noqa: F401 - importing it makes it known
+
+    return jxl_size(head)
+
+
+def jxl_size(head: bytes) -> tuple[int, int]:
+    """Width and height that its decoder gives a JPEG XL file (ISO/IEC 18181-1, SizeHeader and ImageMetadata).
+
+    Raises ImageError `corrupt` if the first bytes do not tell them.
+    """
+    stream = head if head.startswith(JXL_STREAM) else _stream_in_boxes(head)
+    if not stream.startswith(JXL_STREAM):
+        raise ImageError(FailureCode.CORRUPT, "JXL: its first bytes do not tell its size")
+    bits = int.from_bytes(stream[2:12], "little")
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value = bits & ((1 << count) - 1)
+        bits >>= count
+        return value
+
+    def side(*, small: bool) -> int:
+        if small:
+            return 8 * (1 + take(5))
+        count, least = SIDES[take(2)]
+        return take(count) + least
+
+    small = bool(take(1))
+    height = side(small=small)
+    ratio = take(3)
+    across, down = RATIOS[ratio - 1]
+    width = side(small=small) if ratio == 0 else height * across // down
+    # A file that is no JPEG in another coat is turned by its decoder; the last four turns change the sides.
+    has_orientation = not take(1) and take(1)
+    turned = has_orientation and take(3) >= 4 and all(kind != b"jbrd" for kind, _ in _boxes(head))
+    return (height, width) if turned else (width, height)
+
+
+def _stream_in_boxes(head: bytes) -> bytes:
+    """The beginning of the code stream of a file in boxes: one of kind `jxlc`, or the parts of all of kind `jxlp`."""
+    parts = [content if kind == b"jxlc" else content[4:] for kind, content in _boxes(head) if kind in STREAM_BOXES]
+    return b"".join(parts)
+
+
+def end_of_boxes(data: bytes) -> int:
+    """Where a file of boxes ends by what its boxes say; one that ends early says more than it has."""
+    end = 0
+    for _, start, end in _places(data):  # noqa: B007 - the last one is wanted
+        pass
+    return end
+
+
+def _boxes(head: bytes) -> Iterator[tuple[bytes, bytes]]:
+    return ((kind, head[start:end]) for kind, start, end in _places(head))
+
+
+def _places(head: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of a file: kind, beginning and end of the content."""
+    place = 0
+    while place + 8 <= len(head):
+        size, kind, start = int.from_bytes(head[place : place + 4], "big"), head[place + 4 : place + 8], place + 8
+        if size == 1:
+            size, start = int.from_bytes(head[start : start + 8], "big"), start + 8
+        end = place + size if size else len(head)
+        yield kind, start, end
+        if end < start:
+            return
+        place = end

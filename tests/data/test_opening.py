@@ -1,0 +1,131 @@
+"""Opening a picture in bounds: how many pixels it may have, and whether it must be whole."""
+
+import io
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from sdprep.data import opening
+from sdprep.data.image import open_rgb
+from sdprep.data.opening import load, load_incomplete, open_image
+from sdprep.errors import ImageError
+from sdprep.types import MAX_PIXELS, FailureCode, Fit
+from tests.corpus import with_size
+from tests.data.files import NOISE, encoded, plain, raw_png
+
+pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+STRICT, LENIENT = Fit(8, "squash"), Fit(8, "squash", allow_truncated=True)
+
+
+def code_of(data: bytes, fit: Fit = STRICT) -> FailureCode:
+    with pytest.raises(ImageError) as caught:
+        open_rgb(data, fit)
+    return caught.value.code
+
+
+# So that rows of the picture follow each other in the file, each on its own.
+IN_ROWS: dict[str, dict[str, Any]] = {"JPEG": {"subsampling": 0, "quality": 95}, "GIF": {"interlace": 0}}
+
+
+def cut(kind: str, share: float = 0.6) -> bytes:
+    data = encoded(NOISE, kind, **IN_ROWS.get(kind, {}))
+    return data[: int(len(data) * share)]
+
+
+# How large
+
+
+def test_a_picture_may_have_as_many_pixels_as_the_limit_says() -> None:
+    picture = encoded(plain("RGB", 0, (6, 4)))
+    assert load(picture, 24).size == (6, 4)
+    with pytest.raises(ImageError, match=r"6x4 is more than 2\.3e-05 megapixels; --max-pixels sets this limit"):
+        load(picture, 23)
+
+
+def test_a_higher_limit_also_lets_in_what_pillow_alone_would_refuse() -> None:
+    enormous = raw_png((30_000, 30_000), 8, 2, b"")
+    assert open_image(io.BytesIO(enormous), 900_000_000).size == (30_000, 30_000)
+
+
+def test_the_limit_that_others_set_for_pillow_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    open_image(io.BytesIO(encoded(NOISE)))
+    assert Image.MAX_IMAGE_PIXELS == 1_000
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF"])
+def test_no_pixel_of_a_picture_beyond_the_limit_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("pixels were decoded"))
+    assert code_of(with_size(encoded(NOISE, kind), 65_000, 65_000)) is FailureCode.TOO_LARGE
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1, (40, 28)), (4, (20, 14)), (16, (10, 7)), (10_000, (5, 4))])
+def test_a_huge_jpeg_is_shrunk_while_it_is_decoded(
+    scale: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MAX_PIXELS", 40 * 28 // scale)
+    assert load(encoded(plain("RGB", (200, 30, 90), (40, 28)), "JPEG"), 40 * 28).size == size
+
+
+def test_no_other_picture_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "MAX_PIXELS", 10)
+    assert load(encoded(NOISE), MAX_PIXELS).size == NOISE.size
+
+
+# How whole
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
+def test_what_is_there_of_a_picture_is_seen_where_that_is_allowed(kind: str) -> None:
+    # Noise does not compress, so a part of the bytes is about that part of the rows.
+    found = np.asarray(open_rgb(cut(kind), LENIENT), dtype=float)
+    whole = np.asarray(open_rgb(encoded(NOISE, kind, **IN_ROWS.get(kind, {}))), dtype=float)
+    rows = slice(None, None, -1) if kind == "BMP" else slice(None)
+    np.testing.assert_array_equal(found[rows][:8], whole[rows][:8])
+    assert found[rows][-8:].std(axis=(0, 1)).max() < 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
+def test_half_a_picture_is_refused_where_that_is_not_allowed(kind: str) -> None:
+    assert code_of(cut(kind)) is FailureCode.TRUNCATED
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_a_format_that_cannot_be_decoded_in_part_stays_truncated(kind: str) -> None:
+    assert code_of(cut(kind, 0.9), LENIENT) is FailureCode.TRUNCATED
+
+
+@pytest.mark.parametrize("length", [100, 300])
+def test_a_file_that_ends_in_its_header_stays_truncated(length: int) -> None:
+    assert code_of(encoded(NOISE, "JPEG")[:length], LENIENT) is FailureCode.TRUNCATED
+
+
+def test_a_damaged_picture_is_refused_even_where_half_a_picture_is_not() -> None:
+    data = bytearray(encoded(NOISE))
+    data[len(data) // 2] ^= 0xFF
+    assert code_of(bytes(data), LENIENT) is FailureCode.CORRUPT
+
+
+def test_another_thread_takes_no_half_picture_for_a_whole_one_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[FailureCode] = []
+    real = ImageFile.ImageFile.load
+
+    def watched(image: ImageFile.ImageFile) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            other = threading.Thread(target=lambda: found.append(code_of(cut("JPEG"))))
+            other.start()
+            other.join()
+        return real(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
+    load_incomplete(cut("JPEG"), MAX_PIXELS)
+    assert found == [FailureCode.TRUNCATED]
+
+
+def test_after_half_a_picture_pillow_is_as_strict_as_before() -> None:
+    load_incomplete(cut("JPEG"), MAX_PIXELS)
+    with pytest.raises(OSError, match="truncated"):
+        Image.open(io.BytesIO(cut("JPEG"))).load()
