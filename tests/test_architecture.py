@@ -162,6 +162,25 @@ def test_a_framework_is_imported_inside_the_function_that_needs_it(name: str) ->
     assert early.isdisjoint(FRAMEWORKS)
 
 
+def calls(name: str) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree(name)) if isinstance(node, ast.Call))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_model_is_loaded_with_code_of_its_own(name: str) -> None:
+    assert "trust_remote_code" not in (PACKAGE / name).read_text(encoding="utf-8")
+    classes = re.compile(r"\.Auto(Model|Tokenizer|Config|Processor|ImageProcessor)|hub\.load\b")
+    assert not classes.search(ast.unparse(tree(name)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_can_run_code_while_it_is_read_is_read_in_one_place_and_for_weights_only(name: str) -> None:
+    risky = re.compile(r"(torch\.load|pickle\.loads?|joblib\.load|marshal\.loads?|shelve\.open|eval|exec)")
+    found = [ast.unparse(call) for call in calls(name) if risky.fullmatch(ast.unparse(call.func))]
+    assert not imports(name) & {"pickle", "marshal", "shelve", "joblib", "dill"}
+    assert found == [] or (name == "models/pickles.py" and all("weights_only=True" in each for each in found))
+
+
 def test_click_is_known_to_the_command_line_alone() -> None:
     assert {part_of(name) for name in users_of("click")} == {"cli"}
 
