@@ -18,11 +18,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 # What each part may import besides itself. `package` is sdprep/__init__.py with its version.
-BOTTOM = {"package", "types", "errors"}
+BOTTOM = {"package", "types", "errors", "confine"}
 ALLOWED = {
     "package": set(),
     "types": set(),
     "errors": {"types"},
+    "confine": set(),
     "rules": {"types", "errors"},
     "demo": set(),
     "config": {*BOTTOM, "rules"},

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import sdprep.demo
 from sdprep.config import CaptionSettings, Work
 from sdprep.errors import ModelError
-from sdprep.models import hub
+from sdprep.models import folder as folders
 from sdprep.models.base import ModelFiles
 from sdprep.models.blip import BlipCaptioner
 from sdprep.models.pickles import check_pickles, read_weights
@@ -139,7 +139,7 @@ def test_an_attack_does_not_run_when_pickles_are_allowed(attack, folder, album) 
 
 def test_a_pickle_is_refused_before_any_file_of_weights_is_read(folder, album, monkeypatch) -> None:
     (folder / "weights.pt").write_bytes(b"")
-    monkeypatch.setattr(hub, "sha256_of", lambda path: pytest.fail(f"{path} is read"))
+    monkeypatch.setattr(folders, "sha256_of", lambda path: pytest.fail(f"{path} is read"))
     with pytest.raises(ModelError, match=r"weights\.pt is a pickle.*\n.*safetensors.*--allow-pickle"):
         caption(album, settings(folder))
 
