@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from sdprep.cli.found import confined
 from sdprep.errors import SdprepError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -161,6 +162,8 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     for each in ctx.command.params:
         if isinstance(each, click.Option) and each.name in table:
             _check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {spelled(each.name)}")
+    if param.name == "directory":
+        table = confined(ctx.command, table, ctx.meta["config"])
     ctx.default_map = {**ctx.meta.get("preset", {}), **table}
     # What the file says is no longer the preset's.
     ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}
