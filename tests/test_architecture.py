@@ -18,12 +18,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 # What each part may import besides itself. `package` is sdprep/__init__.py with its version.
-BOTTOM = {"package", "types", "errors", "confine"}
+BOTTOM = {"package", "types", "errors", "confine", "redact"}
 ALLOWED = {
     "package": set(),
     "types": set(),
     "errors": {"types"},
     "confine": set(),
+    "redact": set(),
     "rules": {"types", "errors"},
     "demo": set(),
     "config": {*BOTTOM, "rules"},

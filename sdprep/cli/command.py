@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +18,7 @@ from click.core import ParameterSource
 
 from sdprep.cli.found import confined
 from sdprep.errors import SdprepError
+from sdprep.redact import redact
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
@@ -274,7 +276,7 @@ def guarded(function: Callable[[], Any]) -> None:
         error.show()
         sys.exit(error.exit_code)
     except SdprepError as error:
-        click.echo(f"sdprep: {error}", err=True)
+        click.echo(f"sdprep: {redact(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read the output has gone; what Python would still flush at its end goes nowhere.
@@ -286,3 +288,6 @@ def guarded(function: Callable[[], Any]) -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("sdprep: interrupted", err=True)
         sys.exit(130)
+    except Exception:  # noqa: BLE001 - a fault of sdprep: it is shown whole, but for secrets
+        click.echo(redact(traceback.format_exc()), err=True)
+        sys.exit(1)

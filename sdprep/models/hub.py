@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 from sdprep.errors import HubError, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.folder import files_of_folder
-from sdprep.models.hub_errors import explain
+from sdprep.models.hub_errors import explain, keep_log_clean
 from sdprep.models.lock import LockedFile, add_to_lock, lock_path, read_lock, weights_of
 from sdprep.types import Listener
 
@@ -70,6 +70,9 @@ def fetch(spec: ModelSpec, listener: Listener, *, check: bool = False) -> ModelF
     files = locate(spec)
     if files is not None and not (check and spec.source.repo):
         return files
+    from huggingface_hub.utils import logging as theirs
+
+    keep_log_clean(theirs.get_logger("huggingface_hub"))
     repo, revision = str(spec.source.repo), spec.source.revision
     commit = known_commit(repo, revision)
     verified = _check_cached(repo, commit, spec.files) if commit else {}
