@@ -16,8 +16,10 @@ def stays_below(name: str) -> bool:
     Absolute paths, `..`, backslashes, drives and shares, streams, NUL and names of devices do not.
     """
     parts = name.split("/")
-    return not re.search(r"[\\:\0]", name) and all(
-        part not in ("", "..") and not DEVICE.fullmatch(part) for part in parts
+    return (
+        bool(name.strip("./"))
+        and not re.search(r"[\\:\0]", name)
+        and all(part not in ("", "..") and not DEVICE.fullmatch(part) for part in parts)
     )
 
 

@@ -43,7 +43,7 @@ FINE = [
     "a",
     "a.onnx",
     "v2/model.onnx",
-    "...",
+    "./a",
     "..a",
     "a..b",
     "console.txt",
