@@ -112,7 +112,7 @@ def test_a_file_that_is_nested_too_deep_is_refused(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(lock, "lock_path", lambda: path)
     read = {"lock": lock.read_lock, "json": lambda: read_json(path, dict), "toml": lambda: load(path)}
     read["settings"] = lambda: read_config(path)
-    with pytest.raises((ModelError, UsageError), match="deep|recursion"):
+    with pytest.raises((ModelError, UsageError), match=r"deep|recursion"):
         read[kind]()
 
 
