@@ -183,6 +183,22 @@ def test_what_can_run_code_while_it_is_read_is_read_in_one_place_and_for_weights
     assert found == [] or (name == "models/pickles.py" and all("weights_only=True" in each for each in found))
 
 
+def test_only_the_client_of_the_hub_speaks_to_the_network() -> None:
+    clients = {
+        "socket",
+        "ssl",
+        "http",
+        "urllib.request",
+        "urllib3",
+        "ftplib",
+        "smtplib",
+        "requests",
+        "httpx",
+        "aiohttp",
+    }
+    assert {name: found for name in NAMES if (found := {each for each in imports(name) if each in clients})} == {}
+
+
 def test_click_is_known_to_the_command_line_alone() -> None:
     assert {part_of(name) for name in users_of("click")} == {"cli"}
 
