@@ -130,7 +130,7 @@ class CaptionSettings:
 
     Lengths count the tokens of the caption, and those of the prompt too with `count_prompt`. `best_of` captions are
     made for each picture and ranked by likelihood. `top_k` 0 and `no_repeat_ngram_size` 0 mean no limit.
-    `decode_again` gives a caption that has lost its thread a second try.
+    `decode_again` gives a caption that has lost its thread a second try. `allow_pickle` lets weights be a pickle.
     """
 
     model: str = "blip-large"
@@ -152,6 +152,7 @@ class CaptionSettings:
     dtype: str = "float32"
     decoder: str = "fast"
     preprocess: str | None = None
+    allow_pickle: bool = False
     rules: CaptionRules = CaptionRules()
     caption_extension: str = ".caption"
     layout: Layout = Layout()
@@ -265,7 +266,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: {(isinstance(error, OSError) and error.strerror) or error}") from error
     for name, table in data.items():
         if not isinstance(table, dict):

@@ -65,6 +65,11 @@ class ImageItem:
     rel: str
     target: Path
 
+    @property
+    def root(self) -> Path:
+        """The folder of the run that sidecars lie in, which no link of theirs may leave."""
+        return self.target.parents[self.rel.count("/")]
+
     def __str__(self) -> str:
         return self.rel
 

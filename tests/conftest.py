@@ -12,6 +12,8 @@ ISOLATED = ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACH
 
 # A busy machine is no reason to fail.
 settings.register_profile("patient", deadline=None)
+# Many times as many tries, for an hour to spare: scripts/test --hypothesis-profile=fuzz tests/models
+settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 settings.load_profile("patient")
 
 

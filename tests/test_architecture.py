@@ -18,11 +18,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 # What each part may import besides itself. `package` is sdprep/__init__.py with its version.
-BOTTOM = {"package", "types", "errors"}
+BOTTOM = {"package", "types", "errors", "confine", "redact"}
 ALLOWED = {
     "package": set(),
     "types": set(),
     "errors": {"types"},
+    "confine": set(),
+    "redact": set(),
     "rules": {"types", "errors"},
     "devices": BOTTOM,
     "demo": set(),
@@ -161,6 +163,41 @@ def test_the_insides_of_transformers_are_known_to_one_file() -> None:
 def test_a_framework_is_imported_inside_the_function_that_needs_it(name: str) -> None:
     early = {module.split(".")[0] for node in at_import_time(tree(name)) for module in imported(node)}
     assert early.isdisjoint(FRAMEWORKS)
+
+
+def calls(name: str) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree(name)) if isinstance(node, ast.Call))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_model_is_loaded_with_code_of_its_own(name: str) -> None:
+    assert "trust_remote_code" not in (PACKAGE / name).read_text(encoding="utf-8")
+    classes = re.compile(r"\.Auto(Model|Tokenizer|Config|Processor|ImageProcessor)|hub\.load\b")
+    assert not classes.search(ast.unparse(tree(name)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_can_run_code_while_it_is_read_is_read_in_one_place_and_for_weights_only(name: str) -> None:
+    risky = re.compile(r"(torch\.load|pickle\.loads?|joblib\.load|marshal\.loads?|shelve\.open|eval|exec)")
+    found = [ast.unparse(call) for call in calls(name) if risky.fullmatch(ast.unparse(call.func))]
+    assert not imports(name) & {"pickle", "marshal", "shelve", "joblib", "dill"}
+    assert found == [] or (name == "models/pickles.py" and all("weights_only=True" in each for each in found))
+
+
+def test_only_the_client_of_the_hub_speaks_to_the_network() -> None:
+    clients = {
+        "socket",
+        "ssl",
+        "http",
+        "urllib.request",
+        "urllib3",
+        "ftplib",
+        "smtplib",
+        "requests",
+        "httpx",
+        "aiohttp",
+    }
+    assert {name: found for name in NAMES if (found := {each for each in imports(name) if each in clients})} == {}
 
 
 def test_click_is_known_to_the_command_line_alone() -> None:

@@ -19,7 +19,10 @@ from sdprep.types import RunReport
 from tests.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
 EXAMPLES = ["README.md", "docs/configuration.md"]
 OPTIONS = [
@@ -220,3 +223,14 @@ def test_every_page_is_linked_from_the_readme():
 
 def test_the_picture_of_the_readme_is_small():
     assert (ROOT / "docs" / "images" / "demo.jpg").stat().st_size <= 120 * 1024
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", TEXTS["SECURITY.md"])
+    missing = [
+        (path, test)
+        for path, test in named
+        if not (ROOT / path).is_file() or f"def {test}" not in (ROOT / path).read_text("utf-8")
+    ]
+    assert len(named) > 15
+    assert missing == []

@@ -59,6 +59,8 @@ from sdprep.cli.report import perform
                   help="sdprep's decode loop, or that of transformers: slower, the same captions."),
     shared.option("--preprocess", type=click.Choice(["sdprep", "kohya"]),
                   help="Upright and on white, or prepared as by kohya's captioner.  [default: sdprep]"),
+    shared.option("--allow-pickle", is_flag=True,
+                  help="Read weights from a pickle (.bin, .pth, .pt) of somebody you trust."),
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".caption", show_default=True,
                   help="Extension of the sidecar."),
 )  # fmt: skip

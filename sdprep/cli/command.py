@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from sdprep.cli.found import confined
 from sdprep.errors import SdprepError
+from sdprep.redact import redact
 from sdprep.types import MAX_PIXELS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -162,6 +165,8 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     for each in ctx.command.params:
         if isinstance(each, click.Option) and each.name in table:
             _check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {spelled(each.name)}")
+    if param.name == "directory":
+        table = confined(ctx.command, table, ctx.meta["config"])
     ctx.default_map = {**ctx.meta.get("preset", {}), **table}
     # What the file says is no longer the preset's.
     ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}
@@ -276,7 +281,7 @@ def guarded(function: Callable[[], Any]) -> None:
         error.show()
         sys.exit(error.exit_code)
     except SdprepError as error:
-        click.echo(f"sdprep: {error}", err=True)
+        click.echo(f"sdprep: {redact(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read the output has gone; what Python would still flush at its end goes nowhere.
@@ -288,3 +293,6 @@ def guarded(function: Callable[[], Any]) -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("sdprep: interrupted", err=True)
         sys.exit(130)
+    except Exception:  # noqa: BLE001 - a fault of sdprep: it is shown whole, but for secrets
+        click.echo(redact(traceback.format_exc()), err=True)
+        sys.exit(1)

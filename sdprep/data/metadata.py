@@ -6,6 +6,7 @@ was typed in, a path without its extension, or the bare stem. Here every spellin
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from sdprep.confine import can_be_looked_at
 from sdprep.errors import MetadataError
 from sdprep.types import Failure, FailureCode, ImageItem
 
@@ -137,6 +139,23 @@ def find_claims(keys: Iterable[str], items: Sequence[ImageItem], style: str, loc
     for rel, found in ranked.items():
         claims.keys[rel] = [key for _, key in sorted(found, key=lambda pair: pair[0])]
     return claims
+
+
+def locator() -> Callable[[str], str]:
+    """What finds the absolute path that a key means when it is read from the current folder, each folder once."""
+
+    @functools.cache
+    def real(folder: Path) -> Path:
+        return folder.resolve()
+
+    def locate(key: str) -> str:
+        path = Path(key)
+        try:
+            return str(real(path.parent) / path.name) if can_be_looked_at(key) else key
+        except (OSError, ValueError, RuntimeError):
+            return key
+
+    return locate
 
 
 def _index(items: Iterable[ImageItem], name_of: Callable[[ImageItem], str]) -> dict[str, tuple[ImageItem, ...]]:

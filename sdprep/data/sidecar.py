@@ -7,8 +7,10 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 
+from sdprep.confine import is_inside
 from sdprep.errors import ImageError
 from sdprep.types import FailureCode
 
@@ -31,6 +33,25 @@ def read_bytes(path: Path) -> bytes | None:
         raise
 
 
+def read_inside(path: Path, root: Path) -> bytes | None:
+    """The bytes of a sidecar, or None where there is none.
+
+    Raises ImageError `unreadable` for a link that leaves the folder `root`, and for pipes and devices.
+    """
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            if not is_inside(path, root):
+                message = f"{path.name} is a link that leaves {root}, which is not followed; replace it with a copy"
+                raise ImageError(FailureCode.UNREADABLE, message)
+            mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ImageError(FailureCode.UNREADABLE, f"{path.name} is no ordinary file")
+    return read_bytes(path)
+
+
 def decode_text(data: bytes) -> str | None:
     """The text of a sidecar: UTF-8 with or without a byte order mark, or UTF-16 with one; None if it is neither."""
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
@@ -48,9 +69,12 @@ def encode_text(text: str) -> bytes:
     return (text.rstrip("\n") + "\n").encode("utf-8")
 
 
-def read_text(path: Path) -> str | None:
-    """The text of a sidecar, None where there is none. Raises ImageError `bad_text` if it is no text."""
-    data = read_bytes(path)
+def read_text(path: Path, root: Path) -> str | None:
+    """The text of a sidecar, None where there is none.
+
+    Raises ImageError `bad_text` if it is no text, and what `read_inside` raises.
+    """
+    data = read_inside(path, root)
     if data is None:
         return None
     text = decode_text(data)
@@ -62,10 +86,12 @@ def read_text(path: Path) -> str | None:
 def replace_file(path: Path, data: bytes, temporary: Path) -> None:
     """Put `data` in place of a file in one step, by way of `temporary` in the same folder.
 
-    A reader sees the old bytes or the new ones, never a part. The mode of a file that was there is kept.
+    A reader sees the old bytes or the new ones, never a part. The mode of a file that was there is kept. What already
+    has the name of the temporary file, a link above all, is neither followed nor written: FileExistsError.
     """
+    stream = open(temporary, "xb", opener=_no_follow)  # noqa: SIM115 - Path.open takes no opener
     try:
-        with temporary.open("wb") as stream:
+        with stream:
             stream.write(data)
         with contextlib.suppress(FileNotFoundError):
             shutil.copymode(path, temporary)
@@ -73,3 +99,7 @@ def replace_file(path: Path, data: bytes, temporary: Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _no_follow(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -18,7 +18,7 @@ from sdprep import __version__
 from sdprep.doctor.facts import Device, Facts, Machine, Outcome, Probe, Value
 from sdprep.doctor.packages import read_packages
 from sdprep.doctor.process import Ended, run_bounded
-from sdprep.models.hub_errors import SECRETS
+from sdprep.redact import redact
 
 ROOT = Path(__file__).parents[2]
 # The empty place of imports is the current folder, where a file of the user's could pass for a framework.
@@ -98,7 +98,7 @@ def read_probe(name: str, ended: Ended, limit: float) -> Probe:
 
 def clean(text: str) -> str:
     """Text without colours and without anything secret."""
-    return SECRETS.sub("***", COLOURS.sub("", text))
+    return redact(COLOURS.sub("", text))
 
 
 def _shorten(text: str) -> str:

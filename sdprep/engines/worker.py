@@ -37,6 +37,7 @@ from sdprep.engines.messages import (
 )
 from sdprep.errors import SdprepError
 from sdprep.pipeline import Decode
+from sdprep.redact import redact
 from sdprep.types import MAX_PIXELS, Batch, Decoded, Failure, ImageItem, Result, Stop
 
 
@@ -51,7 +52,7 @@ def main() -> None:
     except SdprepError as error:
         worker.tell(Refused(type(error).__name__, str(error)))
     except Exception:  # noqa: BLE001 - it reaches a person through the parent
-        worker.tell(Broken(traceback.format_exc()))
+        worker.tell(Broken(redact(traceback.format_exc())))
 
 
 def _private_pipes() -> tuple[IO[bytes], IO[bytes]]:

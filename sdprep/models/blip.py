@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,9 @@ from sdprep.models.blip_network import BlipNetwork
 from sdprep.models.blip_pictures import Pictures
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
 from sdprep.models.blip_weights import take_weights
+from sdprep.models.configs import read_configs
 from sdprep.models.decoding import Decoding, Hypothesis
+from sdprep.models.pickles import check_pickles, pickled_weights, read_weights
 from sdprep.types import Batch, Caption, Prediction
 
 if TYPE_CHECKING:
@@ -50,14 +52,17 @@ class BlipCaptioner:
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._torch, transformers = _import_frameworks()
-        _check_config(files)
+        check_pickles(spec, allowed=settings.allow_pickle)
+        _check_config(files.folder)
         self._device = _device(self._torch, settings.device)
         self.provider: str = self._device.type
         int8 = settings.dtype == "int8"
         if int8 and self._device.type != "cpu":
             raise UsageError(f"--dtype int8 runs on the processor only, not on {self._device}: say --device cpu")
         self._dtype = self._torch.float32 if int8 else getattr(self._torch, settings.dtype)
-        self._tokenizer, model = _load(transformers, files, self._dtype)
+        pickle = pickled_weights(spec)
+        weights = None if pickle is None else read_weights(self._torch, files.folder / pickle)
+        self._tokenizer, model = _load(transformers, files, self._dtype, weights)
         model = model.to(self._device).eval()
         self._mean, self._std = spec.image.mean, spec.image.std
         prompt = self._prompt_ids(settings.prompt, model)
@@ -155,14 +160,22 @@ def _decoding(settings: CaptionSettings, prompt: int, bad_words: tuple[tuple[int
     )
 
 
-def _load(transformers: Any, files: ModelFiles, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The tokenizer and the model. Raises ModelError if the files lack a part of either."""
+def _load(transformers: Any, files: ModelFiles, dtype: torch.dtype, weights: dict[str, Any] | None) -> tuple[Any, Any]:
+    """The tokenizer and the model, with these weights or those of the safetensors file.
+
+    Raises ModelError if the files lack a part of either.
+    """
     transformers.logging.disable_progress_bar()
+    here = {"local_files_only": True}
+    how = {**here, "dtype": dtype, "output_loading_info": True}
     try:
-        tokenizer = transformers.BertTokenizer.from_pretrained(files.folder)
-        model, loading = transformers.BlipForConditionalGeneration.from_pretrained(
-            files.folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
+        tokenizer = transformers.BertTokenizer.from_pretrained(files.folder, **here)
+        captioner = transformers.BlipForConditionalGeneration
+        if weights is None:
+            model, loading = captioner.from_pretrained(files.folder, use_safetensors=True, **how)
+        else:
+            config = transformers.BlipConfig.from_pretrained(files.folder, **here)
+            model, loading = captioner.from_pretrained(None, config=config, state_dict=weights, **how)
     except Exception as error:  # transformers raises whatever a wrong file leads it to
         raise ModelError(f"{files.folder} cannot be loaded as a BLIP captioner: {error}") from error
     if loading["missing_keys"]:
@@ -200,15 +213,14 @@ def _device(torch: Any, wanted: str) -> Any:
     return torch.device(wanted)
 
 
-def _check_config(files: ModelFiles) -> None:
+def _check_config(folder: Path) -> None:
     """Refuse what transformers would silently get wrong: its default of 8 decoder heads fits no BLIP (they have 12)."""
-    path = files.folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        heads = config["text_config"].get("num_attention_heads")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"{path} is not the configuration of a BLIP captioner: {error!r}") from error
+    path = folder / "config.json"
+    config = read_configs(folder).get(path.name, {})
+    text = config.get("text_config")
+    if not isinstance(text, dict):
+        raise ModelError(f"{path} is not the configuration of a BLIP captioner: it has no text_config")
     if config.get("model_type") != "blip":
         raise ModelError(f"{path} describes a {config.get('model_type')!r} model, not 'blip'")
-    if heads is None:
+    if text.get("num_attention_heads") is None:
         raise ModelError(f"{path} does not say text_config.num_attention_heads, and the default is wrong for BLIP")

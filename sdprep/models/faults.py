@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from sdprep.confine import can_be_looked_at, stays_below
 from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source
 from sdprep.models.guess import SAVED_MODEL
 
@@ -32,7 +33,7 @@ def fault_of_preprocess(spec: ModelSpec) -> str | None:
 
 
 def _faults(spec: ModelSpec) -> Iterator[str]:
-    unsafe = [name for name in (*spec.files, *spec.savedmodel) if not _is_inside(name)]
+    unsafe = [name for name in (*spec.files, *spec.savedmodel) if not stays_below(name)]
     if spec.task != TASKS[spec.backend]:
         yield f"backend `{spec.backend}` is for task `{TASKS[spec.backend]}`, but task is `{spec.task}`"
     yield from _faults_of_source(spec.source)
@@ -43,6 +44,10 @@ def _faults(spec: ModelSpec) -> Iterator[str]:
 def _faults_of_source(source: Source) -> Iterator[str]:
     if sum(value is not None for value in (source.repo, source.path, source.bundled)) != 1:
         yield "[source] needs exactly one of repo, path and bundled"
+    if source.bundled is not None and not stays_below(source.bundled):
+        yield "source.bundled must be the name of a model in the package"
+    if source.path is not None and not (source.path and can_be_looked_at(source.path)):
+        yield "source.path must be a folder of this machine"
     if source.repo is not None and ("@" in source.repo or not REPO.fullmatch(f"{source.repo}@{source.revision}")):
         yield "source.repo must be owner/name, and source.revision a branch, tag or commit"
 
@@ -99,8 +104,3 @@ def _faults_of_image(spec: ModelSpec) -> Iterator[str]:
 
 def _are_finite(values: Iterable[float]) -> bool:
     return all(map(math.isfinite, values))
-
-
-def _is_inside(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return bool(parts) and ".." not in parts and not re.search(r"[\\:\0]", name) and not name.startswith("/")

@@ -9,6 +9,7 @@ import msgspec
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source, Task
 from sdprep.models.parse import read_json
+from sdprep.models.pickles import PICKLES
 
 WD_FILES = ("model.onnx", "selected_tags.csv")
 SAVED_MODEL = "saved_model.pb"
@@ -19,15 +20,16 @@ WD_LABELS = LabelSpec(file="selected_tags.csv", categories={"general": 0, "chara
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 BLIP_IMAGE = ImageSpec(fit="squash", size=384, scale="0..1", mean=CLIP_MEAN, std=CLIP_STD)
+SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 BLIP_FILES = (
     "config.json",
-    "model.safetensors",
+    SAFETENSORS,
     "preprocessor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.txt",
 )
-BLIP_NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
+BLIP_NEEDED = ("config.json", SAFETENSORS, "tokenizer.json")
 
 
 class BlipConfig(msgspec.Struct):
@@ -60,13 +62,18 @@ def from_folder(folder: Path, task: Task | None) -> ModelSpec:
         return _wd_of_folder(folder, source)
     if not is_blip:
         raise ModelError(f"{_lack(folder, graphs, has_labels)}\nDescribe anything else in a .toml file")
-    if (folder / "pytorch_model.bin").is_file() and not (folder / "model.safetensors").is_file():
-        raise ModelError(
-            f"{folder} has pytorch_model.bin but no model.safetensors; sdprep reads no pickles, which can run code\n"
-            "Convert it once with safetensors, or use a repository that offers model.safetensors"
-        )
-    files = tuple(name for name in BLIP_FILES if name in BLIP_NEEDED or (folder / name).is_file())
+    weights = _weights_of_folder(folder)
+    found = (name for name in BLIP_FILES if name in BLIP_NEEDED or (folder / name).is_file())
+    files = tuple(weights if name == SAFETENSORS else name for name in found)
     return blip(folder.name, source, files, _read_preprocessor(folder / "preprocessor_config.json"))
+
+
+def _weights_of_folder(folder: Path) -> str:
+    """The weights of a captioner; a pickle only where there are no others. It is not said here that it may be read."""
+    if (folder / SAFETENSORS).is_file() or (folder / PICKLED).is_file():
+        return SAFETENSORS if (folder / SAFETENSORS).is_file() else PICKLED
+    pickles = [path.name for path in folder.glob("*") if path.suffix.lower() in PICKLES and path.is_file()]
+    return pickles[0] if len(pickles) == 1 else SAFETENSORS
 
 
 def _lack(folder: Path, graphs: list[str], has_labels: bool) -> str:

@@ -18,9 +18,9 @@ from urllib.parse import urljoin, urlsplit
 
 from sdprep.errors import HubError, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.hub_errors import explain
-from sdprep.models.lock import LockedFile, add_to_lock, lock_path, read_lock, sha256_of, weights_of
-from sdprep.models.registry import local_folder
+from sdprep.models.folder import files_of_folder
+from sdprep.models.hub_errors import explain, keep_log_clean
+from sdprep.models.lock import LockedFile, add_to_lock, lock_path, read_lock, weights_of
 from sdprep.types import Listener
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -49,7 +49,7 @@ class NoAnswer(Exception):  # noqa: N818 - it names a state
 def locate(spec: ModelSpec) -> ModelFiles | None:
     """The files of a model, if they are on this machine; no network. Raises ModelError if a local folder lacks one."""
     if spec.source.repo is None:
-        return _in_folder(spec)
+        return files_of_folder(spec)
     lock = read_lock()
     commit = lock.commit(spec.source.repo, spec.source.revision)
     if commit is None:
@@ -70,6 +70,9 @@ def fetch(spec: ModelSpec, listener: Listener, *, check: bool = False) -> ModelF
     files = locate(spec)
     if files is not None and not (check and spec.source.repo):
         return files
+    from huggingface_hub.utils import logging as theirs
+
+    keep_log_clean(theirs.get_logger("huggingface_hub"))
     repo, revision = str(spec.source.repo), spec.source.revision
     commit = known_commit(repo, revision)
     verified = _check_cached(repo, commit, spec.files) if commit else {}
@@ -100,18 +103,6 @@ def identity(spec: ModelSpec, files: ModelFiles | None) -> str:
 def snapshot(repo: str, commit: str) -> Path:
     """The folder of the cache that holds the files of a commit, or will."""
     return _repo_folder(repo) / "snapshots" / commit
-
-
-def _in_folder(spec: ModelSpec) -> ModelFiles:
-    folder = local_folder(spec.source) or Path()
-    for name in spec.files:
-        if not (folder / name).is_file():
-            raise ModelError(f"{spec.name}: there is no {name} in {folder}")
-    try:
-        digests = {name: sha256_of(folder / name) for name in spec.files}
-    except OSError as error:
-        raise ModelError(f"{spec.name}: {error.filename}: {error.strerror}") from error
-    return ModelFiles(folder, None, weights_of(digests))
 
 
 def _in_cache(spec: ModelSpec, commit: str, files: dict[str, LockedFile]) -> ModelFiles:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import logging
 from pathlib import Path
+
+from sdprep.redact import redact
 
 WAYS_OUT = (
     "Ways out: a folder with the model's files (--model ./folder), a mirror (HF_ENDPOINT=https://...), "
@@ -26,7 +28,6 @@ ADVICE = {
 REFUSED = "{endpoint} refuses {repo} (HTTP {status})\nSet HF_TOKEN to a valid token that may read it"
 UNWRITABLE = "cannot store {repo} in {cache}: {reason}\nSet HF_HOME to a folder that can be written"
 FAILED = "cannot download {repo} from {endpoint}: {reason}\n" + WAYS_OUT
-SECRETS = re.compile(r"hf_\w+|(?<=://)[^/@\s]+@|(?<=\?)\S+")
 
 
 def explain(error: BaseException, model: str, endpoint: str, cache: Path) -> str:
@@ -51,4 +52,22 @@ def _reason(error: BaseException, status: int | None) -> str:
     if isinstance(error, (ValueError, TypeError, KeyError, AttributeError)):
         return "its answer is not that of a Hub; is HF_ENDPOINT right?"
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    return SECRETS.sub("***", first)[:200]
+    return redact(first)[:200]
+
+
+class _Clean(logging.Filter):
+    """Takes secrets out of a record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info:
+            # What stands here already is not made anew.
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+def keep_log_clean(log: logging.Logger) -> None:
+    """Let a log name no password: that of huggingface_hub names whole addresses when a download breaks."""
+    for handler in log.handlers:
+        if not any(isinstance(each, _Clean) for each in handler.filters):
+            handler.addFilter(_Clean())

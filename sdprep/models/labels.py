@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,12 @@ from sdprep.errors import ModelError
 from sdprep.models.base import LabelSpec, ModelFiles, ModelSpec
 from sdprep.models.parse import as_type, read_json, reason
 from sdprep.rules.labels import LabelTable
+from sdprep.rules.plain import plain
 
 if TYPE_CHECKING:
     from sdprep.types import Scores
 
-# What would break a line of tags, or cannot be written at all.
+# What would break a line of tags, or cannot be written at all: no accident, so it is refused and not taken out.
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -86,7 +87,8 @@ def read_columns(spec: ModelSpec, files: ModelFiles) -> tuple[LabelTable, Column
         raise ModelError(f"the description of {spec.name} names no label file")
     path = files.folder / spec.labels.file
     is_csv = path.suffix == ".csv"
-    labels = list((_csv_labels if is_csv else _json_labels)(path, spec.labels))
+    found = (_csv_labels if is_csv else _json_labels)(path, spec.labels)
+    labels = [label if UNWRITABLE.search(label.name) else replace(label, name=plain(label.name)) for label in found]
     words = {str(code): word for word, code in spec.labels.categories.items()}
     _check(labels, words, path)
     table = LabelTable(
@@ -105,7 +107,7 @@ def _check(labels: Sequence[Label], words: dict[str, str], path: Path) -> None:
         if label.code not in words:
             raise ModelError(f"{label.where}: category {label.code} is none of {', '.join(words)}")
         if not label.name.strip() or UNWRITABLE.search(label.name):
-            raise ModelError(f"{label.where}: {label.name!r} cannot be the name of a tag")
+            raise ModelError(f"{label.where}: {label.name!a} cannot be the name of a tag")
         other = seen.setdefault((label.name, label.code), label.where)
         if other != label.where:
             raise ModelError(f"{label.where}: {label.name} is there already: {other}")

@@ -59,7 +59,7 @@ def read_lock() -> Lock:
         return msgspec.json.decode(path.read_bytes(), type=Lock)
     except FileNotFoundError:
         return Lock()
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelError(f"{path}: {error}\nIf you delete it, models are checked again at their next use") from error
 
 

@@ -46,7 +46,7 @@ def as_type(value: Any, kind: type[T], where: object) -> T:
 def _read(path: Path, decode: Callable[[bytes], T]) -> T:
     try:
         return decode(path.read_bytes())
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelError(f"{path}: {reason(error)}") from error
 
 
@@ -56,6 +56,8 @@ def reason(error: Exception) -> str:
         return error.strerror
     if isinstance(error, UnicodeDecodeError):
         return f"it is not UTF-8 text (byte {error.start})"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
     if not isinstance(error, msgspec.ValidationError):
         return str(error)
     what, _, where = str(error).partition(" - at ")

@@ -73,7 +73,7 @@ def load(path: Path) -> ModelSpec:
         raise ModelError(f"{path}: {fault}")
     if spec.source.path is None:
         return spec
-    folder = (path.parent / Path(spec.source.path).expanduser()).resolve()
+    folder = (path.parent / _expanded(spec.source.path)).resolve()
     return msgspec.structs.replace(spec, source=Source(path=str(folder)))
 
 
@@ -81,7 +81,7 @@ def with_absolute_path(path: Path) -> bytes:
     """The bytes of a TOML file so that they mean the same in any folder; comments stay. Raises ModelError as `load`."""
     folder, data = load(path).source.path, path.read_bytes()
     stated = msgspec.toml.decode(data, type=ModelSpec).source.path
-    if stated is None or Path(stated).expanduser().is_absolute():
+    if stated is None or _expanded(stated).is_absolute():
         return data
     text = data.decode("utf-8")
     for match in PATH_VALUE.finditer(text):
@@ -106,7 +106,7 @@ def find(model: str, task: Task | None = None) -> ModelSpec:
 
     Raises UsageError for an unknown name or an undecided task, ModelError for files that are wrong.
     """
-    path = Path(model).expanduser()
+    path = _expanded(model)
     if (known := registered().get(model)) is not None:
         return named(model, known)
     if path.suffix.lower() == ".toml" and not path.is_dir():
@@ -118,6 +118,14 @@ def find(model: str, task: Task | None = None) -> ModelSpec:
     if (match := REPO.fullmatch(model)) is not None:
         return _from_repo(match["repo"], match["revision"], task)
     raise UsageError(_unknown(model, task))
+
+
+def _expanded(name: str) -> Path:
+    """A path in which `~` is a home folder, where there is one of that name."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def _by_subfolder(model: str) -> ModelSpec | None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sdprep.rules.plain import plain
+
 # A phrase of up to this many words that stands this many times in a row is no sentence any more.
 LONGEST_PHRASE, MOST_IN_A_ROW = 6, 3
 VOWELS = "aeiou"
@@ -34,8 +36,8 @@ def caption_lines(texts: Sequence[str], rules: CaptionRules) -> list[str]:
 
 
 def clean_caption(text: str) -> str:
-    """A caption on one line with single spaces, as a sidecar holds it."""
-    return re.sub(r"\s+", " ", text).strip()
+    """A caption on one line with single spaces and nothing unseen, as a sidecar holds it."""
+    return re.sub(r"\s+", " ", plain(text)).strip()
 
 
 def without_words(text: str, words: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from sdprep.data.results import decode_caption
 from sdprep.models.backends import with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import identity
+from sdprep.models.pickles import check_pickles
 from sdprep.models.registry import resolve
 from sdprep.rules.captions import caption_lines, repeats
 from sdprep.rules.decide import Wish
@@ -33,7 +34,9 @@ def caption(
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.
     """
-    kind = Captioning(resolve(settings.model, "caption"), settings, stated)
+    spec = resolve(settings.model, "caption")
+    check_pickles(spec, allowed=settings.allow_pickle)
+    kind = Captioning(spec, settings, stated)
     return Annotation(kind, settings, listener or Silent(), Stop() if stop is None else stop).run(directory)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sdprep.confine import is_inside
 from sdprep.data.catalog import Catalog
 from sdprep.data.catalogs import Catalogs, catalogs_below, find_catalog
 from sdprep.data.history import Reversal, RunEntry, Version, file_hash, reversals, runs, versions
@@ -17,6 +18,7 @@ from sdprep.tasks.runs import run_info
 from sdprep.types import FailureCode, Listener, RunReport, Silent
 
 CHANGED = "it was changed after that run; --force takes it back all the same"
+OUTSIDE = "it lies outside the folder of its catalog; if you trust the catalog, say --catalog {}"
 
 
 def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
@@ -50,7 +52,8 @@ def undo(
         info = run_info("undo", {"run": uid, "force": force}, None)
         report = RunReport("undo", run=info.uid)
         for each in found:
-            changes = [change for back in reversals(each, uid) if (change := _change_for(each, back, force, report))]
+            backs = _confined(each, reversals(each, uid), report) if catalog is None else reversals(each, uid)
+            changes = [change for back in backs if (change := _change_for(each, back, force, report))]
             applied = apply(each, info, changes)
             report.written -= len(applied.overtaken) + len(applied.refused)
             for change in applied.overtaken:
@@ -62,6 +65,16 @@ def undo(
         report.seconds = time.monotonic() - began
     report.check()
     return report
+
+
+def _confined(catalog: Catalog, backs: Iterable[Reversal], report: RunReport) -> Iterator[Reversal]:
+    """Those in the catalog's folder: one that came with pictures may name any file of this machine."""
+    for back in backs:
+        if is_inside(back.path.parent, catalog.root):
+            yield back
+        else:
+            report.found += 1
+            report.refuse(str(back.path), FailureCode.UNWRITABLE, OUTSIDE.format(catalog.file))
 
 
 def _change_for(catalog: Catalog, back: Reversal, force: bool, report: RunReport) -> Change | None:

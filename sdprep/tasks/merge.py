@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from sdprep.config import PICTURE_SUFFIXES, MergeSettings
+from sdprep.confine import is_inside
 from sdprep.data import metadata
 from sdprep.data.image import read_size
 from sdprep.data.journal import Change, apply
@@ -117,6 +117,8 @@ def _check(settings: MergeSettings) -> None:
 
 def _open_files(directory: Path, settings: MergeSettings) -> Files:
     output = settings.output or (settings.layout.output_dir or directory) / OUTPUT_NAME
+    if output.is_symlink() and not is_inside(output, output.parent):
+        raise MetadataError(f"{output} is a link that leaves its folder; name the file itself with -o")
     try:
         before = read_bytes(output)
     except OSError as error:
@@ -160,15 +162,16 @@ def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings) -> 
             if name == "image_size":
                 size = list(read_size(item.path))
             else:
-                texts[name] = _read_stripped(sidecar_path(item.target, extensions[name], settings.layout.sidecar_name))
+                path = sidecar_path(item.target, extensions[name], settings.layout.sidecar_name)
+                texts[name] = _read_stripped(path, item.root)
         except ImageError as error:
             failure = failure or Failure(item, error.code, str(error))
     return Picture(item, texts, size, failure)
 
 
-def _read_stripped(path: Path) -> str | None:
+def _read_stripped(path: Path, root: Path) -> str | None:
     try:
-        text = read_text(path)
+        text = read_text(path, root)
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, f"{path.name}: {error.strerror or error}") from error
     return None if text is None else text.replace("\r\n", "\n").replace("\r", "\n").strip()
@@ -191,12 +194,13 @@ def _arrange(
     """The entries to start from under the wanted keys, those of vanished images dropped if that is asked for."""
     items = [picture.item for picture in pictures]
     sound = [picture for picture in pictures if picture.failure is None]
-    claims = metadata.find_claims(base, items, settings.keys, _locator())
+    claims = metadata.find_claims(base, items, settings.keys, metadata.locator())
     entries, lost = metadata.rekey(base, (picture.item for picture in sound), claims, settings.keys)
     lossy = [
         picture for picture in sound if lost.get(picture.item.rel, set()) - picture.fields(settings.missing).keys()
     ]
-    vanished = [key for key in claims.orphans if not _has_file(key, directory)]
+    inside = [key for key in claims.orphans if is_inside(directory / key, directory)]
+    vanished = [key for key in inside if not _has_file(key, directory)]
     _note(listener, len(claims.shared), "{} fit several images by their key and stay as they are")
     _note(listener, len(lossy), "{} stood under several keys with different values; the most exact key won")
     if not settings.prune:
@@ -210,7 +214,7 @@ def _note_replaced(files: Files, entries: Entries, items: list[ImageItem], style
     """Say how many entries of the output are lost because the run started from another JSON."""
     if files.base is files.held or not files.held:
         return
-    claims = metadata.find_claims(files.held, items, style, _locator())
+    claims = metadata.find_claims(files.held, items, style, metadata.locator())
     safe = {key for item in items if metadata.key_of(item, style) in entries for key in claims.keys.get(item.rel, ())}
     lost = files.held.keys() - files.base.keys() - entries.keys() - safe
     _note(listener, len(lost), f"{{}} of {files.output.name} that the JSON to start from lacks are dropped")
@@ -221,25 +225,9 @@ def _note(listener: Listener, count: int, message: str) -> None:
         listener.note(message.replace("{}", f"{count} {'entry' if count == 1 else 'entries'}", 1))
 
 
-def _locator() -> Callable[[str], str]:
-    @functools.cache
-    def real(folder: Path) -> Path:
-        return folder.resolve()
-
-    def locate(key: str) -> str:
-        path = Path(key)
-        try:
-            return str(real(path.parent) / path.name)
-        except (OSError, ValueError, RuntimeError):
-            return key
-
-    return locate
-
-
 def _has_file(key: str, directory: Path) -> bool:
     """Whether the file that a key names is there, though this run did not look at it: a link, or a subfolder."""
-    candidates = [Path(key), *(directory / (key + ending) for ending in _endings(key))]
-    return any(_is_file(path) for path in candidates)
+    return any(_is_file(directory / (key + ending)) for ending in _endings(key))
 
 
 def _is_file(path: Path) -> bool:

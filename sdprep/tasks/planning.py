@@ -12,7 +12,7 @@ from typing import Any
 from sdprep.data.catalog import Catalog
 from sdprep.data.catalogs import Catalogs
 from sdprep.data.decoder import read_file
-from sdprep.data.sidecar import decode_text, encode_text, read_bytes, sidecar_path
+from sdprep.data.sidecar import decode_text, encode_text, read_inside, sidecar_path
 from sdprep.errors import ImageError
 from sdprep.rules.compose import Parts, normalize, put_together, take_apart
 from sdprep.rules.decide import Action, Decision, OnDisk, SidecarState, Wish, decide
@@ -70,7 +70,7 @@ def examine(item: ImageItem, job: Job, catalogs: Catalogs) -> Target | Failure:
     catalog = catalogs.of(item.target.parent)
     sidecar = sidecar_path(item.target, job.extension, job.naming)
     try:
-        before = read_bytes(sidecar)
+        before = read_inside(sidecar, item.root)
         # Taken before the image is read: should it change in between, the next run sees another time and looks again.
         stat = file_stat(item)
         digest = image_digest(item, stat, catalog, needed=_digest_needed(catalog, sidecar, job))

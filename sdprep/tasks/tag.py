@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -134,7 +133,7 @@ class Tagging:
         path = self._settings.scores
         if path is not None:
             lines = "".join(self._scores_line(rel, result) for rel, result in _results(targets, job))
-            replace_file(path, lines.encode("utf-8"), path.with_name(f".sdprep-{os.getpid()}.tmp"))
+            replace_file(path, lines.encode("utf-8"), path.with_name(f".sdprep-{report.run}.tmp"))
         if self._settings.frequency_tags:
             counts = Counter(tag for _, result in _results(targets, job) for tag in self._render(result))
             report.tag_counts = dict(counts.most_common())

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from sdprep.data.metadata import (
     key_failures,
     key_of,
     load,
+    locator,
     parse,
     rekey,
     unite,
@@ -237,3 +239,30 @@ def test_rekeying_loses_no_field_of_any_picture(entries, items, style):
     for picture in free:
         fields = {name for key in claims.keys.get(picture.rel, []) for name in entries[key]}
         assert fields <= result.get(key_of(picture, style), {}).keys()
+
+
+# -- any content at all: entries, or an error that names the file
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=4)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    max_leaves=8,
+)
+KEYS = st.one_of(
+    st.text(max_size=10), st.text(st.sampled_from("a./\\:\0~\udce9b.png"), max_size=12), st.just("/" * 5000 + "a")
+)
+
+
+@given(data=st.one_of(st.binary(max_size=60), VALUES.map(json.dumps).map(str.encode)))
+def test_any_bytes_are_entries_or_refused(data):
+    with contextlib.suppress(MetadataError):
+        entries = parse(data, Path("meta.json"))
+        assert parse(dump(entries), Path("meta.json")) is not None
+
+
+@given(keys=st.lists(KEYS, unique=True, max_size=8), style=st.sampled_from(KEY_STYLES))
+def test_any_keys_are_claimed_shared_or_orphans(keys, style):
+    items = [item("a.png"), item("sub/a.png"), item("b.png")]
+    claims = find_claims(keys, items, style, locator())
+    named = [key for found in claims.keys.values() for key in found]
+    assert sorted([*named, *claims.shared, *claims.orphans]) == sorted(keys)

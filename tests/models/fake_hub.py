@@ -35,6 +35,7 @@ CANARY = "hf_canaryThatMustNotSing"
 class FakeHub:
     """One repository. `status` and `error_code` fail every request, `file_status` those for files.
 
+    With `echo` an error tells the Authorization that it was given.
     `broken` downloads stop half-way; `tampered` bytes are sent in place of a file's own; large files are said to be
     kept at the address `store`, which `store_link` tells.
     """
@@ -45,6 +46,7 @@ class FakeHub:
     error_code: str = ""
     file_status: int = 200
     hashes: bool = True
+    echo: bool = False
     broken: int = 0
     store: str | None = None
     store_link: str = "https://huggingface.co/api/store"
@@ -162,7 +164,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def refuse(self, status: int, code: str) -> None:
         """An error as the Hub words it."""
-        self.send(b'{"error": "no"}', {"X-Error-Code": code, "X-Error-Message": "no"} if code else {}, status)
+        said = str(self.headers["Authorization"]) if self.fake.echo else "no"
+        headers = {"X-Error-Code": code, "X-Error-Message": said} if code or self.fake.echo else {}
+        self.send(json.dumps({"error": said}).encode(), headers, status)
 
 
 @contextmanager

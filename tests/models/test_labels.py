@@ -1,8 +1,11 @@
 """Label files: every form, and what is wrong with one."""
 
+import contextlib
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdprep.errors import ModelError
 from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
@@ -17,10 +20,14 @@ MAPS = {"idx_to_tag": {"0": "1girl", "1": "aka"}, "tag_to_category": {"1girl": "
 @pytest.fixture
 def read(tmp_path):
     """Reads text as a CSV file, anything else as a JSON file."""
+    return reader(tmp_path)
 
-    def columns(given, name=None, **more):
-        data = given if isinstance(given, bytes) else (given if isinstance(given, str) else json.dumps(given)).encode()
-        name = name or ("selected_tags.csv" if isinstance(given, str | bytes) else "tag_mapping.json")
+
+def reader(tmp_path):
+    def columns(content, name=None, **more):
+        text = content if isinstance(content, str) else json.dumps(content, default=repr)
+        data = content if isinstance(content, bytes) else text.encode()
+        name = name or ("selected_tags.csv" if isinstance(content, str | bytes) else "tag_mapping.json")
         (tmp_path / name).write_bytes(data)
         labels = LabelSpec(name, **{"categories": CODES if name.endswith(".csv") else WORDS, **more})
         spec = ModelSpec("toy", "tag", "onnx", Source(path="."), ("model.onnx", name), ImageSpec("pad"), labels=labels)
@@ -166,3 +173,49 @@ def test_a_json_file_may_leave_the_last_scores_without_a_label(read):
 def test_an_answer_that_is_no_line_of_scores_is_refused(read, shape):
     with pytest.raises(ModelError, match=r"model\.onnx answers with shape"):
         read(CSV)[1].check(shape, "model.onnx")
+
+
+@pytest.mark.parametrize("cell", ["gpj.\u202etxt", "\u200bgpj.txt", "gpj.t\u2066xt\u2069", "gpj.tx\u200dt\ufeff"])
+def test_what_nobody_sees_is_taken_out_of_a_name(read, cell):
+    assert read(f"{HEADER}\n1,{cell},0,1,0.5\n")[0].names == ("gpj.txt",)
+
+
+def test_names_that_only_look_different_to_a_machine_are_the_same(read):
+    assert "hat is there already" in refusal(read, f"{HEADER}\n1,hat,0,1,0.5\n2,h\u200bat,0,1,0.5\n")
+
+
+# Any content at all: a table, or an error that names the file
+
+CELLS = st.one_of(
+    st.sampled_from(
+        ["name", "category", "best_threshold", "0", "4", "9", "hat", "0.5", "nan", "1e999", '"', '""', "\0"]
+    ),
+    st.text(max_size=8),
+)
+LINES = st.lists(st.lists(CELLS, max_size=5).map(",".join), max_size=6).map("\n".join)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just("General")),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["0", "1", "-1", "9" * 5000, "tag", "category", *MAPS, "a"]), inner, max_size=4
+        ),
+    ),
+    max_leaves=15,
+)
+
+
+@given(
+    content=st.one_of(st.binary(max_size=60), LINES, LINES.map(lambda text: f"{HEADER}\n{text}")), wide=st.booleans()
+)
+def test_any_csv_file_is_a_table_or_refused(content, wide, tmp_path_factory):
+    with contextlib.suppress(ModelError):
+        table, columns = reader(tmp_path_factory.getbasetemp())(content, thresholds="best_threshold" if wide else None)
+        assert len(table.names) == len(columns.outputs) > 0
+
+
+@given(content=st.one_of(st.binary(max_size=60), VALUES), within=st.sampled_from([None, "a", "a.tag", ""]))
+def test_any_json_file_is_a_table_or_refused(content, within, tmp_path_factory):
+    with contextlib.suppress(ModelError):
+        table, columns = reader(tmp_path_factory.getbasetemp())(content, "tag_mapping.json", within=within)
+        assert len(table.names) == len(columns.outputs) > 0

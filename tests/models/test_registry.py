@@ -266,11 +266,18 @@ def test_a_folder_that_holds_both_serves_either_command(tmp_path: Path) -> None:
     assert resolve(str(folder), "tag").backend == "onnx"
 
 
-def test_pickled_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "a.PT"])
+def test_pickled_weights_are_named_among_the_files(tmp_path: Path, name: str) -> None:
     folder = write_blip(tmp_path / "b")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="no pickles"):
-        resolve(str(folder), "caption")
+    (folder / "model.safetensors").rename(folder / name)
+    assert name in resolve(str(folder), "caption").files
+
+
+def test_of_two_pickles_none_is_taken_for_the_weights(tmp_path: Path) -> None:
+    folder = write_blip(tmp_path / "b")
+    (folder / "model.safetensors").rename(folder / "a.pt")
+    (folder / "optimizer.pt").write_bytes(b"")
+    assert "model.safetensors" in resolve(str(folder), "caption").files
 
 
 @pytest.mark.parametrize("config", [None, "{}", '{"model_type": "llava"}'])

@@ -1,12 +1,15 @@
 """Taking a run back: exact bytes, refusals, and undo of undo."""
 
 import json
+import sqlite3
 import subprocess
 
 import pytest
 
+from sdprep.config import MergeSettings
 from sdprep.errors import CatalogError
 from sdprep.tasks.history import log, undo
+from sdprep.tasks.merge import merge
 from tests.stories.telling import PYTHON, ROOT, STRICT, codes, counts, hide_models, tag, texts, write
 
 ORIGINAL = "\ufeffmine,\r\nwith  odd spaces \r\n\r\n".encode()
@@ -239,3 +242,35 @@ def test_undo_brings_a_vanished_folder_back(album):
     undo(album, first, force=True)
 
     assert texts(album) == {"sub/a.txt": b"mine"}
+
+
+# A catalog that came with the pictures
+
+
+@pytest.mark.parametrize("key", ["../victim.txt", "sub/../../victim.txt", "ABSOLUTE"])
+def test_undo_writes_no_file_outside_the_folder_of_a_catalog_that_it_found(overwritten, key):
+    victim = overwritten.parent / "victim.txt"
+    name = str(victim) if key == "ABSOLUTE" else key
+    with sqlite3.connect(overwritten / ".sdprep" / "catalog.sqlite") as db:
+        # As if the run had deleted the file: undo would make it, with bytes from the catalog.
+        db.execute("UPDATE journal SET key = ?, after = NULL WHERE key = 'a.txt'", (name,))
+    db.close()
+
+    report = undo(overwritten)
+
+    assert not victim.exists()
+    assert counts(report) == {"written": 2, "failed": 1}
+    assert [(each["code"], "outside the folder" in each["message"]) for each in report.failures] == [
+        ("unwritable", True)
+    ]
+
+
+def test_undo_follows_a_catalog_that_a_person_names_anywhere(overwritten):
+    (overwritten.parent / "dataset.json").write_text("{}", encoding="utf-8")
+    merge(overwritten, MergeSettings(output=overwritten.parent / "dataset.json"))
+    assert counts(undo(overwritten)) == {"failed": 1}
+
+    report = undo(overwritten, newest(overwritten).uid, catalog=overwritten / ".sdprep" / "catalog.sqlite")
+
+    assert counts(report) == {"written": 1}
+    assert (overwritten.parent / "dataset.json").read_text(encoding="utf-8") == "{}"

@@ -201,7 +201,7 @@ def test_pictures_whose_sidecars_have_full_names_share_none(tmp_path):
 def test_a_run_with_its_output_elsewhere_belongs_to_the_folder_of_the_pictures(tmp_path):
     picture(tmp_path / "imgs", "a.png", "x")
     merge(tmp_path / "imgs", replace(RELATIVE, output=tmp_path / "m.json"))
-    undo(tmp_path / "imgs")
+    undo(tmp_path / "imgs", catalog=tmp_path / "imgs" / ".sdprep" / "catalog.sqlite")
     assert not (tmp_path / "m.json").exists()
     assert not (tmp_path / ".sdprep").exists()
 
@@ -553,6 +553,44 @@ def test_pruning_spares_a_stem_that_fits_several_images_and_tells_of_it(tmp_path
     ear = Ear()
     assert merged(tmp_path, replace(RELATIVE, prune=True), ear)["a"] == {"score": 7}
     assert ear.notes == ["1 entry fit several images by their key and stay as they are"]
+
+
+# -- keys and links that lead elsewhere
+
+
+@pytest.mark.parametrize("key", ["../secret.png", "sub/../../secret.png", "//host/x.png", "a\0b", "/gone"])
+def test_a_key_that_leads_out_of_the_folder_is_not_looked_up_and_stays(tmp_path, key, monkeypatch):
+    picture(tmp_path, "imgs/a.png", "x")
+    picture(tmp_path, "secret.png")
+    write_json(tmp_path / "imgs" / "metadata.json", {key: {"score": 1}})
+    looked, is_file = [], Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: looked.append(str(path)) or is_file(path))
+    assert key in merged(tmp_path / "imgs", replace(RELATIVE, prune=True))
+    outside = [path for path in looked if not path.startswith(str(tmp_path / "imgs"))]
+    assert [path for path in outside if not path.endswith("catalog.sqlite")] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_sidecar_that_is_a_link_out_of_the_folder_is_named_and_its_text_not_merged(tmp_path):
+    picture(tmp_path, "imgs/a.png")
+    picture(tmp_path, "imgs/b.png", "mine")
+    (tmp_path / "key").write_text("a private key")
+    (tmp_path / "imgs" / "a.caption").symlink_to(tmp_path / "key")
+    report = merge(tmp_path / "imgs", RELATIVE)
+    assert [(each["path"], each["code"]) for each in report.failures] == [("a.png", "unreadable")]
+    assert "private" not in (tmp_path / "imgs" / "metadata.json").read_text("utf-8")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("there", [True, False])
+def test_an_output_that_is_a_link_out_of_its_folder_is_refused(tmp_path, there):
+    picture(tmp_path, "imgs/a.png", "x")
+    if there:
+        (tmp_path / "elsewhere.json").write_text("{}")
+    (tmp_path / "imgs" / "metadata.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(MetadataError, match=r"metadata\.json is a link that leaves its folder"):
+        merge(tmp_path / "imgs", RELATIVE)
+    assert (tmp_path / "elsewhere.json").exists() == there
 
 
 # -- any folder
