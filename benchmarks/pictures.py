@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 
 SEED = 20
 KINDS = (*["jpg"] * 8, "png", "webp")
-QUALITY = {"jpg": {"quality": 92}, "webp": {"quality": 85}, "png": {}}
+QUALITY = {"jpg": 92, "webp": 85}
 SHAPES = ((3, 2), (2, 3), (1, 1), (4, 3), (3, 4), (16, 9), (9, 16))
 STAMP = ".drawn.json"
 
@@ -62,7 +62,7 @@ def draw_file(folder: Path, album: Album, number: int) -> None:
     scale = math.sqrt(pixels / (shape[0] * shape[1]))
     size = (round(shape[0] * scale), round(shape[1] * scale))
     kind = KINDS[number % len(KINDS)]
-    draw(size, rng).save(folder / f"{number:06}.{kind}", **QUALITY[kind])
+    draw(size, rng).save(folder / f"{number:06}.{kind}", quality=QUALITY.get(kind, 0))
 
 
 def draw(size: tuple[int, int], rng: random.Random) -> Image.Image:
