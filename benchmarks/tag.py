@@ -43,7 +43,7 @@ class Plan:
     def album(self, count: int, least: float, most: float) -> Path:
         """The folder of some pictures."""
         folder = self.work / f"pictures-{least:g}-{most:g}-{count}"
-        fill(folder, Album(count, least, most))
+        fill(folder, Album(count, float(least), float(most)))
         return folder
 
 
