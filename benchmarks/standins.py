@@ -110,7 +110,7 @@ def vit(draw: Drawing, depth: int, labels: int) -> str:
     for _ in range(depth):
         x = draw("Add", x, attention(draw, draw.norm(x, width), width, 12))
         x = draw("Add", x, draw.mlp(draw.norm(x, width), width))
-    return draw.head(draw("ReduceMean", draw.norm(x, width), axes=[1], keepdims=0), width, labels)
+    return draw.head(draw.norm(draw("ReduceMean", x, axes=[1], keepdims=0), width), width, labels)
 
 
 def swinv2(draw: Drawing, depth: int, labels: int) -> str:
@@ -129,7 +129,7 @@ def swinv2(draw: Drawing, depth: int, labels: int) -> str:
             shifted = block % 2 == 1 and side > 14
             x = draw("Add", x, draw.norm(windows(draw, x, (side, width, 4 << stage), shifted=shifted), width))
             x = draw("Add", x, draw.norm(draw.mlp(x, width), width))
-    return draw.head(draw("ReduceMean", draw.norm(x, width), axes=[1, 2], keepdims=0), width, labels)
+    return draw.head(draw.norm(draw("ReduceMean", x, axes=[1, 2], keepdims=0), width), width, labels)
 
 
 def windows(draw: Drawing, x: str, shape: tuple[int, int, int], *, shifted: bool) -> str:

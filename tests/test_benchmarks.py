@@ -30,7 +30,7 @@ def test_eight_of_ten_pictures_are_jpeg_and_one_each_png_and_webp(album):
 
 def test_every_picture_has_the_size_that_was_asked_for(album):
     sizes = [Image.open(path).size for path in pictures.fill(album, ALBUM)]
-    assert all(1_900 <= width * height <= 21_000 for width, height in sizes)
+    assert all(1_800 <= width * height <= 22_000 for width, height in sizes)
 
 
 def test_the_same_pictures_are_drawn_again(album, tmp_path):
