@@ -7,11 +7,11 @@ from random import Random
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from benchmarks import pictures, standins
 from benchmarks.measure import Taken, ratios, run, spread
 from benchmarks.tag import agreement
+from sdprep.data.image import read_size
 
 ALBUM = pictures.Album(20, 0.002, 0.02)
 
@@ -29,7 +29,7 @@ def test_eight_of_ten_pictures_are_jpeg_and_one_each_png_and_webp(album):
 
 
 def test_every_picture_has_the_size_that_was_asked_for(album):
-    sizes = [Image.open(path).size for path in pictures.fill(album, ALBUM)]
+    sizes = [read_size(path) for path in pictures.fill(album, ALBUM)]
     assert all(1_800 <= width * height <= 22_000 for width, height in sizes)
 
 
