@@ -1,8 +1,17 @@
 """`sdprep bench` as a person meets it."""
 
 import json
+import os
+import signal
+import sys
+import time
+
+import pytest
 
 from sdprep.config import BENCH_STAGES
+from sdprep.tasks.demo import PICTURES
+
+PATIENCE = 120.0
 
 FIELDS = {
     "schema", "command", "model", "provider", "batch_size", "workers", "cpus", "stages", "startup_seconds",
@@ -53,3 +62,26 @@ def test_a_model_that_does_not_exist_is_a_usage_error(sdprep_command, imgs):
 
 def test_a_stage_that_does_not_exist_is_a_usage_error(sdprep_command, imgs):
     assert sdprep_command("bench", imgs, "--model", "demo-tag", "--stage", "sleep").code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, id="Ctrl-C"), pytest.param(signal.SIGTERM, 143, id="SIGTERM")]
+)
+def test_a_signal_in_the_midst_of_a_run_leaves_nothing_behind(start, tmp_path, monkeypatch, number, code):
+    album, temporary = tmp_path / "album", tmp_path / "temporary"
+    album.mkdir()
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    (album / "p0.jpg").write_bytes((PICTURES / "black-hair-greyscale.jpg").read_bytes())
+    for index in range(1, 1500):
+        os.link(album / "p0.jpg", album / f"p{index}.jpg")
+    words = ("--model", "demo-tag", "--stage", "all", "--limit", "1500", "--batch-size", "1")
+    process = start("bench", "album", *words, cwd=tmp_path)
+    deadline = time.monotonic() + PATIENCE
+    while not list(temporary.rglob("*.txt")):
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"no text appeared: {process.communicate()}")
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    assert (process.returncode, list(temporary.glob("sdprep-*")), len(list(album.iterdir()))) == (code, [], 1500)
