@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -55,9 +54,10 @@ def main() -> int:
         heading, measure = SECTIONS[name]
         try:
             text = measure(plan)
-        except (RuntimeError, OSError, subprocess.SubprocessError, ValueError) as error:
+        except (RuntimeError, OSError, ValueError):
+            # The reason names folders of this machine: it is no part of the results.
             traceback.print_exc()
-            text, failed = f"Not measured: {error}\n", True
+            text, failed = "Not measured: it failed.\n", True
         say(f"\n### {heading} (`--only {name}`)\n\n{text}", append)
     return int(failed)
 
