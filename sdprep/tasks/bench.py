@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -84,6 +84,7 @@ class _Run:
         self._work = Work(batch_size=settings.batch_size, workers=settings.workers, limit=settings.limit)
         self._provider: str | None = None
         self._startup: float | None = None
+        self._said: set[str] = set()
         self.stages: dict[str, Stage] = {}
         self.failures: dict[str, dict[str, str]] = {}
 
@@ -118,9 +119,11 @@ class _Run:
         # Imported here, as the other stages need no numpy.
         from sdprep.engines.inline import Inline
 
-        inline = Inline(Order(self._spec, self._files, self._model_settings(), DECODE), self._listener.note)
+        inline = Inline(Order(self._spec, self._files, self._model_settings(), DECODE), self._tell)
         with closing(inline):
             self._provider = inline.provider
+            for note in inline.notes:
+                self._tell(note)
             held: list[Decoded] = []
             timer, images, size = _Timer(), 0, 0
             for outcome in inline.decoded(items):
@@ -139,7 +142,7 @@ class _Run:
 
     def whole(self, directory: Path, out: Path) -> None:
         """A run from beginning to end, its texts and catalog in `out`; then the texts anew, from stored results."""
-        start = _Start(self._listener)
+        start = _Start(self._listener, self._tell)
         report = self._annotate(directory, out, start)
         self._provider = report.provider
         for failure in report.failures:
@@ -177,6 +180,12 @@ class _Run:
                 images += 1
         return images
 
+    def _tell(self, note: str) -> None:
+        """Pass on what a model says for a person, once: it is opened twice."""
+        if note not in self._said:
+            self._said.add(note)
+            self._listener.note(note)
+
     def _fail(self, failure: Failure) -> None:
         named = {"path": failure.item.rel, "code": failure.code.value, "message": failure.message}
         self.failures.setdefault(failure.item.rel, named)
@@ -198,15 +207,15 @@ class _Timer:
 
 
 class _Start:
-    """A listener that notes when the model is ready; what there is to say goes on to another."""
+    """A listener that notes when the model is ready; the rest goes on to another, what is said through `tell`."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener, self.timer = listener, _Timer()
+    def __init__(self, listener: Listener, tell: Callable[[str], None]) -> None:
+        self._listener, self._tell, self.timer = listener, tell, _Timer()
         self.at: float | None = None
 
     def note(self, message: str) -> None:
         """Pass it on."""
-        self._listener.note(message)
+        self._tell(message)
 
     def start(self, total: int) -> None:
         """The model is about to see its first picture."""

@@ -5,10 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.config import BENCH_STAGES, BenchSettings
+from sdprep.config import BENCH_STAGES, BenchSettings, configs_folder
 from sdprep.errors import NoImages, UsageError
 from sdprep.tasks.bench import bench
 from sdprep.tasks.demo import PICTURES
+from sdprep.types import Silent
+
+# A model that warns, as its weights are said to be of a kind that gains nothing on a processor.
+DEMO_AS_FP16 = (
+    (configs_folder("models") / "demo-tag.toml")
+    .read_text("utf-8")
+    .replace('name = "demo-tag"', 'name = "half"\nprecision = "fp16"')
+)
+
+
+class Listening(Silent):
+    """A listener that keeps what it hears."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message):
+        self.notes.append(message)
 
 
 def fill(folder, names):
@@ -93,6 +111,15 @@ def test_reading_alone_opens_no_model(album):
 def test_without_a_folder_the_pictures_of_the_demo_are_taken():
     made = bench(settings=BenchSettings(model="demo-tag", limit=2))
     assert {stage.images for stage in made.stages.values()} == {2}
+
+
+@pytest.mark.parametrize("stages", [("predict",), ("all",), ()], ids=["the model", "a run", "everything"])
+def test_what_a_model_has_to_say_is_said_once(album, tmp_path, stages):
+    model = tmp_path / "half.toml"
+    model.write_text(DEMO_AS_FP16, "utf-8")
+    listener = Listening()
+    bench(album, BenchSettings(model=str(model), stage=stages), listener=listener)
+    assert len([note for note in listener.notes if "fp16 is for graphics cards" in note]) == 1
 
 
 # Nothing changes
