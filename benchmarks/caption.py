@@ -30,6 +30,7 @@ import torch
 import transformers
 from PIL import Image
 
+from benchmarks.measure import spread
 from sdprep.data.image import decode
 from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_linear import Int8Linear, MakeLinear, PlainLinear, linear_layer
@@ -104,11 +105,6 @@ def take_turns(contestants: dict[str, Callable[[], None]], repeats: int) -> dict
             if repeat:
                 seconds[name].append((time.perf_counter() - clock, time.process_time() - processor))
     return seconds
-
-
-def spread(values: list[float], form: str = ".2f") -> str:
-    """A median with the least and the greatest value."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def print_speed(seconds: dict[str, Measured], images: int, last: str) -> None:

@@ -28,6 +28,7 @@ CONFIG_NAME = "sdprep.toml"
 KEY_STYLES = ("absolute", "relative", "stem")
 MISSING = ("skip", "empty", "error")
 DECODERS = ("fast", "reference")
+BENCH_STAGES = ("read", "decode", "predict", "write", "all")
 TABLES = ("caption", "tag", "merge")
 # The pictures that are read.
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl"})
@@ -122,6 +123,22 @@ class QuantizeSettings:
         for name in ("threshold", "floor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"--{name} is a number from 0 to 1, not {getattr(self, name):g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """The settings of `sdprep bench`; no `stage` means every one of BENCH_STAGES."""
+
+    model: str = "wd-v1-4-swinv2-tagger-v2"
+    batch_size: int = 8
+    workers: int = 2
+    limit: int = 100
+    stage: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.stage:
+            if name not in BENCH_STAGES:
+                raise UsageError(f"--stage is one of {', '.join(BENCH_STAGES)}, not '{name}'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import pytest
 import sdprep
 
 ROOT = Path(__file__).parents[1]
-VERBS = ["setup", "demo", "check", "test"]
+VERBS = ["setup", "demo", "check", "test", "bench"]
 REGISTRY = """
 import json, sdprep
 from sdprep.config import configs_folder

@@ -7,6 +7,7 @@ from functools import partial
 import click
 
 from sdprep import __version__
+from sdprep.cli.bench import bench
 from sdprep.cli.caption import caption
 from sdprep.cli.command import guarded, spelled
 from sdprep.cli.demo import demo
@@ -33,7 +34,7 @@ def cli() -> None:
 
 
 models.add_command(quantize)
-for _command in (caption, tag, merge, demo, doctor, models, log, undo, restore, retry):
+for _command in (caption, tag, merge, demo, bench, doctor, models, log, undo, restore, retry):
     cli.add_command(_command)
 
 

@@ -61,10 +61,17 @@ class Inline:
 
     def run(self, items: Iterable[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
+        return self.predicted(self.decoded(items), stop)
+
+    def decoded(self, items: Iterable[ImageItem]) -> Iterator[Decoded | Failure]:
+        """The pictures as the model is shown them, decoded ahead."""
         workers, batch_size = self._work.workers, self._work.batch_size
         ahead = max(1, min(2 * max(workers, batch_size), self._queue_bytes // (3 * self._model.fit.size**2)))
-        pictures = decode_ahead(items, self._decode, workers, ahead)
-        for outcome in predict(pictures, _Shown(self._model, self._watcher), batch_size, stop):
+        return decode_ahead(items, self._decode, workers, ahead)
+
+    def predicted(self, pictures: Iterable[Decoded | Failure], stop: Stop) -> Iterator[Result | Failure]:
+        """What the model makes of pictures; a failure stays one."""
+        for outcome in predict(pictures, _Shown(self._model, self._watcher), self._work.batch_size, stop):
             if isinstance(outcome, Failure):
                 yield outcome
             else:
