@@ -177,7 +177,7 @@ def parts_of_work(decoder: TextDecoder, embeddings: torch.Tensor, beams: int) ->
     ids = torch.full((batch, beams), 5)
 
     def first() -> None:
-        decoder.read(PROMPT, decoder.cross.remember(embeddings))
+        decoder.read(torch.tensor(PROMPT), decoder.cross.remember(embeddings))
 
     def steps() -> None:
         for _ in range(10):

@@ -36,6 +36,11 @@ class PictureSource:
             return pictures.part(0, most)
         return pictures
 
+    def read_ahead(self) -> None:
+        """Fetch a batch before it is asked for, unless one is there."""
+        if not self._rest and (pictures := next(self._batches, None)) is not None:
+            self._rest.append(pictures)
+
     def give_back(self, pictures: Sequence[Pictures]) -> None:
         """Put these before all others, in this order."""
         self._rest.extendleft(reversed(pictures))
