@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ class CompiledInTime:
         tower: Tower,
         note: Callable[[str], None],
         *,
-        backend: str = "inductor",
+        backend: str | Callable[..., Any] = "inductor",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tower, self._note, self._backend, self._clock = tower, note, backend, clock
@@ -43,16 +43,16 @@ class CompiledInTime:
 
         if not self._has_worked(len(pixels)) or self._failed:
             return self._tower(pixels)
-        if self._compiled is None:
-            # A shape at a time: kernels for any number of pictures would be slower.
-            self._compiled = torch.compile(self._tower, dynamic=False, backend=self._backend)
         try:
+            # A shape at a time: kernels for any number of pictures would be slower.
+            self._compiled = self._compiled or torch.compile(self._tower, dynamic=False, backend=self._backend)
             return self._compiled(pixels)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
+        except (RuntimeError, ImportError) as error:
             self._failed = True
-            reason = str(error).partition("\n")[0]
+            # torch says first that there was an error, and only then which one.
+            reason = str(getattr(error, "inner_exception", error)).partition("\n")[0]
             self._note(f"going on with a vision tower that is not compiled, which is slower: {reason}")
             return self._tower(pixels)
 

@@ -1,7 +1,9 @@
 """What stands for a card where there is none: steps recorded on a processor, and a watch over what a step does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -71,8 +73,8 @@ class HostTensorError(Exception):
     """A tensor was taken from the host, or brought there."""
 
 
-class NothingCrosses(TorchDispatchMode):
-    """Raises where a tensor goes from one device to another, or is made of a list: that waits for the host.
+class _NothingCrosses(TorchDispatchMode):
+    """Raises where a tensor goes from one device to another, which waits for the host.
 
     With tensors on torch's meta device, which have no contents, whatever needs contents raises too: a number that is
     read, a shape that depends on them. What is left is what a CUDA graph can hold.
@@ -81,8 +83,18 @@ class NothingCrosses(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         given = [each for arg in args for each in tensors(arg)]
-        crosses = len({each.device.type for each in [*given, *tensors(made)]}) > 1
-        # What `torch.tensor` makes of a list.
-        if crosses or func is torch.ops.aten.lift_fresh.default:
+        if len({each.device.type for each in [*given, *tensors(made)]}) > 1:
             raise HostTensorError(str(func))
         return made
+
+
+@contextmanager
+def as_captured() -> Iterator[None]:
+    """What runs here may do only what a CUDA graph can hold; its tensors are on the meta device."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise HostTensorError("torch.tensor")
+
+    # On the meta device a list makes a tensor without an operation that could be watched.
+    with mock.patch.object(torch, "tensor", refuse), mock.patch.object(torch, "as_tensor", refuse), _NothingCrosses():
+        yield

@@ -28,7 +28,7 @@ from tests.models.blip_models import (
     pictures,
     small_blip,
 )
-from tests.models.recorders import HostTensorError, NothingCrosses, on_tape, recording_network
+from tests.models.recorders import HostTensorError, as_captured, on_tape, recording_network
 
 RULES: dict[str, Any] = {"repetition_penalty": 1.2, "no_repeat_ngram_size": 2, "bad_words": ((9,), (10, 11), (3,))}
 WAYS = {
@@ -232,7 +232,7 @@ def write_a_step(decoding: Decoding, precision: torch.dtype = torch.bfloat16) ->
     picture = pictures(pixels).part
     running.admit([Waiting(Image(picture(row, row + 1), {}), prefilled, row) for row in range(3)])
     # In inference mode operations would not be taken apart to what runs on the device.
-    with torch.no_grad(), NothingCrosses():
+    with torch.no_grad(), as_captured():
         running.write(Extent(4, each, 4 * each, len(SMALL_PROMPT) + decoding.max_new_tokens - 1))
 
 
@@ -251,7 +251,7 @@ def test_a_step_waits_for_no_number_and_takes_nothing_from_the_host(decoding: De
         (lambda state: state.sums[state.done], "nonzero"),
         (lambda state: state.lengths + torch.ones(4), "device"),
         (lambda state: torch.ones(4).to(state.lengths.device), "_to_copy"),
-        (lambda state: torch.tensor([1, 2], device=state.lengths.device), "_to_copy"),
+        (lambda state: torch.tensor([1, 2], device=state.lengths.device), "torch.tensor"),
     ],
     ids=["a number", "a condition", "a shape", "a choice", "a tensor of the host", "a copy", "a list"],
 )
