@@ -4,6 +4,7 @@
     python -m benchmarks.caption forms        the two forms of cross attention, by batch and beams
     python -m benchmarks.caption floor        the large shape against the arithmetic that it must do
     python -m benchmarks.caption memory       peak memory of one batch above the weights, beam 3
+    python -m benchmarks.caption gpu          a card: images per second, large shape, bfloat16, batch 64
 
 Contestants take turns within one process, and every figure is a median with its least and greatest value. CPU seconds
 are of the process and all its threads: on a machine that is shared they are steadier than the clock.
@@ -173,7 +174,7 @@ def parts_of_work(decoder: TextDecoder, embeddings: torch.Tensor, beams: int) ->
     ids = torch.full((batch, beams), 5)
 
     def first() -> None:
-        decoder.read(PROMPT, decoder.cross.remember(embeddings))
+        decoder.read(torch.tensor(PROMPT), decoder.cross.remember(embeddings))
 
     def steps() -> None:
         for _ in range(10):
@@ -267,6 +268,13 @@ def run_peak(arguments: argparse.Namespace) -> None:
     print(json.dumps((status("VmHWM") - before) / 1e3))
 
 
+def run_gpu(arguments: argparse.Namespace) -> None:
+    """See `benchmarks/caption_gpu.py`."""
+    from benchmarks.caption_gpu import Gpu
+
+    Gpu(arguments).run()
+
+
 def status(name: str) -> float:
     """A line of /proc/self/status, in kB."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -276,21 +284,26 @@ def status(name: str) -> float:
 def main() -> None:
     """Print what was asked for, with a line about the machine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "forms", "floor", "memory", "peak"])
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="base")
+    parser.add_argument("what", choices=["speed", "forms", "floor", "memory", "peak", "gpu"])
+    parser.add_argument("--shape", choices=sorted(SHAPES), help="base; for gpu large")
     parser.add_argument("--beams", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, help="4; for gpu 64")
     parser.add_argument("--against", type=int, default=1, help="batch size of transformers")
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--images", type=int, help="8; for gpu 512")
+    parser.add_argument("--device", default="cuda", help="for gpu; cpu only shows that the script runs")
+    parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16", help="for gpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--who", choices=["transformers", "sdprep"], default="sdprep")
     arguments = parser.parse_args()
+    usual = ("large", 64, 512) if arguments.what == "gpu" else ("base", 4, 8)
+    for name, value in zip(("shape", "batch", "images"), usual, strict=True):
+        setattr(arguments, name, getattr(arguments, name) or value)
     torch.set_num_threads(2)
     cpu = next(
         line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     )
     print(f"{cpu}, {torch.backends.cpu.get_cpu_capability()}, 2 threads of {os.cpu_count()} cores")
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, float32")
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}")
     globals()[f"run_{arguments.what}"](arguments)
 
 

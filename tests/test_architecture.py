@@ -43,13 +43,17 @@ ALLOWED = {
 TORCH = [
     "models/blip.py",
     "models/blip_attention.py",
+    "models/blip_compile.py",
     "models/blip_engine.py",
+    "models/blip_graph.py",
     "models/blip_linear.py",
     "models/blip_logits.py",
     "models/blip_network.py",
     "models/blip_pictures.py",
     "models/blip_reference.py",
+    "models/blip_running.py",
     "models/blip_search.py",
+    "models/blip_transfer.py",
     "models/blip_weights.py",
 ]
 FRAMEWORKS = ["torch", "transformers", "tensorflow", "onnxruntime", "ray", "huggingface_hub"]

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from sdprep.config import CaptionSettings
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.blip_again import GUARD, SecondTry
+from sdprep.models.blip_again import GUARD, TOGETHER, SecondTry
 from sdprep.models.blip_attention import prefers_absorbed
 from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_int8 import Int8Sample
 from sdprep.models.blip_linear import Int8Linear, MakeLinear, linear_layer
 from sdprep.models.blip_network import BlipNetwork
-from sdprep.models.blip_pictures import Pictures
+from sdprep.models.blip_pictures import Pictures, Preparation
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
 from sdprep.models.blip_weights import take_weights
 from sdprep.models.configs import read_configs
@@ -51,34 +48,36 @@ class BlipCaptioner:
         settings: CaptionSettings,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._torch, transformers = _import_frameworks()
+        torch, transformers = _import_frameworks()
         check_pickles(spec, allowed=settings.allow_pickle)
         _check_config(files.folder)
-        self._device = _device(self._torch, settings.device)
+        self._device = _device(torch, settings.device)
         self.provider: str = self._device.type
         int8 = settings.dtype == "int8"
         if int8 and self._device.type != "cpu":
             raise UsageError(f"--dtype int8 runs on the processor only, not on {self._device}: say --device cpu")
-        self._dtype = self._torch.float32 if int8 else getattr(self._torch, settings.dtype)
+        dtype = torch.float32 if int8 else getattr(torch, settings.dtype)
         pickle = pickled_weights(spec)
-        weights = None if pickle is None else read_weights(self._torch, files.folder / pickle)
-        self._tokenizer, model = _load(transformers, files, self._dtype, weights)
+        weights = None if pickle is None else read_weights(torch, files.folder / pickle)
+        self._tokenizer, model = _load(transformers, files, dtype, weights)
         model = model.to(self._device).eval()
-        self._mean, self._std = spec.image.mean, spec.image.std
+        self._prepared = Preparation(spec.image, self._device, dtype)
         prompt = self._prompt_ids(settings.prompt, model)
         decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
-        self._versions = f"torch {self._torch.__version__}, transformers {transformers.__version__}"
+        self._versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
         self._prompt, self._decoding, self._note = prompt, decoding, note
         self._batch_size = settings.work.batch_size
         reference = settings.decoder == "reference"
         make = self._references(model) if reference else self._engines(model, Int8Linear if int8 else linear_layer)
-        first = make(decoding)
+        first = make(decoding, self._batch_size)
         wants_guard = settings.decode_again and not decoding.no_repeat_ngram_size
-        guarded = make(replace(decoding, no_repeat_ngram_size=GUARD)) if wants_guard else None
+        together = min(TOGETHER, self._batch_size)
+        guarded = make(replace(decoding, no_repeat_ngram_size=GUARD), together) if wants_guard else None
         self._decoder: SecondTry | None = SecondTry(first, guarded)
         # With the comparison go the weights that are held twice until then.
         self._to_compare = None if reference or int8 else (first, ReferenceDecoder(model, prompt, decoding))
-        self._sample = Int8Sample(first, self._engines(model, linear_layer)(decoding), note) if int8 else None
+        exact = self._engines(model, linear_layer) if int8 else None
+        self._sample = Int8Sample(first, exact(decoding, self._batch_size), note) if exact else None
         self.fit = spec.image.fit_to(model.config.vision_config.image_size)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
@@ -93,14 +92,15 @@ class BlipCaptioner:
         """Free the weights."""
         self._decoder = self._to_compare = self._sample = None
 
-    def _references(self, model: Any) -> Callable[[Decoding], Any]:
-        return lambda decoding: ReferenceDecoder(model, self._prompt, decoding)
+    def _references(self, model: Any) -> Callable[[Decoding, int], Any]:
+        return lambda decoding, _: ReferenceDecoder(model, self._prompt, decoding)
 
-    def _engines(self, model: Any, linear: MakeLinear) -> Callable[[Decoding], Any]:
-        """What makes sdprep's own decoders; all of them share one network."""
+    def _engines(self, model: Any, linear: MakeLinear) -> Callable[[Decoding, int], Any]:
+        """What makes sdprep's own decoders for so many pictures together; all of them share one network."""
         weights, end = take_weights(model, self._versions), model.config.text_config.sep_token_id
-        network = BlipNetwork(weights, absorbed=prefers_absorbed(self._device.type, self._decoding), linear=linear)
-        return lambda decoding: CaptionEngine(network, self._prompt, end, decoding, self._batch_size, self._note)
+        absorbed = prefers_absorbed(self._device.type, self._decoding)
+        network = BlipNetwork(weights, absorbed=absorbed, linear=linear, note=self._note)
+        return lambda decoding, capacity: CaptionEngine(network, self._prompt, end, decoding, capacity, self._note)
 
     def _compared(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
         for pictures in batches:
@@ -126,14 +126,6 @@ class BlipCaptioner:
         """The ids that start every decoding: [DEC] in place of [CLS], then the prompt, without its final [SEP]."""
         ids = self._tokenizer(prompt).input_ids[1:-1] if prompt.strip() else []
         return [model.config.text_config.bos_token_id, *ids]
-
-    def _prepared(self, batch: Batch) -> Pictures:
-        """Pixels, uint8[N, H, W, 3], as the weights want them: channels first, mean and deviation taken out."""
-        on_device = partial(self._torch.tensor, device=self._device)
-        pixels = self._torch.from_numpy(np.ascontiguousarray(batch.pixels))
-        values = pixels.to(self._device).permute(0, 3, 1, 2).float()
-        mean, std = on_device(self._mean).view(1, 3, 1, 1), on_device(self._std).view(1, 3, 1, 1)
-        return Pictures(batch.keys, batch.digests, ((values / 255 - mean) / std).to(self._dtype))
 
     def _caption(self, found: Hypothesis, again: bool) -> Caption:
         text = self._tokenizer.decode(list(found.tokens), skip_special_tokens=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdprep.models.blip_attention import CrossAttention, cross_attention
+from sdprep.models.blip_compile import CompiledInTime, Tower
+from sdprep.models.blip_graph import CudaCapture, Recorder
 from sdprep.models.blip_linear import MakeLinear, linear_layer
 from sdprep.models.blip_weights import BlipWeights, Norm, Text, TextLayer, Vision, VisionLayer
 
@@ -31,16 +34,27 @@ class BlipNetwork:
     """The whole network, computing in the precision and on the device of its weights.
 
     `absorbed` chooses how the decoder looks at images (see `blip_attention.py`); the answer is the same. `linear` makes
-    the linear layers (see `blip_linear.py`).
+    the linear layers (see `blip_linear.py`). On a card `recorder` records steps of the decoder, and the vision tower is
+    compiled in time; what comes of that is told to `note`.
     """
 
-    def __init__(self, weights: BlipWeights, *, absorbed: bool, linear: MakeLinear = linear_layer) -> None:
-        self.vision = VisionTower(weights.vision, linear)
-        self.decoder = TextDecoder(weights.text, linear, absorbed=absorbed)
+    def __init__(
+        self,
+        weights: BlipWeights,
+        *,
+        absorbed: bool,
+        linear: MakeLinear = linear_layer,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.device = weights.text.words.device
+        on_card = self.device.type == "cuda"
+        tower = VisionTower(weights.vision, linear)
+        self.vision: Tower = CompiledInTime(tower, note) if on_card else tower
+        self.decoder = TextDecoder(weights.text, linear, absorbed=absorbed)
+        self.recorder = Recorder(CudaCapture(self.device), note) if on_card else None
 
-    def prefill(self, pixels: torch.Tensor, prompt: tuple[int, ...]) -> Prefilled:
-        """Look at images, normalised [n, 3, H, W], and read the prompt that they share, once for each image."""
+    def prefill(self, pixels: torch.Tensor, prompt: torch.Tensor) -> Prefilled:
+        """Look at images, normalised [n, 3, H, W], and read the prompt [length] that they share, once for each."""
         memory = self.decoder.cross.remember(self.vision(pixels))
         return Prefilled(memory, *self.decoder.read(prompt, memory))
 
@@ -110,13 +124,13 @@ class TextDecoder:
             groups, len(self._layers), 2, length, beams, heads, words.shape[1] // heads
         )  # fmt: skip
 
-    def read(self, prompt: tuple[int, ...], memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def read(self, prompt: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The cache of a prompt for each image, and the logits [n, vocabulary] of the token after it."""
         import torch
 
         n, length = len(memory), len(prompt)
         cache = self.new_cache(n, length, 1)
-        ids = torch.tensor(prompt, device=memory.device).repeat(n, 1)
+        ids = prompt.repeat(n, 1)
         positions = torch.arange(length, device=memory.device)
         causal = (positions[:, None] >= positions).expand(n, 1, length, length)
         x = self._forward(self._embedded(ids, positions), Span(cache, None, causal), memory, None)

@@ -97,10 +97,13 @@ class ReferenceDecoder:
 def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Pictures, versions: str) -> None:
     """Compare both on one image: whole captions of a search in float32, else the scores of the first token.
 
-    Where both answer with NaN they agree. Raises ModelError with the `versions` if they differ by more than rounding.
+    Where both answer with NaN they agree. Before that, recorded steps are compared with the same steps as they are, in
+    every precision, and given up if they differ. Raises ModelError with the `versions` if the decoders differ by more
+    than rounding.
     """
     import torch
 
+    _check_recorder(engine, pictures)
     if pictures.pixels.dtype == torch.float32 and not engine.decoding.sample:
         difference = _captions_apart(engine, reference, pictures)
     else:
@@ -112,8 +115,21 @@ def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, pictures
         )
 
 
+def _check_recorder(engine: CaptionEngine, pictures: Pictures) -> None:
+    recorder = engine.network.recorder
+    if recorder is None or not recorder.active:
+        return
+    texts = []
+    for recorder.active in (False, True):
+        # An engine of its own keeps nothing of a recorder that may prove wrong.
+        alone = CaptionEngine(engine.network, engine.prompt, engine.end, engine.decoding, 1)
+        texts.append([each.tokens for _, found in alone.captions([pictures]) for each in found])
+    if texts[0] != texts[1]:
+        recorder.stop("on the first picture their answer is another")
+
+
 def _captions_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Pictures) -> str | None:
-    mine, expected = (next(iter(each.captions([pictures])))[1] for each in (engine, reference))
+    mine, expected = (dict(each.captions([pictures]))[pictures.keys[0]] for each in (engine, reference))
     for one, other in zip(mine, expected, strict=True):
         both_nan = math.isnan(one.score) and math.isnan(other.score)
         tolerance = SAME_TOLERANCE if one.tokens == other.tokens else TIE_TOLERANCE
@@ -126,7 +142,7 @@ def _first_scores_apart(engine: CaptionEngine, reference: ReferenceDecoder, pict
     import torch
 
     with torch.inference_mode():
-        logits = engine.network.prefill(pictures.pixels, engine.prompt).logits
+        logits = engine.prefill(pictures.pixels).logits
         ours, theirs = logits.float().log_softmax(-1), reference.first_scores(pictures.pixels)
     apart = float((ours - theirs).abs().nan_to_num(0.0).mean())
     tolerance = FIRST_TOLERANCE[str(pictures.pixels.dtype).removeprefix("torch.")]

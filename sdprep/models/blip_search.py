@@ -41,6 +41,13 @@ class State:
         """Some groups, as a view: what is written to it is written here."""
         return type(self)(*(each[start:stop] for each in self.tensors()))
 
+    def taken(self, groups: list[int]) -> Any:
+        """Some groups by themselves, where a processor can read them."""
+        import torch
+
+        index = torch.tensor(groups, device=self.lengths.device)
+        return type(self)(*(each[index].cpu() for each in self.tensors()))
+
     def assign(self, other: State) -> None:
         """Overwrite these groups with as many others."""
         for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):

@@ -1,6 +1,7 @@
 """The decode loop on a device whose memory runs out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 from unittest import mock
 
@@ -10,7 +11,7 @@ import torch
 from sdprep.errors import ModelError
 from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_network import BlipNetwork, TextDecoder
-from sdprep.models.blip_pictures import PictureSource
+from sdprep.models.blip_pictures import Pictures, PictureSource
 from sdprep.models.blip_search import RowSearch
 from sdprep.models.decoding import Decoding
 from tests.models.blip_models import (
@@ -106,3 +107,40 @@ def test_pictures_that_are_given_back_come_first_and_in_their_order() -> None:
     source.give_back([each for each in first if each is not None])
     read = iter(lambda: source.read(3), None)
     assert [each.keys for each in read if each is not None] == [(0, 1), (2, 3), (4,), (5, 6)]
+
+
+@pytest.mark.parametrize("capacity", [2, 8])
+@WAYS
+def test_captions_are_the_same_when_batches_are_read_ahead(decoding: Decoding, capacity: int) -> None:
+    ahead = CaptionEngine(small_network(), SMALL_PROMPT, SMALL_END, decoding, capacity)
+    ahead.reads_ahead = True
+    with one_thread():
+        texts = dict(ahead.captions(cut(pictures(images(11)), range(4), range(4, 8), range(8, 11))))
+        assert tokens(texts) == tokens(found(decoding, pictures(images(11))))
+
+
+@pytest.mark.parametrize(("reads_ahead", "read"), [(False, [1, 1]), (True, [2, 2])])
+def test_one_batch_is_read_while_a_device_looks_at_the_last(reads_ahead: bool, read: list[int]) -> None:
+    batches, seen = 0, []
+
+    def source() -> Iterator[Pictures]:
+        nonlocal batches
+        for batch in cut(pictures(images(9)), range(3), range(3, 6), range(6, 9)):
+            batches += 1
+            yield batch
+
+    ahead = CaptionEngine(small_network(), SMALL_PROMPT, SMALL_END, Decoding(min_new_tokens=4, max_new_tokens=4), 3)
+    ahead.reads_ahead = reads_ahead
+    with one_thread():
+        for _ in islice(ahead.captions(source()), 2):
+            seen.append(batches)
+    assert seen == read
+
+
+def test_what_was_read_ahead_is_read_in_its_order() -> None:
+    source = PictureSource(cut(pictures(images(7)), range(3), range(3, 6), range(6, 7)))
+    keys = []
+    while (pictures_read := source.read(2)) is not None:
+        source.read_ahead()
+        keys.append(pictures_read.keys)
+    assert keys == [(0, 1), (2,), (3, 4), (5,), (6,)]

@@ -57,7 +57,7 @@ def test_image_embeddings_are_those_of_transformers() -> None:
 def test_first_scores_are_those_of_transformers(absorbed: bool) -> None:
     theirs = ReferenceDecoder(small_blip(), SMALL_PROMPT, Decoding()).first_scores(images(3))
     with torch.inference_mode():
-        mine = small_network(absorbed=absorbed).prefill(images(3), SMALL_PROMPT).logits.log_softmax(-1)
+        mine = small_network(absorbed=absorbed).prefill(images(3), torch.tensor(SMALL_PROMPT)).logits.log_softmax(-1)
     assert worst(mine, theirs) < 1e-4
 
 
@@ -97,7 +97,8 @@ def test_in_half_precision_first_scores_differ_by_rounding_only(precision: str) 
     model, pixels = deepcopy(small_blip()).to(dtype), images(3).to(dtype)
     theirs = ReferenceDecoder(model, SMALL_PROMPT, Decoding()).first_scores(pixels)
     with torch.inference_mode():
-        logits = BlipNetwork(take_weights(model, "5.23.0"), absorbed=True).prefill(pixels, SMALL_PROMPT).logits
+        network = BlipNetwork(take_weights(model, "5.23.0"), absorbed=True)
+        logits = network.prefill(pixels, torch.tensor(SMALL_PROMPT)).logits
     assert logits.dtype == dtype
     assert worst(logits.float().log_softmax(-1), theirs) < FIRST_TOLERANCE[precision]
 
