@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,8 +57,10 @@ def temporary_path(path: Path, uid: str, row: int) -> Path:
     return path.with_name(f".sdprep-{uid}-{row}.tmp")
 
 
-def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> Applied:
+def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change] | Callable[[], Sequence[Change]]) -> Applied:
     """Make the changes that can be made.
+
+    A function that gives them is called in the transaction of the intents, and may write rows of its own in it.
 
     Raises WriteError when no file can be written, as on a full disk; what was done before it is journalled, and what
     is uncertain then, or after an interruption, is settled when the catalog is opened next.
@@ -66,7 +68,8 @@ def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> Applied:
     applied = Applied([], {})
     with _alive(catalog, run.uid):
         with catalog.transaction():
-            intents = [_write_intent(catalog, run, change) for change in changes]
+            wanted = changes() if callable(changes) else changes
+            intents = [_write_intent(catalog, run, change) for change in wanted]
         outcomes: list[tuple[_Intent, bool]] = []
         try:
             for intent in intents:

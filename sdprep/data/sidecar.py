@@ -6,22 +6,30 @@ import codecs
 import contextlib
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from sdprep.errors import ImageError
 from sdprep.types import FailureCode
 
 
+def sidecar_name(picture: str, extension: str, naming: str) -> str:
+    """The sidecar of a picture, both by name or by path: `a.txt` for "stem", `a.jpg.txt` for "full"."""
+    stem = picture if naming == "full" else os.path.splitext(picture)[0]  # noqa: PTH122 - no paths: a million of them
+    return stem + extension
+
+
 def sidecar_path(target: Path, extension: str, naming: str) -> Path:
-    """The sidecar of a picture: `a.txt` for "stem", `a.jpg.txt` for "full"."""
-    stem = target.name if naming == "full" else target.stem
-    return target.with_name(stem + extension)
+    """The sidecar of a picture as a path."""
+    return target.with_name(sidecar_name(target.name, extension, naming))
 
 
-def read_bytes(path: Path) -> bytes | None:
+def read_bytes(path: Path | str) -> bytes | None:
     """The bytes of a sidecar, or None where there is none."""
     try:
-        return path.read_bytes()
+        # Read in one go: a buffer would only cost time.
+        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a path that is no Path, a million times
+            return stream.readall()
     except FileNotFoundError:
         return None
 
@@ -54,14 +62,14 @@ def read_text(path: Path) -> str | None:
     return text
 
 
-def replace_file(path: Path, data: bytes, temporary: Path) -> None:
-    """Put `data` in place of a file in one step, by way of `temporary` in the same folder.
+def replace_file(path: Path, data: bytes | Iterable[bytes], temporary: Path) -> None:
+    """Put `data`, whole or in parts, in place of a file in one step, by way of `temporary` in the same folder.
 
     A reader sees the old bytes or the new ones, never a part. The mode of a file that was there is kept.
     """
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            stream.writelines((data,) if isinstance(data, bytes) else data)
         with contextlib.suppress(FileNotFoundError):
             shutil.copymode(path, temporary)
         os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic everywhere

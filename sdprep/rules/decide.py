@@ -118,6 +118,8 @@ def changed_settings(then: Settings, wish: Wish) -> frozenset[str]:
 
     A setting that did not exist then counts only if it is stated now.
     """
+    if then == wish.settings:
+        return frozenset()
     return frozenset(
         name
         for name, value in wish.settings.items()

@@ -10,7 +10,7 @@ from sdprep.data.decoder import DECODER
 from sdprep.data.journal import Change, adopt, apply
 from sdprep.data.sidecar import read_bytes
 from sdprep.rules.compose import normalize
-from sdprep.rules.decide import Action
+from sdprep.rules.decide import Action, SidecarState
 from sdprep.tasks.planning import Job, Target, text_for, would_be_current
 from sdprep.types import Failure, FailureCode, Listener, RunReport
 
@@ -35,8 +35,7 @@ class Writer:
         if (remark := self.job.remark(result)) is not None:
             self._report.flagged.append({"path": target.item.rel, "reason": remark})
         self._ready.append(replace(target, disk=replace(target.disk, digest=digest), result=result))
-        if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
-            self.commit()
+        self._commit_in_time()
 
     def fail(self, target: Target, failure: Failure) -> None:
         """An image that has no result; what is wrong with its file is remembered until the file changes."""
@@ -45,28 +44,31 @@ class Writer:
             return
         catalog = target.catalog
         with catalog.transaction():
-            catalog.remember_image(catalog.key(target.item.target), target.stat, failure.digest)
+            catalog.remember_image(catalog.key(target.item.target), target.stamp, failure.digest)
             catalog.remember_failure(failure.digest, DECODER, failure.code.value, failure.message)
 
     def settle(self, target: Target) -> None:
         """An image whose sidecar stays as it is: current, or kept."""
+        adopted = None if target.decision.action is Action.CURRENT else would_be_current(target, self.job)
+        if adopted is None or self._report.dry_run:
+            self._count_settled(target, adopted)
+        else:
+            self._ready.append(target)
+            self._commit_in_time()
+
+    def _count_settled(self, target: Target, adopted: SidecarState | None) -> None:
         report, decision = self._report, target.decision
-        if decision.action is Action.CURRENT:
+        if decision.action is Action.CURRENT or adopted is not None:
             report.current += 1
             report.other_settings += decision.other_settings
             return
-        state = would_be_current(target, self.job)
-        if state is None:
-            report.keep(target.item.rel)
-            if decision.image_changed:
-                report.image_changed.append(target.item.rel)
-            return
-        report.current += 1
-        if report.dry_run:
-            return
-        with target.catalog.transaction():
-            target.catalog.begin_run(self._info)
-            adopt(target.catalog, target.sidecar, state)
+        report.keep(target.item.rel)
+        if decision.image_changed:
+            report.image_changed.append(target.item.rel)
+
+    def _commit_in_time(self) -> None:
+        if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
 
     def commit(self) -> None:
         """Write what is in hand, one catalog after the other."""
@@ -77,14 +79,18 @@ class Writer:
 
     def _commit_to(self, catalog: Catalog, ready: list[Target]) -> None:
         changes: dict[str, Change] = {}
-        with catalog.transaction():
+
+        def changed() -> list[Change]:
             catalog.begin_run(self._info)
+            recipe = None if self.job.recipe is None else catalog.recipe_id(self.job.recipe)
             for target in ready:
-                self._store(target)
+                self._store(target, recipe)
                 change = self._change_of(target)
                 if change is not None:
                     changes[target.item.rel] = change
-        applied = apply(catalog, self._info, list(changes.values()))
+            return list(changes.values())
+
+        applied = apply(catalog, self._info, changed)
         for rel, change in changes.items():
             if change in applied.overtaken:
                 self._count_overtaken(rel, change)
@@ -101,16 +107,19 @@ class Writer:
         else:
             self._report.keep(rel)
 
-    def _store(self, target: Target) -> None:
-        catalog, digest, recipe = target.catalog, target.disk.digest, self.job.recipe
+    def _store(self, target: Target, recipe: int | None) -> None:
+        catalog, digest = target.catalog, target.disk.digest
         if recipe is not None and digest is not None and target.result is not None:
-            catalog.store_result(digest, catalog.recipe_id(recipe), target.result)
-            catalog.remember_image(catalog.key(target.item.target), target.stat, digest)
+            catalog.store_result(digest, recipe, target.result)
+            catalog.remember_image(catalog.key(target.item.target), target.stamp, digest)
 
     def _change_of(self, target: Target) -> Change | None:
         """The change that a result asks for; None, and counted, where the sidecar stays as it is."""
         if target.settled:
-            self.settle(target)
+            adopted = None if target.decision.action is Action.CURRENT else would_be_current(target, self.job)
+            self._count_settled(target, adopted)
+            if adopted is not None:
+                adopt(target.catalog, self.job.sidecar(target.item), adopted)
             return None
         after, state = text_for(target, self.job)
         if target.decision.action is Action.COMBINE and not target.disk.untouched and not state.parts.machine:
@@ -118,7 +127,7 @@ class Writer:
             self._report.keep(target.item.rel)
             return None
         if target.disk.text is not None and normalize(target.disk.text) == state.text:
-            adopt(target.catalog, target.sidecar, state)
+            adopt(target.catalog, self.job.sidecar(target.item), state)
             self._report.current += 1
             return None
-        return Change(target.sidecar, target.before, after, state)
+        return Change(self.job.sidecar(target.item), target.before, after, state)
