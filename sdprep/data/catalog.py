@@ -24,7 +24,7 @@ from sdprep.data.keys import Key, Stamp, as_key
 from sdprep.data.schema import SCHEMA, SCHEMA_VERSION
 from sdprep.errors import CatalogError
 from sdprep.rules.compose import Parts, normalize
-from sdprep.rules.decide import SidecarState
+from sdprep.rules.decide import Settings, SidecarState
 
 FOLDER = ".sdprep"
 FILE = "catalog.sqlite"
@@ -63,6 +63,7 @@ class Catalog:
         self.file, self.root, self.rehearsal = file, root, rehearsal
         self._images: list[tuple[Key, int, int, bytes]] = []
         self._known_settings: dict[int, dict[str, Any]] = {}
+        self._last_settings: tuple[Settings, int] | None = None
         try:
             self.db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
             self._prepare()
@@ -108,6 +109,7 @@ class Catalog:
             self._images.clear()
             yield
         except BaseException:
+            self._last_settings = None
             self.db.execute("ROLLBACK")
             raise
         self.db.execute("COMMIT")
@@ -227,10 +229,16 @@ class Catalog:
         cursor = self.db.execute(
             "INSERT INTO states (task, origin, text, digest, settings, side, person, machine, removed)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (state.task, state.origin, text, state.digest, self._intern("settings", dict(state.settings)),
+            (state.task, state.origin, text, state.digest, self._settings_id(state.settings),
              state.where, state.parts.person, _dump(state.parts.machine), _dump(state.parts.removed)),
         )  # fmt: skip
         return int(cursor.lastrowid or 0)
+
+    def _settings_id(self, settings: Settings) -> int:
+        # All texts of a run have the very same, and it would be spelt out for each.
+        if self._last_settings is None or self._last_settings[0] is not settings:
+            self._last_settings = settings, self._intern("settings", dict(settings))
+        return self._last_settings[1]
 
     def set_state(self, key: Key, state: int | None) -> None:
         """Point a sidecar at a state; None forgets the sidecar."""

@@ -126,8 +126,8 @@ class Annotation:
         elif self._needs_model(target):
             # There may be a million of these: no result waits for one that will take its place.
             unseen.append(target if target.result is None else replace(target, result=None))
-        elif target.result is not None and target.disk.digest is not None:
-            self._writer.add(target, target.disk.digest, target.result)
+        else:
+            self._writer.rewrite(target)
 
     @contextmanager
     def _heeding_stop(self) -> Iterator[None]:

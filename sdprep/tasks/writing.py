@@ -12,10 +12,10 @@ from sdprep.data.sidecar import read_bytes
 from sdprep.rules.compose import normalize
 from sdprep.rules.decide import Action, SidecarState
 from sdprep.tasks.planning import Job, Target, text_for, would_be_current
-from sdprep.types import Failure, FailureCode, Listener, RunReport
+from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
-COMMIT_IMAGES = 64
+COMMIT_IMAGES = 256
 COMMIT_SECONDS = 2.0
 # Failures that another run, on another machine or with another model, need not meet again: they are not remembered.
 NO_FAULT_OF_THE_FILE = (FailureCode.NONFINITE, FailureCode.OUT_OF_MEMORY)
@@ -28,14 +28,25 @@ class Writer:
         self.job = job
         self._report, self._info, self._listener = report, info, listener
         self._ready: list[Target] = []
+        # Those in hand whose result is not in the catalog yet.
+        self._new: set[ImageItem] = set()
         self._committed = time.monotonic()
 
     def add(self, target: Target, digest: bytes, result: bytes) -> None:
+        """An image that the model was shown."""
+        self._new.add(target.item)
+        self.rewrite(replace(target, disk=replace(target.disk, digest=digest), result=result))
+
+    def rewrite(self, target: Target) -> None:
         """An image whose result is known."""
-        if (remark := self.job.remark(result)) is not None:
+        if target.result is not None and (remark := self.job.remark(target.result)) is not None:
             self._report.flagged.append({"path": target.item.rel, "reason": remark})
-        self._ready.append(replace(target, disk=replace(target.disk, digest=digest), result=result))
-        self._commit_in_time()
+        self._take(target)
+
+    def _take(self, target: Target) -> None:
+        self._ready.append(target)
+        if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
 
     def fail(self, target: Target, failure: Failure) -> None:
         """An image that has no result; what is wrong with its file is remembered until the file changes."""
@@ -53,8 +64,7 @@ class Writer:
         if adopted is None or self._report.dry_run:
             self._count_settled(target, adopted)
         else:
-            self._ready.append(target)
-            self._commit_in_time()
+            self._take(target)
 
     def _count_settled(self, target: Target, adopted: SidecarState | None) -> None:
         report, decision = self._report, target.decision
@@ -66,15 +76,12 @@ class Writer:
         if decision.image_changed:
             report.image_changed.append(target.item.rel)
 
-    def _commit_in_time(self) -> None:
-        if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
-            self.commit()
-
     def commit(self) -> None:
         """Write what is in hand, one catalog after the other."""
         ready, self._ready = self._ready, []
         for catalog in {id(target.catalog): target.catalog for target in ready}.values():
             self._commit_to(catalog, [target for target in ready if target.catalog is catalog])
+        self._new.clear()
         self._committed = time.monotonic()
 
     def _commit_to(self, catalog: Catalog, ready: list[Target]) -> None:
@@ -84,7 +91,8 @@ class Writer:
             catalog.begin_run(self._info)
             recipe = None if self.job.recipe is None else catalog.recipe_id(self.job.recipe)
             for target in ready:
-                self._store(target, recipe)
+                if recipe is not None and target.item in self._new:
+                    self._store(target, recipe)
                 change = self._change_of(target)
                 if change is not None:
                     changes[target.item.rel] = change
@@ -107,9 +115,9 @@ class Writer:
         else:
             self._report.keep(rel)
 
-    def _store(self, target: Target, recipe: int | None) -> None:
+    def _store(self, target: Target, recipe: int) -> None:
         catalog, digest = target.catalog, target.disk.digest
-        if recipe is not None and digest is not None and target.result is not None:
+        if digest is not None and target.result is not None:
             catalog.store_result(digest, recipe, target.result)
             catalog.remember_image(catalog.key(target.item.target), target.stamp, digest)
 
