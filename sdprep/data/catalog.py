@@ -150,12 +150,12 @@ class Catalog:
             yield from self.db.execute(query, (*first, *some, *[None] * (AT_ONCE - len(some))))
 
     def recipe_id(self, recipe: dict[str, Any]) -> int:
-        """The number of a recipe: everything besides the image that a result depends on."""
-        return self._intern("recipes", recipe) if not self.rehearsal else self._interned("recipes", recipe) or 0
+        """The number of a recipe, everything besides the image that a result depends on; for storing a result."""
+        return self._intern("recipes", recipe)
 
-    def has_results(self, recipe: int) -> bool:
-        """Whether any image has a result of this recipe."""
-        return self.db.execute("SELECT 1 FROM results WHERE recipe = ? LIMIT 1", (recipe,)).fetchone() is not None
+    def known_recipe(self, recipe: dict[str, Any]) -> int | None:
+        """The number of a recipe, or None if no image has a result of it."""
+        return self._interned("recipes", recipe)
 
     def results(self, digests: Sequence[bytes], recipe: int) -> dict[bytes, bytes]:
         """The stored results of images by their SHA-256."""

@@ -73,6 +73,8 @@ def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change] | Callable[[
             wanted = changes() if callable(changes) else changes
             number = catalog.begin_run(run) if wanted else 0
             intents = [_write_intent(catalog, number, change) for change in wanted]
+        if not intents:
+            return applied
         outcomes: list[tuple[_Intent, bool]] = []
         try:
             for intent in intents:

@@ -100,8 +100,7 @@ class Planner:
     def __init__(self, job: Job, catalogs: Catalogs, *, want_results: bool) -> None:
         self._job, self._catalogs, self._want_results = job, catalogs, want_results
         self._places: dict[str, _Place] = {}
-        # The number of the job's recipe, and whether it has results.
-        self._recipes: dict[int, tuple[int, bool]] = {}
+        self._recipes: dict[int, int | None] = {}
 
     def examine(self, items: Iterable[ImageItem]) -> Iterator[Target | Failure]:
         """One image after the other. A fault that is remembered or seen now is a Failure."""
@@ -144,14 +143,13 @@ class Planner:
         """What to do about images of one catalog."""
         states = catalog.states([look.sidecar for look in looks])
         images = catalog.images([look.key for look in looks])
-        _, has_results = self._recipe(catalog)
         for look in looks:
             state = states.get(look.sidecar)
             stamp, look.digest = images.get(look.key, (None, None))
             if stamp != look.stamp:
                 look.digest = None
                 # In a first run they are hashed as they are decoded.
-                if state is not None or has_results:
+                if state is not None or self._recipe(catalog) is not None:
                     self._read(look)
             look.disk = OnDisk(_text(look.before), state, look.digest)
             look.decision = decide(look.disk, self._job.wish)
@@ -165,13 +163,11 @@ class Planner:
         else:
             look.place.catalog.remember_image(look.key, look.stamp, look.digest)
 
-    def _recipe(self, catalog: Catalog) -> tuple[int, bool]:
-        """The number of the recipe in a catalog, and whether it has results there."""
-        if self._job.recipe is None:
-            return 0, False
+    def _recipe(self, catalog: Catalog) -> int | None:
+        """The number of the recipe in a catalog; None if it has no result there."""
         if id(catalog) not in self._recipes:
-            number = catalog.recipe_id(self._job.recipe)
-            self._recipes[id(catalog)] = number, catalog.has_results(number)
+            recipe = self._job.recipe
+            self._recipes[id(catalog)] = None if recipe is None else catalog.known_recipe(recipe)
         return self._recipes[id(catalog)]
 
     def _results(self, looks: list[_Look]) -> dict[tuple[int, bytes | None], bytes]:
@@ -183,8 +179,8 @@ class Planner:
                 wanted.setdefault(id(catalog), (catalog, []))[1].append(look.digest)
         found: dict[tuple[int, bytes | None], bytes] = {}
         for catalog, digests in wanted.values():
-            number, has_results = self._recipe(catalog)
-            results = catalog.results(digests, number) if has_results else {}
+            number = self._recipe(catalog)
+            results = {} if number is None else catalog.results(digests, number)
             found.update({(id(catalog), digest): result for digest, result in results.items()})
         return found
 
@@ -214,7 +210,9 @@ def stored_results(items: Iterable[ImageItem], job: Job, catalogs: Catalogs) -> 
             catalog = catalogs.of(folder)
             names = {catalog.key(item.target): item.rel for item in group}
             images = catalog.images(list(names))
-            results = catalog.results([digest for _, digest in images.values()], catalog.recipe_id(job.recipe))
+            number = catalog.known_recipe(job.recipe)
+            digests = [digest for _, digest in images.values()]
+            results = {} if number is None else catalog.results(digests, number)
             found |= {names[key]: results[digest] for key, (_, digest) in images.items() if digest in results}
         yield from ((item.rel, found[item.rel]) for item in together if item.rel in found)
 

@@ -108,11 +108,10 @@ def test_a_recipe_has_one_number_in_any_order_of_its_entries(catalog: Catalog) -
     assert catalog.recipe_id({"a": 1, "b": 2}) == catalog.recipe_id({"b": 2, "a": 1})
 
 
-def test_it_is_known_whether_a_recipe_has_results(catalog: Catalog) -> None:
-    recipe = catalog.recipe_id({"weights": "x"})
-    before = catalog.has_results(recipe)
-    catalog.store_result(b"image", recipe, b"result")
-    assert (before, catalog.has_results(recipe)) == (False, True)
+def test_a_recipe_is_unknown_until_a_result_is_to_be_stored(catalog: Catalog) -> None:
+    before = catalog.known_recipe({"weights": "x"})
+    number = catalog.recipe_id({"weights": "x"})
+    assert (before, catalog.known_recipe({"weights": "x"})) == (None, number)
 
 
 def test_an_image_is_known_with_its_size_and_time(catalog: Catalog) -> None:
@@ -191,7 +190,7 @@ def test_a_rehearsal_cannot_write(catalog: Catalog) -> None:
 
 def test_a_rehearsal_does_not_hold_up_a_run_that_writes(catalog: Catalog) -> None:
     rehearsal = reopened(catalog, rehearsal=True)
-    rehearsal.recipe_id({"weights": "new"})
+    rehearsal.known_recipe({"weights": "new"})
     catalog.db.execute("PRAGMA busy_timeout = 0")
     try:
         with catalog.transaction():

@@ -2,11 +2,14 @@
 
 import os
 import random
+import re
 import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdprep.config import Layout
 from sdprep.data.source import FolderSource, natural_key, sidecar_collisions
@@ -142,6 +145,17 @@ def test_a_name_of_digits_alone_and_one_of_letters_can_be_compared() -> None:
 
 def test_a_very_long_number_can_be_compared() -> None:
     assert natural_key("9" * 255) > natural_key("8" * 255)
+
+
+@given(st.lists(st.text("aAbß-1203/ ²", max_size=6), max_size=6))
+def test_the_order_is_that_of_texts_and_numbers_in_turn(names: list[str]) -> None:
+    assert sorted(names, key=natural_key) == sorted(names, key=in_turn)
+
+
+def in_turn(name: str) -> list[tuple[int, int, str]]:
+    parts = re.split("([0-9]+)", name)
+    key = [(0, int(part), "") if place % 2 else (1, 0, part.casefold()) for place, part in enumerate(parts)]
+    return [*key, (2, 0, name)]
 
 
 # Items
