@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,13 @@ from typing import Any
 from filelock import BaseFileLock, FileLock
 
 from sdprep.data.keys import Key, Stamp, as_key
-from sdprep.data.schema import SCHEMA, SCHEMA_VERSION
+from sdprep.data.schema import SCHEMA, SCHEMA_VERSION, select_many
 from sdprep.errors import CatalogError
 from sdprep.rules.compose import Parts, normalize
 from sdprep.rules.decide import Settings, SidecarState
 
 FOLDER = ".sdprep"
 FILE = "catalog.sqlite"
-# How many rows are asked for at once.
-AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +131,13 @@ class Catalog:
 
     def images(self, keys: Sequence[Key]) -> dict[Key, tuple[Stamp, bytes]]:
         """Size, time and SHA-256 of images as they were when they were last read."""
-        rows = self._select("SELECT key, size, mtime_ns, digest FROM images WHERE key IN ({})", keys)
+        rows = select_many(self.db, "SELECT key, size, mtime_ns, digest FROM images WHERE key IN ({})", keys)
         return {key: ((size, time_ns), digest) for key, size, time_ns, digest in rows}
 
     def remember_image(self, key: Key, stamp: Stamp, digest: bytes) -> None:
         """Note the SHA-256 of an image together with its size and time; written with the next transaction."""
         if not self.rehearsal:
             self._images.append((key, *stamp, digest))
-
-    def _select(self, query: str, keys: Sequence[Key], *first: int) -> Iterator[Any]:
-        """The rows for many keys, in any order; the marks of the keys are put into the query."""
-        query = query.format(",".join("?" * AT_ONCE))
-        for start in range(0, len(keys), AT_ONCE):
-            some = keys[start : start + AT_ONCE]
-            # NULL equals nothing, and SQLite needs to read a query of the same length only once.
-            yield from self.db.execute(query, (*first, *some, *[None] * (AT_ONCE - len(some))))
 
     def recipe_id(self, recipe: dict[str, Any]) -> int:
         """The number of a recipe, everything besides the image that a result depends on; for storing a result."""
@@ -159,7 +149,9 @@ class Catalog:
 
     def results(self, digests: Sequence[bytes], recipe: int) -> dict[bytes, bytes]:
         """The stored results of images by their SHA-256."""
-        rows = self._select("SELECT digest, data FROM results WHERE recipe = ? AND digest IN ({})", digests, recipe)
+        rows = select_many(
+            self.db, "SELECT digest, data FROM results WHERE recipe = ? AND digest IN ({})", digests, recipe
+        )
         return dict(rows)
 
     def store_result(self, digest: bytes, recipe: int, data: bytes) -> None:
@@ -202,18 +194,24 @@ class Catalog:
         """What is known of a sidecar, or None."""
         return self.states([key]).get(key)
 
-    def states(self, keys: Sequence[Key]) -> dict[Key, SidecarState]:
-        """What is known of sidecars."""
-        rows = self._select(
-            "SELECT key, task, origin, digest, settings, side, person, machine, removed, packed, data FROM sidecars"
-            " JOIN states ON states.id = sidecars.state JOIN texts ON texts.hash = states.text WHERE key IN ({})",
-            keys,
+    def states(self, keys: Sequence[Key], held: Iterable[bytes] = ()) -> dict[Key, SidecarState]:
+        """What is known of sidecars; `held` are bytes in which their texts may be found sooner than in the catalog."""
+        select = (
+            "SELECT key, task, origin, text, digest, settings, side, person, machine, removed FROM sidecars"
+            " JOIN states ON states.id = sidecars.state WHERE key IN ({})"
         )
+        rows = list(select_many(self.db, select, keys))
+        texts = {hashlib.sha256(data).digest(): data for data in held}
+        missing = [row[3] for row in rows if row[3] not in texts]
+        for text, packed, data in select_many(
+            self.db, "SELECT hash, packed, data FROM texts WHERE hash IN ({})", missing
+        ):
+            texts[text] = _unpacked(packed, data)
         found = {}
-        for key, task, origin, digest, settings, where, person, machine, removed, packed, data in rows:
+        for key, task, origin, text, digest, settings, where, person, machine, removed in rows:
             parts = Parts(person, tuple(json.loads(machine)), () if removed == "[]" else tuple(json.loads(removed)))
-            text = normalize(_unpacked(packed, data).decode("utf-8"))
-            found[key] = SidecarState(task, origin, text, digest, self._settings(settings), parts, where)
+            known = normalize(texts[text].decode("utf-8"))
+            found[key] = SidecarState(task, origin, known, digest, self._settings(settings), parts, where)
         return found
 
     def _settings(self, number: int) -> dict[str, Any]:

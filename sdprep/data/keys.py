@@ -11,6 +11,8 @@ Stamp = tuple[int, int]
 
 def as_key(text: str) -> Key:
     """The key of a path with forward slashes: itself, or its bytes if it is not Unicode."""
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

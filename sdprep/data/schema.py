@@ -1,5 +1,12 @@
-"""The tables of a catalog."""
+"""The tables of a catalog, and how many of their rows are asked for at once."""
 
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+AT_ONCE = 256
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE runs (
@@ -27,3 +34,12 @@ CREATE INDEX journal_by_key ON journal (key, id);
 CREATE INDEX journal_by_run ON journal (run, id);
 CREATE INDEX journal_open ON journal (status) WHERE status = 'intent';
 """
+
+
+def select_many(db: sqlite3.Connection, query: str, keys: Sequence[str | bytes], *first: int) -> Iterator[Any]:
+    """The rows for many keys, in any order; the marks of the keys are put into the query, behind those of `first`."""
+    query = query.format(",".join("?" * AT_ONCE))
+    for start in range(0, len(keys), AT_ONCE):
+        some = keys[start : start + AT_ONCE]
+        # NULL equals nothing, and SQLite needs to read a query of the same length only once.
+        yield from db.execute(query, (*first, *some, *[None] * (AT_ONCE - len(some))))

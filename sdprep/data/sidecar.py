@@ -14,9 +14,12 @@ from sdprep.types import FailureCode
 
 
 def sidecar_name(picture: str, extension: str, naming: str) -> str:
-    """The sidecar of a picture, both by name or by path: `a.txt` for "stem", `a.jpg.txt` for "full"."""
-    stem = picture if naming == "full" else os.path.splitext(picture)[0]  # noqa: PTH122 - no paths: a million of them
-    return stem + extension
+    """The sidecar of a picture, both by name or by path with forward slashes.
+
+    It is `a.txt` for "stem", `a.jpg.txt` for "full".
+    """
+    dot = picture.rfind(".")
+    return (picture if naming == "full" or dot <= picture.rfind("/") + 1 else picture[:dot]) + extension
 
 
 def sidecar_path(target: Path, extension: str, naming: str) -> Path:

@@ -69,7 +69,7 @@ class FolderSource:
                     self._unread[suffix] += 1
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{prefix}{entry.name}/")
-                elif is_picture(entry.name) and entry.is_file(follow_symlinks=False):
+                elif _is_picture(entry.name, suffix) and entry.is_file(follow_symlinks=False):
                     yield prefix + entry.name
         for folder in folders if self._recursive else ():
             yield from self._walk(folder)
@@ -77,13 +77,17 @@ class FolderSource:
 
 def is_picture(name: str) -> bool:
     """Whether a file of this name is a picture to prepare."""
-    suffix = entry_suffix(name)
+    return _is_picture(name, entry_suffix(name))
+
+
+def _is_picture(name: str, suffix: str) -> bool:
     return suffix in PICTURE_SUFFIXES and not name.lower().removesuffix(suffix).endswith(HELPER_ENDINGS)
 
 
 def entry_suffix(name: str) -> str:
     """The extension of a file name in lower case."""
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - names, not paths: a million of them
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
 
 
 def natural_key(text: str) -> str:

@@ -17,7 +17,7 @@ from sdprep.data.keys import Key, Stamp, as_key
 from sdprep.data.sidecar import decode_text, encode_text, read_bytes, sidecar_name, sidecar_path
 from sdprep.errors import ImageError
 from sdprep.rules.compose import Parts, normalize, put_together, take_apart
-from sdprep.rules.decide import Action, Decision, OnDisk, SidecarState, Wish, decide
+from sdprep.rules.decide import KEEP, Action, Decision, OnDisk, SidecarState, Wish, decide
 from sdprep.types import Failure, FailureCode, ImageItem
 
 # So many images are looked at together: the catalog is asked once for all of them, and no more are held in memory.
@@ -87,7 +87,7 @@ class _Look:
     failure: Failure | None = None
     digest: bytes | None = None
     disk: OnDisk = OnDisk(None)
-    decision: Decision = Decision(Action.KEEP)
+    decision: Decision = KEEP
 
 
 class Planner:
@@ -141,7 +141,8 @@ class Planner:
 
     def _decide(self, catalog: Catalog, looks: list[_Look]) -> None:
         """What to do about images of one catalog."""
-        states = catalog.states([look.sidecar for look in looks])
+        held = (look.before for look in looks if look.before is not None)
+        states = catalog.states([look.sidecar for look in looks], held)
         images = catalog.images([look.key for look in looks])
         for look in looks:
             state = states.get(look.sidecar)
@@ -151,7 +152,9 @@ class Planner:
                 # In a first run they are hashed as they are decoded.
                 if state is not None or self._recipe(catalog) is not None:
                     self._read(look)
-            look.disk = OnDisk(_text(look.before), state, look.digest)
+            # A first run holds all its images, and most have nothing.
+            if (look.before, state, look.digest) != (None, None, None):
+                look.disk = OnDisk(_text(look.before), state, look.digest)
             look.decision = decide(look.disk, self._job.wish)
         catalog.flush()
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.data.catalog import AT_ONCE, FILE, Catalog, RunInfo
+from sdprep.data.catalog import FILE, Catalog, RunInfo
 from sdprep.data.keys import as_key
-from sdprep.data.schema import SCHEMA_VERSION
+from sdprep.data.schema import AT_ONCE, SCHEMA_VERSION
 from sdprep.errors import CatalogError
 from sdprep.rules.compose import Parts
 from sdprep.rules.decide import SidecarState

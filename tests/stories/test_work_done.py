@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from sdprep.data import image
-from sdprep.data.catalog import AT_ONCE, Catalog
+from sdprep.data.catalog import Catalog
+from sdprep.data.schema import AT_ONCE
 from sdprep.tasks import planning, writing
 from tests.stories.telling import PYTHON, ROOT, caption, counts, tag, write
 
