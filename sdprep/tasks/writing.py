@@ -15,7 +15,7 @@ from sdprep.tasks.planning import Job, Target, text_for, would_be_current
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
-COMMIT_IMAGES = 256
+COMMIT_IMAGES = 128
 COMMIT_SECONDS = 2.0
 # Failures that another run, on another machine or with another model, need not meet again: they are not remembered.
 NO_FAULT_OF_THE_FILE = (FailureCode.NONFINITE, FailureCode.OUT_OF_MEMORY)
