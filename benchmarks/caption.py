@@ -74,7 +74,7 @@ def photographs(folder: Path, count: int) -> list[ImageItem]:
         small = np.random.default_rng(number).integers(0, 256, (77, 102, 3), dtype=np.uint8)
         path = folder / f"{number}.jpg"
         Image.fromarray(small).resize((1224, 924), Image.Resampling.BICUBIC).save(path, quality=90)
-        items.append(ImageItem(path, path.name, path))
+        items.append(ImageItem.at(path))
     return items
 
 

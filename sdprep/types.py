@@ -57,18 +57,28 @@ class Remark(str, Enum):
 class ImageItem:
     """One picture: where it lies, its name in reports, and the place that its sidecars are named after.
 
-    `path` is absolute. `rel` is relative to the folder of the run, with forward slashes. `target` equals `path`
-    unless an output folder mirrors the tree.
+    `folder` is that of the run, absolute; `rel` is relative to it, with forward slashes. `target_folder` equals it
+    unless an output folder mirrors the tree. A million of these share their folders, and paths are made when asked for.
     """
 
-    path: Path
+    folder: Path
     rel: str
-    target: Path
+    target_folder: Path
+
+    @classmethod
+    def at(cls, path: Path) -> ImageItem:
+        """The picture of a path, in a run over its folder."""
+        return cls(path.parent, path.name, path.parent)
 
     @property
-    def root(self) -> Path:
-        """The folder of the run that sidecars lie in, which no link of theirs may leave."""
-        return self.target.parents[self.rel.count("/")]
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / self.rel
+
+    @property
+    def target(self) -> Path:
+        """The path that its sidecars are named after."""
+        return self.target_folder / self.rel
 
     def __str__(self) -> str:
         return self.rel

@@ -13,7 +13,7 @@ from sdprep.types import Batch, Caption, Decoded, Failure, FailureCode, Fit, Ima
 
 
 def item(number: int) -> ImageItem:
-    return ImageItem(Path(f"/d/{number}.png"), f"{number}.png", Path(f"/d/{number}.png"))
+    return ImageItem.at(Path(f"/d/{number}.png"))
 
 
 def picture(number: int) -> Decoded:

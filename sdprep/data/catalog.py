@@ -13,48 +13,21 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock, FileLock
 
+from sdprep.data.keys import Key, Stamp, as_key
+from sdprep.data.schema import SCHEMA, SCHEMA_VERSION, select_many
 from sdprep.errors import CatalogError
 from sdprep.rules.compose import Parts, normalize
-from sdprep.rules.decide import SidecarState
+from sdprep.rules.decide import Settings, SidecarState
 
 FOLDER = ".sdprep"
 FILE = "catalog.sqlite"
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY, uid TEXT UNIQUE NOT NULL, command TEXT NOT NULL, settings TEXT NOT NULL,
-    versions TEXT NOT NULL, model TEXT, started REAL NOT NULL, ended REAL, report TEXT);
-CREATE TABLE images (key PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest BLOB NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE recipes (id INTEGER PRIMARY KEY, json TEXT UNIQUE NOT NULL);
-CREATE TABLE results (digest BLOB NOT NULL, recipe INTEGER NOT NULL REFERENCES recipes, data BLOB NOT NULL,
-    PRIMARY KEY (digest, recipe)) WITHOUT ROWID;
-CREATE TABLE failures (digest BLOB NOT NULL, decoder TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
-    PRIMARY KEY (digest, decoder)) WITHOUT ROWID;
-CREATE TABLE texts (hash BLOB PRIMARY KEY, packed INTEGER NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE settings (id INTEGER PRIMARY KEY, json TEXT UNIQUE NOT NULL);
-CREATE TABLE states (
-    id INTEGER PRIMARY KEY, task TEXT NOT NULL, origin TEXT NOT NULL, text BLOB NOT NULL REFERENCES texts,
-    digest BLOB NOT NULL, settings INTEGER NOT NULL REFERENCES settings, side TEXT NOT NULL,
-    person TEXT NOT NULL, machine TEXT NOT NULL, removed TEXT NOT NULL);
-CREATE TABLE sidecars (key PRIMARY KEY, state INTEGER NOT NULL REFERENCES states) WITHOUT ROWID;
-CREATE TABLE journal (
-    id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, key NOT NULL,
-    before BLOB REFERENCES texts, after BLOB REFERENCES texts,
-    state_before INTEGER REFERENCES states, state_after INTEGER REFERENCES states, status TEXT NOT NULL);
-CREATE INDEX journal_by_key ON journal (key, id);
-CREATE INDEX journal_by_run ON journal (run, id);
-CREATE INDEX journal_open ON journal (status) WHERE status = 'intent';
-"""
-
-Key = str | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +60,8 @@ class Catalog:
     def __init__(self, file: Path | None, root: Path, *, rehearsal: bool = False) -> None:
         self.file, self.root, self.rehearsal = file, root, rehearsal
         self._images: list[tuple[Key, int, int, bytes]] = []
+        self._known_settings: dict[int, dict[str, Any]] = {}
+        self._last_settings: tuple[Settings, int] | None = None
         try:
             self.db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
             self._prepare()
@@ -111,10 +86,14 @@ class Catalog:
 
     def close(self) -> None:
         """End the connection."""
-        if self._images and not self.rehearsal:
+        self.flush()
+        self.db.close()
+
+    def flush(self) -> None:
+        """Write the images that were noted."""
+        if self._images:
             with self.transaction():
                 pass
-        self.db.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -128,6 +107,7 @@ class Catalog:
             self._images.clear()
             yield
         except BaseException:
+            self._last_settings = None
             self.db.execute("ROLLBACK")
             raise
         self.db.execute("COMMIT")
@@ -136,12 +116,12 @@ class Catalog:
 
     def key(self, path: Path) -> Key:
         """The key of a path: relative to the root with forward slashes, absolute outside it, bytes if not Unicode."""
-        text = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            return os.fsencode(text)
-        return text
+        return as_key(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix())
+
+    def prefix(self, folder: Path) -> str:
+        """What comes before the name of a file of this folder in its key, which `as_key` makes of both."""
+        text = folder.relative_to(self.root).as_posix() if folder.is_relative_to(self.root) else folder.as_posix()
+        return "" if text == "." else text.removesuffix("/") + "/"
 
     def path(self, key: Key) -> Path:
         """The path of a key."""
@@ -149,35 +129,30 @@ class Catalog:
 
     # Images and results
 
-    def known_digest(self, key: Key, stat: os.stat_result) -> bytes | None:
-        """The SHA-256 of an image whose size and time have not changed since it was read."""
-        row = self.db.execute(
-            "SELECT digest FROM images WHERE key = ? AND size = ? AND mtime_ns = ?",
-            (key, stat.st_size, stat.st_mtime_ns),
-        ).fetchone()
-        return row[0] if row else None
+    def images(self, keys: Sequence[Key]) -> dict[Key, tuple[Stamp, bytes]]:
+        """Size, time and SHA-256 of images as they were when they were last read."""
+        rows = select_many(self.db, "SELECT key, size, mtime_ns, digest FROM images WHERE key IN ({})", keys)
+        return {key: ((size, time_ns), digest) for key, size, time_ns, digest in rows}
 
-    def digest_of(self, key: Key) -> bytes | None:
-        """The SHA-256 that an image had when it was last read, or None."""
-        row = self.db.execute("SELECT digest FROM images WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
-
-    def remember_image(self, key: Key, stat: os.stat_result, digest: bytes) -> None:
+    def remember_image(self, key: Key, stamp: Stamp, digest: bytes) -> None:
         """Note the SHA-256 of an image together with its size and time; written with the next transaction."""
-        self._images.append((key, stat.st_size, stat.st_mtime_ns, digest))
+        if not self.rehearsal:
+            self._images.append((key, *stamp, digest))
 
     def recipe_id(self, recipe: dict[str, Any]) -> int:
-        """The number of a recipe: everything besides the image that a result depends on."""
-        return self._intern("recipes", recipe) if not self.rehearsal else self._interned("recipes", recipe) or 0
+        """The number of a recipe, everything besides the image that a result depends on; for storing a result."""
+        return self._intern("recipes", recipe)
 
-    def has_results(self, recipe: int) -> bool:
-        """Whether any image has a result of this recipe."""
-        return self.db.execute("SELECT 1 FROM results WHERE recipe = ? LIMIT 1", (recipe,)).fetchone() is not None
+    def known_recipe(self, recipe: dict[str, Any]) -> int | None:
+        """The number of a recipe, or None if no image has a result of it."""
+        return self._interned("recipes", recipe)
 
-    def result(self, digest: bytes, recipe: int) -> bytes | None:
-        """The stored result of an image, or None."""
-        row = self.db.execute("SELECT data FROM results WHERE digest = ? AND recipe = ?", (digest, recipe)).fetchone()
-        return row[0] if row else None
+    def results(self, digests: Sequence[bytes], recipe: int) -> dict[bytes, bytes]:
+        """The stored results of images by their SHA-256."""
+        rows = select_many(
+            self.db, "SELECT digest, data FROM results WHERE recipe = ? AND digest IN ({})", digests, recipe
+        )
+        return dict(rows)
 
     def store_result(self, digest: bytes, recipe: int, data: bytes) -> None:
         """Keep the result of an image."""
@@ -208,7 +183,7 @@ class Catalog:
     def text(self, digest: bytes) -> bytes:
         """The bytes of a kept text."""
         packed, data = self.db.execute("SELECT packed, data FROM texts WHERE hash = ?", (digest,)).fetchone()
-        return zlib.decompress(data) if packed else bytes(data)
+        return _unpacked(packed, data)
 
     def state_id_of(self, key: Key) -> int | None:
         """The number of the state of a sidecar, or None."""
@@ -217,18 +192,34 @@ class Catalog:
 
     def state_of(self, key: Key) -> SidecarState | None:
         """What is known of a sidecar, or None."""
-        row = self.db.execute(
-            "SELECT task, origin, text, digest, json, side, person, machine, removed FROM sidecars"
-            " JOIN states ON states.id = sidecars.state JOIN settings ON settings.id = states.settings"
-            " WHERE key = ?",
-            (key,),
-        ).fetchone()
-        if row is None:
-            return None
-        task, origin, text, digest, settings, side, person, machine, removed = row
-        parts = Parts(person, tuple(json.loads(machine)), tuple(json.loads(removed)))
-        known = normalize(self.text(text).decode("utf-8"))
-        return SidecarState(task, origin, known, digest, json.loads(settings), parts, side)
+        return self.states([key]).get(key)
+
+    def states(self, keys: Sequence[Key], held: Iterable[bytes] = ()) -> dict[Key, SidecarState]:
+        """What is known of sidecars; `held` are bytes in which their texts may be found sooner than in the catalog."""
+        select = (
+            "SELECT key, task, origin, text, digest, settings, side, person, machine, removed FROM sidecars"
+            " JOIN states ON states.id = sidecars.state WHERE key IN ({})"
+        )
+        rows = list(select_many(self.db, select, keys))
+        texts = {hashlib.sha256(data).digest(): data for data in held}
+        missing = [row[3] for row in rows if row[3] not in texts]
+        for text, packed, data in select_many(
+            self.db, "SELECT hash, packed, data FROM texts WHERE hash IN ({})", missing
+        ):
+            texts[text] = _unpacked(packed, data)
+        found = {}
+        for key, task, origin, text, digest, settings, where, person, machine, removed in rows:
+            parts = Parts(person, tuple(json.loads(machine)), () if removed == "[]" else tuple(json.loads(removed)))
+            known = normalize(texts[text].decode("utf-8"))
+            found[key] = SidecarState(task, origin, known, digest, self._settings(settings), parts, where)
+        return found
+
+    def _settings(self, number: int) -> dict[str, Any]:
+        # Thousands of texts share theirs.
+        if number not in self._known_settings:
+            (text,) = self.db.execute("SELECT json FROM settings WHERE id = ?", (number,)).fetchone()
+            self._known_settings[number] = json.loads(text)
+        return self._known_settings[number]
 
     def store_state(self, state: SidecarState) -> int:
         """Keep a state and return its number."""
@@ -236,10 +227,16 @@ class Catalog:
         cursor = self.db.execute(
             "INSERT INTO states (task, origin, text, digest, settings, side, person, machine, removed)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (state.task, state.origin, text, state.digest, self._intern("settings", dict(state.settings)),
+            (state.task, state.origin, text, state.digest, self._settings_id(state.settings),
              state.where, state.parts.person, _dump(state.parts.machine), _dump(state.parts.removed)),
         )  # fmt: skip
         return int(cursor.lastrowid or 0)
+
+    def _settings_id(self, settings: Settings) -> int:
+        # All texts of a run have the very same, and it would be spelt out for each.
+        if self._last_settings is None or self._last_settings[0] is not settings:
+            self._last_settings = settings, self._intern("settings", dict(settings))
+        return self._last_settings[1]
 
     def set_state(self, key: Key, state: int | None) -> None:
         """Point a sidecar at a state; None forgets the sidecar."""
@@ -288,6 +285,10 @@ class Catalog:
     def end_run(self, uid: str, report: dict[str, Any]) -> None:
         """Note how a run ended. A run that changed nothing here was never begun, and stays unknown."""
         self.db.execute("UPDATE runs SET ended = ?, report = ? WHERE uid = ?", (time.time(), _dump(report), uid))
+
+
+def _unpacked(packed: int, data: bytes) -> bytes:
+    return zlib.decompress(data) if packed else data
 
 
 def _dump(value: Any) -> str:

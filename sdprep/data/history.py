@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdprep.data.catalog import Catalog, Key
+from sdprep.data.catalog import Catalog
+from sdprep.data.keys import Key
 
 
 @dataclass(frozen=True, slots=True)

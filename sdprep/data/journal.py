@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from sdprep.data.catalog import Catalog, OpenIntent, RunInfo
+from sdprep.data.keys import Key
 from sdprep.data.sidecar import read_bytes, replace_file
 from sdprep.errors import WriteError
 from sdprep.rules.decide import SidecarState
@@ -48,6 +49,7 @@ class Applied:
 @dataclass(frozen=True, slots=True)
 class _Intent:
     row: int
+    key: Key
     change: Change
     state: int | None
 
@@ -57,8 +59,10 @@ def temporary_path(path: Path, uid: str, row: int) -> Path:
     return path.with_name(f".sdprep-{uid}-{row}.tmp")
 
 
-def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> Applied:
+def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change] | Callable[[], Sequence[Change]]) -> Applied:
     """Make the changes that can be made.
+
+    A function that gives them is called in the transaction of the intents, and may write rows of its own in it.
 
     Raises WriteError when no file can be written, as on a full disk; what was done before it is journalled, and what
     is uncertain then, or after an interruption, is settled when the catalog is opened next.
@@ -66,7 +70,11 @@ def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change]) -> Applied:
     applied = Applied([], {})
     with _alive(catalog, run.uid):
         with catalog.transaction():
-            intents = [_write_intent(catalog, run, change) for change in changes]
+            wanted = changes() if callable(changes) else changes
+            number = catalog.begin_run(run) if wanted else 0
+            intents = [_write_intent(catalog, number, change) for change in wanted]
+        if not intents:
+            return applied
         outcomes: list[tuple[_Intent, bool]] = []
         try:
             for intent in intents:
@@ -99,16 +107,16 @@ def adopt(catalog: Catalog, path: Path, state: SidecarState) -> None:
     catalog.set_state(catalog.key(path), catalog.store_state(state))
 
 
-def _write_intent(catalog: Catalog, run: RunInfo, change: Change) -> _Intent:
+def _write_intent(catalog: Catalog, run: int, change: Change) -> _Intent:
     key = catalog.key(change.path)
     state = catalog.store_state(change.state) if isinstance(change.state, SidecarState) else change.state
     hashes = [None if data is None else catalog.store_text(data) for data in (change.before, change.after)]
     cursor = catalog.db.execute(
         "INSERT INTO journal (run, key, before, after, state_before, state_after, status)"
         " VALUES (?, ?, ?, ?, ?, ?, 'intent')",
-        (catalog.begin_run(run), key, *hashes, catalog.state_id_of(key), state),
+        (run, key, *hashes, catalog.state_id_of(key), state),
     )
-    return _Intent(int(cursor.lastrowid or 0), change, state)
+    return _Intent(int(cursor.lastrowid or 0), key, change, state)
 
 
 def _replace(intent: _Intent, uid: str) -> bool:
@@ -118,7 +126,8 @@ def _replace(intent: _Intent, uid: str) -> bool:
     if change.after is None:
         change.path.unlink(missing_ok=True)
     else:
-        change.path.parent.mkdir(parents=True, exist_ok=True)
+        if change.before is None:
+            change.path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(change.path, change.after, temporary_path(change.path, uid, intent.row))
     return True
 
@@ -127,7 +136,7 @@ def _settle(catalog: Catalog, intent: _Intent, *, done: bool) -> None:
     status = "done" if done else "void"
     catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, intent.row))
     if done:
-        catalog.set_state(catalog.key(intent.change.path), intent.state)
+        catalog.set_state(intent.key, intent.state)
 
 
 def recover(catalog: Catalog) -> None:

@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from sdprep.confine import is_inside
@@ -15,16 +16,26 @@ from sdprep.errors import ImageError
 from sdprep.types import FailureCode
 
 
+def sidecar_name(picture: str, extension: str, naming: str) -> str:
+    """The sidecar of a picture, both by name or by path with forward slashes.
+
+    It is `a.txt` for "stem", `a.jpg.txt` for "full".
+    """
+    dot = picture.rfind(".")
+    return (picture if naming == "full" or dot <= picture.rfind("/") + 1 else picture[:dot]) + extension
+
+
 def sidecar_path(target: Path, extension: str, naming: str) -> Path:
-    """The sidecar of a picture: `a.txt` for "stem", `a.jpg.txt` for "full"."""
-    stem = target.name if naming == "full" else target.stem
-    return target.with_name(stem + extension)
+    """The sidecar of a picture as a path."""
+    return target.with_name(sidecar_name(target.name, extension, naming))
 
 
-def read_bytes(path: Path) -> bytes | None:
+def read_bytes(path: Path | str) -> bytes | None:
     """The bytes of a sidecar, or None where there is none, or can be none since its name is too long."""
     try:
-        return path.read_bytes()
+        # Read in one go: a buffer would only cost time.
+        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a path that is no Path, a million times
+            return stream.readall()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -33,22 +44,22 @@ def read_bytes(path: Path) -> bytes | None:
         raise
 
 
-def read_inside(path: Path, root: Path) -> bytes | None:
+def read_inside(path: Path | str, root: Path) -> bytes | None:
     """The bytes of a sidecar, or None where there is none.
 
     Raises ImageError `unreadable` for a link that leaves the folder `root`, and for pipes and devices.
     """
     try:
-        mode = path.lstat().st_mode
+        mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
-            if not is_inside(path, root):
-                message = f"{path.name} is a link that leaves {root}, which is not followed; replace it with a copy"
-                raise ImageError(FailureCode.UNREADABLE, message)
-            mode = path.stat().st_mode
+            if not is_inside(Path(path), root):
+                message = f"is a link that leaves {root}, which is not followed; replace it with a copy"
+                raise ImageError(FailureCode.UNREADABLE, f"{Path(path).name} {message}")
+            mode = Path(path).stat().st_mode
     except FileNotFoundError:
         return None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ImageError(FailureCode.UNREADABLE, f"{path.name} is no ordinary file")
+        raise ImageError(FailureCode.UNREADABLE, f"{Path(path).name} is no ordinary file")
     return read_bytes(path)
 
 
@@ -83,8 +94,8 @@ def read_text(path: Path, root: Path) -> str | None:
     return text
 
 
-def replace_file(path: Path, data: bytes, temporary: Path) -> None:
-    """Put `data` in place of a file in one step, by way of `temporary` in the same folder.
+def replace_file(path: Path, data: bytes | Iterable[bytes], temporary: Path) -> None:
+    """Put `data`, whole or in parts, in place of a file in one step, by way of `temporary` in the same folder.
 
     A reader sees the old bytes or the new ones, never a part. The mode of a file that was there is kept. What already
     has the name of the temporary file, a link above all, is neither followed nor written: FileExistsError.
@@ -92,7 +103,7 @@ def replace_file(path: Path, data: bytes, temporary: Path) -> None:
     stream = open(temporary, "xb", opener=_no_follow)  # noqa: SIM115 - Path.open takes no opener
     try:
         with stream:
-            stream.write(data)
+            stream.writelines((data,) if isinstance(data, bytes) else data)
         with contextlib.suppress(FileNotFoundError):
             shutil.copymode(path, temporary)
         os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic everywhere

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from sdprep.config import PICTURE_SUFFIXES, Layout
-from sdprep.data.sidecar import sidecar_path
+from sdprep.data.sidecar import sidecar_name
 from sdprep.errors import NoImages, UsageError
 from sdprep.types import Failure, FailureCode, ImageItem
 
@@ -18,6 +18,7 @@ from sdprep.types import Failure, FailureCode, ImageItem
 HELPER_ENDINGS = ("-masklabel", "-condlabel")
 # Pictures that sdprep does not read; a person who has some should hear of it.
 UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
+NUMBER = re.compile("[0-9]+")
 
 
 class FolderSource:
@@ -33,12 +34,12 @@ class FolderSource:
 
     def items(self) -> list[ImageItem]:
         """All pictures. Raises NoImages when there are none."""
-        found = sorted(self._walk(self.directory), key=lambda item: natural_key(item.rel))
+        found = sorted(self._walk(""), key=natural_key)
         if not found:
             kinds = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
             besides = f"; {self.passed_over}" if self.passed_over else ""
             raise NoImages(f"no images in {self.directory} (looked for: {kinds}{besides})")
-        return found
+        return [ImageItem(self.directory, rel, self._target_root) for rel in found]
 
     @property
     def passed_over(self) -> str:
@@ -48,50 +49,63 @@ class FolderSource:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._unread.items()))
         return f"passed over: {kinds}"
 
-    def _walk(self, folder: Path) -> Iterator[ImageItem]:
+    def _walk(self, prefix: str) -> Iterator[str]:
+        """The pictures of a folder and of those in it; `prefix` and what is given are paths in that of the run."""
         try:
-            with os.scandir(folder) as listing:
-                entries = list(listing)
+            listing = os.scandir(self.directory / prefix)
         except PermissionError:
             self._unread["folders without permission"] += 1
             return
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            suffix = entry_suffix(entry.name)
-            if entry.is_symlink():
-                if suffix in PICTURE_SUFFIXES or entry.is_dir():
-                    self._unread["links"] += 1
-                continue
-            if suffix in UNREAD_SUFFIXES:
-                self._unread[suffix] += 1
-            if entry.is_dir(follow_symlinks=False):
-                if self._recursive:
-                    yield from self._walk(Path(entry.path))
-            elif is_picture(entry.name) and not entry.is_file(follow_symlinks=False):
-                self._unread["pipes, sockets or devices"] += 1
-            elif is_picture(entry.name):
-                path = Path(entry.path)
-                rel = path.relative_to(self.directory)
-                yield ImageItem(path, rel.as_posix(), self._target_root / rel)
+        folders = []
+        with listing:
+            for entry in listing:
+                if entry.name.startswith("."):
+                    continue
+                suffix = entry_suffix(entry.name)
+                if entry.is_symlink():
+                    if suffix in PICTURE_SUFFIXES or entry.is_dir():
+                        self._unread["links"] += 1
+                    continue
+                if suffix in UNREAD_SUFFIXES:
+                    self._unread[suffix] += 1
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{prefix}{entry.name}/")
+                elif _is_picture(entry.name, suffix):
+                    if entry.is_file(follow_symlinks=False):
+                        yield prefix + entry.name
+                    else:
+                        self._unread["pipes, sockets or devices"] += 1
+        for folder in folders if self._recursive else ():
+            yield from self._walk(folder)
 
 
 def is_picture(name: str) -> bool:
     """Whether a file of this name is a picture to prepare."""
-    suffix = entry_suffix(name)
+    return _is_picture(name, entry_suffix(name))
+
+
+def _is_picture(name: str, suffix: str) -> bool:
     return suffix in PICTURE_SUFFIXES and not name.lower().removesuffix(suffix).endswith(HELPER_ENDINGS)
 
 
 def entry_suffix(name: str) -> str:
     """The extension of a file name in lower case."""
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - names, not paths: a million of them
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
 
 
-def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """A sort key under which `img2` comes before `img10`; equal but for letter case falls back to the text."""
-    parts = re.split(r"([0-9]+)", text)
-    key = [(0, int(part), "") if index % 2 else (1, 0, part.casefold()) for index, part in enumerate(parts)]
-    return [*key, (2, 0, text)]
+def natural_key(text: str) -> str:
+    """A sort key under which `img2` comes before `img10`; equal but for letter case falls back to the text.
+
+    One string, since a million of them are sorted: NUL, which no name holds, ends what is no number; then comes 1
+    and a number, the count of its digits first, or 2 and the text as it is.
+    """
+    return f"{NUMBER.sub(_number_key, text.casefold())}\0\2{text}"
+
+
+def _number_key(number: re.Match[str]) -> str:
+    digits = number[0].lstrip("0")
+    return f"\0\1{chr(len(digits))}{digits}"
 
 
 def sidecar_collisions(items: list[ImageItem], extension: str, naming: str) -> list[Failure]:
@@ -100,17 +114,26 @@ def sidecar_collisions(items: list[ImageItem], extension: str, naming: str) -> l
     Names are compared as macOS and Windows would, so that a dataset stays whole when it moves; pictures whose own
     names differ in letter case alone live on a file system that tells their sidecars apart too.
     """
-    groups: dict[str, list[ImageItem]] = defaultdict(list)
+    seen: set[str] = set()
+    shared: dict[str, list[ImageItem]] = {}
     for item in items:
-        groups[_folded(sidecar_path(item.target, extension, naming))].append(item)
+        name = _folded(sidecar_name(item.rel, extension, naming))
+        if name in seen:
+            shared[name] = []
+        seen.add(name)
+    # Few datasets get here, and with a million pictures the groups would take as much memory as all the rest.
+    for item in items if shared else ():
+        name = _folded(sidecar_name(item.rel, extension, naming))
+        if name in shared:
+            shared[name].append(item)
     failures = []
-    for group in groups.values():
-        if len({_folded(item.path) for item in group}) > 1:
+    for group in shared.values():
+        if len({_folded(item.rel) for item in group}) > 1:
             names = ", ".join(item.rel for item in group)
             message = f"{names} would share one sidecar; rename one, or use --sidecar-name full (a.jpg{extension})"
             failures += [Failure(item, FailureCode.STEM_COLLISION, message) for item in group]
     return failures
 
 
-def _folded(path: Path) -> str:
-    return unicodedata.normalize("NFC", str(path)).casefold()
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

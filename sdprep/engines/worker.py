@@ -111,7 +111,7 @@ class Worker:
 
     def _group(self) -> Iterator[ImageItem]:
         while isinstance(message := self._inbox.get(), Image) and not self._stop:
-            item = ImageItem(message.path, message.path.name, message.path)
+            item = ImageItem.at(message.path)
             self._numbers[item] = message.number
             yield item
 

@@ -26,7 +26,8 @@ class Parts:
 
 def normalize(text: str) -> str:
     """Text as sdprep compares it: without byte order mark, carriage returns and trailing newlines."""
-    return re.sub(r"\r+\n", "\n", text.lstrip("\ufeff")).rstrip("\r\n")
+    text = text.lstrip("\ufeff")
+    return (re.sub(r"\r+\n", "\n", text) if "\r" in text else text).rstrip("\r\n")
 
 
 def take_apart(text: str, known: Parts | None, joiner: str) -> Parts:

@@ -68,6 +68,11 @@ class Decision:
     image_changed: bool = False
 
 
+# Nearly all images share one of these.
+CURRENT, KEEP = Decision(Action.CURRENT), Decision(Action.KEEP)
+REPLACE, COMBINE = Decision(Action.REPLACE), Decision(Action.COMBINE)
+
+
 @dataclass(frozen=True, slots=True)
 class OnDisk:
     """What lies beside the image: its text (None: no sidecar; undecodable text is never anybody's but a person's)."""
@@ -90,27 +95,27 @@ class OnDisk:
 def decide(disk: OnDisk, wish: Wish) -> Decision:
     """What to do with a sidecar, before anything is known of what the model says."""
     if disk.text is None:
-        return Decision(Action.REPLACE)
+        return REPLACE
     state = disk.state
     if state is None or not disk.untouched or state.task != wish.task:
         return _decide_for_foreign(disk, wish)
     if state.origin == "mixed" and wish.existing == "overwrite":
-        return Decision(Action.REPLACE)
-    rewrite = Action.COMBINE if state.origin == "mixed" else Action.REPLACE
+        return REPLACE
+    rewrite = COMBINE if state.origin == "mixed" else REPLACE
     if disk.image_changed or wish.refresh:
-        return Decision(rewrite)
+        return rewrite
     differing = changed_settings(state.settings, wish)
     if differing and (wish.update or differing & wish.stated):
-        return Decision(rewrite)
-    return Decision(Action.CURRENT, other_settings=bool(differing))
+        return rewrite
+    return Decision(Action.CURRENT, other_settings=True) if differing else CURRENT
 
 
 def _decide_for_foreign(disk: OnDisk, wish: Wish) -> Decision:
     if wish.existing == "overwrite":
-        return Decision(Action.REPLACE)
+        return REPLACE
     if wish.existing in ("append", "prepend"):
-        return Decision(Action.COMBINE)
-    return Decision(Action.KEEP, image_changed=disk.image_changed)
+        return COMBINE
+    return Decision(Action.KEEP, image_changed=True) if disk.image_changed else KEEP
 
 
 def changed_settings(then: Settings, wish: Wish) -> frozenset[str]:
@@ -118,8 +123,5 @@ def changed_settings(then: Settings, wish: Wish) -> frozenset[str]:
 
     A setting that did not exist then counts only if it is stated now.
     """
-    return frozenset(
-        name
-        for name, value in wish.settings.items()
-        if (name in then and then[name] != value) or (name not in then and name in wish.stated)
-    )
+    differing = [name for name, value in wish.settings.items() if then.get(name, value) != value]
+    return frozenset(differing + [name for name in wish.stated if name in wish.settings and name not in then])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +17,11 @@ from sdprep.engines import local
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import fetch, locate
-from sdprep.tasks.planning import Job, Target, examine
+from sdprep.tasks.planning import Job, Planner, Target
 from sdprep.tasks.runs import catalogs_for, run_info
+from sdprep.tasks.stored import stored_results
 from sdprep.tasks.writing import Writer
-from sdprep.types import Failure, Listener, Result, RunReport, Silent, Stop
+from sdprep.types import Failure, ImageItem, Listener, Result, RunReport, Silent, Stop
 
 # The setting under which a text remembers how its model was described; it is stated together with the model.
 MODEL_DESCRIPTION = "model_description"
@@ -34,8 +37,8 @@ class Kind(Protocol):
     def make_job(self, files: ModelFiles | None) -> Job:
         """The job with the model's files, or without them as long as they are not on this machine."""
 
-    def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
-        """What is to be done when all images have their outcome."""
+    def finish(self, results: Callable[[], Iterable[tuple[str, bytes]]], report: RunReport) -> None:
+        """What is to be done when all images have their outcome; `results` gives names and stored results."""
 
 
 class Annotation:
@@ -47,6 +50,7 @@ class Annotation:
         self._job = kind.make_job(self._files)
         info = run_info(kind.command, settings, str(self._job.wish.settings["model"]))
         self.report = RunReport(kind.command, run=info.uid, dry_run=settings.work.dry_run, model=kind.spec.name)
+        self._refused: set[ImageItem] = set()
         self._writer = Writer(self.report, info, self._job, listener if settings.work.debug else Silent())
 
     def run(self, directory: Path) -> RunReport:
@@ -54,13 +58,12 @@ class Annotation:
         began = time.monotonic()
         rehearsal = self._settings.work.dry_run
         with catalogs_for(directory, self._settings.layout, rehearsal=rehearsal) as catalogs:
-            targets = self._plan(directory, catalogs)
-            todo = self._within_limit([target for target in targets if self._has_work(target)])
-            if rehearsal:
-                self._rehearse(todo)
-            else:
-                self._work(todo)
-                self._kind.finish(targets, self._job, self.report)
+            items = self._found(directory)
+            unseen = self._settle(items, catalogs)
+            if not rehearsal:
+                self._predict(unseen)
+                known = [item for item in items if item not in self._refused] if self._refused else items
+                self._kind.finish(partial(stored_results, known, self._job, catalogs), self.report)
             self.report.revision = self._files.revision if self._files else self._kind.spec.source.revision
             self.report.stopped = self._stop.exit_code
             self.report.seconds = time.monotonic() - began
@@ -70,23 +73,41 @@ class Annotation:
                     catalog.end_run(str(self.report.run), self.report.as_dict())
         return self.report
 
-    def _plan(self, directory: Path, catalogs: Catalogs) -> list[Target]:
+    def _found(self, directory: Path) -> list[ImageItem]:
         source = FolderSource(directory, self._settings.layout)
         items = source.items()
         if source.passed_over:
             self._listener.note(source.passed_over)
         self.report.found = len(items)
-        clashing = {clash.item: clash for clash in sidecar_collisions(items, self._job.extension, self._job.naming)}
-        targets = []
-        for item in items:
-            target = clashing.get(item) or examine(item, self._job, catalogs)
-            if isinstance(target, Failure):
-                self.report.fail(target)
-                continue
-            targets.append(target)
-            if not self._has_work(target):
-                self._writer.settle(target)
-        return targets
+        return items
+
+    def _settle(self, items: list[ImageItem], catalogs: Catalogs) -> list[Target]:
+        """Count or write all that needs no model as it is found, and return what needs one."""
+        unseen: list[Target] = []
+        left = self._settings.work.limit
+        with self._heeding_stop():
+            for done, target in enumerate(self._targets(items, catalogs)):
+                if self._stop:
+                    self.report.remaining += len(items) - done
+                    break
+                if isinstance(target, Failure):
+                    self._refused.add(target.item)
+                    self.report.fail(target)
+                elif not self._has_work(target):
+                    self._writer.settle(target)
+                elif left == 0:
+                    self.report.remaining += 1
+                else:
+                    left = None if left is None else left - 1
+                    self._begin(target, unseen)
+        return unseen
+
+    def _targets(self, items: list[ImageItem], catalogs: Catalogs) -> Iterator[Target | Failure]:
+        clashes = sidecar_collisions(items, self._job.extension, self._job.naming)
+        yield from clashes
+        clashing = {clash.item for clash in clashes}
+        planner = Planner(self._job, catalogs, want_results=self._kind.want_results)
+        yield from planner.examine([item for item in items if item not in clashing] if clashing else items)
 
     def _has_work(self, target: Target) -> bool:
         return not target.settled or self._needs_model(target)
@@ -96,33 +117,18 @@ class Annotation:
             return True
         return target.result is None and (self._kind.want_results or not target.settled)
 
-    def _within_limit(self, todo: list[Target]) -> list[Target]:
-        limit = self._settings.work.limit
-        chosen = todo if limit is None else todo[:limit]
-        self.report.remaining += len(todo) - len(chosen)
-        return chosen
-
-    def _rehearse(self, todo: Sequence[Target]) -> None:
-        for target in todo:
+    def _begin(self, target: Target, unseen: list[Target]) -> None:
+        """Write from the stored result, or note for the model; a rehearsal counts."""
+        if self._settings.work.dry_run:
             if target.settled:
                 self._writer.settle(target)
             else:
                 self.report.remaining += 1
-
-    def _work(self, todo: Sequence[Target]) -> None:
-        unseen = []
-        with self._heeding_stop():
-            for target in todo:
-                if self._needs_model(target):
-                    unseen.append(target)
-                elif self._stop:
-                    self.report.remaining += 1
-                elif target.result is not None and target.disk.digest is not None:
-                    self._writer.add(target, target.disk.digest, target.result, target.remarks)
-        if unseen and not self._stop:
-            self._predict(unseen)
+        elif self._needs_model(target):
+            # There may be a million of these: no result waits for one that will take its place.
+            unseen.append(target if target.result is None else replace(target, result=None))
         else:
-            self.report.remaining += len(unseen)
+            self._writer.rewrite(target)
 
     @contextmanager
     def _heeding_stop(self) -> Iterator[None]:
@@ -134,8 +140,11 @@ class Annotation:
             self._writer.commit()
             self._stop.heeded = False
 
-    def _predict(self, unseen: Sequence[Target]) -> None:
+    def _predict(self, unseen: list[Target]) -> None:
         """Have the model loaded and shown the images, and write what follows."""
+        if not unseen or self._stop:
+            self.report.remaining += len(unseen)
+            return
         check_installed(self._kind.spec)
         self._files = self._files or fetch(self._kind.spec, self._listener)
         self._job = self._writer.job = self._kind.make_job(self._files)

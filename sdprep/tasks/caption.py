@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sdprep.models.registry import resolve
 from sdprep.rules.captions import caption_lines, repeats
 from sdprep.rules.decide import Wish
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
-from sdprep.tasks.planning import Job, Target
+from sdprep.tasks.planning import Job
 from sdprep.types import Listener, RunReport, Silent, Stop
 
 
@@ -81,7 +81,7 @@ class Captioning:
             found.sort(key=lambda each: -each.score)
         return caption_lines([each.text for each in found], self._settings.rules)
 
-    def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
+    def finish(self, results: Callable[[], Iterable[tuple[str, bytes]]], report: RunReport) -> None:
         """Nothing is left to do."""
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sdprep.data.catalog import Catalog
 from sdprep.data.catalogs import Catalogs
 from sdprep.data.decoder import read_file
-from sdprep.data.sidecar import decode_text, encode_text, read_inside, sidecar_path
+from sdprep.data.keys import Key, Stamp, as_key
+from sdprep.data.sidecar import decode_text, encode_text, read_inside, sidecar_name, sidecar_path
 from sdprep.errors import ImageError
 from sdprep.rules.compose import Parts, normalize, put_together, take_apart
-from sdprep.rules.decide import Action, Decision, OnDisk, SidecarState, Wish, decide
+from sdprep.rules.decide import KEEP, Action, Decision, OnDisk, SidecarState, Wish, decide
+from sdprep.tasks.stored import TOGETHER, Stored, StoredResults
 from sdprep.types import Failure, FailureCode, ImageItem, Remark
+
+NOTHING: tuple[None, tuple[Remark, ...]] = (None, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +49,18 @@ class Job:
         """The recipe of results of pictures whose end is missing; only with a recipe."""
         return {**(self.recipe or {}), "incomplete": True}
 
+    def sidecar(self, item: ImageItem) -> Path:
+        """The sidecar of an image."""
+        return sidecar_path(item.target, self.extension, self.naming)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An image as it was found: its sidecar, its catalog, what is on disk, and what to do about it."""
+    """An image as it was found: its catalog, size and time, its sidecar's bytes, and what to do about it."""
 
     item: ImageItem
-    sidecar: Path
     catalog: Catalog
-    stat: os.stat_result
+    stamp: Stamp
     before: bytes | None
     disk: OnDisk
     decision: Decision
@@ -65,23 +73,145 @@ class Target:
         return self.decision.action in (Action.KEEP, Action.CURRENT)
 
 
-def examine(item: ImageItem, job: Job, catalogs: Catalogs) -> Target | Failure:
-    """Look at one image and its sidecar and decide. A fault that is remembered or seen now is a Failure."""
-    catalog = catalogs.of(item.target.parent)
-    sidecar = sidecar_path(item.target, job.extension, job.naming)
-    try:
-        before = read_inside(sidecar, item.root)
-        # Taken before the image is read: should it change in between, the next run sees another time and looks again.
-        stat = file_stat(item)
-        digest = image_digest(item, stat, catalog, needed=_digest_needed(catalog, sidecar, job))
-    except ImageError as error:
-        return Failure(item, error.code, str(error))
-    except OSError as error:
-        return Failure(item, FailureCode.UNREADABLE, f"{sidecar.name}: {error.strerror}")
-    disk = OnDisk(_text(before), catalog.state_of(catalog.key(sidecar)), digest)
-    decision = decide(disk, job.wish)
-    target = Target(item, sidecar, catalog, stat, before, disk, decision, *stored_result(catalog, digest, job))
-    return _refusal(target, job.decoder) or target
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the images of one folder lie, and how the names in it begin in the catalog."""
+
+    catalog: Catalog
+    images: str
+    sidecars: str
+    prefix: str
+
+
+@dataclass(slots=True)
+class _Look:
+    """What is seen of one image: without the catalog first, then with it."""
+
+    item: ImageItem
+    place: _Place
+    key: Key
+    sidecar: Key
+    before: bytes | None = None
+    stamp: Stamp = (0, 0)
+    failure: Failure | None = None
+    digest: bytes | None = None
+    disk: OnDisk = OnDisk(None)
+    decision: Decision = KEEP
+
+
+class Planner:
+    """Looks at images and their sidecars and decides; `want_results` asks for results of current images too.
+
+    Every sidecar is read each time, since an editor may change a text and not its size and time. An image is read
+    only if its size or time are not as they were.
+    """
+
+    def __init__(self, job: Job, catalogs: Catalogs, *, want_results: bool) -> None:
+        self._job, self._catalogs, self._want_results = job, catalogs, want_results
+        self._places: dict[str, _Place] = {}
+        self._stored = StoredResults(job)
+
+    def examine(self, items: Iterable[ImageItem]) -> Iterator[Target | Failure]:
+        """One image after the other. A fault that is remembered or seen now is a Failure."""
+        queue = iter(items)
+        while together := list(islice(queue, TOGETHER)):
+            # The sidecar first: if another run writes it now, it must not look as if a person had edited it since.
+            looks = [self._look(item) for item in together]
+            for catalog in {id(look.place.catalog): look.place.catalog for look in looks}.values():
+                self._decide(catalog, [look for look in looks if look.place.catalog is catalog and not look.failure])
+            results = self._results(looks)
+            for look in looks:
+                yield look.failure or self._target(look, *results.get((id(look.place.catalog), look.digest), NOTHING))
+
+    def _look(self, item: ImageItem) -> _Look:
+        folder, _, name = item.rel.rpartition("/")
+        place = self._places.get(folder) or self._place_of(item, folder)
+        sidecar = sidecar_name(name, self._job.extension, self._job.naming)
+        look = _Look(item, place, as_key(place.prefix + name), as_key(place.prefix + sidecar))
+        try:
+            look.before = read_inside(place.sidecars + sidecar, item.target_folder)
+        except ImageError as error:
+            look.failure = Failure(item, error.code, str(error))
+            return look
+        except OSError as error:
+            look.failure = Failure(item, FailureCode.UNREADABLE, f"{sidecar}: {error.strerror}")
+            return look
+        try:
+            # Taken before the image is read: should it change in between, the next run sees another and looks again.
+            stat = os.stat(place.images + name)  # noqa: PTH116 - a path that is no Path, a million times
+            look.stamp = (stat.st_size, stat.st_mtime_ns)
+        except OSError as error:
+            look.failure = Failure(item, FailureCode.UNREADABLE, error.strerror or str(error))
+        return look
+
+    def _place_of(self, item: ImageItem, folder: str) -> _Place:
+        target = item.target_folder / folder
+        catalog = self._catalogs.of(target)
+        place = _Place(catalog, _inside(item.folder / folder), _inside(target), catalog.prefix(target))
+        self._places[folder] = place
+        return place
+
+    def _decide(self, catalog: Catalog, looks: list[_Look]) -> None:
+        """What to do about images of one catalog."""
+        held = (look.before for look in looks if look.before is not None)
+        states = catalog.states([look.sidecar for look in looks], held)
+        images = catalog.images([look.key for look in looks])
+        for look in looks:
+            state = states.get(look.sidecar)
+            stamp, look.digest = images.get(look.key, (None, None))
+            if stamp != look.stamp:
+                look.digest = None
+                # In a first run they are hashed as they are decoded.
+                if state is not None or self._stored.recipes_of(catalog):
+                    self._read(look)
+            # A first run holds all its images, and most have nothing.
+            if (look.before, state, look.digest) != (None, None, None):
+                look.disk = OnDisk(_text(look.before), state, look.digest)
+            look.decision = decide(look.disk, self._job.wish)
+        catalog.flush()
+
+    def _read(self, look: _Look) -> None:
+        try:
+            look.digest = hashlib.sha256(read_file(look.item.path)).digest()
+        except ImageError as error:
+            look.failure = Failure(look.item, error.code, str(error))
+        else:
+            look.place.catalog.remember_image(look.key, look.stamp, look.digest)
+
+    def _results(self, looks: list[_Look]) -> dict[tuple[int, bytes | None], Stored]:
+        """The stored results by catalog and image, of those for which they matter."""
+        wanted: dict[int, tuple[Catalog, list[bytes]]] = {}
+        for look in looks:
+            if look.digest is not None and (self._want_results or look.decision.action is not Action.CURRENT):
+                catalog = look.place.catalog
+                wanted.setdefault(id(catalog), (catalog, []))[1].append(look.digest)
+        found: dict[tuple[int, bytes | None], Stored] = {}
+        for catalog, digests in wanted.values():
+            results = self._stored.results(catalog, digests)
+            found.update({(id(catalog), digest): stored for digest, stored in results.items()})
+        return found
+
+    def _target(self, look: _Look, result: bytes | None, remarks: tuple[Remark, ...]) -> Target | Failure:
+        seen = look.item, look.place.catalog, look.stamp, look.before, look.disk, look.decision
+        target = Target(*seen, result, remarks)
+        return self._refusal(target) or target
+
+    def _refusal(self, target: Target) -> Failure | None:
+        if target.settled:
+            return None
+        if target.decision.action is Action.COMBINE and target.before and decode_text(target.before) is None:
+            name = self._job.sidecar(target.item).name
+            message = f"{name} is neither UTF-8 nor UTF-16, so nothing can be added to it"
+            return Failure(target.item, FailureCode.BAD_TEXT, message)
+        if target.disk.digest is None:
+            return None
+        known = target.catalog.failure(target.disk.digest, self._job.decoder)
+        return Failure(target.item, FailureCode(known[0]), known[1]) if known else None
+
+
+def _inside(folder: Path) -> str:
+    """What comes before the name of a file in a folder."""
+    return str(folder).removesuffix(os.sep) + os.sep
 
 
 def _text(data: bytes | None) -> str | None:
@@ -90,60 +220,6 @@ def _text(data: bytes | None) -> str | None:
         return None
     text = decode_text(data)
     return "\0" + data.decode("latin-1") if text is None else text
-
-
-def _digest_needed(catalog: Catalog, sidecar: Path, job: Job) -> bool:
-    """Whether the image's bytes matter now; in a first run they are hashed as they are decoded."""
-    if catalog.state_id_of(catalog.key(sidecar)) is not None:
-        return True
-    if job.recipe is None:
-        return False
-    recipes = [job.recipe, job.incomplete_recipe] if job.incomplete else [job.recipe]
-    return any(catalog.has_results(catalog.recipe_id(recipe)) for recipe in recipes)
-
-
-def image_digest(item: ImageItem, stat: os.stat_result, catalog: Catalog, *, needed: bool) -> bytes | None:
-    """The SHA-256 of an image: remembered while its size and time stand, else read if it is needed.
-
-    Raises ImageError `unreadable`.
-    """
-    key = catalog.key(item.target)
-    digest = catalog.known_digest(key, stat)
-    if digest is None and needed:
-        digest = hashlib.sha256(read_file(item.path)).digest()
-        catalog.remember_image(key, stat, digest)
-    return digest
-
-
-def file_stat(item: ImageItem) -> os.stat_result:
-    """Size and time of an image. Raises ImageError `unreadable`."""
-    try:
-        return item.path.stat()
-    except OSError as error:
-        raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
-
-
-def stored_result(catalog: Catalog, digest: bytes | None, job: Job) -> tuple[bytes | None, tuple[Remark, ...]]:
-    """The result that is stored for an image, or None, and whether the image was incomplete."""
-    if digest is None or job.recipe is None:
-        return None, ()
-    result = catalog.result(digest, catalog.recipe_id(job.recipe))
-    if result is not None or not job.incomplete:
-        return result, ()
-    result = catalog.result(digest, catalog.recipe_id(job.incomplete_recipe))
-    return result, () if result is None else (Remark.INCOMPLETE,)
-
-
-def _refusal(target: Target, decoder: str) -> Failure | None:
-    if target.settled:
-        return None
-    if target.decision.action is Action.COMBINE and target.before and decode_text(target.before) is None:
-        message = f"{target.sidecar.name} is neither UTF-8 nor UTF-16, so nothing can be added to it"
-        return Failure(target.item, FailureCode.BAD_TEXT, message)
-    if target.disk.digest is None:
-        return None
-    known = target.catalog.failure(target.disk.digest, decoder)
-    return Failure(target.item, FailureCode(known[0]), known[1]) if known else None
 
 
 def text_for(target: Target, job: Job) -> tuple[bytes, SidecarState]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sdprep.rules.labels import LabelTable
 from sdprep.rules.tags import TagSelector
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
 from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_thresholds
-from sdprep.tasks.planning import Job, Target, stored_result
+from sdprep.tasks.planning import Job
 from sdprep.types import Listener, RunReport, Silent, Stop, spell
 
 # The setting under which a text remembers what a model's card recommended, if that was asked for.
@@ -128,14 +128,14 @@ class Tagging:
     def _render(self, result: bytes) -> list[str]:
         return self._selector.select(decode_scores(result))
 
-    def finish(self, targets: Sequence[Target], job: Job, report: RunReport) -> None:
+    def finish(self, results: Callable[[], Iterable[tuple[str, bytes]]], report: RunReport) -> None:
         """Write a JSON line for every picture whose scores are known, in their order, and count the tags of all."""
         path = self._settings.scores
         if path is not None:
-            lines = "".join(self._scores_line(rel, result) for rel, result in _results(targets, job))
-            replace_file(path, lines.encode("utf-8"), path.with_name(f".sdprep-{report.run}.tmp"))
+            lines = (self._scores_line(rel, result).encode("utf-8") for rel, result in results())
+            replace_file(path, lines, path.with_name(f".sdprep-{report.run}.tmp"))
         if self._settings.frequency_tags:
-            counts = Counter(tag for _, result in _results(targets, job) for tag in self._render(result))
+            counts = Counter(tag for _, result in results() for tag in self._render(result))
             report.tag_counts = dict(counts.most_common())
 
     def _scores_line(self, rel: str, result: bytes) -> str:
@@ -155,16 +155,6 @@ def _in_model_dir(spec: ModelSpec, folder: Path, listener: Listener) -> ModelSpe
         listener.note(f"{place} has no {' and no '.join(missing)}; the cache of the Hub is used instead")
         return spec
     return msgspec.structs.replace(spec, source=Source(path=str(place.resolve())))
-
-
-def _results(targets: Sequence[Target], job: Job) -> Iterator[tuple[str, bytes]]:
-    """The stored scores of every picture that has some, with its name."""
-    for target in targets if job.recipe is not None else ():
-        catalog = target.catalog
-        digest = target.disk.digest or catalog.digest_of(catalog.key(target.item.target))
-        result, _ = stored_result(catalog, digest, job)
-        if result is not None:
-            yield target.item.rel, result
 
 
 def _check_scores_path(path: Path) -> None:

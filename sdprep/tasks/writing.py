@@ -10,12 +10,12 @@ from sdprep.data.catalog import Catalog, RunInfo
 from sdprep.data.journal import Change, adopt, apply
 from sdprep.data.sidecar import read_bytes
 from sdprep.rules.compose import normalize
-from sdprep.rules.decide import Action
+from sdprep.rules.decide import Action, SidecarState
 from sdprep.tasks.planning import Job, Target, text_for, would_be_current
-from sdprep.types import Failure, FailureCode, Listener, Remark, RunReport
+from sdprep.types import Failure, FailureCode, ImageItem, Listener, Remark, RunReport
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
-COMMIT_IMAGES = 64
+COMMIT_IMAGES = 128
 COMMIT_SECONDS = 2.0
 # Failures that another run, on another machine or with another model, need not meet again: they are not remembered.
 NO_FAULT_OF_THE_FILE = (FailureCode.NONFINITE, FailureCode.OUT_OF_MEMORY)
@@ -28,15 +28,24 @@ class Writer:
         self.job = job
         self._report, self._info, self._listener = report, info, listener
         self._ready: list[Target] = []
+        # Those in hand whose result is not in the catalog yet.
+        self._new: set[ImageItem] = set()
         self._committed = time.monotonic()
 
-    def add(self, target: Target, digest: bytes, result: bytes, remarks: Sequence[Remark]) -> None:
-        """An image whose result is known, and what a person should know of it."""
-        remark = self.job.remark(result)
-        for reason in [*(each.value for each in remarks), *([remark] if remark else [])]:
+    def add(self, target: Target, digest: bytes, result: bytes, remarks: tuple[Remark, ...]) -> None:
+        """An image that the model was shown, and what a person should know of it."""
+        self._new.add(target.item)
+        self.rewrite(replace(target, disk=replace(target.disk, digest=digest), result=result, remarks=remarks))
+
+    def rewrite(self, target: Target) -> None:
+        """An image whose result is known."""
+        remark = None if target.result is None else self.job.remark(target.result)
+        for reason in [*(each.value for each in target.remarks), *([remark] if remark else [])]:
             self._report.flagged.append({"path": target.item.rel, "reason": reason})
-        known = replace(target.disk, digest=digest)
-        self._ready.append(replace(target, disk=known, result=result, remarks=tuple(remarks)))
+        self._take(target)
+
+    def _take(self, target: Target) -> None:
+        self._ready.append(target)
         if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
@@ -47,46 +56,48 @@ class Writer:
             return
         catalog = target.catalog
         with catalog.transaction():
-            catalog.remember_image(catalog.key(target.item.target), target.stat, failure.digest)
+            catalog.remember_image(catalog.key(target.item.target), target.stamp, failure.digest)
             catalog.remember_failure(failure.digest, self.job.decoder, failure.code.value, failure.message)
 
     def settle(self, target: Target) -> None:
         """An image whose sidecar stays as it is: current, or kept."""
+        adopted = None if target.decision.action is Action.CURRENT else would_be_current(target, self.job)
+        if adopted is None or self._report.dry_run:
+            self._count_settled(target, adopted)
+        else:
+            self._take(target)
+
+    def _count_settled(self, target: Target, adopted: SidecarState | None) -> None:
         report, decision = self._report, target.decision
-        if decision.action is Action.CURRENT:
+        if decision.action is Action.CURRENT or adopted is not None:
             report.current += 1
             report.other_settings += decision.other_settings
             return
-        state = would_be_current(target, self.job)
-        if state is None:
-            report.keep(target.item.rel)
-            if decision.image_changed:
-                report.image_changed.append(target.item.rel)
-            return
-        report.current += 1
-        if report.dry_run:
-            return
-        with target.catalog.transaction():
-            target.catalog.begin_run(self._info)
-            adopt(target.catalog, target.sidecar, state)
+        report.keep(target.item.rel)
+        if decision.image_changed:
+            report.image_changed.append(target.item.rel)
 
     def commit(self) -> None:
         """Write what is in hand, one catalog after the other."""
         ready, self._ready = self._ready, []
         for catalog in {id(target.catalog): target.catalog for target in ready}.values():
             self._commit_to(catalog, [target for target in ready if target.catalog is catalog])
+        self._new.clear()
         self._committed = time.monotonic()
 
     def _commit_to(self, catalog: Catalog, ready: list[Target]) -> None:
         changes: dict[str, Change] = {}
-        with catalog.transaction():
+
+        def changed() -> list[Change]:
             catalog.begin_run(self._info)
+            self._store(catalog, [target for target in ready if target.item in self._new])
             for target in ready:
-                self._store(target)
                 change = self._change_of(target)
                 if change is not None:
                     changes[target.item.rel] = change
-        applied = apply(catalog, self._info, list(changes.values()))
+            return list(changes.values())
+
+        applied = apply(catalog, self._info, changed)
         for rel, change in changes.items():
             if change in applied.overtaken:
                 self._count_overtaken(rel, change)
@@ -103,17 +114,26 @@ class Writer:
         else:
             self._report.keep(rel)
 
-    def _store(self, target: Target) -> None:
-        catalog, digest, recipe = target.catalog, target.disk.digest, self.job.recipe
-        if recipe is not None and digest is not None and target.result is not None:
-            recipe = self.job.incomplete_recipe if Remark.INCOMPLETE in target.remarks else recipe
-            catalog.store_result(digest, catalog.recipe_id(recipe), target.result)
-            catalog.remember_image(catalog.key(target.item.target), target.stat, digest)
+    def _store(self, catalog: Catalog, targets: Sequence[Target]) -> None:
+        whole = self.job.recipe
+        if whole is None:
+            return
+        numbers: dict[bool, int] = {}
+        for target in targets:
+            digest, incomplete = target.disk.digest, Remark.INCOMPLETE in target.remarks
+            if incomplete not in numbers:
+                numbers[incomplete] = catalog.recipe_id(self.job.incomplete_recipe if incomplete else whole)
+            if digest is not None and target.result is not None:
+                catalog.store_result(digest, numbers[incomplete], target.result)
+                catalog.remember_image(catalog.key(target.item.target), target.stamp, digest)
 
     def _change_of(self, target: Target) -> Change | None:
         """The change that a result asks for; None, and counted, where the sidecar stays as it is."""
         if target.settled:
-            self.settle(target)
+            adopted = None if target.decision.action is Action.CURRENT else would_be_current(target, self.job)
+            self._count_settled(target, adopted)
+            if adopted is not None:
+                adopt(target.catalog, self.job.sidecar(target.item), adopted)
             return None
         after, state = text_for(target, self.job)
         if target.decision.action is Action.COMBINE and not target.disk.untouched and not state.parts.machine:
@@ -121,7 +141,7 @@ class Writer:
             self._report.keep(target.item.rel)
             return None
         if target.disk.text is not None and normalize(target.disk.text) == state.text:
-            adopt(target.catalog, target.sidecar, state)
+            adopt(target.catalog, self.job.sidecar(target.item), state)
             self._report.current += 1
             return None
-        return Change(target.sidecar, target.before, after, state)
+        return Change(self.job.sidecar(target.item), target.before, after, state)

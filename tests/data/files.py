@@ -45,7 +45,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def item_of(path: Path) -> ImageItem:
-    return ImageItem(path, path.name, path)
+    return ImageItem.at(path)
 
 
 def decoded(folder: Path, data: bytes, fit: Fit = SQUARE, name: str = "a.jpg") -> Decoded | Failure:

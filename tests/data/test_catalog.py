@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.data.catalog import FILE, SCHEMA_VERSION, Catalog, RunInfo
+from sdprep.data.catalog import FILE, Catalog, RunInfo
+from sdprep.data.keys import as_key
+from sdprep.data.schema import AT_ONCE, SCHEMA_VERSION
 from sdprep.errors import CatalogError
 from sdprep.rules.compose import Parts
 from sdprep.rules.decide import SidecarState
@@ -94,50 +96,57 @@ def test_a_text_is_kept_once(catalog: Catalog) -> None:
 def test_a_result_is_found_under_its_image_and_recipe(catalog: Catalog) -> None:
     recipe = catalog.recipe_id({"weights": "x"})
     catalog.store_result(b"image", recipe, b"result")
-    assert catalog.result(b"image", recipe) == b"result"
+    assert catalog.results([b"image", b"another"], recipe) == {b"image": b"result"}
 
 
 def test_a_result_of_another_recipe_is_another_result(catalog: Catalog) -> None:
     catalog.store_result(b"image", catalog.recipe_id({"weights": "x"}), b"result")
-    assert catalog.result(b"image", catalog.recipe_id({"weights": "y"})) is None
+    assert catalog.results([b"image"], catalog.recipe_id({"weights": "y"})) == {}
 
 
 def test_a_recipe_has_one_number_in_any_order_of_its_entries(catalog: Catalog) -> None:
     assert catalog.recipe_id({"a": 1, "b": 2}) == catalog.recipe_id({"b": 2, "a": 1})
 
 
-def test_it_is_known_whether_a_recipe_has_results(catalog: Catalog) -> None:
-    recipe = catalog.recipe_id({"weights": "x"})
-    before = catalog.has_results(recipe)
-    catalog.store_result(b"image", recipe, b"result")
-    assert (before, catalog.has_results(recipe)) == (False, True)
+def test_a_recipe_is_unknown_until_a_result_is_to_be_stored(catalog: Catalog) -> None:
+    before = catalog.known_recipe({"weights": "x"})
+    number = catalog.recipe_id({"weights": "x"})
+    assert (before, catalog.known_recipe({"weights": "x"})) == (None, number)
 
 
-def test_an_image_is_known_while_its_size_and_time_stand(catalog: Catalog, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"image")
-    stat = (tmp_path / "a.png").stat()
-    catalog.remember_image("a.png", stat, b"digest")
-    with catalog.transaction():
-        pass
-    assert catalog.known_digest("a.png", stat) == b"digest"
+def test_an_image_is_known_with_its_size_and_time(catalog: Catalog) -> None:
+    catalog.remember_image("a.png", (5, 10**18), b"digest")
+    catalog.flush()
+    assert catalog.images(["a.png", "b.png"]) == {"a.png": ((5, 10**18), b"digest")}
 
 
-def test_an_image_of_another_size_is_not_known(catalog: Catalog, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"image")
-    catalog.remember_image("a.png", (tmp_path / "a.png").stat(), b"digest")
-    with catalog.transaction():
-        pass
-    (tmp_path / "a.png").write_bytes(b"another")
-    assert catalog.known_digest("a.png", (tmp_path / "a.png").stat()) is None
+def test_many_things_can_be_asked_for_at_once(catalog: Catalog) -> None:
+    keys = [f"{number}.png" for number in range(2 * AT_ONCE + 1)]
+    for key in keys:
+        catalog.remember_image(key, (0, 0), key.encode())
+    catalog.flush()
+    assert catalog.images(keys) == {key: ((0, 0), key.encode()) for key in keys}
 
 
-def test_images_that_were_noted_last_are_kept_when_the_catalog_closes(catalog: Catalog, tmp_path: Path) -> None:
-    catalog.remember_image("a.png", tmp_path.stat(), b"digest")
+def test_images_that_were_noted_last_are_kept_when_the_catalog_closes(catalog: Catalog) -> None:
+    catalog.remember_image("a.png", (0, 0), b"digest")
     catalog.close()
     again = reopened(catalog)
-    assert again.digest_of("a.png") == b"digest"
+    assert again.images(["a.png"]) == {"a.png": ((0, 0), b"digest")}
     again.close()
     catalog.db = sqlite3.connect(":memory:")
+
+
+@pytest.mark.parametrize("place", [".", "sub/deep", "../elsewhere"])
+def test_the_key_of_a_file_begins_as_its_folder_says(catalog: Catalog, place: str) -> None:
+    folder = Path(os.path.normpath(catalog.root / place))
+    assert as_key(catalog.prefix(folder) + "a.txt") == catalog.key(folder / "a.txt")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode there")
+def test_the_key_of_a_file_in_a_folder_that_is_no_unicode_is_bytes(catalog: Catalog) -> None:
+    folder = catalog.root / os.fsdecode(b"caf\xe9")
+    assert as_key(catalog.prefix(folder) + "a.txt") == catalog.key(folder / "a.txt") == b"caf\xe9/a.txt"
 
 
 def test_a_decode_failure_is_remembered_for_this_decoder_alone(catalog: Catalog) -> None:
@@ -181,7 +190,7 @@ def test_a_rehearsal_cannot_write(catalog: Catalog) -> None:
 
 def test_a_rehearsal_does_not_hold_up_a_run_that_writes(catalog: Catalog) -> None:
     rehearsal = reopened(catalog, rehearsal=True)
-    rehearsal.recipe_id({"weights": "new"})
+    rehearsal.known_recipe({"weights": "new"})
     catalog.db.execute("PRAGMA busy_timeout = 0")
     try:
         with catalog.transaction():

@@ -99,7 +99,7 @@ def test_a_picture_is_centred_on_white(tmp_path: Path, size: tuple[int, int]) ->
     side = max(size)
     square = Image.new("RGB", (side, side), "white")
     square.paste(Image.open(path), ((side - size[0]) // 2, (side - size[1]) // 2))
-    found = decode(ImageItem(path, "a.png", path), KOHYA)
+    found = decode(ImageItem.at(path), KOHYA)
     assert isinstance(found, Decoded)
     np.testing.assert_array_equal(found.pixels, np.asarray(resized(square, 16)))
 
@@ -116,7 +116,7 @@ def test_a_picture_is_centred_on_white(tmp_path: Path, size: tuple[int, int]) ->
 def test_a_broken_picture_has_the_same_code_as_ever(tmp_path: Path, data: bytes, code: FailureCode) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(data)
-    found = decode(ImageItem(path, "a.png", path), KOHYA)
+    found = decode(ImageItem.at(path), KOHYA)
     assert isinstance(found, Failure)
     assert found.code == code
 
@@ -132,7 +132,7 @@ def test_a_captioner_sees_the_colours_that_transparency_hides() -> None:
 def test_a_captioner_sees_a_picture_as_it_is_stored_and_squashed(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(NOISE, exif=exif(6)))
-    found = decode(ImageItem(path, path.name, path), CAPTIONER)
+    found = decode(ImageItem.at(path), CAPTIONER)
     assert isinstance(found, Decoded)
     expected = NOISE.convert("RGB").resize((16, 16), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(found.pixels, np.asarray(expected))

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent / "imgs"
 
 
 def item(rel: str) -> ImageItem:
-    return ImageItem(ROOT / rel, rel, ROOT / rel)
+    return ImageItem(ROOT, rel, ROOT)
 
 
 def nowhere(key: str) -> str:

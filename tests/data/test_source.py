@@ -2,11 +2,14 @@
 
 import os
 import random
+import re
 import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdprep.config import Layout
 from sdprep.data.source import FolderSource, natural_key, sidecar_collisions
@@ -30,7 +33,7 @@ def found(folder: Path, layout: Layout = Layout()) -> list[str]:
 
 
 def items(*names: str) -> list[ImageItem]:
-    return [ImageItem(Path("/d") / name, name, Path("/d") / name) for name in names]
+    return [ImageItem(Path("/d"), name, Path("/d")) for name in names]
 
 
 def colliding(*names: str, extension: str = ".txt", naming: str = "stem") -> list[str]:
@@ -144,12 +147,23 @@ def test_a_very_long_number_can_be_compared() -> None:
     assert natural_key("9" * 255) > natural_key("8" * 255)
 
 
+@given(st.lists(st.text("aAbß-1203/ ²", max_size=6), max_size=6))
+def test_the_order_is_that_of_texts_and_numbers_in_turn(names: list[str]) -> None:
+    assert sorted(names, key=natural_key) == sorted(names, key=in_turn)
+
+
+def in_turn(name: str) -> list[tuple[int, int, str]]:
+    parts = re.split("([0-9]+)", name)
+    key = [(0, int(part), "") if place % 2 else (1, 0, part.casefold()) for place, part in enumerate(parts)]
+    return [*key, (2, 0, name)]
+
+
 # Items
 
 
 def test_the_name_of_an_item_has_forward_slashes(tmp_path: Path) -> None:
     (item,) = FolderSource(make(tmp_path, "sub/a.png"), Layout()).items()
-    assert item == ImageItem(tmp_path / "sub" / "a.png", "sub/a.png", tmp_path / "sub" / "a.png")
+    assert item == ImageItem(tmp_path, "sub/a.png", tmp_path)
 
 
 def test_an_output_folder_mirrors_the_tree(tmp_path: Path) -> None:

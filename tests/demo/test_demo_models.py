@@ -141,7 +141,7 @@ def unseen_files(tmp_path_factory: pytest.TempPathFactory) -> list[ImageItem]:
     for number, (_, image) in enumerate(unseen()):
         path = folder / f"{number}.png"
         image.save(path)
-        items.append(ImageItem(path, path.name, path))
+        items.append(ImageItem.at(path))
     return items
 
 

@@ -19,7 +19,7 @@ def pictures(folder, *names):
     for number, name in enumerate(names):
         path = folder / f"{name}.png"
         Image.new("RGB", (8, 8), (number % 256, number // 256, 90)).save(path)
-        items.append(ImageItem(path, path.name, path))
+        items.append(ImageItem.at(path))
     return items
 
 

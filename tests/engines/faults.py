@@ -11,15 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdprep.data import image
+from sdprep.types import ImageItem
 
 DECODER = "tests.engines.faults:decode"
 
 
-class Enormous(type(Path())):
+class EnormousFile(type(Path())):
     """A file that does not fit into memory."""
 
     def read_bytes(self):
         raise MemoryError
+
+
+class Enormous(ImageItem):
+    """A picture in such a file."""
+
+    @property
+    def path(self):
+        return EnormousFile(super().path)
 
 
 def fail():
@@ -45,7 +54,7 @@ def decode(item, fit):
     if name in FAULTS:
         FAULTS[name]()
     if name == "memory":
-        return replace(image.decode(replace(item, path=Enormous(item.path)), fit), item=item)
+        return replace(image.decode(Enormous.at(item.path), fit), item=item)
     mark = item.path.with_suffix(".mark")
     if name == "once" and not mark.exists():
         mark.touch()

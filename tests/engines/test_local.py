@@ -69,7 +69,7 @@ def test_a_name_that_is_not_unicode_is_found(tmp_path, workers):
     except (OSError, UnicodeEncodeError):
         pytest.skip("this file system knows no such name")
 
-    assert list(outcomes([ImageItem(path, path.name, path)], workers=workers).values()) == ["done"]
+    assert list(outcomes([ImageItem.at(path)], workers=workers).values()) == ["done"]
 
 
 def test_a_defect_of_the_decoder_reaches_the_caller_from_this_process(tmp_path):

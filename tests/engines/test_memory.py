@@ -12,7 +12,7 @@ from sdprep.engines.memory import DECODING_BYTES, limited
 from sdprep.types import MAX_PIXELS, Decoded, ImageItem
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the addresses of a process")
-ITEM = ImageItem(Path("/a.png"), "a.png", Path("/a.png"))
+ITEM = ImageItem.at(Path("/a.png"))
 
 
 def limits():

@@ -56,7 +56,7 @@ def loaded(**settings: Any) -> BlipCaptioner:
 def pictures() -> tuple[tuple[bytes, NDArray[np.uint8]], ...]:
     """Digests and pixels of drawings that the model knows, and of noise about which it is in doubt."""
     paths = [DEMO / "pictures" / name for name in NAMES]
-    drawn = [decode(ImageItem(path, path.name, path), loaded().fit) for path in paths]
+    drawn = [decode(ImageItem.at(path), loaded().fit) for path in paths]
     known = [(each.digest, each.pixels) for each in drawn if isinstance(each, Decoded)]
     noise = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
     return (*known, *((hashlib.sha256(each.tobytes()).digest(), each) for each in noise))

@@ -245,7 +245,7 @@ def opened(spec: ModelSpec) -> Any:
 
 
 def scores_of(model: Any, names: list[str] = NAMES) -> Any:
-    pictures = [decode(ImageItem(PICTURES / name, name, PICTURES / name), model.fit) for name in names]
+    pictures = [decode(ImageItem.at(PICTURES / name), model.fit) for name in names]
     assert all(isinstance(picture, Decoded) for picture in pictures)
     pixels = np.stack([picture.pixels for picture in pictures if isinstance(picture, Decoded)])
     found = dict(model.predict([Batch(tuple(names), (b"",) * len(names), pixels)]))

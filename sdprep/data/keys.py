@@ -1,0 +1,20 @@
+"""How a catalog calls files, and tells whether one is as it was."""
+
+from __future__ import annotations
+
+import os
+
+Key = str | bytes
+# Size in bytes and time of change in nanoseconds of a file.
+Stamp = tuple[int, int]
+
+
+def as_key(text: str) -> Key:
+    """The key of a path with forward slashes: itself, or its bytes if it is not Unicode."""
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(text)
+    return text
