@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
-from sdprep.errors import ImageError
+from sdprep.errors import ImageError, ReadOnlyFolder
 from sdprep.types import FailureCode
 
 
@@ -68,3 +70,22 @@ def replace_file(path: Path, data: bytes, temporary: Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_obstacle(folder: Path) -> OSError | None:
+    """What forbids to make files in a folder, or in the nearest one above that exists; None if nothing does."""
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        # Without a name where the system can do that, so that nothing is left behind whatever happens.
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else None
+
+
+def check_writable(folder: Path, advice: str) -> None:
+    """Raise ReadOnlyFolder with an advice if no file can be made in a folder."""
+    obstacle = write_obstacle(folder)
+    if obstacle is not None:
+        raise ReadOnlyFolder(folder, obstacle, advice)

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Protocol
 
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.data.catalogs import Catalogs
+from sdprep.data.catalogs import Access, Catalogs, Purpose
+from sdprep.data.sidecar import write_obstacle
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.engines import local
+from sdprep.errors import CatalogFailed, ReadOnlyFolder, WriteError
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import fetch, locate
 from sdprep.tasks.planning import Job, Target, examine
 from sdprep.tasks.runs import catalogs_for, run_info
 from sdprep.tasks.writing import Writer
-from sdprep.types import Failure, Listener, Result, RunReport, Silent, Stop
+from sdprep.types import Failure, FailureCode, Listener, Result, RunReport, Silent, Stop
 
+OUTPUT_DIR = "Give --output-dir for pictures that must stay untouched"
 # The setting under which a text remembers how its model was described; it is stated together with the model.
 MODEL_DESCRIPTION = "model_description"
 
@@ -51,9 +54,19 @@ class Annotation:
 
     def run(self, directory: Path) -> RunReport:
         """Do it. Raises SdprepError where the run cannot go on; an image's fault is in the report."""
+        try:
+            return self._run(directory)
+        except (WriteError, CatalogFailed) as error:
+            missing = self.report.uncounted + self.report.remaining
+            error.args = (f"{error}\n{missing} of {self.report.found} images are missing",)
+            raise
+
+    def _run(self, directory: Path) -> RunReport:
         began = time.monotonic()
         rehearsal = self._settings.work.dry_run
-        with catalogs_for(directory, self._settings.layout, rehearsal=rehearsal) as catalogs:
+        purpose = Purpose.REHEARSE if rehearsal else Purpose.ADD
+        access = Access(self._kind.command, purpose, self._listener.note)
+        with catalogs_for(directory, self._settings.layout, access) as catalogs:
             targets = self._plan(directory, catalogs)
             todo = self._within_limit([target for target in targets if self._has_work(target)])
             if rehearsal:
@@ -109,10 +122,26 @@ class Annotation:
             else:
                 self.report.remaining += 1
 
+    def _writable(self, todo: Sequence[Target]) -> list[Target]:
+        """Those whose texts can be written; the others fail before a model is loaded for them.
+
+        Raises ReadOnlyFolder if that are all.
+        """
+        folders = dict.fromkeys(target.sidecar.parent for target in todo if not target.settled)
+        obstacles = {folder: error for folder in folders if (error := write_obstacle(folder)) is not None}
+        if obstacles and len(obstacles) == len(folders):
+            folder, error = next(iter(obstacles.items()))
+            raise ReadOnlyFolder(folder, error, OUTPUT_DIR)
+        for target in todo:
+            if (obstacle := obstacles.get(target.sidecar.parent)) is not None:
+                message = f"its folder cannot be written: {obstacle.strerror}"
+                self._writer.fail(target, Failure(target.item, FailureCode.UNWRITABLE, message))
+        return [target for target in todo if target.sidecar.parent not in obstacles]
+
     def _work(self, todo: Sequence[Target]) -> None:
         unseen = []
         with self._heeding_stop():
-            for target in todo:
+            for target in self._writable(todo):
                 if self._needs_model(target):
                     unseen.append(target)
                 elif self._stop:

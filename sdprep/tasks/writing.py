@@ -9,6 +9,7 @@ from sdprep.data.catalog import Catalog, RunInfo
 from sdprep.data.decoder import DECODER
 from sdprep.data.journal import Change, adopt, apply
 from sdprep.data.sidecar import read_bytes
+from sdprep.errors import WriteError
 from sdprep.rules.compose import normalize
 from sdprep.rules.decide import Action
 from sdprep.tasks.planning import Job, Target, text_for, would_be_current
@@ -84,7 +85,11 @@ class Writer:
                 change = self._change_of(target)
                 if change is not None:
                     changes[target.item.rel] = change
-        applied = apply(catalog, self._info, list(changes.values()))
+        try:
+            applied = apply(catalog, self._info, list(changes.values()))
+        except WriteError as error:
+            self._report.written += error.made
+            raise
         for rel, change in changes.items():
             if change in applied.overtaken:
                 self._count_overtaken(rel, change)

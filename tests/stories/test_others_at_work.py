@@ -97,15 +97,3 @@ def test_reading_the_log_while_a_run_writes_does_it_no_harm(album, monkeypatch):
 
     assert counts(report) == {"written": 3}
     assert leftovers(album) == []
-
-
-def test_a_run_over_other_pictures_while_a_run_writes_does_it_no_harm(album, drawings, monkeypatch):
-    (album / "sub").mkdir()
-    (album / "sub" / "d.png").write_bytes(drawings[3])
-    at_replace(monkeypatch, "b.txt", lambda *_: tag(album / "sub"))
-
-    report = tag(album, recursive=False)
-
-    assert counts(report) == {"written": 3}
-    assert list(texts(album)) == ["a.txt", "b.txt", "c.txt", "sub/d.txt"]
-    assert counts(tag(album)) == {"current": 4}
