@@ -59,8 +59,8 @@ class FolderInUse(CatalogError):  # noqa: N818 - it names a state, as NoImages d
 
     def __init__(self, catalog: Path, owner: str, minutes: float) -> None:
         super().__init__(
-            f"another run is at work with {catalog}: {owner}\nWait for its end, or end it with Ctrl-C there. A run that "
-            f"died on another machine is passed over {minutes:.0f} minutes after its last sign of life"
+            f"another run is at work with {catalog}: {owner}\nWait for its end, or end it with Ctrl-C there. A run "
+            f"that died on another machine is passed over {minutes:.0f} minutes after its last sign of life"
         )
 
 
