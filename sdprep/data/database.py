@@ -29,7 +29,10 @@ def open_database(file: Path | None, schema: str, version: int) -> tuple[sqlite3
             return _opened(file, schema, version, "DELETE")[0], True
     except sqlite3.OperationalError as error:
         raise CatalogError(f"{file} cannot be used: {error}") from error
-    except sqlite3.Error as error:
+    except sqlite3.DatabaseError as error:
+        # SQLite says no more of a file that is none of its own, or is damaged, than the class that all others are of.
+        if type(error) is not sqlite3.DatabaseError:
+            raise
         raise DamagedCatalog(f"{file} is no catalog: {error}") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -32,6 +31,8 @@ from sdprep.types import Listener, RunReport, Silent, Stop
 
 # The setting under which a text remembers what a model's card recommended, if that was asked for.
 CARD_THRESHOLD = "card_threshold"
+# Always the same: what a killed run leaves of it is taken by the next.
+SCORES_TEMPORARY = ".sdprep-scores.tmp"
 # A label file of ten thousand names fits into a line of scores of this many characters.
 MOST_OF_A_LINE = 10_000_000
 
@@ -131,7 +132,7 @@ class Tagging:
         path = self._settings.scores
         if path is not None:
             lines = "".join(self._scores_line(rel, result) for rel, result in _results(targets, job))
-            replace_file(path, lines.encode("utf-8"), path.with_name(f".sdprep-{os.getpid()}.tmp"))
+            replace_file(path, lines.encode("utf-8"), path.with_name(SCORES_TEMPORARY))
         if self._settings.frequency_tags:
             counts = Counter(tag for _, result in _results(targets, job) for tag in self._render(result))
             report.tag_counts = dict(counts.most_common())
