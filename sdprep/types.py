@@ -6,6 +6,7 @@ batch into predictions; a run ends in a `RunReport` in which every image is coun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -175,12 +176,14 @@ class Silent:
 class Stop:
     """A wish to end early, set by a signal: the batch in hand is finished, the rest is `remaining`.
 
-    A run sets `heeded` while it looks at the wish; at other times (a download, say) a signal may end it at once.
+    A run sets `heeded` while it looks at the wish; at other times (a download, say) a signal may end it at once. From
+    `deadline` on, a time of `time.monotonic`, the batch in hand is not waited for either.
     """
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
         self.heeded = False
+        self.deadline = math.inf
 
     def __bool__(self) -> bool:
         return self.exit_code is not None

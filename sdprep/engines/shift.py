@@ -59,7 +59,7 @@ class Shift:
         return list(self._began)
 
     def outcomes(self) -> Iterator[Result | Failure]:
-        """The outcomes, as they come. After a wish to stop, the batch in hand is the last."""
+        """The outcomes, as they come. After a wish to stop, the batch in hand is the last, if its time suffices."""
         asked = False
         self._send()
         while True:
@@ -67,6 +67,9 @@ class Shift:
                 self._worker.tell(StopNow())
                 asked = True
             message = self._worker.hear()
+            if time.monotonic() > self._stop.deadline:
+                self._worker.kill()
+                return
             self._let_time_pass()
             if isinstance(message, GroupDone):
                 return

@@ -66,7 +66,7 @@ def merge(
     sidecar had to be there.
     """
     start = time.monotonic()
-    listener = listener or Silent()
+    listener, stop = listener or Silent(), Stop() if stop is None else stop
     _check(settings)
     source = FolderSource(directory, settings.layout)
     files = open_metadata(directory, settings)
@@ -123,19 +123,19 @@ def _check(settings: MergeSettings) -> None:
         )
 
 
-def _read_pictures(
-    items: list[ImageItem], settings: MergeSettings, listener: Listener, stop: Stop | None
-) -> list[Picture]:
+def _read_pictures(items: list[ImageItem], settings: MergeSettings, listener: Listener, stop: Stop) -> list[Picture]:
     """All pictures, in order; fewer only if a stop came in between."""
     unkeyed = {**metadata.key_failures(items, settings.keys), **_collisions(items, settings)}
     pictures: list[Picture] = []
     queue = iter(items)
     listener.start(len(items))
+    stop.heeded = True
     with ThreadPoolExecutor(THREADS) as pool:
         while not stop and (chunk := list(islice(queue, CHUNK))):
             for picture in pool.map(lambda item: _read(item, unkeyed.get(item.rel), settings), chunk):
                 pictures.append(picture)
                 listener.advance()
+    stop.heeded = False
     return pictures
 
 

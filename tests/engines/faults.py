@@ -37,13 +37,19 @@ FAULTS = {
 
 
 def decode(item, fit):
-    """Decode a picture, or do what its name says. `once.png` kills its process the first time only."""
+    """Decode a picture, or do what its name says.
+
+    `once.png` kills its process the first time only; `stall.png` hangs, and says so by the file `stall.mark`.
+    """
     name = item.path.stem.partition("-")[0]
     if name in FAULTS:
         FAULTS[name]()
     if name == "memory":
         return replace(image.decode(replace(item, path=Enormous(item.path)), fit), item=item)
     mark = item.path.with_suffix(".mark")
+    if name == "stall":
+        mark.touch()
+        FAULTS["hang"]()
     if name == "once" and not mark.exists():
         mark.touch()
         os._exit(9)
