@@ -8,7 +8,7 @@
     |   +-- FolderInUse    1  another run is at work with it
     |   +-- DamagedCatalog 1  its file is no catalog, or no longer one
     |   +-- NewerCatalog   1  a newer sdprep has written it
-    |   +-- CatalogFailed  1  it cannot be read or written in the midst of a run
+    |   +-- CatalogFailed  1  it cannot be read or written
     +-- WorkerError        1  the process that decodes and predicts dies again and again, or cannot be started
     +-- WriteError         1  a file cannot be written: a full disk, a folder without permission
     +-- ReadOnlyFolder     1  nothing can be written there, seen before the work begins
@@ -73,7 +73,7 @@ class NewerCatalog(CatalogError):  # noqa: N818
 
 
 class CatalogFailed(CatalogError):  # noqa: N818
-    """A catalog cannot be read or written in the midst of a run, as on a full disk; what was done before it stays."""
+    """A catalog cannot be read or written, as on a full disk; what was done before it stays."""
 
 
 class WorkerError(SdprepError):

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sdprep.errors import CatalogError, DamagedCatalog, NewerCatalog
+from sdprep.errors import CatalogFailed, DamagedCatalog, NewerCatalog
 
 # A file of up to this many bytes is looked through whenever it is opened, which takes less than a tenth of a second.
 LOOKED_THROUGH = 64_000_000
@@ -17,7 +17,7 @@ def open_database(file: Path | None, schema: str, version: int) -> tuple[sqlite3
     """A connection to a catalog, made where there is none, and whether its write-ahead log had to be given up now.
 
     None as the file is one in memory. The log needs memory that processes share, which some network shares do not have;
-    the older rollback journal does without. Raises NewerCatalog, DamagedCatalog, or CatalogError.
+    the older rollback journal does without. Raises NewerCatalog, DamagedCatalog, or CatalogFailed.
     """
     try:
         try:
@@ -28,7 +28,7 @@ def open_database(file: Path | None, schema: str, version: int) -> tuple[sqlite3
             _give_up_log(file)
             return _opened(file, schema, version, "DELETE")[0], True
     except sqlite3.OperationalError as error:
-        raise CatalogError(f"{file} cannot be used: {error}") from error
+        raise CatalogFailed(f"{file} cannot be used: {error}") from error
     except sqlite3.DatabaseError as error:
         # SQLite says no more of a file that is none of its own, or is damaged, than the class that all others are of.
         if type(error) is not sqlite3.DatabaseError:

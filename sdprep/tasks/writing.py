@@ -71,10 +71,19 @@ class Writer:
 
     def commit(self) -> None:
         """Write what is in hand, one catalog after the other."""
-        ready, self._ready = self._ready, []
+        ready, self._ready = self._present(), []
         for catalog in {id(target.catalog): target.catalog for target in ready}.values():
             self._commit_to(catalog, [target for target in ready if target.catalog is catalog])
         self._committed = time.monotonic()
+
+    def _present(self) -> list[Target]:
+        """What is in hand, but for pictures whose folder was deleted: it is not made again for their texts."""
+        folders = {target.item.path.parent for target in self._ready}
+        gone = {folder for folder in folders if not folder.is_dir()}
+        for target in self._ready if gone else ():
+            if target.item.path.parent in gone:
+                self.fail(target, Failure(target.item, FailureCode.UNREADABLE, "its folder was deleted meanwhile"))
+        return [target for target in self._ready if target.item.path.parent not in gone]
 
     def _commit_to(self, catalog: Catalog, ready: list[Target]) -> None:
         changes: dict[str, Change] = {}

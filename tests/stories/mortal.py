@@ -2,8 +2,8 @@
 
 It reads one order a line, as JSON, and answers each with a line. An order has the `words` of a command line and the
 `folder` to run it in; `event` kills the run with SIGKILL before its so manieth step that writes, `seconds` after this
-time. The answer has the exit `status` (negative: the signal), the number of `events`, the `seconds` of the run, and what
-it `said`. It comes when the run and every process that it started are gone.
+time. The answer has the exit `status` (negative: the signal), the number of `events`, the `seconds` of the run, and
+what it `said`. It comes when the run and every process that it started are gone.
 """
 
 import ctypes
