@@ -18,6 +18,7 @@ from sdprep.data.catalog import FILE, FOLDER, Catalog
 from sdprep.data.database import fault_of
 from sdprep.data.folder_lock import FolderLock
 from sdprep.data.journal import recover
+from sdprep.data.sidecar import FORBIDDEN
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, FolderInUse, NewerCatalog, ReadOnlyFolder
 
 LOST = (
@@ -142,9 +143,11 @@ class Catalogs:
         except (OSError, FolderInUse) as error:
             if self._access.purpose is Purpose.READ:
                 return False
-            if isinstance(error, OSError):
+            if isinstance(error, FolderInUse):
+                raise
+            if error.errno in FORBIDDEN:
                 raise ReadOnlyFolder(file.parent, error, ADVICE) from error
-            raise
+            raise CatalogFailed(f"{file.parent} cannot be written ({error.strerror}). {ADVICE}") from error
         self._locks.append(lock)
         if dead is not None and self._access.purpose is not Purpose.READ:
             self._access.note(f"the last run here did not end by itself ({dead}); what it left half done is settled")

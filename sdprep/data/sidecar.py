@@ -13,6 +13,9 @@ from pathlib import Path
 from sdprep.errors import ImageError, ReadOnlyFolder
 from sdprep.types import FailureCode
 
+# What says that nothing can be written in a folder.
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
 
 def sidecar_path(target: Path, extension: str, naming: str) -> Path:
     """The sidecar of a picture: `a.txt` for "stem", `a.jpg.txt` for "full"."""
@@ -81,7 +84,7 @@ def write_obstacle(folder: Path) -> OSError | None:
         with tempfile.TemporaryFile(dir=folder):
             return None
     except OSError as error:
-        return error if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else None
+        return error if error.errno in FORBIDDEN else None
 
 
 def check_writable(folder: Path, advice: str) -> None:
