@@ -79,9 +79,10 @@ def carry_out(order):
         signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
         signal.setitimer(signal.ITIMER_REAL, order["seconds"])
     answer = {"said": everything_from(said), "events": int(everything_from(result) or 0)}
+    # Both pipes have ended, so the run is over. The alarm must not find its number free, or given to another process.
+    signal.setitimer(signal.ITIMER_REAL, 0)
     _, status = os.waitpid(child, 0)
     answer |= {"status": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - began}
-    signal.setitimer(signal.ITIMER_REAL, 0)
     # An orphan becomes a child of this process: a worker that would live on keeps the answer from coming.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(PATIENCE)
