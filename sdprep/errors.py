@@ -5,8 +5,13 @@
     +-- ModelError         1  a model's files are not what its description says
     |   +-- HubError       1  the model cannot be downloaded
     +-- CatalogError       1  the catalog cannot be used
+    |   +-- FolderInUse    1  another run is at work with it
+    |   +-- DamagedCatalog 1  its file is no catalog, or no longer one
+    |   +-- NewerCatalog   1  a newer sdprep has written it
+    |   +-- CatalogFailed  1  it cannot be read or written
     +-- WorkerError        1  the process that decodes and predicts dies again and again, or cannot be started
     +-- WriteError         1  a file cannot be written: a full disk, a folder without permission
+    +-- ReadOnlyFolder     1  nothing can be written there, seen before the work begins
     +-- MetadataError      1  a metadata JSON cannot be read
     +-- MissingSidecars    1  merge was told that every sidecar must exist
     +-- NoImages           4  nothing to do: no image was found
@@ -20,6 +25,7 @@ A fault of a single image is not an exception: it is a `Failure` that is counted
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from sdprep.types import FailureCode
 
@@ -48,18 +54,48 @@ class CatalogError(SdprepError):
     """A catalog cannot be opened or written."""
 
 
+class FolderInUse(CatalogError):  # noqa: N818 - it names a state, as NoImages does
+    """Another run is at work with a catalog; after some minutes without a sign of life it counts as dead."""
+
+    def __init__(self, catalog: Path, owner: str, minutes: float) -> None:
+        super().__init__(
+            f"another run is at work with {catalog}: {owner}\nWait for its end, or end it with Ctrl-C there. A run "
+            f"that died on another machine is passed over {minutes:.0f} minutes after its last sign of life"
+        )
+
+
+class DamagedCatalog(CatalogError):  # noqa: N818
+    """A file is no catalog, or was one and has been damaged."""
+
+
+class NewerCatalog(CatalogError):  # noqa: N818
+    """A catalog was written by a newer sdprep."""
+
+
+class CatalogFailed(CatalogError):  # noqa: N818
+    """A catalog cannot be read or written, as on a full disk; what was done before it stays."""
+
+
 class WorkerError(SdprepError):
     """The process that decodes and predicts cannot be started, or died more often than pictures explain."""
 
 
 class WriteError(SdprepError):
-    """A file cannot be written; what was written before it stays, and is remembered."""
+    """A file cannot be written; what was written before it, `made` files of a group, stays and is remembered."""
 
-    def __init__(self, error: OSError) -> None:
+    def __init__(self, error: OSError, made: int = 0) -> None:
         super().__init__(
             f"{error.filename2 or error.filename or 'a file'} cannot be written: {error.strerror or error}. "
             "What was written so far is kept; run the command again to go on"
         )
+        self.made = made
+
+
+class ReadOnlyFolder(SdprepError):  # noqa: N818
+    """Nothing can be written in a folder."""
+
+    def __init__(self, folder: Path, error: OSError, advice: str) -> None:
+        super().__init__(f"{folder} cannot be written ({error.strerror or error}). {advice}")
 
 
 class MetadataError(SdprepError):

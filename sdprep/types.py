@@ -6,11 +6,14 @@ batch into predictions; a run ends in a `RunReport` in which every image is coun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from sdprep.spelling import json_ready
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,12 +213,14 @@ class Silent:
 class Stop:
     """A wish to end early, set by a signal: the batch in hand is finished, the rest is `remaining`.
 
-    A run sets `heeded` while it looks at the wish; at other times (a download, say) a signal may end it at once.
+    A run sets `heeded` while it looks at the wish; at other times (a download, say) a signal may end it at once. From
+    `deadline` on, a time of `time.monotonic`, the batch in hand is not waited for either.
     """
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
         self.heeded = False
+        self.deadline = math.inf
 
     def __bool__(self) -> bool:
         return self.exit_code is not None
@@ -266,9 +271,14 @@ class RunReport:
 
     def check(self) -> None:
         """Raise AssertionError unless every image found is in exactly one count."""
-        counted = self.written + self.current + self.kept + self.failed + self.remaining
-        if counted != self.found:
+        if self.uncounted:
+            counted = self.found - self.uncounted
             raise AssertionError(f"{self.found} images were found but {counted} are accounted for")
+
+    @property
+    def uncounted(self) -> int:
+        """The images that have no outcome: none when a run has ended as it should."""
+        return self.found - self.written - self.current - self.kept - self.failed - self.remaining
 
     @property
     def exit_code(self) -> int:
@@ -279,19 +289,5 @@ class RunReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The run report as JSON-ready values, schema 1."""
-        values = {name: _json_ready(getattr(self, name)) for name in self.__slots__}
+        values = {name: json_ready(getattr(self, name)) for name in self.__slots__}
         return {"schema": 1, **values, "seconds": round(self.seconds, 3)}
-
-
-def _json_ready(value: Any) -> Any:
-    """The same value with every name written as `spell` does."""
-    if isinstance(value, str):
-        return spell(value)
-    if isinstance(value, list):
-        return [_json_ready(each) for each in value]
-    return {name: _json_ready(each) for name, each in value.items()} if isinstance(value, dict) else value
-
-
-def spell(name: str) -> str:
-    r"""A file name as text: bytes that are no UTF-8, which strict readers of JSON refuse, are written as `ÿ`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

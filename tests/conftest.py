@@ -25,3 +25,7 @@ def a_home_of_its_own(tmp_path_factory, monkeypatch):
     for name in [name for name in os.environ if name.startswith("SDPREP_")]:
         monkeypatch.delenv(name)
     return home
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=160, help="how often runs are killed to see that nothing is lost")

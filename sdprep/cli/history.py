@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from sdprep.cli import command as shared
-from sdprep.cli.report import Terminal, deliver
+from sdprep.cli.report import Terminal, deliver, perform
 
 catalog_option = shared.option("--catalog", type=shared.FILE, help="The catalog file, if it has a place of its own.")
 
@@ -69,7 +69,7 @@ def undo(run: str | None, directory: Path, force: bool, catalog: Path | None, js
     """
     from sdprep.tasks import history
 
-    deliver(history.undo(directory, run, force=force, catalog=catalog, listener=Terminal()), json_report=json_report)
+    perform(history.undo, directory, run, force=force, catalog=catalog, json_report=json_report)
 
 
 @click.command(
@@ -83,4 +83,4 @@ def restore(path: Path, version: int | None, catalog: Path | None, json_report: 
     """Give the sidecar PATH the text that it held before the present one, or its last text if it is gone."""
     from sdprep.tasks import history
 
-    deliver(history.restore(path, version, catalog=catalog), json_report=json_report)
+    deliver(history.restore(path, version, catalog=catalog, listener=Terminal()), json_report=json_report)

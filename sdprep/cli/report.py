@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,9 +16,12 @@ from typing import Any
 
 import click
 
-from sdprep.types import RunReport, Stop, spell
+from sdprep.spelling import spell
+from sdprep.types import RunReport, Stop
 
 MODEL_COMMANDS = ("caption", "tag")
+# Seconds after SIGTERM that the batch in hand may take, and that the process may take to write what is there.
+BATCH_SECONDS, LAST_SECONDS = 6.0, 9.0
 
 
 class Terminal:
@@ -52,8 +59,11 @@ class Terminal:
 def run_signals(stop: Stop) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask the run to finish the batch in hand; a second Ctrl-C ends it at once.
 
-    While the run is not listening, as during a download, the first one does.
+    While the run is not listening, as during a download, the first one does. Whoever sends SIGTERM ends what does not
+    end soon (Slurm, a spot machine), so after a while the batch is given up, and at last the process.
     """
+    end = threading.Timer(LAST_SECONDS, os._exit, (128 + signal.SIGTERM,))
+    end.daemon = True
 
     def ask(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and (stop or not stop.heeded):
@@ -62,12 +72,16 @@ def run_signals(stop: Stop) -> Iterator[None]:
             click.echo("sdprep: terminated", err=True)
             sys.exit(128 + number)
         stop.exit_code = 128 + number
+        if number == signal.SIGTERM and stop.deadline == math.inf:
+            stop.deadline = time.monotonic() + BATCH_SECONDS
+            end.start()
         click.echo("finishing the batch in hand; Ctrl-C again stops at once", err=True)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        end.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli.report import Terminal
 
 
 @click.command(
@@ -28,7 +29,7 @@ def retry(directory: Path, quarantined: bool, catalog: Path | None, json_report:
 
     rows = [
         {"path": str(each.path), "code": each.code.value, "message": each.message}
-        for each in task(directory, quarantined=quarantined, catalog=catalog)
+        for each in task(directory, quarantined=quarantined, catalog=catalog, listener=Terminal())
     ]
     if json_report:
         click.echo(json.dumps(rows, ensure_ascii=True, indent=2))

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock
-
+from sdprep.data.database import open_database
 from sdprep.data.keys import Key, Stamp, as_key
 from sdprep.data.schema import SCHEMA, SCHEMA_VERSION, select_many
-from sdprep.errors import CatalogError
 from sdprep.rules.compose import Parts, normalize
 from sdprep.rules.decide import Settings, SidecarState
 
@@ -55,34 +52,23 @@ class OpenIntent:
 
 
 class Catalog:
-    """One catalog file. Rows are written inside `transaction()`; in a rehearsal none is."""
+    """One catalog file. Rows are written inside `transaction()`; in a rehearsal none is.
+
+    `rollback` says that its file system bears no write-ahead log, which was found out now. Raises CatalogError.
+    """
 
     def __init__(self, file: Path | None, root: Path, *, rehearsal: bool = False) -> None:
         self.file, self.root, self.rehearsal = file, root, rehearsal
         self._images: list[tuple[Key, int, int, bytes]] = []
         self._known_settings: dict[int, dict[str, Any]] = {}
         self._last_settings: tuple[Settings, int] | None = None
-        try:
-            self.db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
-            self._prepare()
-        except sqlite3.OperationalError as error:
-            raise CatalogError(f"{file} cannot be used: {error}") from error
-        except sqlite3.Error as error:
-            raise CatalogError(
-                f"{file} is no catalog: {error}. Move it away to start afresh: your texts are in the folder, "
-                "only provenance and undo are in the catalog"
-            ) from error
-        if rehearsal:
-            self.db.execute("PRAGMA query_only = ON")
+        self.db, self.rollback = open_database(file, SCHEMA, SCHEMA_VERSION)
+        self._prepare()
 
     def _prepare(self) -> None:
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise CatalogError(f"{self.file} was written by a newer sdprep; update sdprep to use it")
         self.db.execute("PRAGMA synchronous = FULL")
-        if version == 0:
-            self.db.execute("PRAGMA journal_mode = WAL")
-            self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        if self.rehearsal:
+            self.db.execute("PRAGMA query_only = ON")
 
     def close(self) -> None:
         """End the connection."""
@@ -106,11 +92,13 @@ class Catalog:
             self.db.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", self._images)
             self._images.clear()
             yield
+            self.db.execute("COMMIT")
         except BaseException:
             self._last_settings = None
-            self.db.execute("ROLLBACK")
+            # A disk that is full may have ended it already.
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
             raise
-        self.db.execute("COMMIT")
 
     # Paths and keys
 
@@ -256,12 +244,6 @@ class Catalog:
         return int(row[0]) if row else None
 
     # Runs and their changes
-
-    def run_lock(self, uid: str) -> BaseFileLock:
-        """The lock that a run holds while it replaces files; the system lets go of it when the process dies."""
-        if self.file is None:
-            raise AssertionError("a catalog in memory is for rehearsals, which write nothing")
-        return FileLock(self.file.with_name(f"{uid}.lock"))
 
     def open_intents(self) -> list[OpenIntent]:
         """The changes that were begun and not settled, oldest first."""

@@ -1,15 +1,54 @@
-"""Which catalog an image belongs to: the nearest one at or above its folder, else one made for the run."""
+"""Which catalog an image belongs to: the nearest one at or above its folder, else one made for the run.
+
+A run has its catalogs to itself: it takes the lock of each before it looks inside.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import count
 from pathlib import Path
 
 from sdprep.data.catalog import FILE, FOLDER, Catalog
+from sdprep.data.database import fault_of
+from sdprep.data.folder_lock import FolderLock
 from sdprep.data.journal import recover
-from sdprep.errors import CatalogError
+from sdprep.data.sidecar import FORBIDDEN
+from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, FolderInUse, NewerCatalog, ReadOnlyFolder
+
+LOST = (
+    "Your text files are untouched. What is lost is undo, the stored results, and the knowledge of what sdprep wrote: "
+    "texts that are there count as yours (--refresh takes those back that are sdprep's)"
+)
+AGAIN = "What was written so far is kept; run the command again to go on"
+ADVICE = "Give --output-dir for pictures that must stay untouched, or --catalog for another place"
+
+
+class Purpose(Enum):
+    """What a command wants of catalogs.
+
+    One that adds to them gets new ones where none can be used. One that changes what they tell needs those that are
+    there, as does one that only reads, which passes over the lock. A rehearsal makes and keeps nothing.
+    """
+
+    ADD = auto()
+    CHANGE = auto()
+    READ = auto()
+    REHEARSE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who opens catalogs, what for, and who hears what a person should know of them."""
+
+    command: str
+    purpose: Purpose
+    note: Callable[[str], None]
 
 
 def find_catalog(folder: Path) -> Path | None:
@@ -38,22 +77,32 @@ class Catalogs:
     """The catalogs of one run, opened when the first image of each is met.
 
     `fixed` is the one catalog of the run (`--catalog`, or that of an output folder); without it, `home` is the folder
-    that gets a catalog where an image has none at or above it. In a rehearsal nothing is created or kept.
+    that gets a catalog where an image has none at or above it.
     """
 
-    def __init__(self, home: Path, fixed: Path | None = None, *, rehearsal: bool = False) -> None:
-        self._home, self._fixed, self._rehearsal = home, fixed, rehearsal
+    def __init__(self, home: Path, access: Access, fixed: Path | None = None) -> None:
+        self._home, self._access, self._fixed = home, access, fixed
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
+        self._locks: list[FolderLock] = []
 
     def __enter__(self) -> Catalogs:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        for catalog in self._open.values():
-            catalog.close()
-        if isinstance(error, sqlite3.Error):
-            raise CatalogError(f"the catalog of {self._home} cannot be used: {error}") from error
+        try:
+            with ExitStack() as ends:
+                for lock in self._locks:
+                    ends.callback(lock.release)
+                if type(error) is sqlite3.DatabaseError:
+                    ends.callback(self._set_damaged_aside)
+                for catalog in self._open.values():
+                    # After a fault nothing more is written, which would fail again and hide the first reason.
+                    ends.callback(catalog.close if error is None else catalog.db.close)
+            if isinstance(error, sqlite3.Error):
+                raise error
+        except sqlite3.Error as fault:
+            raise CatalogFailed(f"the catalog of {self._home} cannot be used: {fault}. {AGAIN}") from fault
 
     def __iter__(self) -> Iterator[Catalog]:
         return iter(list(self._open.values()))
@@ -65,24 +114,83 @@ class Catalogs:
         return self._by_folder[folder]
 
     def at(self, file: Path) -> Catalog:
-        """The catalog of a file, opened once; changes that a killed run left half done are settled first."""
+        """The catalog of a file, opened once; changes that a killed run left half done are settled first.
+
+        Raises FolderInUse if another run is at work with it, and ReadOnlyFolder or CatalogError if it cannot be used.
+        """
         if file not in self._open:
-            root = file.parent.parent if file.parent.name == FOLDER else file.parent
-            if not self._rehearsal:
-                _make_folder(file.parent)
-            kept = None if self._rehearsal and not file.exists() else file
-            self._open[file] = Catalog(kept, root, rehearsal=self._rehearsal)
-            recover(self._open[file])
+            purpose = self._access.purpose
+            locked = purpose is not Purpose.REHEARSE and self._lock(file)
+            self._open[file] = self._usable(file)
+            if self._open[file].rollback:
+                self._access.note(
+                    f"{file.parent} bears no write-ahead log, as on some network shares: the catalog does without from "
+                    "now on, which is slower. --catalog PATH puts it on a local disk"
+                )
+            if locked:
+                recover(self._open[file])
+            if locked and purpose is Purpose.READ:
+                self._locks.pop().release()
         return self._open[file]
+
+    def _lock(self, file: Path) -> bool:
+        """Whether the catalog is this run's alone; one that only reads may go without."""
+        lock = FolderLock(file, self._access.command)
+        try:
+            if self._access.purpose is Purpose.ADD:
+                _make_folder(file.parent)
+            dead = lock.acquire()
+        except (OSError, FolderInUse) as error:
+            if self._access.purpose is Purpose.READ:
+                return False
+            if isinstance(error, FolderInUse):
+                raise
+            if error.errno in FORBIDDEN:
+                raise ReadOnlyFolder(file.parent, error, ADVICE) from error
+            raise CatalogFailed(f"{file.parent} cannot be written ({error.strerror}). {ADVICE}") from error
+        self._locks.append(lock)
+        if dead is not None and self._access.purpose is not Purpose.READ:
+            self._access.note(f"the last run here did not end by itself ({dead}); what it left half done is settled")
+        return True
+
+    def _usable(self, file: Path) -> Catalog:
+        """The catalog of a file, or a new one in the place of one that cannot be used."""
+        root = file.parent.parent if file.parent.name == FOLDER else file.parent
+        rehearsal = self._access.purpose is Purpose.REHEARSE
+        try:
+            return Catalog(None if rehearsal and not file.exists() else file, root, rehearsal=rehearsal)
+        except (DamagedCatalog, NewerCatalog) as error:
+            if rehearsal:
+                self._access.note(f"{error}; a run would put it aside and begin a new one")
+                return Catalog(None, root, rehearsal=True)
+            if not self._may_set_aside(file):
+                advice = "Update sdprep to use it" if isinstance(error, NewerCatalog) else f"Move it away. {LOST}"
+                raise type(error)(f"{error}. {advice}") from error
+            self._set_aside(file, error)
+            return Catalog(file, root)
+
+    def _may_set_aside(self, file: Path) -> bool:
+        """Whether a file that is no use as a catalog is one of sdprep's; what --catalog names may be anything."""
+        return self._access.purpose is Purpose.ADD and file.parent.name == FOLDER
+
+    def _set_aside(self, file: Path, error: CatalogError) -> None:
+        kind = "newer" if isinstance(error, NewerCatalog) else "broken"
+        number = next(number for number in count(1) if not file.with_name(f"{file.name}.{kind}-{number}").exists())
+        kept = f"{file.name}.{kind}-{number}"
+        for suffix in ("-wal", "-shm", "-journal", ""):
+            with suppress(FileNotFoundError):
+                file.with_name(file.name + suffix).rename(file.with_name(kept + suffix))
+        self._access.note(f"{error}. It is now called {kept}, and a new one was begun. {LOST}")
+
+    def _set_damaged_aside(self) -> None:
+        """Make room for the next run after a fault that only the work with a catalog has shown."""
+        for file, catalog in self._open.items():
+            fault = None if catalog.file is None else fault_of(file)
+            if fault and self._may_set_aside(file):
+                self._set_aside(file, DamagedCatalog(f"{file} is damaged: {fault}"))
 
 
 def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if folder.name == FOLDER and not (folder / ".gitignore").exists():
-            (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-    except OSError as error:
-        raise CatalogError(
-            f"{folder} cannot be written ({error.strerror}). Give --output-dir for pictures that must stay untouched, "
-            "or --catalog for another place"
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.name == FOLDER and not (folder / ".gitignore").exists():
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdprep.data.catalog import Catalog
 from sdprep.data.keys import Key
 
+# The setting of an undo that names the run which it takes back.
+UNDONE = "run"
+
 
 @dataclass(frozen=True, slots=True)
 class RunEntry:
-    """A run as the log shows it; `ended` is None for one that was killed or is still at work."""
+    """A run as the log shows it; `ended` is None for one that was killed or is still at work.
+
+    `undone` is the run that an undo takes back.
+    """
 
     uid: str
     command: str
@@ -20,6 +27,7 @@ class RunEntry:
     started: float
     ended: float | None
     changed: int
+    undone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +53,16 @@ def runs(catalog: Catalog) -> list[RunEntry]:
     """All runs that are known, oldest first."""
     rows = catalog.db.execute(
         "SELECT uid, command, model, started, ended,"
-        " (SELECT count(*) FROM journal WHERE run = runs.id AND status = 'done') FROM runs ORDER BY id"
+        " (SELECT count(*) FROM journal WHERE run = runs.id AND status = 'done'), settings FROM runs ORDER BY id"
     )
-    return [RunEntry(*row) for row in rows]
+    return [
+        RunEntry(uid, command, model, started, ended, changed, _undone(command, settings))
+        for uid, command, model, started, ended, changed, settings in rows
+    ]
+
+
+def _undone(command: str, settings: str) -> str | None:
+    return str(json.loads(settings)[UNDONE]) if command == "undo" else None
 
 
 def reversals(catalog: Catalog, uid: str) -> list[Reversal]:

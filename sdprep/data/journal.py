@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import sqlite3
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from filelock import Timeout
 
 from sdprep.data.catalog import Catalog, OpenIntent, RunInfo
 from sdprep.data.keys import Key
@@ -60,7 +58,7 @@ def temporary_path(path: Path, uid: str, row: int) -> Path:
 
 
 def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change] | Callable[[], Sequence[Change]]) -> Applied:
-    """Make the changes that can be made.
+    """Make the changes that can be made; the lock of the catalog must be held.
 
     A function that gives them is called in the transaction of the intents, and may write rows of its own in it.
 
@@ -68,24 +66,30 @@ def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change] | Callable[[
     is uncertain then, or after an interruption, is settled when the catalog is opened next.
     """
     applied = Applied([], {})
-    with _alive(catalog, run.uid):
-        with catalog.transaction():
-            wanted = changes() if callable(changes) else changes
-            number = catalog.begin_run(run) if wanted else 0
-            intents = [_write_intent(catalog, number, change) for change in wanted]
-        if not intents:
-            return applied
-        outcomes: list[tuple[_Intent, bool]] = []
+    with catalog.transaction():
+        wanted = changes() if callable(changes) else changes
+        number = catalog.begin_run(run) if wanted else 0
+        intents = [_write_intent(catalog, number, change) for change in wanted]
+    if not intents:
+        return applied
+    outcomes: list[tuple[_Intent, bool]] = []
+    try:
+        for intent in intents:
+            outcomes.append((intent, _attempt(intent, run.uid, applied)))
+    except OSError as error:
+        raise WriteError(error, _made(outcomes)) from error
+    finally:
         try:
-            for intent in intents:
-                outcomes.append((intent, _attempt(intent, run.uid, applied)))
-        except OSError as error:
-            raise WriteError(error) from error
-        finally:
             with catalog.transaction():
                 for intent, done in outcomes:
                     _settle(catalog, intent, done=done)
+        except sqlite3.OperationalError as error:
+            raise WriteError(OSError(0, str(error), str(catalog.file)), _made(outcomes)) from error
     return applied
+
+
+def _made(outcomes: Sequence[tuple[_Intent, bool]]) -> int:
+    return sum(done for _, done in outcomes)
 
 
 def _attempt(intent: _Intent, uid: str, applied: Applied) -> bool:
@@ -140,28 +144,16 @@ def _settle(catalog: Catalog, intent: _Intent, *, done: bool) -> None:
 
 
 def recover(catalog: Catalog) -> None:
-    """Settle the intents of runs that died, by the bytes of each file.
+    """Settle the intents of runs that died, by the bytes of each file; the lock of the catalog must be held.
 
     Those of after: it was written. Those of before: it was not. Any others: somebody changed it since, and the row
     stays as "unclear", so that the text from before can still be restored.
     """
-    if catalog.rehearsal:
-        return
-    for uid in dict.fromkeys(intent.uid for intent in catalog.open_intents()):
-        # A run that holds its lock is at work, and its intents are its own.
-        with suppress(Timeout), _alive(catalog, uid, blocking=False), catalog.transaction():
-            for intent in catalog.open_intents():
-                if intent.uid == uid:
-                    _recover_one(catalog, intent)
-
-
-@contextmanager
-def _alive(catalog: Catalog, uid: str, *, blocking: bool = True) -> Iterator[None]:
-    """Hold the lock of a run. Raises Timeout if it is held elsewhere and `blocking` is false."""
-    lock = catalog.run_lock(uid)
-    with lock.acquire(blocking=blocking):
-        yield
-    Path(lock.lock_file).unlink(missing_ok=True)
+    intents = catalog.open_intents()
+    if intents:
+        with catalog.transaction():
+            for intent in intents:
+                _recover_one(catalog, intent)
 
 
 def _recover_one(catalog: Catalog, intent: OpenIntent) -> None:

@@ -8,12 +8,16 @@ import errno
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from sdprep.confine import is_inside
-from sdprep.errors import ImageError
+from sdprep.errors import ImageError, ReadOnlyFolder
 from sdprep.types import FailureCode
+
+# What says that nothing can be written in a folder.
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def sidecar_name(picture: str, extension: str, naming: str) -> str:
@@ -114,3 +118,22 @@ def replace_file(path: Path, data: bytes | Iterable[bytes], temporary: Path) -> 
 
 def _no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def write_obstacle(folder: Path) -> OSError | None:
+    """What forbids to make files in a folder, or in the nearest one above that exists; None if nothing does."""
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        # Without a name where the system can do that, so that nothing is left behind whatever happens.
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error if error.errno in FORBIDDEN else None
+
+
+def check_writable(folder: Path, advice: str) -> None:
+    """Raise ReadOnlyFolder with an advice if no file can be made in a folder."""
+    obstacle = write_obstacle(folder)
+    if obstacle is not None:
+        raise ReadOnlyFolder(folder, obstacle, advice)

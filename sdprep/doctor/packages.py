@@ -14,7 +14,6 @@ Python = tuple[int, int, int]
 # As in pyproject.toml; a test holds them against it.
 CORE_PACKAGES = {
     "click": "8.1.7",
-    "filelock": "3.12",
     "huggingface_hub": "1.0",
     "msgspec": "0.19",
     "numpy": "1.23",

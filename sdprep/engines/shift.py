@@ -74,7 +74,7 @@ class Shift:
     def outcomes(self) -> Iterator[Result | Failure | None]:
         """The outcomes, as they come, and None whenever there is nothing to hear.
 
-        After a wish to stop, the batch in hand is the last.
+        After a wish to stop, the batch in hand is the last, if its time suffices.
         """
         asked = False
         while True:
@@ -83,6 +83,9 @@ class Shift:
                 asked = True
             self._send()
             message = self._worker.hear()
+            if time.monotonic() > self._stop.deadline:
+                self._worker.kill()
+                return
             self._let_time_pass()
             if isinstance(message, GroupDone):
                 return

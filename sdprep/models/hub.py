@@ -261,21 +261,22 @@ def amount(size: int) -> str:
 
 
 def _download(repo: str, remote: Remote, name: str) -> LockedFile:
-    """Download one file and compare it with what the Hub says and with what the lock remembers."""
+    """Download one file, and once more if it is not what the Hub says and the lock remembers."""
     from huggingface_hub import hf_hub_download
 
-    path = Path(hf_hub_download(repo, name, revision=remote.commit))
-    file = LockedFile.of(path)
     locked = read_lock().files(repo, remote.commit).get(name)
     promises = {"the Hub": remote.digests.get(name), str(lock_path()): locked.sha256 if locked else None}
-    for witness, promised in promises.items():
-        if promised is not None and promised != file.sha256:
-            _delete(path)
-            raise HubError(
-                f"{repo}: {name} was damaged or exchanged on its way: its SHA-256 is {file.sha256}, "
-                f"but {witness} says {promised}\nIt was deleted; try again, or with another HF_ENDPOINT"
-            )
-    return file
+    for _ in range(2):
+        path = Path(hf_hub_download(repo, name, revision=remote.commit))
+        file = LockedFile.of(path)
+        broken = [f"{who} says {sha256}" for who, sha256 in promises.items() if sha256 not in (None, file.sha256)]
+        if not broken:
+            return file
+        _delete(path)
+    raise HubError(
+        f"{repo}: {name} was damaged or exchanged on its way, twice: its SHA-256 is {file.sha256}, but {broken[0]}\n"
+        "It was deleted; try again, or with another HF_ENDPOINT"
+    )
 
 
 def _remember(spec: ModelSpec, commit: str, files: dict[str, LockedFile], listener: Listener) -> None:

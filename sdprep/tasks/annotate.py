@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.data.catalogs import Catalogs
+from sdprep.data.catalogs import Access, Catalogs, Purpose
+from sdprep.data.sidecar import write_obstacle
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.engines import local
+from sdprep.errors import CatalogFailed, ReadOnlyFolder, WriteError
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import fetch, locate
@@ -21,8 +23,9 @@ from sdprep.tasks.planning import Job, Planner, Target
 from sdprep.tasks.runs import catalogs_for, run_info
 from sdprep.tasks.stored import stored_results
 from sdprep.tasks.writing import Writer
-from sdprep.types import Failure, ImageItem, Listener, Result, RunReport, Silent, Stop
+from sdprep.types import Failure, FailureCode, ImageItem, Listener, Result, RunReport, Silent, Stop
 
+OUTPUT_DIR = "Give --output-dir for pictures that must stay untouched"
 # The setting under which a text remembers how its model was described; it is stated together with the model.
 MODEL_DESCRIPTION = "model_description"
 
@@ -51,13 +54,24 @@ class Annotation:
         info = run_info(kind.command, settings, str(self._job.wish.settings["model"]))
         self.report = RunReport(kind.command, run=info.uid, dry_run=settings.work.dry_run, model=kind.spec.name)
         self._refused: set[ImageItem] = set()
+        self._obstacles: dict[Path, OSError | None] = {}
         self._writer = Writer(self.report, info, self._job, listener if settings.work.debug else Silent())
 
     def run(self, directory: Path) -> RunReport:
         """Do it. Raises SdprepError where the run cannot go on; an image's fault is in the report."""
+        try:
+            return self._run(directory)
+        except (WriteError, CatalogFailed) as error:
+            missing = self.report.uncounted + self.report.remaining
+            error.args = (f"{error}\n{missing} of {self.report.found} images are missing",)
+            raise
+
+    def _run(self, directory: Path) -> RunReport:
         began = time.monotonic()
         rehearsal = self._settings.work.dry_run
-        with catalogs_for(directory, self._settings.layout, rehearsal=rehearsal) as catalogs:
+        purpose = Purpose.REHEARSE if rehearsal else Purpose.ADD
+        access = Access(self._kind.command, purpose, self._listener.note)
+        with catalogs_for(directory, self._settings.layout, access) as catalogs:
             items = self._found(directory)
             unseen = self._settle(items, catalogs)
             if not rehearsal:
@@ -100,6 +114,9 @@ class Annotation:
                 else:
                     left = None if left is None else left - 1
                     self._begin(target, unseen)
+        blocked = [(folder, error) for folder, error in self._obstacles.items() if error is not None]
+        if blocked and len(blocked) == len(self._obstacles):
+            raise ReadOnlyFolder(*blocked[0], OUTPUT_DIR)
         return unseen
 
     def _targets(self, items: list[ImageItem], catalogs: Catalogs) -> Iterator[Target | Failure]:
@@ -124,11 +141,20 @@ class Annotation:
                 self._writer.settle(target)
             else:
                 self.report.remaining += 1
+        elif not target.settled and (error := self._obstacle(target.item.target.parent)) is not None:
+            message = f"its folder cannot be written: {error.strerror}"
+            self._writer.fail(target, Failure(target.item, FailureCode.UNWRITABLE, message))
         elif self._needs_model(target):
             # There may be a million of these: no result waits for one that will take its place.
             unseen.append(target if target.result is None else replace(target, result=None))
         else:
             self._writer.rewrite(target)
+
+    def _obstacle(self, folder: Path) -> OSError | None:
+        """What forbids to write texts in a folder; it is asked before a model is loaded for them."""
+        if folder not in self._obstacles:
+            self._obstacles[folder] = write_obstacle(folder)
+        return self._obstacles[folder]
 
     @contextmanager
     def _heeding_stop(self) -> Iterator[None]:

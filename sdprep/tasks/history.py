@@ -5,26 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from sdprep.confine import is_inside
-from sdprep.data.catalog import Catalog
-from sdprep.data.catalogs import Catalogs, catalogs_below, find_catalog
-from sdprep.data.history import Reversal, RunEntry, Version, file_hash, reversals, runs, versions
+from sdprep.data.catalog import Catalog, RunInfo
+from sdprep.data.catalogs import Access, Catalogs, Purpose, catalogs_below, find_catalog
+from sdprep.data.history import UNDONE, Reversal, RunEntry, Version, file_hash, reversals, runs, versions
 from sdprep.data.journal import Change, apply
 from sdprep.data.sidecar import read_bytes
 from sdprep.errors import CatalogError
 from sdprep.tasks.runs import run_info
-from sdprep.types import FailureCode, Listener, RunReport, Silent
+from sdprep.types import FailureCode, Listener, RunReport, Silent, Stop
 
 CHANGED = "it was changed after that run; --force takes it back all the same"
 OUTSIDE = "it lies outside the folder of its catalog; if you trust the catalog, say --catalog {}"
+# Files of an undo that are committed together; a wish to stop is looked at between two groups.
+GROUP = 64
 
 
 def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
     """The runs of the catalogs of a folder, oldest first; a run over several catalogs is one entry."""
     entries: dict[str, RunEntry] = {}
-    with catalogs_of(directory, catalog) as found:
+    with catalogs_of(directory, catalog, Access("log", Purpose.READ, Silent().note)) as found:
         for entry in (entry for each in found for entry in runs(each)):
             known = entries.get(entry.uid)
             changed = entry.changed + (known.changed if known else 0)
@@ -39,30 +42,31 @@ def undo(
     force: bool = False,
     catalog: Path | None = None,
     listener: Listener | None = None,
+    stop: Stop | None = None,
 ) -> RunReport:
     """Give every file that a run changed the bytes from before; without a name, the last run that changed any.
 
-    A file that changed since is refused unless forced. An undo is a run like another, and can be undone.
-    Raises CatalogError if there is no such run.
+    A file that changed since is refused unless forced. An undo is a run like another, and can be undone; one that did
+    not come to its end is gone on with. Raises CatalogError if there is no such run.
     """
     began = time.monotonic()
-    with catalogs_of(directory, catalog) as found:
-        uid = _chosen_run([entry for each in found for entry in runs(each)], run, directory)
-        (listener or Silent()).note(f"undoing run {uid}")
-        info = run_info("undo", {"run": uid, "force": force}, None)
+    note, stop = (listener or Silent()).note, Stop() if stop is None else stop
+    with catalogs_of(directory, catalog, Access("undo", Purpose.CHANGE, note)) as found:
+        uid, unfinished = _chosen_run([entry for each in found for entry in runs(each)], run, directory)
+        note(f"undoing run {uid}")
+        info = run_info("undo", {UNDONE: uid, "force": force}, None)
         report = RunReport("undo", run=info.uid)
+        stop.heeded = True
         for each in found:
             backs = _confined(each, reversals(each, uid), report) if catalog is None else reversals(each, uid)
-            changes = [change for back in backs if (change := _change_for(each, back, force, report))]
-            applied = apply(each, info, changes)
-            report.written -= len(applied.overtaken) + len(applied.refused)
-            for change in applied.overtaken:
-                report.refuse(str(change.path), FailureCode.CHANGED_SINCE, CHANGED)
-            for change, reason in applied.refused.items():
-                report.refuse(str(change.path), FailureCode.UNWRITABLE, reason)
+            _take_back(each, backs, info, report, stop)
+        stop.heeded = False
+        report.stopped, report.seconds = stop.exit_code, time.monotonic() - began
+        for each in () if stop else found:
             with each.transaction():
                 each.end_run(info.uid, report.as_dict())
-        report.seconds = time.monotonic() - began
+                if unfinished is not None:
+                    each.end_run(unfinished, report.as_dict())
     report.check()
     return report
 
@@ -75,6 +79,23 @@ def _confined(catalog: Catalog, backs: Iterable[Reversal], report: RunReport) ->
         else:
             report.found += 1
             report.refuse(str(back.path), FailureCode.UNWRITABLE, OUTSIDE.format(catalog.file))
+
+
+def _take_back(catalog: Catalog, backs: Iterable[Reversal], info: RunInfo, report: RunReport, stop: Stop) -> None:
+    """Take back changes of one catalog in groups; a wish to stop leaves the rest."""
+    queue = iter(backs)
+    force = bool(info.settings["force"])
+    while not stop and (group := list(islice(queue, GROUP))):
+        changes = [change for back in group if (change := _change_for(catalog, back, force, report))]
+        applied = apply(catalog, info, changes)
+        report.written -= len(applied.overtaken) + len(applied.refused)
+        for change in applied.overtaken:
+            report.refuse(str(change.path), FailureCode.CHANGED_SINCE, CHANGED)
+        for change, reason in applied.refused.items():
+            report.refuse(str(change.path), FailureCode.UNWRITABLE, reason)
+    rest = len(list(queue))
+    report.found += rest
+    report.remaining += rest
 
 
 def _change_for(catalog: Catalog, back: Reversal, force: bool, report: RunReport) -> Change | None:
@@ -93,18 +114,21 @@ def _change_for(catalog: Catalog, back: Reversal, force: bool, report: RunReport
 
 def file_versions(path: Path, *, catalog: Path | None = None) -> list[Version]:
     """The texts that a file has held, oldest first. Raises CatalogError if no catalog knows the file."""
-    with _catalog_of(path, catalog) as found:
+    with _catalog_of(path, catalog, Access("log", Purpose.READ, Silent().note)) as found:
         return _versions_of(found, path)
 
 
-def restore(path: Path, version: int | None = None, *, catalog: Path | None = None) -> RunReport:
+def restore(
+    path: Path, version: int | None = None, *, catalog: Path | None = None, listener: Listener | None = None
+) -> RunReport:
     """Give a file an earlier text: the one before what it holds, or the last known one if that is not known.
 
     `version` counts from 1, as `sdprep log` numbers them. What the file held is in the journal afterwards, so a
     restore can be undone. Raises CatalogError if there is no such text.
     """
     path = path.resolve()
-    with _catalog_of(path, catalog) as found:
+    access = Access("restore", Purpose.CHANGE, (listener or Silent()).note)
+    with _catalog_of(path, catalog, access) as found:
         known = _versions_of(found, path)
         data = read_bytes(path)
         chosen = _chosen_version(known, version, file_hash(data), path)
@@ -149,23 +173,26 @@ def _versions_of(catalog: Catalog, path: Path) -> list[Version]:
     return known
 
 
-def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> str:
+def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tuple[str, str | None]:
+    """The run to take back, and the undo of it that is gone on with, if one is."""
     changing = sorted((entry for entry in entries if entry.changed), key=lambda entry: entry.started)
     if run is None:
         if not changing:
             raise CatalogError(f"no run has changed a file in {directory}")
-        return changing[-1].uid
+        last = changing[-1]
+        return (last.undone, last.uid) if last.undone and last.ended is None else (last.uid, None)
     matching = {entry.uid for entry in entries if entry.uid.startswith(run)}
     if not matching and Path(run).is_dir():
         raise CatalogError(f"{run} is a folder, not a run; say `sdprep undo --dir {run}` for its last run")
     if len(matching) != 1:
         what = "no run is" if not matching else f"{len(matching)} runs are"
         raise CatalogError(f"{what} called {run} in {directory}; `sdprep log` lists them")
-    return matching.pop()
+    [uid] = matching
+    return uid, None
 
 
 @contextmanager
-def catalogs_of(directory: Path, fixed: Path | None) -> Iterator[list[Catalog]]:
+def catalogs_of(directory: Path, fixed: Path | None, access: Access) -> Iterator[list[Catalog]]:
     """The catalogs of a folder: the nearest at or above it, and all below."""
     directory = directory.resolve()
     if fixed is not None:
@@ -176,14 +203,14 @@ def catalogs_of(directory: Path, fixed: Path | None) -> Iterator[list[Catalog]]:
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
         raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
-    with Catalogs(directory) as opened:
+    with Catalogs(directory, access) as opened:
         yield [opened.at(file) for file in files]
 
 
 @contextmanager
-def _catalog_of(path: Path, fixed: Path | None) -> Iterator[Catalog]:
+def _catalog_of(path: Path, fixed: Path | None, access: Access) -> Iterator[Catalog]:
     file = fixed.resolve() if fixed else find_catalog(path.resolve().parent)
     if file is None or not file.is_file():
         raise CatalogError(f"no catalog at or above {path.parent}")
-    with Catalogs(path.parent) as opened:
+    with Catalogs(path.parent, access) as opened:
         yield opened.at(file)

@@ -12,16 +12,16 @@ from pathlib import Path
 from sdprep.config import PICTURE_SUFFIXES, MergeSettings
 from sdprep.confine import is_inside
 from sdprep.data import metadata
+from sdprep.data.catalogs import Access, Purpose
 from sdprep.data.image import read_size
-from sdprep.data.journal import Change, apply
 from sdprep.data.metadata import Entries, Entry
-from sdprep.data.sidecar import read_bytes, read_text, sidecar_path
+from sdprep.data.sidecar import check_writable, read_text, sidecar_path
 from sdprep.data.source import FolderSource, sidecar_collisions
-from sdprep.errors import ImageError, MetadataError, MissingSidecars, UsageError, WriteError
-from sdprep.tasks.runs import catalogs_for, run_info
+from sdprep.errors import ImageError, MissingSidecars, UsageError
+from sdprep.tasks.metadata_file import Files, open_metadata, replace_metadata
+from sdprep.tasks.runs import catalogs_for
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport, Silent, Stop
 
-OUTPUT_NAME = "metadata.json"
 TEXT_FIELDS = ("caption", "tags")
 THREADS, GROUP = 8, 64  # A thread takes a group: to hand over one picture takes as long as to read it.
 NAMES_SHOWN = 5
@@ -52,16 +52,6 @@ class Picture:
         return texts if self.size is None else {**texts, "image_size": self.size}
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The metadata JSON as it is: its path, its bytes (None: no file), its entries, and those to start from."""
-
-    output: Path
-    before: bytes | None
-    held: Entries
-    base: Entries
-
-
 def merge(
     directory: Path,
     settings: MergeSettings = MergeSettings(),
@@ -75,33 +65,51 @@ def merge(
     sidecar had to be there.
     """
     start = time.monotonic()
-    listener = listener or Silent()
+    listener, stop = listener or Silent(), Stop() if stop is None else stop
     _check(settings)
     source = FolderSource(directory, settings.layout)
-    files = _open_files(directory, settings)
+    files = open_metadata(directory, settings)
     items = source.items()
     if source.passed_over:
         listener.note(source.passed_over)
     report = RunReport("merge", found=len(items), dry_run=settings.dry_run)
-    pictures = _read_pictures(items, settings, listener, stop)
-    if stop:
-        report.remaining, report.stopped = report.found, stop.exit_code
-    else:
-        _count_missing(pictures, settings, report)
-        entries = _arrange(files.base, pictures, source.directory, settings, listener)
-        changed = _fill(entries, pictures, files, settings, report)
-        _note_replaced(files, entries, items, settings.keys, listener)
-        for picture in pictures if settings.debug else ():
-            listener.note(f"{picture.item.rel}: {entries.get(metadata.key_of(picture.item, settings.keys))}")
-        report.remaining, report.written = (changed, 0) if settings.dry_run else (0, changed)
-        after = metadata.dump(entries)
-        if not settings.dry_run and after != files.before and (entries or files.before is not None):
-            report.seconds = time.monotonic() - start
-            _write(files, after, source.directory, settings, report)
+    purpose = Purpose.REHEARSE if settings.dry_run else Purpose.ADD
+    with catalogs_for(directory, settings.layout, Access("merge", purpose, listener.note)) as catalogs:
+        # Opened before the work begins: another run may be at work, or nothing can be written there.
+        catalog = catalogs.of(settings.layout.output_dir or source.directory)
+        if not settings.dry_run:
+            check_writable(files.output.resolve().parent, "Give -o FILE for another output")
+        pictures = _read_pictures(items, settings, listener, stop)
+        if stop:
+            report.remaining, report.stopped = report.found, stop.exit_code
+        else:
+            after = _merged(pictures, files, source.directory, settings, report, listener)
+            if not settings.dry_run and after != (files.before or metadata.dump({})):
+                report.seconds = time.monotonic() - start
+                replace_metadata(files, after, catalog, settings, report)
     report.output = str(files.output) if files.output.exists() else None
     report.seconds = time.monotonic() - start
     report.check()
     return report
+
+
+def _merged(
+    pictures: list[Picture],
+    files: Files,
+    directory: Path,
+    settings: MergeSettings,
+    report: RunReport,
+    listener: Listener,
+) -> bytes:
+    """The bytes that the metadata JSON shall have; every image is counted."""
+    _count_missing(pictures, settings, report)
+    entries = _arrange(files.base, pictures, directory, settings, listener)
+    changed = _fill(entries, pictures, files, settings, report)
+    _note_replaced(files, entries, [picture.item for picture in pictures], settings.keys, listener)
+    for picture in pictures if settings.debug else ():
+        listener.note(f"{picture.item.rel}: {entries.get(metadata.key_of(picture.item, settings.keys))}")
+    report.remaining, report.written = (changed, 0) if settings.dry_run else (0, changed)
+    return metadata.dump(entries)
 
 
 def _check(settings: MergeSettings) -> None:
@@ -114,33 +122,20 @@ def _check(settings: MergeSettings) -> None:
         )
 
 
-def _open_files(directory: Path, settings: MergeSettings) -> Files:
-    output = settings.output or (settings.layout.output_dir or directory) / OUTPUT_NAME
-    if output.is_symlink() and not is_inside(output, output.parent):
-        raise MetadataError(f"{output} is a link that leaves its folder; name the file itself with -o")
-    try:
-        before = read_bytes(output)
-    except OSError as error:
-        raise MetadataError(f"{output}: {error.strerror or error}") from error
-    held = {} if before is None else metadata.parse(before, output)
-    base = held if settings.in_json is None else metadata.load(settings.in_json)
-    return Files(output, before, held, base)
-
-
-def _read_pictures(
-    items: list[ImageItem], settings: MergeSettings, listener: Listener, stop: Stop | None
-) -> list[Picture]:
+def _read_pictures(items: list[ImageItem], settings: MergeSettings, listener: Listener, stop: Stop) -> list[Picture]:
     """All pictures, in order; fewer only if a stop came in between."""
     unkeyed = {**metadata.key_failures(items, settings.keys), **_collisions(items, settings)}
     pictures: list[Picture] = []
     groups = iter([items[start : start + GROUP] for start in range(0, len(items), GROUP)])
     listener.start(len(items))
+    stop.heeded = True
     with ThreadPoolExecutor(THREADS) as pool:
         while not stop and (some := list(islice(groups, 2 * THREADS))):
             read = pool.map(lambda group: [_read(item, unkeyed.get(item.rel), settings) for item in group], some)
             for picture in chain.from_iterable(read):
                 pictures.append(picture)
                 listener.advance()
+    stop.heeded = False
     return pictures
 
 
@@ -263,26 +258,3 @@ def _fill(entries: Entries, pictures: list[Picture], files: Files, settings: Mer
         else:
             changed += 1
     return changed
-
-
-def _write(files: Files, after: bytes, directory: Path, settings: MergeSettings, report: RunReport) -> None:
-    """Replace the metadata JSON through the journal of the pictures' catalog, wherever the JSON lies.
-
-    Raises MetadataError if the file is no longer what it was, WriteError if it cannot be written.
-    """
-    path = files.output.resolve()
-    info = run_info("merge", settings, None)
-    report.run = info.uid
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with catalogs_for(directory, settings.layout, rehearsal=False) as catalogs:
-            catalog = catalogs.of(settings.layout.output_dir or directory)
-            applied = apply(catalog, info, [Change(path, files.before, after)])
-            for reason in applied.refused.values():
-                raise MetadataError(f"{path} cannot be written: {reason}")
-            if applied.overtaken:
-                raise MetadataError(f"{path} was changed by another program in the meantime; run the merge again")
-            with catalog.transaction():
-                catalog.end_run(info.uid, report.as_dict())
-    except OSError as error:
-        raise WriteError(error) from error

@@ -13,7 +13,7 @@ import msgspec
 
 from sdprep.config import Layout
 from sdprep.data.catalog import FILE, FOLDER, RunInfo
-from sdprep.data.catalogs import Catalogs
+from sdprep.data.catalogs import Access, Catalogs
 
 PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 
@@ -36,9 +36,9 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def catalogs_for(directory: Path, layout: Layout, *, rehearsal: bool) -> Catalogs:
+def catalogs_for(directory: Path, layout: Layout, access: Access) -> Catalogs:
     """The catalogs of a run over a folder: one that is named, that of the output folder, or the nearest."""
     fixed = layout.catalog.resolve() if layout.catalog else None
     if fixed is None and layout.output_dir is not None:
         fixed = layout.output_dir.resolve() / FOLDER / FILE
-    return Catalogs(directory.resolve(), fixed, rehearsal=rehearsal)
+    return Catalogs(directory.resolve(), access, fixed)

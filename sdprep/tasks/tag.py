@@ -25,13 +25,16 @@ from sdprep.models.registry import resolve
 from sdprep.rules.decide import Wish
 from sdprep.rules.labels import LabelTable
 from sdprep.rules.tags import TagSelector
+from sdprep.spelling import spell
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
 from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_thresholds
 from sdprep.tasks.planning import Job
-from sdprep.types import Listener, RunReport, Silent, Stop, spell
+from sdprep.types import Listener, RunReport, Silent, Stop
 
 # The setting under which a text remembers what a model's card recommended, if that was asked for.
 CARD_THRESHOLD = "card_threshold"
+# Always the same: what a killed run leaves of it is taken by the next.
+SCORES_TEMPORARY = ".sdprep-scores.tmp"
 # A label file of ten thousand names fits into a line of scores of this many characters.
 MOST_OF_A_LINE = 10_000_000
 
@@ -133,7 +136,9 @@ class Tagging:
         path = self._settings.scores
         if path is not None:
             lines = (self._scores_line(rel, result).encode("utf-8") for rel, result in results())
-            replace_file(path, lines, path.with_name(f".sdprep-{report.run}.tmp"))
+            temporary = path.with_name(SCORES_TEMPORARY)
+            temporary.unlink(missing_ok=True)
+            replace_file(path, lines, temporary)
         if self._settings.frequency_tags:
             counts = Counter(tag for _, result in results() for tag in self._render(result))
             report.tag_counts = dict(counts.most_common())

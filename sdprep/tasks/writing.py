@@ -9,6 +9,7 @@ from dataclasses import replace
 from sdprep.data.catalog import Catalog, RunInfo
 from sdprep.data.journal import Change, adopt, apply
 from sdprep.data.sidecar import read_bytes
+from sdprep.errors import WriteError
 from sdprep.rules.compose import normalize
 from sdprep.rules.decide import Action, SidecarState
 from sdprep.tasks.planning import Job, Target, text_for, would_be_current
@@ -79,11 +80,20 @@ class Writer:
 
     def commit(self) -> None:
         """Write what is in hand, one catalog after the other."""
-        ready, self._ready = self._ready, []
+        ready, self._ready = self._present(), []
         for catalog in {id(target.catalog): target.catalog for target in ready}.values():
             self._commit_to(catalog, [target for target in ready if target.catalog is catalog])
         self._new.clear()
         self._committed = time.monotonic()
+
+    def _present(self) -> list[Target]:
+        """What is in hand, but for pictures whose folder was deleted: it is not made again for their texts."""
+        folders = {target.item.path.parent for target in self._ready}
+        gone = {folder for folder in folders if not folder.is_dir()}
+        for target in self._ready if gone else ():
+            if target.item.path.parent in gone:
+                self.fail(target, Failure(target.item, FailureCode.UNREADABLE, "its folder was deleted meanwhile"))
+        return [target for target in self._ready if target.item.path.parent not in gone]
 
     def _commit_to(self, catalog: Catalog, ready: list[Target]) -> None:
         changes: dict[str, Change] = {}
@@ -97,7 +107,11 @@ class Writer:
                     changes[target.item.rel] = change
             return list(changes.values())
 
-        applied = apply(catalog, self._info, changed)
+        try:
+            applied = apply(catalog, self._info, changed)
+        except WriteError as error:
+            self._report.written += error.made
+            raise
         for rel, change in changes.items():
             if change in applied.overtaken:
                 self._count_overtaken(rel, change)

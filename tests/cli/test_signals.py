@@ -3,12 +3,16 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
 import pytest
 
+from sdprep.cli import report
+from sdprep.tasks import history
 from sdprep.tasks.demo import PICTURES
+from tests.cli.conftest import ROOT
 
 COUNT = 1500
 PATIENCE = 120.0
@@ -92,3 +96,134 @@ def test_the_next_run_does_the_rest(start, stopped):
 
 def test_a_message_of_an_end_is_no_traceback(stopped):
     assert "Traceback" not in stopped(signal.SIGINT)[2]
+
+
+# A batch that does not end
+
+
+STUCK = """
+import sys
+from sdprep.cli import report
+from sdprep.engines import local
+local.DECODE = "tests.engines.faults:decode"
+report.BATCH_SECONDS, report.LAST_SECONDS = {limits}
+from sdprep.cli.main import main
+main()
+"""
+SOON, NEVER = 0.1, 3600.0
+
+
+@pytest.fixture
+def stuck(tmp_path, put_picture):
+    """Starts a command over pictures of which one is never decoded, and waits until it is at that one."""
+    put_picture(tmp_path / "a.png")
+    put_picture(tmp_path / "stall.png", "happy-eyes.png")
+    started = []
+
+    def begin(command, workers, limits):
+        words = [command, ".", "--model", f"demo-{command}", "--batch-size", "1", "--workers", workers]
+        process = subprocess.Popen(
+            [sys.executable, "-c", STUCK.format(limits=limits), *words, "--image-timeout", "3600", "--json"],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=-1, stderr=-1, text=True,
+        )  # fmt: skip
+        started.append(process)
+        deadline = time.monotonic() + PATIENCE
+        while not (tmp_path / "stall.mark").exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"it never came to the picture: {process.communicate()}")
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def texts_in(folder):
+    return {path.name for path in folder.iterdir() if path.suffix in (".txt", ".caption")}
+
+
+@pytest.mark.parametrize("command", ["tag", "caption"])
+def test_after_sigterm_a_batch_that_does_not_end_is_given_up_with_a_report(stuck, tmp_path, command):
+    process = stuck(command, "1", (SOON, NEVER))
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=PATIENCE)
+
+    found = json.loads(out)
+    assert process.returncode == 143
+    assert found["written"] == len(texts_in(tmp_path))
+    assert found["remaining"] == 2 - found["written"] > 0
+
+
+def test_after_sigterm_a_process_that_cannot_be_asked_ends_all_the_same(stuck, tmp_path):
+    process = stuck("tag", "0", (SOON, SOON))
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 143
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_these_limits_are_within_the_ten_seconds_that_are_usual():
+    assert report.BATCH_SECONDS < report.LAST_SECONDS < 10
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("command", ["tag", "caption"])
+def test_a_second_ctrl_c_ends_the_run_at_once_and_the_next_goes_on(stuck, tmp_path, start, command, workers):
+    process = stuck(command, workers, (NEVER, NEVER))
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("finishing the batch in hand; Ctrl-C again stops at once")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    after = start(command, ".", "--model", f"demo-{command}", cwd=tmp_path)
+    after.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 130
+    assert err.strip() == "sdprep: interrupted"
+    assert (after.returncode, len(texts_in(tmp_path))) == (0, 2)
+
+
+# merge and undo
+
+
+@pytest.fixture
+def tagged(imgs, sdprep_command):
+    assert sdprep_command("tag", imgs, "--model", "demo-tag", "--workers", 0).code == 0
+    return imgs
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_a_merge_that_is_stopped_writes_nothing_and_says_what_remains(
+    tagged, sdprep_command, monkeypatch, number, code
+):
+    monkeypatch.setattr(report.Terminal, "advance", once(number))
+
+    found = sdprep_command("merge", tagged, "--json")
+
+    assert found.code == code
+    assert json.loads(found.out)["remaining"] == 2
+    assert not (tagged / "metadata.json").exists()
+
+
+def once(number):
+    pending = [number]
+    return lambda *_: os.kill(os.getpid(), pending.pop()) if pending else None
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_an_undo_that_is_stopped_says_what_remains_and_the_next_goes_on(
+    tagged, sdprep_command, monkeypatch, number, code
+):
+    monkeypatch.setattr(history, "GROUP", 1)
+    real, signal_once = history.apply, once(number)
+    monkeypatch.setattr(history, "apply", lambda *given: signal_once() or real(*given))
+
+    stopped = sdprep_command("undo", "--dir", tagged, "--json")
+    between = len(texts_in(tagged))
+    after = sdprep_command("undo", "--dir", tagged, "--json")
+    again = sdprep_command("undo", "--dir", tagged)
+
+    assert (stopped.code, json.loads(stopped.out)["remaining"], between) == (code, 1, 1)
+    assert (after.code, json.loads(after.out)["written"], json.loads(after.out)["current"]) == (0, 1, 1)
+    assert again.code == 0

@@ -10,7 +10,7 @@ import pytest
 from sdprep.data.catalog import FILE, Catalog, RunInfo
 from sdprep.data.keys import as_key
 from sdprep.data.schema import AT_ONCE, SCHEMA_VERSION
-from sdprep.errors import CatalogError
+from sdprep.errors import CatalogError, DamagedCatalog, NewerCatalog
 from sdprep.rules.compose import Parts
 from sdprep.rules.decide import SidecarState
 
@@ -209,7 +209,7 @@ def test_a_rehearsal_without_a_catalog_makes_no_file(tmp_path: Path) -> None:
 
 def test_a_catalog_of_a_newer_sdprep_is_refused(catalog: Catalog) -> None:
     catalog.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    with pytest.raises(CatalogError, match="written by a newer sdprep; update sdprep"):
+    with pytest.raises(NewerCatalog, match="written by a newer sdprep"):
         reopened(catalog)
 
 
@@ -220,9 +220,9 @@ def test_a_catalog_of_a_newer_sdprep_is_left_as_it_is(catalog: Catalog) -> None:
     assert catalog.db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
 
 
-def test_a_corrupt_catalog_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_a_corrupt_catalog_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"this is no database, whatever its name says" * 100)
-    with pytest.raises(CatalogError, match=r"catalog\.sqlite .*Move it away to start afresh"):
+    with pytest.raises(DamagedCatalog, match=r"catalog\.sqlite is no catalog"):
         Catalog(tmp_path / FILE, tmp_path)
 
 

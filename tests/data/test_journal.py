@@ -266,22 +266,6 @@ def test_the_temporary_file_of_a_run_that_died_is_removed(
     assert (len(before), visible(file.parent)) == (2, {"a.txt"})
 
 
-def test_a_look_at_the_catalog_does_not_disturb_a_run_that_is_at_work(
-    catalog: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = os.replace
-
-    def meanwhile(*paths: Any) -> None:
-        other = Catalog(catalog.file, catalog.root)
-        recover(other)
-        other.close()
-        real(*paths)
-
-    monkeypatch.setattr(os, "replace", meanwhile)
-    apply(catalog, RUN, [change(file)])
-    assert (file.read_bytes(), statuses(catalog)) == (b"new\n", ["done"])
-
-
 # Adopting
 
 

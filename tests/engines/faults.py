@@ -46,8 +46,9 @@ FAULTS = {
 
 
 def decode(item, fit):
-    """Decode a picture, or do what its name says. `once.png` kills its process the first time only.
+    """Decode a picture, or do what its name says.
 
+    `once.png` kills its process the first time only; `stall.png` hangs, and says so by the file `stall.mark`.
     A picture beside which there is a pipe is not decoded before that has been written.
     """
     name = item.path.stem.partition("-")[0]
@@ -56,6 +57,9 @@ def decode(item, fit):
     if name == "memory":
         return replace(image.decode(Enormous.at(item.path), fit), item=item)
     mark = item.path.with_suffix(".mark")
+    if name == "stall":
+        mark.touch()
+        FAULTS["hang"]()
     if name == "once" and not mark.exists():
         mark.touch()
         os._exit(9)

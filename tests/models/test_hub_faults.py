@@ -58,6 +58,20 @@ def test_a_download_that_breaks_off_for_good_leaves_nothing_half(
     assert content(fetch(a_spec(), Silent())) == OLD
 
 
+def test_a_file_that_arrives_damaged_once_is_downloaded_again(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.tampered[MODEL] = b"cut off"
+    real = hub_module._delete
+    monkeypatch.setattr(hub_module, "_delete", lambda path: (hub.tampered.clear(), real(path)))
+    assert content(fetch(a_spec(), Silent())) == OLD
+
+
+def test_a_file_that_arrives_damaged_twice_is_deleted_and_named(hub: FakeHub, home: Path) -> None:
+    hub.tampered[MODEL] = b"weights " * 999 + b"WEIGHTS "
+    assert f"{MODEL} was damaged or exchanged on its way, twice" in failure(a_spec())
+    assert len([name for name in hub.downloads if name == MODEL]) == 2
+    assert not list(home.glob(f"cache/**/{MODEL}"))
+
+
 def test_offline_without_the_model_says_so_at_once(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     message = failure(a_spec())

@@ -55,24 +55,6 @@ def test_the_catalog_tells_its_schema_version(tagged):
         assert database.execute("PRAGMA user_version").fetchone()[0] >= 1
 
 
-def test_a_catalog_of_a_newer_sdprep_is_refused_and_nothing_is_touched(tagged):
-    with closing(sqlite3.connect(tagged / CATALOG)) as database:
-        database.execute("PRAGMA user_version = 999")
-    before = texts(tagged)
-
-    with pytest.raises(CatalogError, match="newer"):
-        tag(tagged, threshold=STRICT)
-    assert texts(tagged) == before
-
-
-def test_a_file_that_is_no_catalog_is_refused_with_a_way_out(album):
-    (album / ".sdprep").mkdir()
-    write(album / CATALOG, "this is no database, whatever its name says " * 50)
-
-    with pytest.raises(CatalogError, match="Move it away"):
-        tag(album)
-
-
 # Subfolders
 
 

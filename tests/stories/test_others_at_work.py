@@ -1,6 +1,7 @@
 """Other programs, people and other runs of sdprep work in the same folder at the same time."""
 
 import os
+import shutil
 
 import pytest
 
@@ -8,6 +9,7 @@ from sdprep.tasks.history import log, undo
 from tests.stories.telling import (
     STRICT,
     at_replace,
+    codes,
     counts,
     leftovers,
     tag,
@@ -99,13 +101,27 @@ def test_reading_the_log_while_a_run_writes_does_it_no_harm(album, monkeypatch):
     assert leftovers(album) == []
 
 
-def test_a_run_over_other_pictures_while_a_run_writes_does_it_no_harm(album, drawings, monkeypatch):
+# A folder that goes away
+
+
+def test_a_subfolder_that_is_deleted_while_the_model_looks_stays_away_and_the_others_go_on(
+    album, drawings, monkeypatch
+):
     (album / "sub").mkdir()
     (album / "sub" / "d.png").write_bytes(drawings[3])
-    at_replace(monkeypatch, "b.txt", lambda *_: tag(album / "sub"))
+    while_the_model_looks(monkeypatch, lambda: shutil.rmtree(album / "sub"))
 
-    report = tag(album, recursive=False)
+    report = tag(album)
 
-    assert counts(report) == {"written": 3}
-    assert list(texts(album)) == ["a.txt", "b.txt", "c.txt", "sub/d.txt"]
-    assert counts(tag(album)) == {"current": 4}
+    assert codes(report) == {"sub/d.png": "unreadable"}
+    assert list(texts(album)) == ["a.txt", "b.txt", "c.txt"]
+    assert not (album / "sub").exists()
+
+
+def test_a_folder_of_pictures_that_is_deleted_while_the_model_looks_stays_away(album, monkeypatch):
+    while_the_model_looks(monkeypatch, lambda: shutil.rmtree(album))
+
+    report = tag(album)
+
+    assert counts(report) == {"failed": 3}
+    assert not album.exists()

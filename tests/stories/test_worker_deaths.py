@@ -127,6 +127,31 @@ def test_a_picture_that_wants_too_much_memory_is_tried_again_by_the_next_run(alb
     assert counts(tag(album, **SOME)) == {"written": 1, "current": 3}
 
 
+# Answers that are no numbers
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_tagger_that_answers_nan_for_one_picture_fails_it_alone(album, drawings, tmp_path, workers):
+    Image.new("RGB", (9, 9), "black").save(album / "dark.png")
+
+    report = tag(album, model=nan_for_black(tmp_path), workers=workers, batch_size=4, prefix=("x",))
+
+    assert codes(report) == {"dark.png": "nonfinite"}
+    assert counts(report) == {"written": 3, "failed": 1}
+    assert "dark.txt" not in texts(album)
+
+
+def nan_for_black(tmp_path):
+    """A tagger that divides the mean of each colour by the largest of them: 0 / 0 for a black picture."""
+    folder = tmp_path / "nan-tagger"
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("ReduceMax", ["means", "last"], ["largest"], keepdims=1),
+        helper.make_node("Div", ["means", "largest"], ["scores"]),
+    ]
+    return save_tagger(folder, nodes, {"axes": np.array([1, 2]), "last": np.array([1])})
+
+
 # Trying again
 
 
@@ -181,20 +206,22 @@ def test_the_command_prints_it_as_json(survived):
 
 @pytest.fixture
 def fast_model(tmp_path):
-    """A tagger of one operation, for runs that are about something else than its answers."""
-    folder = tmp_path / "fast-tagger"
-    folder.mkdir()
-    given = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 4, 4, 3])
-    made = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])
+    """A tagger of two operations, for runs that are about something else than its answers."""
     nodes = [
         helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
         helper.make_node("Div", ["means", "white"], ["scores"]),
     ]
-    constants = [
-        onnx.numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"),
-        onnx.numpy_helper.from_array(np.array(255, dtype=np.float32), "white"),
-    ]
-    body = helper.make_graph(nodes, "means", [given], [made], constants)
+    constants = {"axes": np.array([1, 2]), "white": np.array(255, dtype=np.float32)}
+    return save_tagger(tmp_path / "fast-tagger", nodes, constants)
+
+
+def save_tagger(folder, nodes, constants):
+    """A tagger of three colours; these are its nodes and constants."""
+    folder.mkdir()
+    given = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 4, 4, 3])
+    made = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])
+    values = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    body = helper.make_graph(nodes, "colours", [given], [made], values)
     onnx.save(
         helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder / "model.onnx"
     )

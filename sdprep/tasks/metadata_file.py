@@ -1,0 +1,64 @@
+"""The metadata JSON of a merge: as it is, and replaced through the journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdprep.config import MergeSettings
+from sdprep.confine import is_inside
+from sdprep.data import metadata
+from sdprep.data.catalog import Catalog
+from sdprep.data.journal import Change, apply
+from sdprep.data.metadata import Entries
+from sdprep.data.sidecar import read_bytes
+from sdprep.errors import MetadataError, WriteError
+from sdprep.tasks.runs import run_info
+from sdprep.types import RunReport
+
+OUTPUT_NAME = "metadata.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The metadata JSON as it is: its path, its bytes (None: no file), its entries, and those to start from."""
+
+    output: Path
+    before: bytes | None
+    held: Entries
+    base: Entries
+
+
+def open_metadata(directory: Path, settings: MergeSettings) -> Files:
+    """Read the output of a merge over a folder, and what it starts from. Raises MetadataError naming the file."""
+    output = settings.output or (settings.layout.output_dir or directory) / OUTPUT_NAME
+    if output.is_symlink() and not is_inside(output, output.parent):
+        raise MetadataError(f"{output} is a link that leaves its folder; name the file itself with -o")
+    try:
+        before = read_bytes(output)
+    except OSError as error:
+        raise MetadataError(f"{output}: {error.strerror or error}") from error
+    held = {} if before is None else metadata.parse(before, output)
+    base = held if settings.in_json is None else metadata.load(settings.in_json)
+    return Files(output, before, held, base)
+
+
+def replace_metadata(files: Files, after: bytes, catalog: Catalog, settings: MergeSettings, report: RunReport) -> None:
+    """Replace the metadata JSON through the journal of the pictures' catalog, wherever the JSON lies.
+
+    Raises MetadataError if the file is no longer what it was, WriteError if it cannot be written.
+    """
+    path = files.output.resolve()
+    info = run_info("merge", settings, None)
+    report.run = info.uid
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(error) from error
+    applied = apply(catalog, info, [Change(path, files.before, after)])
+    for reason in applied.refused.values():
+        raise MetadataError(f"{path} cannot be written: {reason}")
+    if applied.overtaken:
+        raise MetadataError(f"{path} was changed by another program in the meantime; run the merge again")
+    with catalog.transaction():
+        catalog.end_run(info.uid, report.as_dict())

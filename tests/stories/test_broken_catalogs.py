@@ -1,0 +1,310 @@
+"""A catalog that is damaged, foreign or from a newer sdprep, or lies where SQLite's log does not work."""
+
+import random
+import sqlite3
+import sys
+from contextlib import closing
+
+import pytest
+
+from sdprep.data import database
+from sdprep.data.catalog import Catalog
+from sdprep.errors import CatalogError, CatalogFailed
+from sdprep.tasks.history import file_versions, log, restore, undo
+from sdprep.tasks.merge import merge
+from sdprep.tasks.retry import retry
+from sdprep.tasks.tag import tag as tag_task
+from tests.stories.telling import CATALOG, STRICT, caption, counts, tag, tag_settings, texts, write
+from tests.stories.test_one_run_at_a_time import Heard
+
+
+def zeros(data):
+    return bytes(len(data))
+
+
+def cut(data):
+    return data[: len(data) // 2]
+
+
+def header(data):
+    return data[:100]
+
+
+def text(data):
+    return b"this is no database, whatever its name says\n" * 500
+
+
+def scrambled(data):
+    """Every page but the first has other bytes."""
+    return data[:4096] + random.Random(7).randbytes(len(data) - 4096)
+
+
+DAMAGES = pytest.mark.parametrize("damage", [zeros, cut, header, text, scrambled])
+
+
+def spoil(folder, damage):
+    """Damage the catalog of a folder; what it holds now."""
+    file = folder / CATALOG
+    file.write_bytes(damage(file.read_bytes()))
+    return file.read_bytes()
+
+
+def make_newer(folder):
+    with closing(sqlite3.connect(folder / CATALOG)) as database:
+        database.execute("PRAGMA user_version = 999")
+
+
+def heard(folder, **stated):
+    """A run of tag, and what it said."""
+    listener = Heard()
+    report = tag_task(folder, tag_settings(stated), stated=frozenset(stated), listener=listener)
+    return report, "\n".join(listener.notes)
+
+
+def whole(file):
+    with closing(sqlite3.connect(file)) as database:
+        return database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+# Moved aside
+
+
+@DAMAGES
+def test_a_damaged_catalog_is_put_aside_and_the_run_goes_on(tagged, drawings, damage):
+    held = spoil(tagged, damage)
+    (tagged / "d.png").write_bytes(drawings[3])
+
+    report, said = heard(tagged)
+
+    assert counts(report) == {"written": 1, "kept": 3}
+    assert (tagged / ".sdprep" / "catalog.sqlite.broken-1").read_bytes() == held
+    assert whole(tagged / CATALOG)
+    assert "catalog.sqlite.broken-1" in said
+
+
+@DAMAGES
+def test_no_text_is_touched_for_a_damaged_catalog(tagged, damage):
+    before = texts(tagged)
+    spoil(tagged, damage)
+
+    tag(tagged, threshold=STRICT)
+
+    assert texts(tagged) == before
+
+
+def test_what_is_lost_is_said_once(tagged):
+    spoil(tagged, text)
+
+    said = [heard(tagged)[1] for _ in range(2)]
+
+    assert "Your text files are untouched. What is lost is undo, the stored results" in said[0]
+    assert said[1] == ""
+
+
+def test_refresh_takes_back_what_was_sdpreps(tagged):
+    spoil(tagged, text)
+
+    assert counts(tag(tagged, refresh=True)) == {"current": 3}
+
+
+def test_the_second_damaged_catalog_has_the_next_number(tagged):
+    for _ in range(2):
+        spoil(tagged, text)
+        tag(tagged)
+
+    names = sorted(path.name for path in (tagged / ".sdprep").glob("*.broken-*"))
+    assert names == ["catalog.sqlite.broken-1", "catalog.sqlite.broken-2"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be renamed there")
+def test_the_log_of_a_catalog_goes_with_it(tagged):
+    with closing(sqlite3.connect(tagged / CATALOG)) as open_still:
+        open_still.execute("PRAGMA user_version = 999")
+        tag(tagged)
+
+        with closing(sqlite3.connect(tagged / ".sdprep" / "catalog.sqlite.newer-1")) as kept:
+            assert kept.execute("PRAGMA user_version").fetchone() == (999,)
+    assert whole(tagged / CATALOG)
+
+
+@pytest.mark.parametrize("command", [caption, merge])
+def test_caption_and_merge_go_on_too(tagged, command):
+    spoil(tagged, zeros)
+
+    assert command(tagged).exit_code == 0
+    assert (tagged / ".sdprep" / "catalog.sqlite.broken-1").exists()
+
+
+def test_a_catalog_of_a_newer_sdprep_is_put_aside_and_the_run_goes_on(tagged):
+    make_newer(tagged)
+    before = texts(tagged)
+
+    report, said = heard(tagged, threshold=STRICT)
+
+    assert counts(report) == {"kept": 3}
+    assert texts(tagged) == before
+    assert "was written by a newer sdprep" in said
+    with closing(sqlite3.connect(tagged / ".sdprep" / "catalog.sqlite.newer-1")) as kept:
+        assert kept.execute("SELECT count(*) FROM sidecars").fetchone() == (3,)
+
+
+def test_a_dry_run_says_what_would_happen_and_moves_nothing(tagged):
+    held = spoil(tagged, zeros)
+
+    report, said = heard(tagged, dry_run=True)
+
+    assert counts(report) == {"kept": 3}
+    assert "would put it aside" in said
+    assert (tagged / CATALOG).read_bytes() == held
+
+
+def test_damage_that_shows_only_at_work_ends_the_run_and_makes_room_for_the_next(tagged, monkeypatch):
+    monkeypatch.setattr(database, "LOOKED_THROUGH", 0)
+    before = texts(tagged)
+    spoil(tagged, scrambled_but_tables)
+
+    with pytest.raises(CatalogFailed, match="malformed"):
+        tag(tagged)
+    report = tag(tagged)
+
+    assert counts(report) == {"kept": 3}
+    assert texts(tagged) == before
+    assert (tagged / ".sdprep" / "catalog.sqlite.broken-1").exists()
+
+
+def scrambled_but_tables(data):
+    """The list of tables stays readable, which fills the first pages; what they hold does not."""
+    keep = 3 * 4096
+    return data[:keep] + random.Random(7).randbytes(len(data) - keep)
+
+
+# Not moved
+
+
+LOOKS = {
+    "log": log,
+    "file_versions": lambda folder: file_versions(folder / "a.txt"),
+    "undo": undo,
+    "restore": lambda folder: restore(folder / "a.txt"),
+    "retry": retry,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_command_that_looks_back_says_that_the_catalog_is_damaged_and_leaves_it(tagged, look):
+    held = spoil(tagged, text)
+
+    with pytest.raises(CatalogError, match=r"catalog\.sqlite is no catalog: .*Move it away"):
+        LOOKS[look](tagged)
+    assert (tagged / CATALOG).read_bytes() == held
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_command_that_looks_back_says_that_the_catalog_is_newer(tagged, look):
+    make_newer(tagged)
+
+    with pytest.raises(CatalogError, match=r"newer sdprep\. Update sdprep"):
+        LOOKS[look](tagged)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a catalog " * 1000], ids=["of another program", "a text"])
+def test_a_file_that_catalog_names_is_never_moved_nor_changed(album, tmp_path, content):
+    file = tmp_path / "precious"
+    file.write_bytes(content)
+    if not content:
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("CREATE TABLE theirs (a)")
+    before = file.read_bytes()
+
+    with pytest.raises(CatalogError, match="precious is no catalog"):
+        tag(album, catalog=file)
+    assert file.read_bytes() == before
+
+
+# Where the write-ahead log does not work
+
+
+@pytest.fixture
+def no_shared_memory(monkeypatch):
+    """File systems are as network shares may be: SQLite finds no memory there that processes share."""
+    real = sqlite3.connect
+
+    def connect(name, **options):
+        return real(f"file:{name}?vfs=unix-none", uri=True, **options)
+
+    monkeypatch.setattr(database.sqlite3, "connect", connect)
+
+
+def journal_mode(folder):
+    with closing(sqlite3.connect(folder / CATALOG)) as opened:
+        return opened.execute("PRAGMA journal_mode").fetchone()[0]
+
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="SQLite's file systems of Unix serve as the share")
+
+
+@POSIX
+@pytest.mark.usefixtures("no_shared_memory")
+def test_on_a_share_without_shared_memory_a_run_works_and_says_so_once(album):
+    first, second = heard(album), heard(album, threshold=STRICT)
+
+    assert counts(first[0]) == {"written": 3}
+    assert "--catalog PATH puts it on a local disk" in first[1]
+    assert counts(second[0]) == {"written": 3}
+    assert second[1] == ""
+
+
+@POSIX
+def test_a_catalog_that_was_copied_to_such_a_share_keeps_what_it_knows(tagged, request):
+    modes = [journal_mode(tagged)]
+    request.getfixturevalue("no_shared_memory")
+
+    report, said = heard(tagged, threshold=STRICT)
+
+    assert counts(report) == {"written": 3}
+    assert "bears no write-ahead log" in said
+    assert [*modes, journal_mode(tagged)] == ["wal", "delete"]
+
+
+@POSIX
+@pytest.mark.parametrize("there", [False, True], ids=["new", "old"])
+def test_shared_memory_that_cannot_be_opened_is_done_without(album, there):
+    if there:
+        tag(album)
+    (album / ".sdprep").mkdir(exist_ok=True)
+    (album / ".sdprep" / "catalog.sqlite-shm").symlink_to("nowhere/at-all")
+
+    report, said = heard(album, threshold=STRICT)
+
+    assert counts(report) == {"written": 3}
+    assert "bears no write-ahead log" in said
+
+
+@POSIX
+@pytest.mark.usefixtures("no_shared_memory")
+def test_undo_works_without_the_log(album):
+    write(album / "a.txt", "mine")
+    tag(album, existing="overwrite")
+
+    undo(album)
+
+    assert texts(album) == {"a.txt": b"mine"}
+
+
+def test_on_a_local_disk_the_log_is_used_and_nothing_is_said(album):
+    report, said = heard(album)
+
+    assert counts(report) == {"written": 3}
+    assert (journal_mode(album), said) == ("wal", "")
+
+
+def test_a_fault_of_the_catalog_at_work_says_what_to_do_and_leaves_the_folder_free(tagged, monkeypatch):
+    def fail(*_):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "end_run", fail)
+        with pytest.raises(CatalogFailed, match=r"disk I/O error\. What was written so far is kept"):
+            tag(tagged, threshold=STRICT)
+
+    assert counts(tag(tagged, threshold=STRICT)) == {"current": 3}
