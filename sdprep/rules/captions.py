@@ -28,9 +28,16 @@ class CaptionRules:
 
 def caption_lines(texts: Sequence[str], rules: CaptionRules) -> list[str]:
     """The lines of a sidecar: the first captions that differ, without dropped words, between prefix and suffix."""
-    cleaned = (without_words(clean_caption(text), rules.drop_words) for text in texts)
-    different = list(dict.fromkeys(filter(None, cleaned)))
-    return [_framed(text, rules) for text in different[: rules.captions]]
+    return [_framed(text, rules) for text in written_captions(texts, rules)]
+
+
+def written_captions(texts: Sequence[str], rules: CaptionRules) -> dict[str, int]:
+    """The captions that become lines, before prefix and suffix, each with the place of its text among those given."""
+    places: dict[str, int] = {}
+    for place, text in enumerate(texts):
+        if cleaned := without_words(clean_caption(text), rules.drop_words):
+            places.setdefault(cleaned, place)
+    return dict(list(places.items())[: rules.captions])
 
 
 def clean_caption(text: str) -> str:

@@ -3,18 +3,21 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sdprep.config import CaptionSettings, Work
+from sdprep.data.results import encode_caption
 from sdprep.errors import UsageError
 from sdprep.models import blip
+from sdprep.models.registry import resolve
 from sdprep.rules.captions import CaptionRules
-from sdprep.tasks.caption import caption
+from sdprep.tasks.caption import Captioning, caption
 from sdprep.tasks.demo import PICTURES
-from sdprep.types import RunReport
+from sdprep.types import Caption, RunReport
 
 
 @pytest.fixture
@@ -170,6 +173,37 @@ def test_a_caption_that_was_cut_is_named(folder: Path) -> None:
 
 def test_a_caption_that_found_its_end_is_not_named(folder: Path) -> None:
     assert run(folder).flagged == []
+
+
+def stored(*captions: tuple[str, str, float]) -> bytes:
+    """A result as the catalog holds it: text, finish reason and score of each caption."""
+    first, *others = (Caption(text, 5, reason, score) for text, reason, score in captions)
+    return encode_caption(replace(first, others=tuple(others)))
+
+
+WHOLE, CUT, LOOP = ("a girl", "stop", -2.0), ("a girl and", "length", -1.0), ("hat hat hat", "stop", -3.0)
+
+
+@pytest.mark.parametrize(
+    ("captions", "settings", "remark"),
+    [
+        ([WHOLE, CUT], {}, None),
+        ([WHOLE, CUT], {"best_of": 2}, "cut at the most tokens"),
+        ([WHOLE, CUT], {"captions": 2}, "cut at the most tokens"),
+        ([CUT, ("a boy", "stop", -0.5)], {"best_of": 2}, None),
+        ([WHOLE, LOOP], {"best_of": 2}, None),
+        ([WHOLE, LOOP], {"captions": 2}, "repeats itself"),
+        ([CUT, LOOP], {"captions": 2}, "repeats itself"),
+        ([WHOLE, WHOLE, CUT], {"captions": 2}, "cut at the most tokens"),
+        ([LOOP, WHOLE], {"drop_words": ("hat",)}, None),
+    ],
+)
+def test_what_is_named_is_what_is_written(captions: list[Any], settings: dict[str, Any], remark: str | None) -> None:
+    best_of, rules = settings.pop("best_of", None), CaptionRules(**settings)
+    kind = Captioning(
+        resolve("demo-caption", "caption"), CaptionSettings(best_of=best_of, sample=True, rules=rules), frozenset()
+    )
+    assert kind.make_job(None).remark(stored(*captions)) == remark
 
 
 LOOPING = {"repetition_penalty": 0.2, "min_length": 30, "max_length": 40}
