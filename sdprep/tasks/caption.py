@@ -66,7 +66,9 @@ class Captioning:
         if files is not None:
             what = {"task": "caption", "weights": files.weights, "precision": settings.dtype}
             recipe = {**what, **self.spec.recipe(), **decoding}
-        return Job(wish, settings.caption_extension, settings.layout.sidecar_name, "\n", recipe, self._render, self._remark)
+        return Job(
+            wish, settings.caption_extension, settings.layout.sidecar_name, "\n", recipe, self._render, self._remark
+        )
 
     def _render(self, result: bytes) -> list[str]:
         return caption_lines([each.text for each in self._ranked(result)], self._settings.rules)
