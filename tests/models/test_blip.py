@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 import sdprep.demo
-from sdprep.config import CaptionSettings, Work
+from sdprep.config import CaptionSettings, Work, read_preset
 from sdprep.data.image import decode
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.models.base import ModelFiles
-from sdprep.models.blip import BlipCaptioner
+from sdprep.models.blip import BlipCaptioner, _decoding
+from sdprep.models.blip_attention import AbsorbedAttention, CachedAttention
+from sdprep.models.decoding import Decoding
 from sdprep.models.registry import resolve
 from sdprep.types import Batch, Caption, Decoded, ImageItem
 
@@ -197,6 +199,35 @@ def test_the_pixels_of_a_batch_are_not_changed() -> None:
 def test_a_picture_is_squashed_to_the_size_that_the_weights_know() -> None:
     fit = loaded().fit
     assert (fit.size, fit.mode) == (96, "squash")
+
+
+# Precision, form and preset
+
+
+@pytest.mark.parametrize("decoder", ["fast", "reference"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_half_precision_captions_are_right_and_scores_are_rounded(dtype: str, decoder: str) -> None:
+    half, exact = captions([batch(0, 1, 2)], dtype=dtype, decoder=decoder), captions([batch(0, 1, 2)])
+    assert {key: each.text for key, each in half.items()} == {key: each.text for key, each in exact.items()}
+    assert all(0 < abs(each.score - exact[key].score) < 0.1 for key, each in half.items())
+
+
+@pytest.mark.parametrize(("least", "form"), [(5, AbsorbedAttention), (32, CachedAttention)])
+def test_the_form_of_cross_attention_is_chosen_by_the_least_length(least: int, form: type) -> None:
+    assert type(load(min_length=least)._to_compare[0].network.decoder.cross) is form
+
+
+def test_the_kohya_preset_is_what_kohyas_script_samples_with() -> None:
+    preset = read_preset("kohya")["caption"]
+    assert preset.pop("recursive") is False
+    settings = CaptionSettings(**preset)
+    kohya = {"sample": True, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.1, "seed": 42}
+    assert _decoding(settings, 4, ()) == Decoding(min_new_tokens=1, max_new_tokens=71, **kohya)
+    assert (settings.preprocess, settings.decode_again, settings.prompt) == ("kohya", False, "a picture of")
+
+
+def test_the_beam_search_of_the_kohya_preset_has_one_beam() -> None:
+    assert read_preset("kohya")["caption"]["num_beams"] == 1
 
 
 # The two decoders

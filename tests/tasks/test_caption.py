@@ -138,10 +138,11 @@ def test_a_bad_word_that_the_model_does_not_know_is_refused(folder: Path) -> Non
         {"repetition_penalty": 5.0},
         {"no_repeat_ngram_size": 1},
         {"sample": True, "top_k": 1, "repetition_penalty": 0.3},
+        {"sample": True, "top_p": 1e-6, "repetition_penalty": 0.3},
         {"count_prompt": True, "max_length": 8},
         {"preprocess": "kohya", "prompt": ""},
     ],
-    ids=["repetition penalty", "n-grams", "top-k", "count prompt", "preprocess"],
+    ids=["repetition penalty", "n-grams", "top-k", "top-p", "count prompt", "preprocess"],
 )
 def test_a_setting_of_the_search_is_obeyed(folder: Path, settings: dict[str, Any]) -> None:
     last = list(settings)[0 if "sample" not in settings else 1]
