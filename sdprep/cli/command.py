@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import re
 import sys
@@ -60,6 +61,19 @@ class AsGiven(click.types.UnprocessedParamType):
 
     def __init__(self, words: str, *kinds: type) -> None:
         self.words, self.kinds = words, kinds
+
+
+class Number(click.FloatRange):
+    """A number within bounds that is one: neither `nan`, which passes every bound, nor `inf`."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Raises BadParameter for any other text."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number that can be used.", param, ctx)
+        return number
 
 
 TEXTS = AsGiven("text or a list of texts", str, list)
@@ -221,7 +235,7 @@ work_options = options(
     option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a model call."),
     option("--workers", aliases=("--max-data-loader-n-workers",), type=click.IntRange(0), default=2,
            show_default=True, help="Threads that decode ahead, in a process of its own; 0: no process, no threads."),
-    option("--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+    option("--image-timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
            help="Seconds that decoding one image may take, before it fails as timed_out."),
     option("--existing", type=click.Choice(["keep", "overwrite", "append", "prepend"]), default="keep",
            show_default=True, shortcuts={"--append-tags": "append"},

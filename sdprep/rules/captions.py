@@ -84,8 +84,8 @@ def _closed(before: str, after: str) -> str:
 
 def _framed(text: str, rules: CaptionRules) -> str:
     """A caption between prefix and suffix, parted by a space; a suffix that begins with a sign follows at once."""
-    framed = f"{rules.prefix.strip()} {text}".strip()
-    suffix = rules.suffix.strip()
+    framed = f"{clean_caption(rules.prefix)} {text}".strip()
+    suffix = clean_caption(rules.suffix)
     return framed + suffix if suffix[:1] in set(SIGNS) else f"{framed} {suffix}".strip()
 
 

@@ -79,6 +79,10 @@ def test_every_line_is_framed() -> None:
     assert lines("a girl", "a cat", captions=2, prefix="x") == ["x a girl", "x a cat"]
 
 
+def test_a_line_break_in_the_frame_makes_no_second_line() -> None:
+    assert lines("a girl", prefix="sks\n\nphoto,", suffix="\r\nin\na style\n") == ["sks photo, a girl in a style"]
+
+
 # Words that are left out
 
 

@@ -93,6 +93,11 @@ def test_beams_cannot_give_more_captions_than_there_are(folder: Path, settings: 
         run(folder, num_beams=3, **settings)
 
 
+def test_more_captions_than_are_made_are_refused() -> None:
+    with pytest.raises(UsageError, match="3 captions cannot be the best of 2; say --best-of 3 or more"):
+        CaptionSettings(sample=True, best_of=2, rules=CaptionRules(captions=3))
+
+
 # Text around captions, for which no model is needed
 
 
@@ -238,4 +243,6 @@ def test_a_caption_from_a_second_try_is_stored_as_such(folder: Path) -> None:
 
 
 def test_whoever_bounds_repetition_gets_no_second_try(folder: Path) -> None:
-    assert text(folder, no_repeat_ngram_size=9, **LOST) == text(folder, decode_again=False, no_repeat_ngram_size=9, **LOST)
+    assert text(folder, no_repeat_ngram_size=9, **LOST) == text(
+        folder, decode_again=False, no_repeat_ngram_size=9, **LOST
+    )
