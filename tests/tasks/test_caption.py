@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -224,8 +225,7 @@ LOST = {"repetition_penalty": 0.3, "max_length": 40}
 
 
 def words_in_pairs(text: str) -> list[tuple[str, str]]:
-    words = text.split()
-    return list(zip(words, words[1:], strict=False))
+    return list(pairwise(text.split()))
 
 
 def test_a_caption_that_repeats_itself_gets_a_second_try_without_any_two_words_twice(folder: Path) -> None:
