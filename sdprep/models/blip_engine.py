@@ -240,7 +240,7 @@ class _Running:
             self._arrange()
 
     def _seed(self, group: _Group) -> int:
-        return stream_seed(group.image.picture.digests[0], self._seed_of_run + group.number)
+        return stream_seed(group.image.picture.digests[0], self._seed_of_run, group.number)
 
     def _remove_group(self, index: int) -> None:
         last = self.groups.pop()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from transformers import BlipForConditionalGeneration
 
 import sdprep.demo
 from sdprep.config import CaptionSettings, Work, read_preset
@@ -320,6 +321,38 @@ def test_the_reference_decoder_needs_no_known_transformers(monkeypatch: pytest.M
     with pytest.raises(ModelError, match="unknown"):
         load()
     assert dict(load(decoder="reference").predict([batch(0)]))[0].text == texts([batch(0)])[0]
+
+
+# What transformers does unexpectedly
+
+
+def test_what_generate_writes_into_its_ids_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    generate = BlipForConditionalGeneration.generate
+
+    def scribbling(self: Any, **options: Any) -> Any:
+        found = generate(self, **options)
+        options["input_ids"].fill_(7)
+        return found
+
+    alone = [batch(number) for number in range(3)]
+    expected = texts(alone, decoder="reference")
+    monkeypatch.setattr(BlipForConditionalGeneration, "generate", scribbling)
+    assert texts(alone, decoder="reference") == expected
+
+
+@pytest.mark.parametrize("decoder", ["fast", "reference"])
+def test_a_checkpoint_that_asks_for_a_static_cache_is_captioned_without(copy: Path, decoder: str) -> None:
+    wanted = json.loads((copy / "generation_config.json").read_text(encoding="utf-8"))
+    (copy / "generation_config.json").write_text(json.dumps({**wanted, "cache_implementation": "static"}))
+    assert dict(load(copy, decoder=decoder).predict([batch(0)]))[0].text == texts([batch(0)])[0]
+
+
+def test_neither_torchvision_nor_a_processor_of_transformers_is_needed(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    (copy / "preprocessor_config.json").unlink()
+    assert dict(load(copy).predict([batch(0)]))[0].text == texts([batch(0)])[0]
 
 
 def test_a_captioner_that_is_closed_holds_no_weights() -> None:

@@ -173,13 +173,18 @@ def test_samples_differ_between_images_and_seeds() -> None:
     assert len({texts[0].tokens for texts in found(SAMPLED, pictures(same)).values()}) == 4
 
 
-def test_several_samples_are_those_of_the_seeds_that_follow() -> None:
-    whole = pictures(images(3))
-    several = found(Decoding(sample=True, max_new_tokens=12, seed=7, num_return_sequences=4), whole)
-    each = [found(Decoding(sample=True, max_new_tokens=12, seed=7 + number), whole) for number in range(4)]
-    assert {key: [text.tokens for text in texts] for key, texts in several.items()} == {
-        key: [one[key][0].tokens for one in each] for key in several
-    }
+def samples(count: int, seed: int) -> dict[Any, list[tuple[int, ...]]]:
+    decoding = Decoding(sample=True, max_new_tokens=12, seed=seed, num_return_sequences=count)
+    return {key: [text.tokens for text in texts] for key, texts in found(decoding, pictures(images(3))).items()}
+
+
+def test_a_sample_is_the_same_however_many_there_are() -> None:
+    assert {key: texts[:2] for key, texts in samples(4, 7).items()} == samples(2, 7)
+
+
+def test_several_samples_of_neighbouring_seeds_have_none_in_common() -> None:
+    one, other = samples(4, 7), samples(4, 8)
+    assert not any(set(one[key]) & set(other[key]) for key in one)
 
 
 def test_the_score_of_a_sample_is_that_of_the_raw_logits() -> None:
