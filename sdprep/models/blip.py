@@ -35,7 +35,7 @@ class BlipCaptioner:
     The prompt conditions the decoder and is cut from the answer by its number of tokens. Lengths count the tokens of
     the caption. A sampled caption is drawn from a stream of its own, so it depends on the picture and the seed alone
     and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run, and
-    in int8 with itself in float32 on the first few. `note` is told what a person should know.
+    in int8 (which computes that comparison in float32) with itself in float32 on the first few. `note` is told what a person should know.
     Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner, UsageError
     for settings that it cannot follow.
     """
@@ -62,7 +62,8 @@ class BlipCaptioner:
         self._mean, self._std = spec.image.mean, spec.image.std
         prompt = self._prompt_ids(settings.prompt, model)
         decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
-        self._versions = f"torch {self._torch.__version__}, transformers {transformers.__version__}"
+        self._transformers = transformers.__version__
+        self._versions = f"torch {self._torch.__version__}, transformers {self._transformers}"
         self._prompt, self._decoding, self._note = prompt, decoding, note
         self._batch_size = settings.work.batch_size
         reference = settings.decoder == "reference"
@@ -71,9 +72,10 @@ class BlipCaptioner:
         wants_guard = settings.decode_again and not decoding.no_repeat_ngram_size
         guarded = make(replace(decoding, no_repeat_ngram_size=GUARD)) if wants_guard else None
         self._decoder: SecondTry | None = SecondTry(first, guarded)
+        exact = self._engines(model, linear_layer)(decoding) if int8 else first
         # With the comparison go the weights that are held twice until then.
-        self._to_compare = None if reference or int8 else (first, ReferenceDecoder(model, prompt, decoding))
-        self._sample = Int8Sample(first, self._engines(model, linear_layer)(decoding), note) if int8 else None
+        self._to_compare = None if reference else (exact, ReferenceDecoder(model, prompt, decoding))
+        self._sample = Int8Sample(first, exact, note) if int8 else None
         self.fit = spec.image.fit_to(model.config.vision_config.image_size)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
@@ -93,7 +95,7 @@ class BlipCaptioner:
 
     def _engines(self, model: Any, linear: MakeLinear) -> Callable[[Decoding], Any]:
         """What makes sdprep's own decoders; all of them share one network."""
-        weights, end = take_weights(model, self._versions), model.config.text_config.sep_token_id
+        weights, end = take_weights(model, self._transformers), model.config.text_config.sep_token_id
         network = BlipNetwork(weights, absorbed=prefers_absorbed(self._device.type, self._decoding), linear=linear)
         return lambda decoding: CaptionEngine(network, self._prompt, end, decoding, self._batch_size, self._note)
 

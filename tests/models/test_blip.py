@@ -273,7 +273,9 @@ def test_the_first_picture_of_a_run_is_compared_with_transformers(monkeypatch: p
     assert compared == [(3,)]
 
 
-@pytest.mark.parametrize("way", [{}, {"num_beams": 3}, {"sample": True}], ids=["greedy", "beams", "sample"])
+@pytest.mark.parametrize(
+    "way", [{}, {"num_beams": 3}, {"sample": True}, {"dtype": "int8"}], ids=["greedy", "beams", "sample", "int8"]
+)
 def test_a_decoder_that_differs_from_transformers_ends_the_run(way: dict[str, Any]) -> None:
     captioner = load(**way)
     # A new tensor, for the old one may be shared with the decoder.
@@ -324,6 +326,29 @@ def test_the_reference_decoder_needs_no_known_transformers(monkeypatch: pytest.M
 
 
 # What transformers does unexpectedly
+
+
+def test_an_unknown_transformers_that_is_built_as_expected_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.__version__", "9.9.0")
+    assert dict(load().predict([batch(0)]))[0].text == texts([batch(0)])[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_an_unknown_transformers_of_another_build_is_refused_by_its_version(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr("transformers.__version__", "9.9.0")
+    real = BlipForConditionalGeneration.from_pretrained
+
+    def other_build(*arguments: Any, **options: Any) -> Any:
+        model, loading = real(*arguments, **options)
+        del model.vision_model.encoder.layers[0].self_attn.qkv
+        return model, loading
+
+    monkeypatch.setattr(BlipForConditionalGeneration, "from_pretrained", other_build)
+    said = r"^the BLIP of transformers 9\.9\.0 is not built as .*qkv.*Use transformers 5\.23, or --decoder reference"
+    with pytest.raises(ModelError, match=said):
+        load(dtype=dtype)
 
 
 def test_what_generate_writes_into_its_ids_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
