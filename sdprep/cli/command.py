@@ -66,8 +66,6 @@ class AsGiven(click.types.UnprocessedParamType):
 class Number(click.FloatRange):
     """A number within bounds that is one: neither `nan`, which passes every bound, nor `inf`."""
 
-    name = "float"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number. Raises BadParameter for any other text."""
         number: float = super().convert(value, param, ctx)
@@ -84,7 +82,10 @@ def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, 
     parts = [part.replace(r"\,", ",") for part in re.split(r"(?<!\\),", value)] if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise click.BadParameter(f"{value!r} is neither text nor a list of texts")
-    return tuple(part.strip() for part in parts if part.strip())
+    found = tuple(part.strip() for part in parts if part.strip())
+    if not found and "," in value:
+        raise click.BadParameter(rf"{value!r} holds no text; a comma itself is written \,")
+    return found
 
 
 class Command(click.Command):

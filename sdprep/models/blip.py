@@ -34,8 +34,9 @@ class BlipCaptioner:
 
     The prompt conditions the decoder and is cut from the answer by its number of tokens. Lengths count the tokens of
     the caption. A sampled caption is drawn from a stream of its own, so it depends on the picture and the seed alone
-    and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run, and
-    in int8 (which computes that comparison in float32) with itself in float32 on the first few. `note` is told what a person should know.
+    and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run
+    (in int8 the same weights in float32), and int8 with float32 on the first few. `note` is told what a person should
+    know.
     Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner, UsageError
     for settings that it cannot follow.
     """
@@ -117,6 +118,8 @@ class BlipCaptioner:
         for word, each in zip(words, ids, strict=True):
             if not each or self._tokenizer.unk_token_id in each:
                 raise UsageError(f"--bad-words {word}: the model has no such word")
+            if set(each) & set(self._tokenizer.all_special_ids):
+                raise UsageError(f"--bad-words {word}: this is a mark of the model's own, not a word")
         return tuple(ids)
 
     def _prompt_ids(self, prompt: str, model: Any) -> list[int]:

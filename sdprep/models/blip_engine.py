@@ -65,6 +65,8 @@ class CaptionEngine:
         kind = BeamSearch if decoding.num_beams > 1 else RowSearch
         self.search: Search = kind(decoding, len(self.prompt), end, network.device)
         most = network.decoder.longest - len(self.prompt)
+        if most < 1:
+            raise UsageError(f"--prompt: its {len(self.prompt)} tokens leave the model no room for a caption")
         if decoding.max_new_tokens > most:
             raise UsageError(f"--max-length {decoding.max_new_tokens}: after the prompt the model has room for {most}")
 

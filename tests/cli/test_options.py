@@ -132,6 +132,11 @@ def test_kohyas_spelling_is_understood(command, spelling, value, name, expected,
     assert parsed(COMMANDS[command], words)[name] == expected
 
 
+def test_a_list_of_nothing_but_commas_is_a_usage_error(sdprep_command, imgs):
+    outcome = sdprep_command("caption", imgs, "--bad-words", ",")
+    assert (outcome.code, r"a comma itself is written \," in outcome.err) == (2, True)
+
+
 NUMBERS = [
     pytest.param(words, name, id=f"{words} {name}")
     for words, command in COMMANDS.items()

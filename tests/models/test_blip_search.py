@@ -10,11 +10,13 @@ import torch
 from transformers.generation import logits_process
 
 from sdprep.errors import UsageError
+from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_logits import drawn, nucleus
 from sdprep.models.blip_network import TextDecoder
 from sdprep.models.blip_pictures import Pictures
 from sdprep.models.decoding import Decoding
 from tests.models.blip_models import (
+    SMALL_END,
     Found,
     assert_same,
     cut,
@@ -267,6 +269,11 @@ def test_without_batches_there_are_no_captions() -> None:
 def test_captions_longer_than_the_model_knows_are_refused() -> None:
     with pytest.raises(UsageError, match=r"--max-length 125: after the prompt the model has room for 124"):
         engine(Decoding(max_new_tokens=125), 1)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused() -> None:
+    with pytest.raises(UsageError, match="--prompt: its 128 tokens leave the model no room for a caption"):
+        CaptionEngine(small_network(), [5] * 128, SMALL_END, Decoding(max_new_tokens=1), 1)
 
 
 def test_the_longest_caption_that_the_model_knows_can_be_written() -> None:

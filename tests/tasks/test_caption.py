@@ -138,6 +138,11 @@ def test_a_bad_word_that_the_model_does_not_know_is_refused(folder: Path) -> Non
         run(folder, bad_words=("猫",))
 
 
+def test_a_mark_of_the_model_is_no_bad_word(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"--bad-words \[SEP\]: this is a mark of the model's own, not a word"):
+        run(folder, bad_words=("[SEP]",))
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -1,0 +1,1 @@
+"""Measurements, side by side; what they gave is in RESULTS.md."""
