@@ -23,7 +23,7 @@ from sdprep.models.blip_reference import ReferenceDecoder
 from sdprep.models.blip_weights import take_weights
 from sdprep.models.decoding import Decoding
 
-RULES = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "bad_words": ((1012,),)}
+RULES: dict[str, Any] = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "bad_words": ((1012,),)}
 SEARCHES = {
     "greedy": Decoding(max_new_tokens=TOKENS),
     "3 beams, all rules": Decoding(num_beams=3, min_new_tokens=5, max_new_tokens=TOKENS, **RULES),

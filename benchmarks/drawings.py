@@ -89,9 +89,11 @@ def main() -> None:
             for size in sizes:
                 model = captioner(size, decoder=decoder, dtype=dtype, **SEARCHES[search])
                 started = time.process_time()
-                found = {key: each.text for key, each in model.predict(batches(pictures, size))}
+                found = {
+                    key: each.text for key, each in model.predict(batches(pictures, size)) if isinstance(each, Caption)
+                }
                 seconds = time.process_time() - started
-                texts = [found[number] for number in range(count)]
+                texts = [found[number].text for number in range(count)]
                 exact.setdefault(search, texts)
                 right, same = (sum(map(str.__eq__, texts, others)) for others in (truth, exact[search]))
                 print(f"| {decoder} | {dtype} | {search} | {size} | {right} | {same} | {seconds:.0f} |", flush=True)
