@@ -11,18 +11,27 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import transformers
 
 from benchmarks.caption import (
-    SHAPES, TOKENS, batches, drain, engine, photographs, print_speed, random_blip, take_turns,
-)  # fmt: skip
+    SHAPES,
+    TOKENS,
+    batches,
+    drain,
+    engine,
+    photographs,
+    print_speed,
+    random_blip,
+    take_turns,
+)
 from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.decoding import Decoding
 from sdprep.types import ImageItem
 
-LENGTH = {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
+LENGTH: dict[str, Any] = {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
 SAMPLED = Decoding(**LENGTH, sample=True, top_p=0.9)
 BEST_OF_8 = Decoding(**LENGTH, sample=True, top_p=0.9, num_return_sequences=8)
 

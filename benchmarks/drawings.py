@@ -89,9 +89,7 @@ def main() -> None:
             for size in sizes:
                 model = captioner(size, decoder=decoder, dtype=dtype, **SEARCHES[search])
                 started = time.process_time()
-                found = {
-                    key: each.text for key, each in model.predict(batches(pictures, size)) if isinstance(each, Caption)
-                }
+                found: dict[Any, Any] = dict(model.predict(batches(pictures, size)))
                 seconds = time.process_time() - started
                 texts = [found[number].text for number in range(count)]
                 exact.setdefault(search, texts)
