@@ -184,6 +184,9 @@ class CaptionSettings:
             raise UsageError("--decoder reference has no int8: say --dtype float32, or leave --decoder out")
         if self.min_length > self.max_length:
             raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
+        if self.best_of is not None and self.rules.captions > self.best_of:
+            many = self.rules.captions
+            raise UsageError(f"{many} captions cannot be the best of {self.best_of}; say --best-of {many} or more")
         if not self.sample and self.candidates > self.num_beams:
             raise UsageError(
                 f"{self.num_beams} beams cannot give {self.candidates} captions; say --num-beams {self.candidates} "
@@ -198,7 +201,7 @@ class CaptionSettings:
     @property
     def candidates(self) -> int:
         """How many captions are made for each picture."""
-        return max(self.best_of or 1, self.rules.captions)
+        return self.best_of or self.rules.captions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

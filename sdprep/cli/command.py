@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import re
 import sys
@@ -66,6 +67,17 @@ class AsGiven(click.types.UnprocessedParamType):
         self.words, self.kinds = words, kinds
 
 
+class Number(click.FloatRange):
+    """A number within bounds that is one: neither `nan`, which passes every bound, nor `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Raises BadParameter for any other text."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number that can be used.", param, ctx)
+        return number
+
+
 TEXTS = AsGiven("text or a list of texts", str, list)
 
 
@@ -74,7 +86,10 @@ def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, 
     parts = [part.replace(r"\,", ",") for part in re.split(r"(?<!\\),", value)] if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise click.BadParameter(f"{value!r} is neither text nor a list of texts")
-    return tuple(part.strip() for part in parts if part.strip())
+    found = tuple(part.strip() for part in parts if part.strip())
+    if not found and "," in value:
+        raise click.BadParameter(rf"{value!r} holds no text; a comma itself is written \,")
+    return found
 
 
 class Command(click.Command):
@@ -227,7 +242,7 @@ work_options = options(
     option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a model call."),
     option("--workers", aliases=("--max-data-loader-n-workers",), type=click.IntRange(0), default=2,
            show_default=True, help="Threads that decode ahead, in a process of its own; 0: no process, no threads."),
-    option("--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+    option("--image-timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
            help="Seconds that decoding one image may take, before it fails as timed_out."),
     option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
            help="Images of more pixels fail as too_large."),

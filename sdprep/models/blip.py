@@ -33,8 +33,9 @@ class BlipCaptioner:
 
     The prompt conditions the decoder and is cut from the answer by its number of tokens. Lengths count the tokens of
     the caption. A sampled caption is drawn from a stream of its own, so it depends on the picture and the seed alone
-    and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run, and
-    in int8 with itself in float32 on the first few. `note` is told what a person should know.
+    and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run
+    (in int8 the same weights in float32), and int8 with float32 on the first few. `note` is told what a person should
+    know.
     Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner, UsageError
     for settings that it cannot follow.
     """
@@ -64,7 +65,8 @@ class BlipCaptioner:
         self._prepared = Preparation(spec.image, self._device, dtype)
         prompt = self._prompt_ids(settings.prompt, model)
         decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
-        self._versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+        self._transformers = transformers.__version__
+        self._versions = f"torch {torch.__version__}, transformers {self._transformers}"
         self._prompt, self._decoding, self._note = prompt, decoding, note
         self._batch_size = settings.work.batch_size
         reference = settings.decoder == "reference"
@@ -74,10 +76,10 @@ class BlipCaptioner:
         together = min(TOGETHER, self._batch_size)
         guarded = make(replace(decoding, no_repeat_ngram_size=GUARD), together) if wants_guard else None
         self._decoder: SecondTry | None = SecondTry(first, guarded)
+        exact = self._engines(model, linear_layer)(decoding, self._batch_size) if int8 else first
         # With the comparison go the weights that are held twice until then.
-        self._to_compare = None if reference or int8 else (first, ReferenceDecoder(model, prompt, decoding))
-        exact = self._engines(model, linear_layer) if int8 else None
-        self._sample = Int8Sample(first, exact(decoding, self._batch_size), note) if exact else None
+        self._to_compare = None if reference else (exact, ReferenceDecoder(model, prompt, decoding))
+        self._sample = Int8Sample(first, exact, note) if int8 else None
         self.fit = spec.image.fit_to(model.config.vision_config.image_size)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
@@ -97,7 +99,7 @@ class BlipCaptioner:
 
     def _engines(self, model: Any, linear: MakeLinear) -> Callable[[Decoding, int], Any]:
         """What makes sdprep's own decoders for so many pictures together; all of them share one network."""
-        weights, end = take_weights(model, self._versions), model.config.text_config.sep_token_id
+        weights, end = take_weights(model, self._transformers), model.config.text_config.sep_token_id
         absorbed = prefers_absorbed(self._device.type, self._decoding)
         network = BlipNetwork(weights, absorbed=absorbed, linear=linear, note=self._note)
         return lambda decoding, capacity: CaptionEngine(network, self._prompt, end, decoding, capacity, self._note)
@@ -120,6 +122,8 @@ class BlipCaptioner:
         for word, each in zip(words, ids, strict=True):
             if not each or self._tokenizer.unk_token_id in each:
                 raise UsageError(f"--bad-words {word}: the model has no such word")
+            if set(each) & set(self._tokenizer.all_special_ids):
+                raise UsageError(f"--bad-words {word}: this is a mark of the model's own, not a word")
         return tuple(ids)
 
     def _prompt_ids(self, prompt: str, model: Any) -> list[int]:

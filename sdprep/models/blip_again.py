@@ -10,8 +10,9 @@ from sdprep.models.blip_pictures import Pictures
 from sdprep.models.decoding import Hypothesis
 from sdprep.rules.captions import repeats
 
-# In a second try no run of so many tokens may stand twice; what has no such run would come out the same again.
-GUARD = 3
+# In a second try no run of so many tokens may stand twice; what has no such run would come out the same again. Two,
+# since a word three times in a row has but one run of three.
+GUARD = 2
 # Pictures that wait for their second try together.
 TOGETHER = 8
 

@@ -48,6 +48,8 @@ class CaptionEngine:
         self._prompt_ids = torch.tensor(self.prompt, device=network.device)
         self._kept: Running | None = None
         most = network.decoder.longest - len(self.prompt)
+        if most < 1:
+            raise UsageError(f"--prompt: its {len(self.prompt)} tokens leave the model no room for a caption")
         if decoding.max_new_tokens > most:
             raise UsageError(f"--max-length {decoding.max_new_tokens}: after the prompt the model has room for {most}")
 

@@ -111,7 +111,7 @@ def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, pictures
     if difference:
         raise ModelError(
             f"sdprep's decoder and transformers disagree on the first picture: {difference}. "
-            f"Use --decoder reference, and please report it with these versions: {versions}"
+            f"Use --decoder reference (which has no int8), and please report it with these versions: {versions}"
         )
 
 

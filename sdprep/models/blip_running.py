@@ -160,7 +160,7 @@ class Running:
         return Extent(images, self._samples, images * self._samples, self._length)
 
     def _seed(self, group: _Group) -> int:
-        return stream_seed(group.image.picture.digests[0], self._seed_of_run + group.number)
+        return stream_seed(group.image.picture.digests[0], self._seed_of_run, group.number)
 
     def _remove_group(self, index: int) -> None:
         last = self.groups.pop()

@@ -107,7 +107,7 @@ def take_weights(model: Any, version: str) -> BlipWeights:
     except (_Unexpected, AttributeError, IndexError, TypeError) as error:
         raise ModelError(
             f"the BLIP of transformers {version} is not built as sdprep's decoder expects it ({error}). "
-            f"Use --decoder reference, or transformers {KNOWN}"
+            f"Use transformers {KNOWN}, or --decoder reference (which has no int8)"
         ) from error
     return weights
 

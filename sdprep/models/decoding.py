@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +63,10 @@ def hypothesis(ids: list[int], end: int, log_probability: float) -> Hypothesis:
     return Hypothesis(tokens, "stop" if stopped else "length", log_probability / max(1, len(ids)))
 
 
-def stream_seed(digest: bytes, seed: int) -> int:
-    """The seed of an image's own random stream: its content and the seed of the run, as 64 bits."""
-    return int.from_bytes(digest[:8], "big") ^ (seed & 0xFFFFFFFFFFFFFFFF)
+def stream_seed(digest: bytes, seed: int, number: int = 0) -> int:
+    """The seed of the random stream of an image's caption: its content, the seed of the run and which caption it is.
+
+    64 bits. Hashed, so that neighbouring seeds have no stream in common.
+    """
+    mixed = hashlib.blake2b(digest + f" {seed} {number}".encode(), digest_size=8)
+    return int.from_bytes(mixed.digest(), "big")

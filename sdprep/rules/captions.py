@@ -12,6 +12,9 @@ from sdprep.rules.plain import plain
 # A phrase of up to this many words that stands this many times in a row is no sentence any more.
 LONGEST_PHRASE, MOST_IN_A_ROW = 6, 3
 VOWELS = "aeiou"
+# Signs that follow a word: those within a sentence, and those that end it.
+PAUSES, ENDS = ",;:", ".!?"
+SIGNS = PAUSES + ENDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,16 @@ class CaptionRules:
 
 def caption_lines(texts: Sequence[str], rules: CaptionRules) -> list[str]:
     """The lines of a sidecar: the first captions that differ, without dropped words, between prefix and suffix."""
-    cleaned = (without_words(clean_caption(text), rules.drop_words) for text in texts)
-    different = list(dict.fromkeys(filter(None, cleaned)))
-    return [_framed(text, rules) for text in different[: rules.captions]]
+    return [_framed(text, rules) for text in written_captions(texts, rules)]
+
+
+def written_captions(texts: Sequence[str], rules: CaptionRules) -> dict[str, int]:
+    """The captions that become lines, before prefix and suffix, each with the place of its text among those given."""
+    places: dict[str, int] = {}
+    for place, text in enumerate(texts):
+        if cleaned := without_words(clean_caption(text), rules.drop_words):
+            places.setdefault(cleaned, place)
+    return dict(list(places.items())[: rules.captions])
 
 
 def clean_caption(text: str) -> str:
@@ -41,26 +51,44 @@ def clean_caption(text: str) -> str:
 
 
 def without_words(text: str, words: Sequence[str]) -> str:
-    """A caption without some words, whatever their case; an article before one is made to fit the next word."""
+    """A caption without some words or phrases, whatever their case, and with or without a sign behind them.
+
+    An article before one is made to fit the next word, and signs that would stand together or alone go too.
+    """
     if not words:
         return text
     unwanted = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    gone = rf"(?:(?:{unwanted})(?!\S)\s*)+"
-    text = re.sub(rf"(?<!\S)(an?) {gone}(\S?)", _with_article, text, flags=re.IGNORECASE)
-    return re.sub(rf"(?<!\S){gone}", "", text, flags=re.IGNORECASE).strip()
+    first, *others = re.split(rf"(?<!\S)(?:{unwanted})(?=[{SIGNS}]*(?!\S))", text, flags=re.IGNORECASE)
+    if not others:
+        return text
+    # From the end, so that an article meets the word that follows after several gaps.
+    rest = others.pop()
+    while others:
+        rest = _closed(others.pop(), rest)
+    return _closed(first, rest).lstrip(f" {SIGNS}")
 
 
-def _with_article(match: re.Match[str]) -> str:
-    article, letter = match[1], match[2]
-    fitting = article[0] + ("n" if letter.lower() in VOWELS else "")
-    return f"{fitting} {letter}" if letter else ""
+def _closed(before: str, after: str) -> str:
+    """What stood before and after a word that is gone, as one text."""
+    before, rest = before.rstrip(), after.lstrip(f" {SIGNS}")
+    sign = after[: len(after) - len(rest)].strip()
+    ends = re.fullmatch(r"(|.*\s)(an?)", before, flags=re.IGNORECASE)
+    if ends is not None:
+        before, article = ends[1].rstrip(), ends[2]
+        if rest:
+            follows = re.match(r"an?(?!\S)", rest, flags=re.IGNORECASE)
+            fitting = "" if follows else article[0] + ("n" if rest[0].lower() in VOWELS else "")
+            return f"{before} {fitting}".strip() + f" {rest}"
+    if not before.endswith(tuple(ENDS)) and (sign or not rest):
+        before = before.rstrip(f" {PAUSES}") + sign
+    return f"{before} {rest}".strip()
 
 
 def _framed(text: str, rules: CaptionRules) -> str:
     """A caption between prefix and suffix, parted by a space; a suffix that begins with a sign follows at once."""
-    framed = f"{rules.prefix.strip()} {text}".strip()
-    suffix = rules.suffix.strip()
-    return framed + suffix if suffix[:1] in set(",.;:!?") else f"{framed} {suffix}".strip()
+    framed = f"{clean_caption(rules.prefix)} {text}".strip()
+    suffix = clean_caption(rules.suffix)
+    return framed + suffix if suffix[:1] in set(SIGNS) else f"{framed} {suffix}".strip()
 
 
 def repeats(words: Sequence[object]) -> bool:

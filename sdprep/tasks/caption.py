@@ -14,11 +14,11 @@ from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import identity
 from sdprep.models.pickles import check_pickles
 from sdprep.models.registry import resolve
-from sdprep.rules.captions import caption_lines, repeats
+from sdprep.rules.captions import caption_lines, repeats, written_captions
 from sdprep.rules.decide import Wish
 from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
 from sdprep.tasks.planning import Job
-from sdprep.types import Listener, RunReport, Silent, Stop
+from sdprep.types import Caption, Listener, RunReport, Silent, Stop
 
 
 def caption(
@@ -72,14 +72,25 @@ class Captioning:
             recipe = {**what, **self.spec.recipe(), **decoding}
         naming, decoder = settings.layout.sidecar_name, decoder_of(work, DECODER)
         known = (settings.caption_extension, naming, "\n", recipe)
-        return Job(wish, *known, self._render, decoder, work.allow_truncated, _remark)
+        return Job(wish, *known, self._render, decoder, work.allow_truncated, self._remark)
 
     def _render(self, result: bytes) -> list[str]:
+        return caption_lines([each.text for each in self._ranked(result)], self._settings.rules)
+
+    def _remark(self, result: bytes) -> str | None:
+        """What a person should know of the captions that are written: one was cut, or has lost its thread."""
+        ranked = self._ranked(result)
+        written = written_captions([each.text for each in ranked], self._settings.rules)
+        if any(repeats(text.casefold().split()) for text in written):
+            return "repeats itself"
+        cut = any(ranked[place].finish_reason == "length" for place in written.values())
+        return "cut at the most tokens" if cut else None
+
+    def _ranked(self, result: bytes) -> list[Caption]:
+        """All captions of a picture, those that are written first."""
         caption = decode_caption(result)
         found = [caption, *caption.others]
-        if self._settings.best_of is not None:
-            found.sort(key=lambda each: -each.score)
-        return caption_lines([each.text for each in found], self._settings.rules)
+        return found if self._settings.best_of is None else sorted(found, key=lambda each: -each.score)
 
     def finish(self, results: Callable[[], Iterable[tuple[str, bytes]]], report: RunReport) -> None:
         """Nothing is left to do."""
@@ -91,11 +102,3 @@ def decoding_settings(settings: CaptionSettings) -> dict[str, Any]:
     names += ["repetition_penalty", "no_repeat_ngram_size"]
     names += ["top_p", "top_k", "seed", "decoder"] if settings.sample else ["num_beams"]
     return {**{name: getattr(settings, name) for name in names}, "bad_words": list(settings.bad_words)}
-
-
-def _remark(result: bytes) -> str | None:
-    """What a person should know of a caption: it was cut, or has lost its thread."""
-    caption = decode_caption(result)
-    if repeats(caption.text.casefold().split()):
-        return "repeats itself"
-    return "cut at the most tokens" if caption.finish_reason == "length" else None

@@ -132,6 +132,27 @@ def test_kohyas_spelling_is_understood(command, spelling, value, name, expected,
     assert parsed(COMMANDS[command], words)[name] == expected
 
 
+def test_a_list_of_nothing_but_commas_is_a_usage_error(sdprep_command, imgs):
+    outcome = sdprep_command("caption", imgs, "--bad-words", ",")
+    assert (outcome.code, r"a comma itself is written \," in outcome.err) == (2, True)
+
+
+NUMBERS = [
+    pytest.param(words, name, id=f"{words} {name}")
+    for words, command in COMMANDS.items()
+    for option in command.params
+    if isinstance(option.type, click.types.FloatParamType) or option.name == "threshold"
+    for name in option.opts[:1]
+]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize(("words", "name"), NUMBERS)
+def test_what_is_no_finite_number_is_a_usage_error(sdprep_command, imgs, words, name, value):
+    outcome = sdprep_command(*words.split(), *argument_of(COMMANDS[words], imgs), name, value)
+    assert (outcome.code, value in outcome.err) == (2, True)
+
+
 @pytest.mark.parametrize("alias", ["--thresh", "--repo-id", "--caption-extention", "--max-data-loader-n-workers"])
 def test_help_shows_official_names_only(alias, sdprep_command):
     assert f"{alias} " not in sdprep_command("tag", "--help").out

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from transformers import BlipForConditionalGeneration
 
 import sdprep.demo
-from sdprep.config import CaptionSettings, Work
+from sdprep.config import CaptionSettings, Work, read_preset
 from sdprep.data.image import decode
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.models.base import ModelFiles
-from sdprep.models.blip import BlipCaptioner
+from sdprep.models.blip import BlipCaptioner, _decoding
+from sdprep.models.blip_attention import AbsorbedAttention, CachedAttention
+from sdprep.models.decoding import Decoding
 from sdprep.models.registry import resolve
 from sdprep.types import Batch, Caption, Decoded, ImageItem
 
@@ -199,6 +202,35 @@ def test_a_picture_is_squashed_to_the_size_that_the_weights_know() -> None:
     assert (fit.size, fit.mode) == (96, "squash")
 
 
+# Precision, form and preset
+
+
+@pytest.mark.parametrize("decoder", ["fast", "reference"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_half_precision_captions_are_right_and_scores_are_rounded(dtype: str, decoder: str) -> None:
+    half, exact = captions([batch(0, 1, 2)], dtype=dtype, decoder=decoder), captions([batch(0, 1, 2)])
+    assert {key: each.text for key, each in half.items()} == {key: each.text for key, each in exact.items()}
+    assert all(0 < abs(each.score - exact[key].score) < 0.1 for key, each in half.items())
+
+
+@pytest.mark.parametrize(("least", "form"), [(5, AbsorbedAttention), (32, CachedAttention)])
+def test_the_form_of_cross_attention_is_chosen_by_the_least_length(least: int, form: type) -> None:
+    assert type(load(min_length=least)._to_compare[0].network.decoder.cross) is form
+
+
+def test_the_kohya_preset_is_what_kohyas_script_samples_with() -> None:
+    preset = read_preset("kohya")["caption"]
+    assert preset.pop("recursive") is False
+    settings = CaptionSettings(**preset)
+    kohya = {"sample": True, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.1, "seed": 42}
+    assert _decoding(settings, 4, ()) == Decoding(min_new_tokens=1, max_new_tokens=71, **kohya)
+    assert (settings.preprocess, settings.decode_again, settings.prompt) == ("kohya", False, "a picture of")
+
+
+def test_the_beam_search_of_the_kohya_preset_has_one_beam() -> None:
+    assert read_preset("kohya")["caption"]["num_beams"] == 1
+
+
 # The two decoders
 
 
@@ -241,7 +273,9 @@ def test_the_first_picture_of_a_run_is_compared_with_transformers(monkeypatch: p
     assert compared == [(3,)]
 
 
-@pytest.mark.parametrize("way", [{}, {"num_beams": 3}, {"sample": True}], ids=["greedy", "beams", "sample"])
+@pytest.mark.parametrize(
+    "way", [{}, {"num_beams": 3}, {"sample": True}, {"dtype": "int8"}], ids=["greedy", "beams", "sample", "int8"]
+)
 def test_a_decoder_that_differs_from_transformers_ends_the_run(way: dict[str, Any]) -> None:
     captioner = load(**way)
     # A new tensor, for the old one may be shared with the decoder.
@@ -289,6 +323,61 @@ def test_the_reference_decoder_needs_no_known_transformers(monkeypatch: pytest.M
     with pytest.raises(ModelError, match="unknown"):
         load()
     assert dict(load(decoder="reference").predict([batch(0)]))[0].text == texts([batch(0)])[0]
+
+
+# What transformers does unexpectedly
+
+
+def test_an_unknown_transformers_that_is_built_as_expected_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.__version__", "9.9.0")
+    assert dict(load().predict([batch(0)]))[0].text == texts([batch(0)])[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_an_unknown_transformers_of_another_build_is_refused_by_its_version(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr("transformers.__version__", "9.9.0")
+    real = BlipForConditionalGeneration.from_pretrained
+
+    def other_build(*arguments: Any, **options: Any) -> Any:
+        model, loading = real(*arguments, **options)
+        del model.vision_model.encoder.layers[0].self_attn.qkv
+        return model, loading
+
+    monkeypatch.setattr(BlipForConditionalGeneration, "from_pretrained", other_build)
+    said = r"^the BLIP of transformers 9\.9\.0 is not built as .*qkv.*Use transformers 5\.23, or --decoder reference"
+    with pytest.raises(ModelError, match=said):
+        load(dtype=dtype)
+
+
+def test_what_generate_writes_into_its_ids_is_not_given_to_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, generate = [], BlipForConditionalGeneration.generate
+
+    def scribbling(self: Any, **options: Any) -> Any:
+        given.append(options["input_ids"].tolist())
+        found = generate(self, **options)
+        options["input_ids"].fill_(7)
+        return found
+
+    monkeypatch.setattr(BlipForConditionalGeneration, "generate", scribbling)
+    texts([batch(0), batch(1)], decoder="reference")
+    assert given[0] == given[1]
+
+
+@pytest.mark.parametrize("decoder", ["fast", "reference"])
+def test_a_checkpoint_that_asks_for_a_static_cache_is_captioned_without(copy: Path, decoder: str) -> None:
+    wanted = json.loads((copy / "generation_config.json").read_text(encoding="utf-8"))
+    (copy / "generation_config.json").write_text(json.dumps({**wanted, "cache_implementation": "static"}))
+    assert dict(load(copy, decoder=decoder).predict([batch(0)]))[0].text == texts([batch(0)])[0]
+
+
+def test_neither_torchvision_nor_a_processor_of_transformers_is_needed(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    (copy / "preprocessor_config.json").unlink()
+    assert dict(load(copy).predict([batch(0)]))[0].text == texts([batch(0)])[0]
 
 
 def test_a_captioner_that_is_closed_holds_no_weights() -> None:

@@ -72,6 +72,7 @@ def test_a_second_try_that_went_no_better_is_not_taken(second: Hypothesis) -> No
         ((1, 2, 3, 4, 1, 2, 3), "length", True),
         ((1, 2, 3, 4, 1, 2, 3), "stop", False),
         ((1, 2, 3, 4, 5), "length", False),
+        ((7, 7, 7), "stop", True),
         ((), "stop", False),
     ],
 )

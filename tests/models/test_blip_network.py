@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -84,11 +85,13 @@ def test_both_forms_give_the_same_logits_at_every_step(beams: int) -> None:
 @pytest.mark.parametrize(("tower", "count", "tokens"), [("base", 2, 6), ("large", 1, 3)])
 def test_captions_in_true_shapes_are_those_of_transformers(tower: str, count: int, tokens: int) -> None:
     torch.set_num_threads(2)
-    decoding = Decoding(num_beams=2, min_new_tokens=1, max_new_tokens=tokens)
     model, whole = real_blip(tower), pictures(images(count, 384))
-    network = BlipNetwork(take_weights(model, "5.23.0"), absorbed=True)
-    mine = dict(CaptionEngine(network, REAL_PROMPT, REAL_END, decoding, count).captions([whole]))
-    assert_same(mine, dict(ReferenceDecoder(model, REAL_PROMPT, decoding).captions([whole])))
+    weights, few = take_weights(model, "5.23.0"), partial(Decoding, min_new_tokens=1, max_new_tokens=tokens)
+    greedy = few(repetition_penalty=1.3, no_repeat_ngram_size=2, bad_words=((1012,),))
+    for decoding, absorbed in ((few(num_beams=2), True), (greedy, False)):
+        decoder = CaptionEngine(BlipNetwork(weights, absorbed=absorbed), REAL_PROMPT, REAL_END, decoding, count)
+        mine = dict(decoder.captions([whole]))
+        assert_same(mine, dict(ReferenceDecoder(model, REAL_PROMPT, decoding).captions([whole])))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -10,11 +10,13 @@ import torch
 from transformers.generation import logits_process
 
 from sdprep.errors import UsageError
+from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_logits import drawn, nucleus
 from sdprep.models.blip_network import TextDecoder
 from sdprep.models.blip_pictures import Pictures
 from sdprep.models.decoding import Decoding
 from tests.models.blip_models import (
+    SMALL_END,
     Found,
     assert_same,
     cut,
@@ -173,13 +175,18 @@ def test_samples_differ_between_images_and_seeds() -> None:
     assert len({texts[0].tokens for texts in found(SAMPLED, pictures(same)).values()}) == 4
 
 
-def test_several_samples_are_those_of_the_seeds_that_follow() -> None:
-    whole = pictures(images(3))
-    several = found(Decoding(sample=True, max_new_tokens=12, seed=7, num_return_sequences=4), whole)
-    each = [found(Decoding(sample=True, max_new_tokens=12, seed=7 + number), whole) for number in range(4)]
-    assert {key: [text.tokens for text in texts] for key, texts in several.items()} == {
-        key: [one[key][0].tokens for one in each] for key in several
-    }
+def samples(count: int, seed: int) -> dict[Any, list[tuple[int, ...]]]:
+    decoding = Decoding(sample=True, max_new_tokens=12, seed=seed, num_return_sequences=count)
+    return {key: [text.tokens for text in texts] for key, texts in found(decoding, pictures(images(3))).items()}
+
+
+def test_a_sample_is_the_same_however_many_there_are() -> None:
+    assert {key: texts[:2] for key, texts in samples(4, 7).items()} == samples(2, 7)
+
+
+def test_several_samples_of_neighbouring_seeds_have_none_in_common() -> None:
+    one, other = samples(4, 7), samples(4, 8)
+    assert not any(set(one[key]) & set(other[key]) for key in one)
 
 
 def test_the_score_of_a_sample_is_that_of_the_raw_logits() -> None:
@@ -262,6 +269,11 @@ def test_without_batches_there_are_no_captions() -> None:
 def test_captions_longer_than_the_model_knows_are_refused() -> None:
     with pytest.raises(UsageError, match=r"--max-length 125: after the prompt the model has room for 124"):
         engine(Decoding(max_new_tokens=125), 1)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused() -> None:
+    with pytest.raises(UsageError, match="--prompt: its 128 tokens leave the model no room for a caption"):
+        CaptionEngine(small_network(), [5] * 128, SMALL_END, Decoding(max_new_tokens=1), 1)
 
 
 def test_the_longest_caption_that_the_model_knows_can_be_written() -> None:

@@ -3,18 +3,22 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sdprep.config import CaptionSettings, Work
+from sdprep.data.results import decode_caption, encode_caption
 from sdprep.errors import UsageError
 from sdprep.models import blip
+from sdprep.models.registry import resolve
 from sdprep.rules.captions import CaptionRules
-from sdprep.tasks.caption import caption
+from sdprep.tasks.caption import Captioning, caption
 from sdprep.tasks.demo import PICTURES
-from sdprep.types import RunReport
+from sdprep.types import Caption, RunReport
 
 
 @pytest.fixture
@@ -90,6 +94,11 @@ def test_beams_cannot_give_more_captions_than_there_are(folder: Path, settings: 
         run(folder, num_beams=3, **settings)
 
 
+def test_more_captions_than_are_made_are_refused() -> None:
+    with pytest.raises(UsageError, match="3 captions cannot be the best of 2; say --best-of 3 or more"):
+        CaptionSettings(sample=True, best_of=2, rules=CaptionRules(captions=3))
+
+
 # Text around captions, for which no model is needed
 
 
@@ -129,16 +138,22 @@ def test_a_bad_word_that_the_model_does_not_know_is_refused(folder: Path) -> Non
         run(folder, bad_words=("猫",))
 
 
+def test_a_mark_of_the_model_is_no_bad_word(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"--bad-words \[SEP\]: this is a mark of the model's own, not a word"):
+        run(folder, bad_words=("[SEP]",))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"repetition_penalty": 5.0},
         {"no_repeat_ngram_size": 1},
         {"sample": True, "top_k": 1, "repetition_penalty": 0.3},
+        {"sample": True, "top_p": 1e-6, "repetition_penalty": 0.3},
         {"count_prompt": True, "max_length": 8},
         {"preprocess": "kohya", "prompt": ""},
     ],
-    ids=["repetition penalty", "n-grams", "top-k", "count prompt", "preprocess"],
+    ids=["repetition penalty", "n-grams", "top-k", "top-p", "count prompt", "preprocess"],
 )
 def test_a_setting_of_the_search_is_obeyed(folder: Path, settings: dict[str, Any]) -> None:
     last = list(settings)[0 if "sample" not in settings else 1]
@@ -172,6 +187,37 @@ def test_a_caption_that_found_its_end_is_not_named(folder: Path) -> None:
     assert run(folder).flagged == []
 
 
+def stored(*captions: tuple[str, str, float]) -> bytes:
+    """A result as the catalog holds it: text, finish reason and score of each caption."""
+    first, *others = (Caption(text, 5, reason, score) for text, reason, score in captions)
+    return encode_caption(replace(first, others=tuple(others)))
+
+
+WHOLE, CUT, LOOP = ("a girl", "stop", -2.0), ("a girl and", "length", -1.0), ("hat hat hat", "stop", -3.0)
+
+
+@pytest.mark.parametrize(
+    ("captions", "settings", "remark"),
+    [
+        ([WHOLE, CUT], {}, None),
+        ([WHOLE, CUT], {"best_of": 2}, "cut at the most tokens"),
+        ([WHOLE, CUT], {"captions": 2}, "cut at the most tokens"),
+        ([CUT, ("a boy", "stop", -0.5)], {"best_of": 2}, None),
+        ([WHOLE, LOOP], {"best_of": 2}, None),
+        ([WHOLE, LOOP], {"captions": 2}, "repeats itself"),
+        ([CUT, LOOP], {"captions": 2}, "repeats itself"),
+        ([WHOLE, WHOLE, CUT], {"captions": 2}, "cut at the most tokens"),
+        ([LOOP, WHOLE], {"drop_words": ("hat",)}, None),
+    ],
+)
+def test_what_is_named_is_what_is_written(captions: list[Any], settings: dict[str, Any], remark: str | None) -> None:
+    best_of, rules = settings.pop("best_of", None), CaptionRules(**settings)
+    kind = Captioning(
+        resolve("demo-caption", "caption"), CaptionSettings(best_of=best_of, sample=True, rules=rules), frozenset()
+    )
+    assert kind.make_job(None).remark(stored(*captions)) == remark
+
+
 LOOPING = {"repetition_penalty": 0.2, "min_length": 30, "max_length": 40}
 
 
@@ -179,9 +225,29 @@ def test_a_caption_that_repeats_itself_is_named(folder: Path) -> None:
     assert "repeats itself" in {flag["reason"] for flag in run(folder, decode_again=False, **LOOPING).flagged}
 
 
-def test_a_caption_that_repeats_itself_gets_a_second_try(folder: Path) -> None:
-    run(folder, **LOOPING)
+# The demo captioner says one thing again and again of the first picture, and ends well when it may not.
+LOST = {"repetition_penalty": 0.3, "max_length": 40}
+
+
+def words_in_pairs(text: str) -> list[tuple[str, str]]:
+    return list(pairwise(text.split()))
+
+
+def test_a_caption_that_repeats_itself_gets_a_second_try_without_any_two_words_twice(folder: Path) -> None:
+    first = text(folder, decode_again=False, **LOST)
+    second = text(folder, decode_again=True, **LOST)
+    again = [len(pairs) - len(set(pairs)) for pairs in map(words_in_pairs, (first, second))]
+    assert (again[0] > 0, again[1]) == (True, 0)
+
+
+def test_a_caption_from_a_second_try_is_stored_as_such(folder: Path) -> None:
+    second = text(folder, **LOST)
     with sqlite3.connect(folder / ".sdprep" / "catalog.sqlite") as catalog:
-        stored = [json.loads(data) for (data,) in catalog.execute("SELECT data FROM results")]
-    first = text(folder, decode_again=False, **LOOPING)
-    assert first not in [each["text"] for each in stored if each["again"]]
+        stored = [decode_caption(data) for (data,) in catalog.execute("SELECT data FROM results")]
+    assert second in [each.text for each in stored if each.again]
+
+
+def test_whoever_bounds_repetition_gets_no_second_try(folder: Path) -> None:
+    assert text(folder, no_repeat_ngram_size=9, **LOST) == text(
+        folder, decode_again=False, no_repeat_ngram_size=9, **LOST
+    )

@@ -1,0 +1,85 @@
+"""Compares sdprep's decoder with transformers' `generate`, caption by caption, on random weights in BLIP's real shapes.
+
+    python -m benchmarks.agree --shape base --count 32 --batches 1,32
+    python -m benchmarks.agree --shape large --count 4 --batches 1,4
+
+Float32 on the processor. transformers captions all pictures in batches of 4, sdprep those pictures in batches of every
+size; for a batch of 1 the first four are enough. A row says how many captions have the same ids, and how far the scores
+lie apart at most, those of captions that differ among them: where both are as good as each other, rounding decides.
+"""
+
+import argparse
+import time
+from typing import Any
+
+import torch
+import transformers
+
+from benchmarks.caption import END, PROMPT, SHAPES, TOKENS
+from sdprep.models.blip_engine import CaptionEngine
+from sdprep.models.blip_network import BlipNetwork
+from sdprep.models.blip_pictures import Pictures
+from sdprep.models.blip_reference import ReferenceDecoder
+from sdprep.models.blip_weights import take_weights
+from sdprep.models.decoding import Decoding
+
+RULES: dict[str, Any] = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "bad_words": ((1012,),)}
+SEARCHES = {
+    "greedy": Decoding(max_new_tokens=TOKENS),
+    "3 beams, all rules": Decoding(num_beams=3, min_new_tokens=5, max_new_tokens=TOKENS, **RULES),
+}
+
+
+def random_blip(shape: str) -> Any:
+    """Random weights so wide that one word is likelier than another."""
+    torch.manual_seed(0)
+    config = transformers.BlipConfig(
+        vision_config={**SHAPES[shape], "image_size": 384, "patch_size": 16, "initializer_range": 0.02},
+        text_config={"num_attention_heads": 12, "initializer_range": 0.05},
+    )
+    return transformers.BlipForConditionalGeneration(config).eval()
+
+
+def pictures(count: int) -> Pictures:
+    """Normalised noise."""
+    pixels = 2 * torch.randn(count, 3, 384, 384, generator=torch.Generator().manual_seed(1))
+    return Pictures(tuple(range(count)), tuple(bytes([each]) for each in range(count)), pixels)
+
+
+def compare(model: Any, whole: Pictures, name: str, batches: list[int]) -> None:
+    """One row for each batch size and form of cross attention."""
+    decoding = SEARCHES[name]
+    reference = ReferenceDecoder(model, PROMPT, decoding)
+    expected: dict[Any, Any] = {}
+    for start in range(0, len(whole.keys), 4):
+        expected |= dict(reference.captions([whole.part(start, start + 4)]))
+    weights = take_weights(model, transformers.__version__)
+    for size in batches:
+        # The forms take turns, so that both are compared without doubling the time.
+        absorbed = size > 1
+        some = whole if size > 1 else whole.part(0, 4)
+        engine = CaptionEngine(BlipNetwork(weights, absorbed=absorbed), PROMPT, END, decoding, size)
+        pairs = [(texts[0], expected[key][0]) for key, texts in engine.captions([some])]
+        same = sum(one.tokens == other.tokens for one, other in pairs)
+        apart = max(abs(one.score - other.score) for one, other in pairs)
+        form = "absorbed" if absorbed else "cached"
+        print(f"| {name} | {size} | {form} | {same} of {len(pairs)} | {apart:.1e} |", flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="base")
+    parser.add_argument("--count", type=int, default=32, help="pictures")
+    parser.add_argument("--batches", default="1,32", help="sizes, parted by commas")
+    arguments = parser.parse_args()
+    started, model, whole = time.process_time(), random_blip(arguments.shape), pictures(arguments.count)
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {arguments.shape} shape")
+    print("| search | batch | form | same ids | scores apart at most |\n|---|---|---|---|---|")
+    for name in SEARCHES:
+        compare(model, whole, name, [int(each) for each in arguments.batches.split(",")])
+    print(f"{time.process_time() - started:.0f} CPU seconds")
+
+
+if __name__ == "__main__":
+    main()
