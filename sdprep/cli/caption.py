@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli import kinds
 from sdprep.cli.report import perform
 
 
@@ -25,7 +26,7 @@ from sdprep.cli.report import perform
     shared.option("--num-beams", type=click.IntRange(1), default=3, show_default=True,
                   help="Beams of the search; 1 is greedy."),
     shared.option("--sample/--beam-search", default=False, help="Draw words by chance instead of searching."),
-    shared.option("--top-p", type=shared.Number(0, 1, min_open=True), default=0.9, show_default=True,
+    shared.option("--top-p", type=kinds.Number(0, 1, min_open=True), default=0.9, show_default=True,
                   help="Sample from the words that together reach this probability."),
     shared.option("--top-k", type=click.IntRange(0), default=0, show_default=True,
                   help="Sample from this many words; 0: no limit."),
@@ -33,13 +34,13 @@ from sdprep.cli.report import perform
                   help="Captions of each picture, one a line."),
     shared.option("--best-of", type=click.IntRange(1),
                   help="Make this many captions of each picture and write the likeliest."),
-    shared.option("--repetition-penalty", type=shared.Number(0, min_open=True), default=1.0, show_default=True,
+    shared.option("--repetition-penalty", type=kinds.Number(0, min_open=True), default=1.0, show_default=True,
                   help="Divide the odds of words that are there; more than 1 means fewer repetitions."),
     shared.option("--no-repeat-ngram-size", type=click.IntRange(0), default=0, show_default=True,
                   help="Never write this many tokens in a row twice; 0: no limit."),
-    shared.option("--bad-words", type=shared.TEXTS, callback=shared.comma_list, metavar="A,B,...", default="",
+    shared.option("--bad-words", type=kinds.TEXTS, callback=kinds.comma_list, metavar="A,B,...", default="",
                   help="Words that the model must not use."),
-    shared.option("--drop-words", type=shared.TEXTS, callback=shared.comma_list, metavar="A,B,...", default="",
+    shared.option("--drop-words", type=kinds.TEXTS, callback=kinds.comma_list, metavar="A,B,...", default="",
                   help="Words that are left out of what the model says, such as arafed."),
     shared.option("--prefix", default="", help="Text before every caption."),
     shared.option("--suffix", default="", help="Text behind every caption."),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from sdprep.cli import kinds
 from sdprep.cli.found import confined
 from sdprep.errors import SdprepError
 from sdprep.redact import redact
@@ -58,38 +57,6 @@ class Option(click.Option):
             return super().get_help_record(ctx)
         finally:
             self.opts = full
-
-
-class AsGiven(click.types.UnprocessedParamType):
-    """The type of an option that a callback reads; a settings file may give it one of `kinds`, which `words` say."""
-
-    def __init__(self, words: str, *kinds: type) -> None:
-        self.words, self.kinds = words, kinds
-
-
-class Number(click.FloatRange):
-    """A number within bounds that is one: neither `nan`, which passes every bound, nor `inf`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number. Raises BadParameter for any other text."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a number that can be used.", param, ctx)
-        return number
-
-
-TEXTS = AsGiven("text or a list of texts", str, list)
-
-
-def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
-    r"""A callback that takes text parted by commas, or a list in a settings file; `\,` is a comma of the text."""
-    parts = [part.replace(r"\,", ",") for part in re.split(r"(?<!\\),", value)] if isinstance(value, str) else value
-    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
-        raise click.BadParameter(f"{value!r} is neither text nor a list of texts")
-    found = tuple(part.strip() for part in parts if part.strip())
-    if not found and "," in value:
-        raise click.BadParameter(rf"{value!r} holds no text; a comma itself is written \,")
-    return found
 
 
 class Command(click.Command):
@@ -179,39 +146,13 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
             raise click.UsageError(f"{ctx.meta['config']}: [{ctx.info_name}] has no setting '{spelled(name)}'{hint}")
     for each in ctx.command.params:
         if isinstance(each, click.Option) and each.name in table:
-            _check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {spelled(each.name)}")
+            kinds.check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {spelled(each.name)}")
     if param.name == "directory":
         table = confined(ctx.command, table, ctx.meta["config"])
     ctx.default_map = {**ctx.meta.get("preset", {}), **table}
     # What the file says is no longer the preset's.
     ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}
     return value
-
-
-def _check_kind(option: click.Option, value: Any, where: str) -> None:
-    """Raise UsageError unless a value of a settings file is of a kind that its option takes.
-
-    click would turn some others into text, or cut their decimals off.
-    """
-    words, kinds = _taken(option)
-    texts = all(isinstance(part, str) for part in value) if isinstance(value, list) else True
-    if type(value) not in kinds or not texts:
-        raise click.UsageError(f"{where} takes {words}, not {json.dumps(value, ensure_ascii=False, default=str)}")
-
-
-def _taken(option: click.Option) -> tuple[str, tuple[type, ...]]:
-    """What a settings file may give for an option, in words and as Python's types."""
-    if option.multiple:
-        return "a list of texts", (list,)
-    if isinstance(option.type, AsGiven):
-        return option.type.words, option.type.kinds
-    if option.is_flag:
-        return "true or false", (bool,)
-    if isinstance(option.type, click.types.IntParamType):
-        return "a whole number", (int,)
-    if isinstance(option.type, click.types.FloatParamType):
-        return "a number", (int, float)
-    return "text", (str,)
 
 
 def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:
@@ -242,7 +183,7 @@ work_options = options(
     option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a model call."),
     option("--workers", aliases=("--max-data-loader-n-workers",), type=click.IntRange(0), default=2,
            show_default=True, help="Threads that decode ahead, in a process of its own; 0: no process, no threads."),
-    option("--image-timeout", type=Number(0, min_open=True), default=60.0, show_default=True,
+    option("--image-timeout", type=kinds.Number(0, min_open=True), default=60.0, show_default=True,
            help="Seconds that decoding one image may take, before it fails as timed_out."),
     option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
            help="Images of more pixels fail as too_large."),

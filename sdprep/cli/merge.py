@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli import kinds
 from sdprep.cli.report import perform
 
 
@@ -23,7 +24,7 @@ from sdprep.cli.report import perform
     shared.option("--keys", type=click.Choice(["absolute", "relative", "stem"]), default="absolute",
                   show_default=True, shortcuts={"--full-path": "absolute"},
                   help="How an entry names its picture; every trainer reads absolute paths."),
-    shared.option("--fields", type=shared.TEXTS, callback=shared.comma_list, metavar="A,B,...",
+    shared.option("--fields", type=kinds.TEXTS, callback=kinds.comma_list, metavar="A,B,...",
                   default="caption,tags,image_size", show_default=True, help="What an entry holds."),
     shared.option("--missing", type=click.Choice(["skip", "empty", "error"]), default="skip", show_default=True,
                   help="What to do about a picture without a sidecar."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli import kinds
 from sdprep.cli.models import json_option, print_json, print_table
 from sdprep.cli.report import Terminal
 
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
                   help="int8 for processors, fp16 for graphics cards."),
     shared.option("--out", type=click.Path(file_okay=False, path_type=Path),
                   help="Folder of the new model [sdprep's data folder]."),
-    shared.option("--threshold", type=shared.Number(0.01, 1), default=0.35, show_default=True,
+    shared.option("--threshold", type=kinds.Number(0.01, 1), default=0.35, show_default=True,
                   help="Compare the tags at or above this probability."),
-    shared.option("--floor", type=shared.Number(0, 1), default=0.95, show_default=True,
+    shared.option("--floor", type=kinds.Number(0, 1), default=0.95, show_default=True,
                   help="Keep the copy only if its F1 against the original is this high."),
     shared.option("--force", is_flag=True, help="Keep it even below the floor."),
     shared.option("--sample", type=click.IntRange(2), default=100, show_default=True,

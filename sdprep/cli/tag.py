@@ -9,16 +9,17 @@ from typing import Any
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli import kinds
 from sdprep.cli.report import perform
 
-NUMBER_OR_NAME = shared.AsGiven('a number, "auto" or "mcut"', int, float, str)
+NUMBER_OR_NAME = kinds.AsGiven('a number, "auto" or "mcut"', int, float, str)
 PLACE = click.Choice(["none", "first", "last"])
 
 
 def tag_list(name: str, help_text: str) -> Callable[[shared.F], shared.F]:
     """An option that takes tags parted by commas."""
     return shared.option(
-        name, type=shared.TEXTS, callback=shared.comma_list, metavar="A,B,...", default="", help=help_text
+        name, type=kinds.TEXTS, callback=kinds.comma_list, metavar="A,B,...", default="", help=help_text
     )
 
 
@@ -45,7 +46,7 @@ def exclusions(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, 
     """A callback for tags, wildcards and regular expressions parted by commas, or a list in a settings file."""
     from sdprep.rules.exclude import parse_exclusions
 
-    return parse_exclusions(value) if isinstance(value, str) else shared.comma_list(_, __, value)
+    return parse_exclusions(value) if isinstance(value, str) else kinds.comma_list(_, __, value)
 
 
 def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tuple[str, str], ...]:
@@ -87,7 +88,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--tag-thresholds", metavar="FILE|model",
                   help="Thresholds of single tags: a CSV file (tag,threshold), or those of the model's label file."),
     shared.option("--remove-underscore", is_flag=True, help="Write spaces for underscores; emoticons stay."),
-    shared.option("--exclude", aliases=("--undesired-tags",), type=shared.TEXTS, callback=exclusions,
+    shared.option("--exclude", aliases=("--undesired-tags",), type=kinds.TEXTS, callback=exclusions,
                   metavar="A,B*,/C/,...", default="", help="Tags never to write: names, wildcards, /regex/."),
     shared.option("--aliases", type=shared.FILE,
                   help="CSV file (antecedent,consequent): write the second for the first."),

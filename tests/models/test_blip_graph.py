@@ -148,7 +148,8 @@ def test_the_extents_of_a_run_are_few() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sdprep.models.blip_running.RecordedSteps", Watched)
         list(recorded.captions([pictures(images(20))]))
-    assert extents == {Extent(count, 3, 3 * count, 19) for count in (1, 2, 4, 8)}
+    assert Extent(8, 3, 24, 19) in extents
+    assert extents <= {Extent(count, 3, 3 * count, 19) for count in (1, 2, 4, 8)}
 
 
 def test_a_recording_that_fails_is_told_once_and_steps_go_on_as_they_are() -> None:

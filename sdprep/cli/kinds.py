@@ -1,0 +1,68 @@
+"""What kinds of values options take, on the command line and from settings files."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import click
+
+
+class AsGiven(click.types.UnprocessedParamType):
+    """The type of an option that a callback reads; a settings file may give it one of `kinds`, which `words` say."""
+
+    def __init__(self, words: str, *kinds: type) -> None:
+        self.words, self.kinds = words, kinds
+
+
+class Number(click.FloatRange):
+    """A number within bounds that is one: neither `nan`, which passes every bound, nor `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Raises BadParameter for any other text."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number that can be used.", param, ctx)
+        return number
+
+
+TEXTS = AsGiven("text or a list of texts", str, list)
+
+
+def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
+    r"""A callback that takes text parted by commas, or a list in a settings file; `\,` is a comma of the text."""
+    parts = [part.replace(r"\,", ",") for part in re.split(r"(?<!\\),", value)] if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+        raise click.BadParameter(f"{value!r} is neither text nor a list of texts")
+    found = tuple(part.strip() for part in parts if part.strip())
+    if not found and "," in value:
+        raise click.BadParameter(rf"{value!r} holds no text; a comma itself is written \,")
+    return found
+
+
+def check_kind(option: click.Option, value: Any, where: str) -> None:
+    """Raise UsageError unless a value of a settings file is of a kind that its option takes.
+
+    click would turn some others into text, or cut their decimals off.
+    """
+    words, kinds = _taken(option)
+    texts = all(isinstance(part, str) for part in value) if isinstance(value, list) else True
+    if type(value) not in kinds or not texts:
+        raise click.UsageError(f"{where} takes {words}, not {json.dumps(value, ensure_ascii=False, default=str)}")
+
+
+def _taken(option: click.Option) -> tuple[str, tuple[type, ...]]:
+    """What a settings file may give for an option, in words and as Python's types."""
+    if option.multiple:
+        return "a list of texts", (list,)
+    if isinstance(option.type, AsGiven):
+        return option.type.words, option.type.kinds
+    if option.is_flag:
+        return "true or false", (bool,)
+    if isinstance(option.type, click.types.IntParamType):
+        return "a whole number", (int,)
+    if isinstance(option.type, click.types.FloatParamType):
+        return "a number", (int, float)
+    return "text", (str,)
