@@ -31,13 +31,20 @@ def caption(plan: tag.Plan) -> str:
     return "\n".join(run([sys.executable, "-m", "benchmarks.caption", *words, *repeats]).out for words in runs)
 
 
+def growth(plan: tag.Plan) -> str:
+    """`benchmarks/growth.py` with its own table."""
+    plan.work.mkdir(parents=True, exist_ok=True)
+    sizes = [str(count) for count in (plan.many // 100, plan.many // 10, plan.many)]
+    return run([sys.executable, "-m", "benchmarks.growth", "--folder", plan.work, "--sizes", *sizes]).out
+
+
 SECTIONS: dict[str, tuple[str, Callable[[tag.Plan], str]]] = {
     "start": ("Help", tag.start),
     "peers": ("Tagging, against other taggers", tag.against_peers),
     "loader": ("Tagging, against its floor: the loader", tag.loader_floor),
     "models": ("Tagging, against its floor: models of real shapes", tag.model_floors),
     "int8": ("Tagging with int8", tag.int8),
-    "again": ("Tagging again", tag.again),
+    "growth": ("What grows with a dataset", growth),
     "memory": ("Memory", tag.memory),
     "caption": ("Captioning", caption),
 }

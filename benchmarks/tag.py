@@ -191,25 +191,6 @@ def start(plan: Plan) -> str:
     return table(("command", "seconds", "CPU seconds", "times sdprep's, clock", "times sdprep's, CPU"), rows)
 
 
-def again(plan: Plan) -> str:
-    """Many small pictures: the first run, one with nothing to do, and one with another threshold."""
-    pictures, model = plan.album(plan.many, 0.004, 0.004), plan.model("tiny")
-    words = [*SDPREP, "tag", str(pictures), "--model", str(model), "--threshold"]
-    peers.forget(pictures)
-    first = run([*words, "0.35"])
-    nothing = [run([*words, "0.35"]) for _ in range(plan.repeats)]
-    other = [
-        run([*words, value]) for _, value in zip(range(plan.repeats), ["0.5", "0.35"] * plan.repeats, strict=False)
-    ]
-    peers.forget(pictures)
-    rows = [
-        [name, seconds(times, "clock"), seconds(times, "cpu"), spread([first.cpu / each.cpu for each in times], ".0f")]
-        for name, times in (("first run", [first]), ("nothing to do", nothing), ("another threshold", other))
-    ]
-    head = ("run", "seconds", "CPU seconds", "times faster than the first, CPU")
-    return f"{plan.many} small pictures, tiny stand-in.\n\n" + table(head, rows)
-
-
 def memory(plan: Plan) -> str:
     """The peak of all processes of a run together, above that of a run over one small picture."""
     model, small, large = (
