@@ -115,7 +115,7 @@ def test_a_lock_whose_owner_was_not_written_to_its_end_is_free(catalog):
 
 
 def test_the_lock_of_a_run_before_a_restart_of_this_machine_is_free(catalog):
-    leave(catalog, host=folder_lock.socket.gethostname(), boot="the boot before")
+    leave(catalog, host=folder_lock.platform.node(), boot="the boot before")
     held = lock(catalog)
 
     assert held.acquire().boot == "the boot before"
