@@ -18,6 +18,8 @@ from sdprep.types import FailureCode
 
 # What says that nothing can be written in a folder.
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# What says that there is no file, or can be none of this name.
+NO_FILE = frozenset({errno.ENOENT, errno.ENAMETOOLONG})
 
 
 def sidecar_name(picture: str, extension: str, naming: str) -> str:
@@ -40,10 +42,8 @@ def read_bytes(path: Path | str) -> bytes | None:
         # Read in one go: a buffer would only cost time.
         with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a path that is no Path, a million times
             return stream.readall()
-    except FileNotFoundError:
-        return None
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno in NO_FILE:
             return None
         raise
 
@@ -60,8 +60,10 @@ def read_inside(path: Path | str, root: Path) -> bytes | None:
                 message = f"is a link that leaves {root}, which is not followed; replace it with a copy"
                 raise ImageError(FailureCode.UNREADABLE, f"{Path(path).name} {message}")
             mode = Path(path).stat().st_mode
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in NO_FILE:
+            return None
+        raise
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ImageError(FailureCode.UNREADABLE, f"{Path(path).name} is no ordinary file")
     return read_bytes(path)
