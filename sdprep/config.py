@@ -75,6 +75,7 @@ class TagSettings:
     provider: str = "auto"
     device: str = "auto"
     preprocess: str | None = None
+    exact_decode: bool = False
     model_dir: Path | None = None
     force_download: bool = False
     rules: TagRules = TagRules()
@@ -169,6 +170,7 @@ class CaptionSettings:
     dtype: str = "float32"
     decoder: str = "fast"
     preprocess: str | None = None
+    exact_decode: bool = False
     allow_pickle: bool = False
     rules: CaptionRules = CaptionRules()
     caption_extension: str = ".caption"

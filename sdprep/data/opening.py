@@ -13,8 +13,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from sdprep.data import plugins
 from sdprep.data.decoder import what_it_is
+from sdprep.data.fitting import Size, room
 from sdprep.errors import ImageError
-from sdprep.types import MAX_PIXELS, FailureCode
+from sdprep.types import MAX_PIXELS, FailureCode, Fit
 
 # Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
@@ -22,6 +23,16 @@ OUT_OF_MEMORY = "decoding it takes more memory than there is"
 # What a JPEG decoder can shrink by while it decodes.
 SHRINKS = (2, 4, 8)
 HEAD_BYTES = 4096
+# What undoes each EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # The limits below are checked from the header before any pixel is decoded; Pillow's own warning would say it twice.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -128,16 +139,31 @@ def code_of(error: Exception, data: bytes) -> FailureCode:
     return FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
 
 
-def load(data: bytes, max_pixels: int) -> Image.Image:
-    """A picture with its pixels; a JPEG beyond 100 megapixels comes smaller, shrunk while it is decoded.
+def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
+    """A picture with its pixels, and its size; a large JPEG comes smaller than that, shrunk while it is decoded.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
-    image = open_image(io.BytesIO(data), max_pixels)
+    image = open_image(io.BytesIO(data), fit.max_pixels)
+    full = image.size
     with faults_named(data, str(image.format)):
-        _shrink(image)
+        _shrink(image, fit)
         image.load()
-    return image
+    return image, full
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What undoes the EXIF orientation of a picture; a broken EXIF block says nothing.
+
+    Pillow's own `exif_transpose` also writes the block anew, and fails where another tag in it is odd.
+    """
+    try:
+        orientation = image.getexif().get(0x0112)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a broken block leads the parser to
+        return None
+    return TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
 @contextmanager
@@ -156,7 +182,7 @@ def can_be_incomplete(data: bytes) -> bool:
     return data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM"))
 
 
-def load_incomplete(data: bytes, max_pixels: int) -> Image.Image:
+def load_incomplete(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
     """A picture whose end is missing, with what is there; the rest is blank: grey, black, or a colour of a palette.
 
     Raises as `load` does.
@@ -164,18 +190,26 @@ def load_incomplete(data: bytes, max_pixels: int) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = _making_up  # type: ignore[assignment]
     _making_up.on = True
     try:
-        return load(data, max_pixels)
+        return load(data, fit)
     finally:
         _making_up.on = False
 
 
-def _shrink(image: Image.Image) -> None:
-    """Have a huge JPEG decoded at a part of its size: a model sees a few hundred pixels of it in any case.
+def _shrink(image: Image.Image, fit: Fit) -> None:
+    """Have a JPEG decoded at a part of its size: a model sees a few hundred pixels of it in any case.
 
-    Depends on the picture alone, so that its pixels do not depend on any setting.
+    Beyond 100 megapixels this is done whatever `fit` says. It depends on the picture and on what the model's result is
+    stored under, so that pixels do not depend on any other setting.
     """
-    pixels = image.width * image.height
-    if image.format != "JPEG" or pixels <= MAX_PIXELS:
+    if image.format != "JPEG":
         return
-    scale = next((each for each in SHRINKS if pixels / each**2 <= MAX_PIXELS), SHRINKS[-1])
-    image.draft(None, (image.width // scale, image.height // scale))
+    width, height = image.size
+    least = next((each for each in (1, *SHRINKS) if width * height / each**2 <= MAX_PIXELS), SHRINKS[-1])
+    # Turned, a part of a pixel at the right or the bottom would come to lie at the left or the top.
+    whole = turn_of(image) is not None
+    may = [
+        each for each in SHRINKS if each <= room(image.size, fit) and not (whole and (width % each or height % each))
+    ]
+    scale = max((least, *may))
+    if scale > 1:
+        image.draft(None, (max(1, width // scale), max(1, height // scale)))

@@ -50,7 +50,12 @@ class Inline:
         decode = _named(order.decode)
         self._model = open_model(order.spec, order.files, order.settings, note, order.sharers)
         self._encode = _encoder(order.spec.task, self._model)
-        fit = replace(self._model.fit, max_pixels=self._work.max_pixels, allow_truncated=self._work.allow_truncated)
+        fit = replace(
+            self._model.fit,
+            max_pixels=self._work.max_pixels,
+            allow_truncated=self._work.allow_truncated,
+            exact=order.settings.exact_decode,
+        )
         self._decode = watcher.watched(partial(decode, fit=fit))
         self._watcher = watcher
         self._queue_bytes = QUEUE_BYTES // order.sharers

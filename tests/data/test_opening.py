@@ -12,7 +12,7 @@ from sdprep.data import opening
 from sdprep.data.image import open_rgb
 from sdprep.data.opening import load, load_incomplete, open_image
 from sdprep.errors import ImageError
-from sdprep.types import MAX_PIXELS, FailureCode, Fit
+from sdprep.types import FailureCode, Fit
 from tests.corpus import with_size
 from tests.data.files import NOISE, encoded, plain, raw_png
 
@@ -40,9 +40,9 @@ def cut(kind: str, share: float = 0.6) -> bytes:
 
 def test_a_picture_may_have_as_many_pixels_as_the_limit_says() -> None:
     picture = encoded(plain("RGB", 0, (6, 4)))
-    assert load(picture, 24).size == (6, 4)
+    assert load(picture, Fit(8, "squash", max_pixels=24))[0].size == (6, 4)
     with pytest.raises(ImageError, match=r"6x4 is more than 2\.3e-05 megapixels; --max-pixels sets this limit"):
-        load(picture, 23)
+        load(picture, Fit(8, "squash", max_pixels=23))
 
 
 def test_a_higher_limit_also_lets_in_what_pillow_alone_would_refuse() -> None:
@@ -67,12 +67,12 @@ def test_a_huge_jpeg_is_shrunk_while_it_is_decoded(
     scale: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening, "MAX_PIXELS", 40 * 28 // scale)
-    assert load(encoded(plain("RGB", (200, 30, 90), (40, 28)), "JPEG"), 40 * 28).size == size
+    assert load(encoded(plain("RGB", (200, 30, 90), (40, 28)), "JPEG"), STRICT)[0].size == size
 
 
 def test_no_other_picture_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "MAX_PIXELS", 10)
-    assert load(encoded(NOISE), MAX_PIXELS).size == NOISE.size
+    assert load(encoded(NOISE), STRICT)[0].size == NOISE.size
 
 
 # How whole
@@ -121,11 +121,11 @@ def test_another_thread_takes_no_half_picture_for_a_whole_one_meanwhile(monkeypa
         return real(image)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
-    load_incomplete(cut("JPEG"), MAX_PIXELS)
+    load_incomplete(cut("JPEG"), LENIENT)
     assert found == [FailureCode.TRUNCATED]
 
 
 def test_after_half_a_picture_pillow_is_as_strict_as_before() -> None:
-    load_incomplete(cut("JPEG"), MAX_PIXELS)
+    load_incomplete(cut("JPEG"), LENIENT)
     with pytest.raises(OSError, match="truncated"):
         Image.open(io.BytesIO(cut("JPEG"))).load()
