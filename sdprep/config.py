@@ -50,6 +50,7 @@ class Work:
 
     batch_size: int = 8
     workers: int = 2
+    memory: int = 512
     image_timeout: float = 60.0
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False

@@ -222,6 +222,8 @@ work_options = options(
     option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a model call."),
     option("--workers", aliases=("--max-data-loader-n-workers",), type=click.IntRange(0), default=2,
            show_default=True, help="Threads that decode ahead, in a process of its own; 0: no process, no threads."),
+    option("--memory", type=click.IntRange(1), default=512, show_default=True, metavar="MB",
+           help="What images in the works may take beside the model; a larger one is decoded alone."),
     option("--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
            help="Seconds that decoding one image may take, before it fails as timed_out."),
     option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -10,10 +11,11 @@ from typing import Protocol, cast
 
 from sdprep.data.decoder import decoder_advice
 from sdprep.data.results import encode_caption, encode_scores
+from sdprep.engines.budget import bounded, divided
 from sdprep.engines.messages import Order
 from sdprep.models.backends import open_model
 from sdprep.models.base import LabelledModel, Model, Task
-from sdprep.pipeline import QUEUE_BYTES, Decode, decode_ahead, predict
+from sdprep.pipeline import Decode, decode_ahead, predict
 from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, Stop, TagScores
 
 
@@ -22,6 +24,9 @@ class Watcher(Protocol):
 
     def watched(self, decode: Decode) -> Decode:
         """The same decoding, watched."""
+
+    def held(self, item: ImageItem, /) -> AbstractContextManager[None]:
+        """Is inside while a picture has to wait for memory before it is decoded."""
 
     def shown(self, batch: Batch) -> Batch:
         """A batch that the model is about to be shown."""
@@ -33,6 +38,10 @@ class Unwatched:
     def watched(self, decode: Decode) -> Decode:
         """Leave it as it is."""
         return decode
+
+    def held(self, _: ImageItem, /) -> AbstractContextManager[None]:
+        """Let it wait."""
+        return nullcontext()
 
     def shown(self, batch: Batch) -> Batch:
         """Leave it as it is."""
@@ -56,9 +65,9 @@ class Inline:
             allow_truncated=self._work.allow_truncated,
             exact=order.settings.exact_decode,
         )
-        self._decode = watcher.watched(partial(decode, fit=fit))
+        budget, self._ahead = divided(self._work, order.sharers, fit.size)
+        self._decode = watcher.watched(bounded(partial(decode, fit=fit), budget, fit, watcher.held))
         self._watcher = watcher
-        self._queue_bytes = QUEUE_BYTES // order.sharers
         self.provider = self._model.provider
         for text in (*self._model.notes, decoder_advice()):
             if text is not None:
@@ -70,9 +79,7 @@ class Inline:
 
     def decoded(self, items: Iterable[ImageItem]) -> Iterator[Decoded | Failure]:
         """The pictures as the model is shown them, decoded ahead."""
-        workers, batch_size = self._work.workers, self._work.batch_size
-        ahead = max(1, min(2 * max(workers, batch_size), self._queue_bytes // (3 * self._model.fit.size**2)))
-        return decode_ahead(items, self._decode, workers, ahead)
+        return decode_ahead(items, self._decode, self._work.workers, self._ahead)
 
     def predicted(self, pictures: Iterable[Decoded | Failure], stop: Stop) -> Iterator[Result | Failure]:
         """What the model makes of pictures; a failure stays one."""

@@ -11,6 +11,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import IO
 
@@ -23,7 +24,9 @@ from sdprep.engines.messages import (
     DecodingDone,
     Failed,
     FromWorker,
+    Going,
     GroupDone,
+    Held,
     Image,
     Predicting,
     Ready,
@@ -135,6 +138,13 @@ class Worker:
             return outcome
 
         return announced
+
+    @contextmanager
+    def held(self, item: ImageItem) -> Iterator[None]:
+        """Say that a picture waits, and when it goes on."""
+        self.tell(Held(self._numbers[item]))
+        yield
+        self.tell(Going(self._numbers[item]))
 
     def shown(self, batch: Batch) -> Batch:
         """Announce a batch before the model sees it."""

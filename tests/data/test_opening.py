@@ -2,6 +2,7 @@
 
 import io
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ from PIL import Image, ImageFile
 
 from sdprep.data import opening
 from sdprep.data.image import open_rgb
-from sdprep.data.opening import load, load_incomplete, open_image
+from sdprep.data.opening import decoding_bytes, load, load_incomplete, open_image
 from sdprep.errors import ImageError
 from sdprep.types import FailureCode, Fit
 from tests.corpus import with_size
-from tests.data.files import NOISE, encoded, plain, raw_png
+from tests.data.files import NOISE, encoded, exif, plain, raw_png
 
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 STRICT, LENIENT = Fit(8, "squash"), Fit(8, "squash", allow_truncated=True)
@@ -129,3 +130,45 @@ def test_after_half_a_picture_pillow_is_as_strict_as_before() -> None:
     load_incomplete(cut("JPEG"), LENIENT)
     with pytest.raises(OSError, match="truncated"):
         Image.open(io.BytesIO(cut("JPEG"))).load()
+
+
+# What decoding will take
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "options", "each"),
+    [
+        (plain("RGB", 0, (40, 30)), "PNG", {}, 5),
+        (plain("L", 0, (40, 30)), "JPEG", {}, 5),
+        (plain("RGB", 0, (40, 30)), "JPEG", {"progressive": True}, 11),
+        (plain("CMYK", 0, (40, 30)), "JPEG", {}, 9),
+        (plain("RGBA", 0, (40, 30)), "PNG", {}, 20),
+        (plain("I;16", 0, (40, 30)), "PNG", {}, 20),
+        (plain("P", 0, (40, 30)), "PNG", {"transparency": 0}, 20),
+        (plain("RGBA", 0, (40, 30)), "WEBP", {}, 33),
+        (plain("RGB", 0, (40, 30)), "JPEG", {"exif": exif(6)}, 9),
+    ],
+)
+def test_what_decoding_takes_follows_from_format_and_mode(
+    tmp_path: Path, image: Image.Image, kind: str, options: dict[str, Any], each: int
+) -> None:
+    data = encoded(image, kind, **options)
+    (tmp_path / "a").write_bytes(data)
+    assert decoding_bytes(tmp_path / "a", STRICT) == len(data) + each * 40 * 30
+
+
+@pytest.mark.parametrize(
+    ("fit", "size"), [(Fit(448, "pad"), (1000, 500)), (Fit(448, "pad", exact=True), (2000, 1000))], ids=str
+)
+def test_a_jpeg_that_is_shrunk_while_it_is_decoded_takes_less(tmp_path: Path, fit: Fit, size: tuple[int, int]) -> None:
+    data = encoded(plain("RGB", 0, (2000, 1000)), "JPEG")
+    (tmp_path / "a").write_bytes(data)
+    square = 4 * 2000 * 2000 if fit.exact else 0
+    assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * size[0] * size[1] + square
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff"])
+def test_what_cannot_be_opened_takes_nothing(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a").write_bytes(data)
+    assert decoding_bytes(tmp_path / "a", STRICT) == 0
+    assert decoding_bytes(tmp_path / "missing", STRICT) == 0
