@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from sdprep.data.decoder import decoder_advice
-from sdprep.data.results import encode_caption, encode_scores
+from sdprep.data.results import always_stored, encode_caption, encode_scores
 from sdprep.engines.budget import bounded, divided
 from sdprep.engines.messages import Order
 from sdprep.models.backends import open_model
@@ -120,11 +120,14 @@ def _named(name: str) -> Callable[..., Decoded | Failure]:
 def _encoder(task: Task, model: Model) -> Callable[[Prediction], bytes]:
     """What makes bytes of the catalog out of a prediction."""
 
+    # Once for all pictures, as there may be ten thousand labels.
+    always = always_stored(cast("LabelledModel", model).labels) if task == "tag" else []
+
     def encode(prediction: Prediction) -> bytes:
         if isinstance(prediction, Caption) and task == "caption":
             return encode_caption(prediction)
         if isinstance(prediction, TagScores) and task == "tag":
-            return encode_scores(prediction, cast("LabelledModel", model).labels)
+            return encode_scores(prediction, always)
         raise TypeError(f"a model for {task} answered with {type(prediction).__name__}")
 
     return encode

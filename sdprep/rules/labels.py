@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 # Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
@@ -84,6 +85,7 @@ class TagRules:
         return plain
 
 
+@lru_cache(maxsize=65536)
 def fold(tag: str) -> str:
     """A tag reduced to what a person means by it, so that both spellings and any letter case compare equal."""
     return tag.strip().replace("_", " ").casefold()
