@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -35,11 +34,6 @@ class Death:
     reason: str
 
 
-# The allocator of Linux (glibc) keeps what one thread has freed from the others, so that eight threads hold on to twice
-# what --memory allows. Other systems pass over this.
-ALLOCATION = {"MALLOC_ARENA_MAX": "1"}
-
-
 class WorkerProcess:
     """A worker that was started; `bell` is set whenever it has said something.
 
@@ -53,7 +47,6 @@ class WorkerProcess:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", program],
-                env=ALLOCATION | os.environ,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
