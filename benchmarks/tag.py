@@ -66,6 +66,7 @@ def against_peers(plan: Plan) -> str:
     """Pictures of 1 to 3 megapixels and a tiny model: the loader decides."""
     pictures, model = plan.album(plan.pictures, 1, 3), plan.model("tiny")
     ours = peers.sdprep("sdprep", model, BATCH, WORKERS)
+    exact = peers.sdprep("sdprep --exact-decode", model, BATCH, WORKERS, "--exact-decode")
     others = [
         *([peers.kohya(*plan.kohya, model, BATCH, WORKERS)] if plan.kohya else []),
         *([peers.wd14(*plan.wd14, model)] if plan.wd14 else []),
@@ -79,18 +80,20 @@ def against_peers(plan: Plan) -> str:
             raise RuntimeError(f"{peer.name} wrote {len(found[peer.name])} texts for {plan.pictures} pictures")
         return taken
 
-    taken = take_turns({each.name: partial(tag, each) for each in (ours, *others)}, plan.repeats)
+    taken = take_turns({each.name: partial(tag, each) for each in (ours, exact, *others)}, plan.repeats)
     # As kohya's script prepares pictures; once, for its tags.
     alike = peers.sdprep("sdprep --preprocess kohya", model, BATCH, WORKERS, "--preprocess", "kohya")
     tag(alike)
     peers.forget(pictures)
     rows = []
     for name, times in taken.items():
-        clock, cpu = ratios(times, taken[ours.name])
-        rows.append([name, seconds(times, "clock"), seconds(times, "cpu"), spread(clock), spread(cpu)])
+        columns = [spread(each) for base in (ours, exact) for each in ratios(times, taken[base.name])]
+        rows.append([name, seconds(times, "clock"), seconds(times, "cpu"), *columns])
     text = f"{plan.pictures} pictures of 1 to 3 megapixels, tiny stand-in, batch {BATCH}, {WORKERS} workers.\n\n"
-    text += table(("contestant", "seconds", "CPU seconds", "times sdprep's, clock", "times sdprep's, CPU"), rows)
-    pairs = [(one.name, other.name) for other in others for one in (ours, alike)]
+    head = ("times sdprep's, clock", "times sdprep's, CPU", "times --exact-decode's, clock", "the same, CPU")
+    text += table(("contestant", "seconds", "CPU seconds", *head), rows)
+    pairs = [(one.name, other.name) for other in others for one in (ours, exact, alike)]
+    pairs.append((ours.name, exact.name))
     same = [[one, other, *agreement(found[one], found[other])] for one, other in pairs]
     return text + "\n" + table(("tags of", "and of", "pictures with equal tags", "F1 of all tags"), same)
 

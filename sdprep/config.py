@@ -50,6 +50,7 @@ class Work:
 
     batch_size: int = 8
     workers: int = 2
+    memory: int = 512
     image_timeout: float = 60.0
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
@@ -75,6 +76,7 @@ class TagSettings:
     provider: str = "auto"
     device: str = "auto"
     preprocess: str | None = None
+    exact_decode: bool = False
     model_dir: Path | None = None
     force_download: bool = False
     rules: TagRules = TagRules()
@@ -169,6 +171,7 @@ class CaptionSettings:
     dtype: str = "float32"
     decoder: str = "fast"
     preprocess: str | None = None
+    exact_decode: bool = False
     allow_pickle: bool = False
     rules: CaptionRules = CaptionRules()
     caption_extension: str = ".caption"
@@ -293,6 +296,4 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
             raise UsageError(f"{path}: '{name}' stands outside a table; write it under [caption], [tag] or [merge]")
         if name not in TABLES:
             raise UsageError(f"{path}: there is no table [{name}]; the tables are [caption], [tag] and [merge]")
-    return {
-        command: {name.replace("-", "_"): value for name, value in table.items()} for command, table in data.items()
-    }
+    return {task: {name.replace("-", "_"): value for name, value in table.items()} for task, table in data.items()}

@@ -23,9 +23,6 @@ from sdprep.types import (
     TagScores,
 )
 
-# Decoded pictures that wait for the model may take this many bytes.
-QUEUE_BYTES = 512 * 1024 * 1024
-
 Decode = Callable[[ImageItem], Decoded | Failure]
 
 

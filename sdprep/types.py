@@ -95,7 +95,7 @@ class Fit:
     centred on such a square), "squash" (resized, aspect ignored) or "crop" (the middle of a larger square).
     `resampling` is "bicubic", "bilinear", "lanczos" or "area". `first` is what comes before all this. `preprocess` is
     "sdprep", or "kohya" for the pixels of kohya's tagger. Pictures of more than `max_pixels` are not let in, and those
-    whose end is missing only with `allow_truncated`.
+    whose end is missing only with `allow_truncated`. Unless it is `exact`, large pictures may be shrunk first.
     """
 
     size: int
@@ -106,6 +106,7 @@ class Fit:
     preprocess: str = "sdprep"
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,16 +161,11 @@ def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:
 
 
 config_options = options(
-    option(
-        "--preset",
-        is_eager=True,
-        callback=_load_config,
-        metavar="kohya",
-        help="Settings under a name: kohya, what kohya's scripts do unasked.",
-    ),
+    option("--preset", is_eager=True, callback=_load_config, metavar="kohya",
+           help="Settings under a name: kohya, what kohya's scripts do unasked."),
     option("--config", type=FILE, is_eager=True, callback=_load_config, help="Settings file [DIR/sdprep.toml]."),
     option("--show-config", is_flag=True, help="Print every setting and where it comes from, and do nothing."),
-)
+)  # fmt: skip
 layout_options = options(
     option("--recursive/--no-recursive", default=True, show_default=True, help="Include subfolders."),
     option("--sidecar-name", type=click.Choice(["stem", "full"]), default="stem", show_default=True,
@@ -183,10 +178,14 @@ work_options = options(
     option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a model call."),
     option("--workers", aliases=("--max-data-loader-n-workers",), type=click.IntRange(0), default=2,
            show_default=True, help="Threads that decode ahead, in a process of its own; 0: no process, no threads."),
+    option("--memory", type=click.IntRange(1), default=512, show_default=True, metavar="MB",
+           help="What images in the works may take beside the model; a larger one is decoded alone."),
     option("--image-timeout", type=kinds.Number(0, min_open=True), default=60.0, show_default=True,
            help="Seconds that decoding one image may take, before it fails as timed_out."),
     option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
            help="Images of more pixels fail as too_large."),
+    option("--exact-decode/--no-exact-decode", default=False, show_default=True,
+           help="Look at every pixel of large images, instead of shrinking them first: slower."),
     option("--allow-truncated", is_flag=True,
            help="Let in images whose end is missing; what is missing is blank."),
     option("--existing", type=click.Choice(["keep", "overwrite", "append", "prepend"]), default="keep",

@@ -6,7 +6,6 @@ Every model of this house is given the same RGB picture; only its fitting into t
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +13,12 @@ from PIL import Image
 
 from sdprep.data import kohya_image
 from sdprep.data.decoder import read_file
-from sdprep.data.opening import OUT_OF_MEMORY, can_be_incomplete, faults_named, load, load_incomplete, size_of
+from sdprep.data.fitting import Size, fitted
+from sdprep.data.opening import OUT_OF_MEMORY, can_be_incomplete, faults_named, load, load_incomplete, size_of, turn_of
 from sdprep.errors import ImageError
-from sdprep.types import MAX_PIXELS, Decoded, Failure, FailureCode, Fit, ImageItem, Remark
+from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, Remark
 
 WHITE = (255, 255, 255)
-FILTERS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "lanczos": Image.Resampling.LANCZOS,
-    "area": Image.Resampling.BOX,
-}
-# What undoes each EXIF orientation.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 # Where there may be several frames which are not several pictures, as there are in MPO.
 MOVING = ("GIF", "WEBP", "PNG", "AVIF")
@@ -57,10 +41,10 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     try:
         data = read_file(item.path)
         digest = hashlib.sha256(data).digest()
-        image, kind, remarks = _look(data, fit)
+        image, full, kind, remarks = _look(data, fit)
         if item.path.suffix.lower() not in SUFFIXES[kind]:
             remarks = (*remarks, Remark.MISNAMED)
-        return Decoded(item, digest, np.asarray(fitted(image, fit)), remarks)
+        return Decoded(item, digest, np.asarray(fitted(image, fit, full)), remarks)
     except ImageError as error:
         return Failure(item, error.code, str(error), digest)
     except MemoryError:
@@ -72,22 +56,24 @@ def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
-    return _look(data, fit or Fit(1, "squash"))[0]
+    return _look(data, fit or Fit(1, "squash", exact=True))[0]
 
 
-def _look(data: bytes, fit: Fit) -> tuple[Image.Image, str, tuple[Remark, ...]]:
-    """The picture, its format, and what a person should know of it."""
+def _look(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[Remark, ...]]:
+    """The picture, its size if it were not shrunk, its format, and what a person should know of it."""
     remarks: tuple[Remark, ...] = ()
     try:
-        image = load(data, fit.max_pixels)
+        image, full = load(data, fit)
     except ImageError as error:
         if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated or not can_be_incomplete(data):
             raise
-        image, remarks = load_incomplete(data, fit.max_pixels), (Remark.INCOMPLETE,)
+        (image, full), remarks = load_incomplete(data, fit), (Remark.INCOMPLETE,)
     kind = str(image.format)
     with faults_named(data, kind):
         rgb = _rgb(image, data, fit)
-    return rgb, kind, (*remarks, Remark.ANIMATED) if _moves(image, kind) else remarks
+    if rgb.size != image.size:
+        full = full[1], full[0]
+    return rgb, full, kind, (*remarks, Remark.ANIMATED) if _moves(image, kind) else remarks
 
 
 def _rgb(image: Image.Image, data: bytes, fit: Fit) -> Image.Image:
@@ -110,17 +96,8 @@ def _moves(image: Image.Image, kind: str) -> bool:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its EXIF orientation says; a broken EXIF block says nothing.
-
-    Pillow's own `exif_transpose` also writes the block anew, and fails where another tag in it is odd.
-    """
-    try:
-        orientation = image.getexif().get(0x0112)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - whatever a broken block leads the parser to
-        return image
-    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    """A picture turned as its EXIF orientation says."""
+    turn = turn_of(image)
     return image if turn is None else image.transpose(turn)
 
 
@@ -152,47 +129,6 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
         return grey
     alpha = Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8))
     return Image.merge("LA", (grey, alpha))
-
-
-def fitted(image: Image.Image, fit: Fit) -> Image.Image:
-    """A picture fitted into a model's square, by Pillow's antialiased filters or as kohya's tagger resizes."""
-    if fit.first is not None:
-        image = fitted(image, fit.first)
-    sampling = FILTERS[fit.resampling]
-    if fit.mode == "crop":
-        left, top = ((edge - fit.size) // 2 for edge in image.size)
-        return image.crop((left, top, left + fit.size, top + fit.size))
-    if fit.mode == "pad":
-        image = _slimmed(image, sampling)
-        image = padded_to_square(image, fit.pad_color)
-    if fit.preprocess == "kohya" and fit.mode == "pad":
-        return kohya_image.resized(image, fit.size)
-    if fit.mode == "letterbox":
-        image = padded_to_square(_scaled(image, fit.size, sampling), fit.pad_color)
-    return image.resize((fit.size, fit.size), sampling)
-
-
-def _scaled(image: Image.Image, side: int, sampling: Image.Resampling) -> Image.Image:
-    """A picture of the same shape whose long side is `side`; the short one is rounded."""
-    longest = max(image.size)
-    width, height = (max(1, round(edge * side / longest)) for edge in image.size)
-    return image.resize((width, height), sampling)
-
-
-def _slimmed(image: Image.Image, sampling: Image.Resampling) -> Image.Image:
-    """A strip whose square would be larger than any picture may be, made smaller in its own shape."""
-    longest = math.isqrt(MAX_PIXELS)
-    return image if max(image.size) <= longest else _scaled(image, longest, sampling)
-
-
-def padded_to_square(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
-    """A picture centred on a square of its longer side; an odd remainder goes to the right and the bottom."""
-    side = max(image.size)
-    if image.size == (side, side):
-        return image
-    square = Image.new("RGB", (side, side), color)
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return square
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -7,14 +7,16 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from sdprep.data import plugins
 from sdprep.data.decoder import what_it_is
+from sdprep.data.fitting import Size, room
 from sdprep.errors import ImageError
-from sdprep.types import MAX_PIXELS, FailureCode
+from sdprep.types import MAX_PIXELS, FailureCode, Fit
 
 # Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
@@ -22,6 +24,18 @@ OUT_OF_MEMORY = "decoding it takes more memory than there is"
 # What a JPEG decoder can shrink by while it decodes.
 SHRINKS = (2, 4, 8)
 HEAD_BYTES = 4096
+# Bytes a pixel that a decoder takes besides the picture that it gives.
+OF_DECODER = {"WEBP": 13, "AVIF": 6, "HEIF": 10, "JXL": 20}
+# What undoes each EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # The limits below are checked from the header before any pixel is decoded; Pillow's own warning would say it twice.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -128,16 +142,58 @@ def code_of(error: Exception, data: bytes) -> FailureCode:
     return FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
 
 
-def load(data: bytes, max_pixels: int) -> Image.Image:
-    """A picture with its pixels; a JPEG beyond 100 megapixels comes smaller, shrunk while it is decoded.
+def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
+    """A picture with its pixels, and its size; a large JPEG comes smaller than that, shrunk while it is decoded.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
-    image = open_image(io.BytesIO(data), max_pixels)
+    image = open_image(io.BytesIO(data), fit.max_pixels)
+    full = image.size
     with faults_named(data, str(image.format)):
-        _shrink(image)
+        _shrink(image, fit)
         image.load()
-    return image
+    return image, full
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What undoes the EXIF orientation of a picture; a broken EXIF block says nothing.
+
+    Pillow's own `exif_transpose` also writes the block anew, and fails where another tag in it is odd.
+    """
+    try:
+        orientation = image.getexif().get(0x0112)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a broken block leads the parser to
+        return None
+    return TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def decoding_bytes(path: Path, fit: Fit) -> int:
+    """About the most memory that a picture takes from its file to the model's square, by its header alone.
+
+    Pillow has four bytes for a pixel. What decoders and conversions take besides was measured with pictures of 12
+    megapixels. 0 for what cannot be opened: decoding it will say why.
+    """
+    try:
+        with path.open("rb") as stream:
+            extra, size = _prepared(stream)
+            stored = path.stat().st_size
+            if size is not None:
+                # Opening it would decode it.
+                return stored + size[0] * size[1] * (20 + OF_DECODER[str(extra)])
+            image = open_image(stream)
+    except (ImageError, OSError):
+        return 0
+    pixels, side = image.width * image.height, max(image.size)
+    scale = _decoded_at(image, fit) ** 2
+    each = 20 if image.has_transparency_data or image.mode.startswith("I") else 9 if image.mode == "CMYK" else 5
+    each += 4 * (turn_of(image) is not None) + OF_DECODER.get(str(image.format), 0)
+    # A progressive JPEG is held as coefficients of two bytes, however small it comes out.
+    whole = 6 * pixels if image.info.get("progressive") else 0
+    # The padded square of an upright picture of which every pixel counts.
+    square = 4 * side**2 if fit.mode == "pad" and room((side, side), fit) == 1 else 0
+    return stored + each * pixels // scale + whole + square
 
 
 @contextmanager
@@ -156,7 +212,7 @@ def can_be_incomplete(data: bytes) -> bool:
     return data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM"))
 
 
-def load_incomplete(data: bytes, max_pixels: int) -> Image.Image:
+def load_incomplete(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
     """A picture whose end is missing, with what is there; the rest is blank: grey, black, or a colour of a palette.
 
     Raises as `load` does.
@@ -164,18 +220,31 @@ def load_incomplete(data: bytes, max_pixels: int) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = _making_up  # type: ignore[assignment]
     _making_up.on = True
     try:
-        return load(data, max_pixels)
+        return load(data, fit)
     finally:
         _making_up.on = False
 
 
-def _shrink(image: Image.Image) -> None:
-    """Have a huge JPEG decoded at a part of its size: a model sees a few hundred pixels of it in any case.
+def _shrink(image: Image.Image, fit: Fit) -> None:
+    """Have a JPEG decoded at a part of its size: a model sees a few hundred pixels of it in any case.
 
-    Depends on the picture alone, so that its pixels do not depend on any setting.
+    Beyond 100 megapixels this is done whatever `fit` says. It depends on the picture and on what the model's result is
+    stored under, so that pixels do not depend on any other setting.
     """
-    pixels = image.width * image.height
-    if image.format != "JPEG" or pixels <= MAX_PIXELS:
-        return
-    scale = next((each for each in SHRINKS if pixels / each**2 <= MAX_PIXELS), SHRINKS[-1])
-    image.draft(None, (image.width // scale, image.height // scale))
+    scale = _decoded_at(image, fit)
+    if scale > 1:
+        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
+
+
+def _decoded_at(image: Image.Image, fit: Fit) -> int:
+    """By what a decoder shrinks a picture; 1 where it does not."""
+    if image.format != "JPEG":
+        return 1
+    width, height = image.size
+    least = next((each for each in (1, *SHRINKS) if width * height / each**2 <= MAX_PIXELS), SHRINKS[-1])
+    # Turned, a part of a pixel at the right or the bottom would come to lie at the left or the top.
+    whole = turn_of(image) is not None
+    may = [
+        each for each in SHRINKS if each <= room(image.size, fit) and not (whole and (width % each or height % each))
+    ]
+    return max((least, *may))

@@ -10,10 +10,15 @@ from sdprep.rules.labels import CHOSEN, STORED_FLOOR, LabelTable
 from sdprep.types import Caption, TagScores
 
 
-def encode_scores(scores: TagScores, labels: LabelTable) -> bytes:
-    """Scores from 0.01 on, and all ratings and qualities, as label indices (uint32) followed by values (float16)."""
+def always_stored(labels: LabelTable) -> list[int]:
+    """The indices of labels whose scores are stored however low they are: ratings and qualities."""
+    return [index for index, category in enumerate(labels.categories) if category in CHOSEN]
+
+
+def encode_scores(scores: TagScores, always: list[int]) -> bytes:
+    """Scores from 0.01 on, and those to store `always`, as label indices (uint32) followed by values (float16)."""
     keep = scores.scores >= STORED_FLOOR
-    keep[[index for index, category in enumerate(labels.categories) if category in CHOSEN]] = True
+    keep[always] = True
     indices = keep.nonzero()[0]
     return indices.astype("<u4").tobytes() + scores.scores[indices].astype("<f2").tobytes()
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Protocol, cast
 
 from sdprep.data.decoder import decoder_advice
-from sdprep.data.results import encode_caption, encode_scores
+from sdprep.data.results import always_stored, encode_caption, encode_scores
+from sdprep.engines.budget import bounded, divided
 from sdprep.engines.messages import Order
 from sdprep.models.backends import open_model
 from sdprep.models.base import LabelledModel, Model, Task
-from sdprep.pipeline import QUEUE_BYTES, Decode, decode_ahead, predict
+from sdprep.pipeline import Decode, decode_ahead, predict
 from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, Stop, TagScores
 
 
@@ -22,6 +24,9 @@ class Watcher(Protocol):
 
     def watched(self, decode: Decode) -> Decode:
         """The same decoding, watched."""
+
+    def held(self, item: ImageItem, /) -> AbstractContextManager[None]:
+        """Is inside while a picture has to wait for memory before it is decoded."""
 
     def shown(self, batch: Batch) -> Batch:
         """A batch that the model is about to be shown."""
@@ -33,6 +38,10 @@ class Unwatched:
     def watched(self, decode: Decode) -> Decode:
         """Leave it as it is."""
         return decode
+
+    def held(self, _: ImageItem, /) -> AbstractContextManager[None]:
+        """Let it wait."""
+        return nullcontext()
 
     def shown(self, batch: Batch) -> Batch:
         """Leave it as it is."""
@@ -50,10 +59,15 @@ class Inline:
         decode = _named(order.decode)
         self._model = open_model(order.spec, order.files, order.settings, note, order.sharers)
         self._encode = _encoder(order.spec.task, self._model)
-        fit = replace(self._model.fit, max_pixels=self._work.max_pixels, allow_truncated=self._work.allow_truncated)
-        self._decode = watcher.watched(partial(decode, fit=fit))
+        fit = replace(
+            self._model.fit,
+            max_pixels=self._work.max_pixels,
+            allow_truncated=self._work.allow_truncated,
+            exact=order.settings.exact_decode,
+        )
+        budget, self._ahead = divided(self._work, order.sharers, fit.size)
+        self._decode = watcher.watched(bounded(partial(decode, fit=fit), budget, fit, watcher.held))
         self._watcher = watcher
-        self._queue_bytes = QUEUE_BYTES // order.sharers
         self.provider = self._model.provider
         for text in (*self._model.notes, decoder_advice()):
             if text is not None:
@@ -65,9 +79,7 @@ class Inline:
 
     def decoded(self, items: Iterable[ImageItem]) -> Iterator[Decoded | Failure]:
         """The pictures as the model is shown them, decoded ahead."""
-        workers, batch_size = self._work.workers, self._work.batch_size
-        ahead = max(1, min(2 * max(workers, batch_size), self._queue_bytes // (3 * self._model.fit.size**2)))
-        return decode_ahead(items, self._decode, workers, ahead)
+        return decode_ahead(items, self._decode, self._work.workers, self._ahead)
 
     def predicted(self, pictures: Iterable[Decoded | Failure], stop: Stop) -> Iterator[Result | Failure]:
         """What the model makes of pictures; a failure stays one."""
@@ -108,11 +120,14 @@ def _named(name: str) -> Callable[..., Decoded | Failure]:
 def _encoder(task: Task, model: Model) -> Callable[[Prediction], bytes]:
     """What makes bytes of the catalog out of a prediction."""
 
+    # Once for all pictures, as there may be ten thousand labels.
+    always = always_stored(cast("LabelledModel", model).labels) if task == "tag" else []
+
     def encode(prediction: Prediction) -> bytes:
         if isinstance(prediction, Caption) and task == "caption":
             return encode_caption(prediction)
         if isinstance(prediction, TagScores) and task == "tag":
-            return encode_scores(prediction, cast("LabelledModel", model).labels)
+            return encode_scores(prediction, always)
         raise TypeError(f"a model for {task} answered with {type(prediction).__name__}")
 
     return encode

@@ -91,6 +91,18 @@ class Decoding(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
+class Held(msgspec.Struct, frozen=True, tag=True):
+    """The picture has to wait for memory: nothing happens to it, and its time stands still."""
+
+    number: int
+
+
+class Going(msgspec.Struct, frozen=True, tag=True):
+    """The picture has waited, and is decoded next."""
+
+    number: int
+
+
 class DecodingDone(msgspec.Struct, frozen=True, tag=True):
     """The picture is decoded, or has failed without harm."""
 
@@ -145,7 +157,9 @@ class Broken(msgspec.Struct, frozen=True, tag=True):
 
 
 ToWorker = Start | Image | GroupEnds | StopNow
-FromWorker = Ready | Said | Decoding | DecodingDone | Predicting | Answer | Failed | GroupDone | Refused | Broken
+FromWorker = (
+    Ready | Said | Decoding | Held | Going | DecodingDone | Predicting | Answer | Failed | GroupDone | Refused | Broken
+)
 
 
 def encode(message: object) -> bytes:

@@ -13,8 +13,10 @@ from sdprep.engines.messages import (
     DecodingDone,
     Failed,
     FromWorker,
+    Going,
     GroupDone,
     GroupEnds,
+    Held,
     Image,
     Predicting,
     Said,
@@ -119,7 +121,9 @@ class Shift:
         if isinstance(message, Decoding):
             self._began[message.number] = self._clock
             self._waiting -= 1
-        elif isinstance(message, DecodingDone):
+        elif isinstance(message, Going):
+            self._began[message.number] = self._clock
+        elif isinstance(message, DecodingDone | Held):
             del self._began[message.number]
         elif isinstance(message, Said):
             self._say(message.text)

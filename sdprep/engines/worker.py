@@ -11,11 +11,12 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import IO
 
 from sdprep.engines.inline import Inline
-from sdprep.engines.memory import limited
+from sdprep.engines.memory import limited, share_one_heap
 from sdprep.engines.messages import (
     Answer,
     Broken,
@@ -23,7 +24,9 @@ from sdprep.engines.messages import (
     DecodingDone,
     Failed,
     FromWorker,
+    Going,
     GroupDone,
+    Held,
     Image,
     Predicting,
     Ready,
@@ -45,6 +48,7 @@ def main() -> None:
     """Serve until the pipe ends. Signals that all processes of a run get are the parent's to hear."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    share_one_heap()
     incoming, outgoing = _private_pipes()
     worker = Worker(incoming, outgoing)
     try:
@@ -135,6 +139,13 @@ class Worker:
             return outcome
 
         return announced
+
+    @contextmanager
+    def held(self, item: ImageItem) -> Iterator[None]:
+        """Say that a picture waits, and when it goes on."""
+        self.tell(Held(self._numbers[item]))
+        yield
+        self.tell(Going(self._numbers[item]))
 
     def shown(self, batch: Batch) -> Batch:
         """Announce a batch before the model sees it."""

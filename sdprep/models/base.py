@@ -96,6 +96,14 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     megabytes: Megabytes | None = None
 
+    def looks_at_all(self, exact_decode: bool) -> bool:
+        """Whether pictures are decoded whole: because a person wants that, or since kohya's scripts do so."""
+        return exact_decode or self.image.preprocess == "kohya"
+
+    def decoding(self, exact_decode: bool) -> dict[str, str]:
+        """What of the way to decode pictures shapes a result: nothing if they are looked at whole."""
+        return {} if self.looks_at_all(exact_decode) else {"decode": "fast"}
+
     def recipe(self) -> dict[str, Any]:
         """What of this description shapes a result, besides the weights themselves."""
         labels = None if self.labels is None else [self.labels.file, self.labels.within]

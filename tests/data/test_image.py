@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdprep.data.image import fitted, open_rgb, padded_to_square, read_size, to_rgb
+from sdprep.data.fitting import fitted, padded_to_square
+from sdprep.data.image import open_rgb, read_size, to_rgb
 from sdprep.types import Decoded, Fit
 from tests.data.files import FORMATS, NOISE, chunk, decoded, encoded, exif, plain, raw_png
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sdprep.data.image import MAX_PIXELS, decode, open_rgb, read_size
+from sdprep.data.image import decode, open_rgb, read_size
 from sdprep.errors import ImageError
-from sdprep.types import Decoded, Failure, FailureCode, Fit
+from sdprep.types import MAX_PIXELS, Decoded, Failure, FailureCode, Fit
 from tests.data.files import FORMATS, NOISE, SQUARE, decoded, encoded, item_of, plain, raw_png
 
 
@@ -74,8 +74,8 @@ def test_a_long_strip_is_never_padded_beyond_the_limit_of_pixels(
 ) -> None:
     new, sides = Image.new, []
     monkeypatch.setattr(Image, "new", lambda mode, size, *rest: sides.append(size) or new(mode, (1, 1), *rest))
-    data = encoded(Image.fromarray(np.zeros((2, 40_000), dtype=np.uint8)))
-    decoded(tmp_path, data, Fit(8, "pad"))
+    data = encoded(Image.fromarray(np.zeros((40_000, 2), dtype=np.uint8)))
+    decoded(tmp_path, data, Fit(8, "pad", exact=True))
     assert all(width * height <= MAX_PIXELS for width, height in sides)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ from PIL import Image, ImageFile
 
 from sdprep.data import opening
 from sdprep.data.image import open_rgb
-from sdprep.data.opening import load, load_incomplete, open_image
+from sdprep.data.opening import decoding_bytes, load, load_incomplete, open_image
 from sdprep.errors import ImageError
-from sdprep.types import MAX_PIXELS, FailureCode, Fit
+from sdprep.types import FailureCode, Fit
 from tests.corpus import with_size
-from tests.data.files import NOISE, encoded, plain, raw_png
+from tests.data.files import NOISE, encoded, exif, plain, raw_png
 
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 STRICT, LENIENT = Fit(8, "squash"), Fit(8, "squash", allow_truncated=True)
@@ -40,9 +41,9 @@ def cut(kind: str, share: float = 0.6) -> bytes:
 
 def test_a_picture_may_have_as_many_pixels_as_the_limit_says() -> None:
     picture = encoded(plain("RGB", 0, (6, 4)))
-    assert load(picture, 24).size == (6, 4)
+    assert load(picture, Fit(8, "squash", max_pixels=24))[0].size == (6, 4)
     with pytest.raises(ImageError, match=r"6x4 is more than 2\.3e-05 megapixels; --max-pixels sets this limit"):
-        load(picture, 23)
+        load(picture, Fit(8, "squash", max_pixels=23))
 
 
 def test_a_higher_limit_also_lets_in_what_pillow_alone_would_refuse() -> None:
@@ -67,12 +68,12 @@ def test_a_huge_jpeg_is_shrunk_while_it_is_decoded(
     scale: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening, "MAX_PIXELS", 40 * 28 // scale)
-    assert load(encoded(plain("RGB", (200, 30, 90), (40, 28)), "JPEG"), 40 * 28).size == size
+    assert load(encoded(plain("RGB", (200, 30, 90), (40, 28)), "JPEG"), STRICT)[0].size == size
 
 
 def test_no_other_picture_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "MAX_PIXELS", 10)
-    assert load(encoded(NOISE), MAX_PIXELS).size == NOISE.size
+    assert load(encoded(NOISE), STRICT)[0].size == NOISE.size
 
 
 # How whole
@@ -121,11 +122,53 @@ def test_another_thread_takes_no_half_picture_for_a_whole_one_meanwhile(monkeypa
         return real(image)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
-    load_incomplete(cut("JPEG"), MAX_PIXELS)
+    load_incomplete(cut("JPEG"), LENIENT)
     assert found == [FailureCode.TRUNCATED]
 
 
 def test_after_half_a_picture_pillow_is_as_strict_as_before() -> None:
-    load_incomplete(cut("JPEG"), MAX_PIXELS)
+    load_incomplete(cut("JPEG"), LENIENT)
     with pytest.raises(OSError, match="truncated"):
         Image.open(io.BytesIO(cut("JPEG"))).load()
+
+
+# What decoding will take
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "options", "each"),
+    [
+        (plain("RGB", 0, (40, 30)), "PNG", {}, 5),
+        (plain("L", 0, (40, 30)), "JPEG", {}, 5),
+        (plain("RGB", 0, (40, 30)), "JPEG", {"progressive": True}, 11),
+        (plain("CMYK", 0, (40, 30)), "JPEG", {}, 9),
+        (plain("RGBA", 0, (40, 30)), "PNG", {}, 20),
+        (plain("I;16", 0, (40, 30)), "PNG", {}, 20),
+        (plain("P", 0, (40, 30)), "PNG", {"transparency": 0}, 20),
+        (plain("RGBA", 0, (40, 30)), "WEBP", {}, 33),
+        (plain("RGB", 0, (40, 30)), "JPEG", {"exif": exif(6)}, 9),
+    ],
+)
+def test_what_decoding_takes_follows_from_format_and_mode(
+    tmp_path: Path, image: Image.Image, kind: str, options: dict[str, Any], each: int
+) -> None:
+    data = encoded(image, kind, **options)
+    (tmp_path / "a").write_bytes(data)
+    assert decoding_bytes(tmp_path / "a", STRICT) == len(data) + each * 40 * 30
+
+
+@pytest.mark.parametrize(
+    ("fit", "size"), [(Fit(448, "pad"), (1000, 500)), (Fit(448, "pad", exact=True), (2000, 1000))], ids=str
+)
+def test_a_jpeg_that_is_shrunk_while_it_is_decoded_takes_less(tmp_path: Path, fit: Fit, size: tuple[int, int]) -> None:
+    data = encoded(plain("RGB", 0, (2000, 1000)), "JPEG")
+    (tmp_path / "a").write_bytes(data)
+    square = 4 * 2000 * 2000 if fit.exact else 0
+    assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * size[0] * size[1] + square
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff"])
+def test_what_cannot_be_opened_takes_nothing(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a").write_bytes(data)
+    assert decoding_bytes(tmp_path / "a", STRICT) == 0
+    assert decoding_bytes(tmp_path / "missing", STRICT) == 0

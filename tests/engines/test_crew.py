@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from sdprep.config import CaptionSettings, TagSettings, Work
-from sdprep.engines import inline, local
+from sdprep.engines import local
 from sdprep.engines.crew import shared_out
 from sdprep.engines.inline import Inline
 from sdprep.engines.messages import Answer, Decoding, Order, Predicting
@@ -197,13 +197,9 @@ def test_every_worker_has_one_device_and_knows_how_many_there_are():
     assert [(each.settings.device, each.sharers) for each in orders] == [("cuda:0", 3), ("cuda:1", 3), ("cpu", 3)]
 
 
-@pytest.mark.parametrize(("sharers", "ahead"), [(1, 4), (2, 2), (8, 1)])
-def test_the_memory_for_decoded_pictures_is_that_of_the_run(tmp_path, monkeypatch, sharers, ahead):
-    order = replace(order_for("tag", work=Work(workers=4, batch_size=1)), sharers=sharers)
-    engine = Inline(order, Silent().note)
-    size = engine._model.fit.size
-    engine.close()
-    monkeypatch.setattr(inline, "QUEUE_BYTES", 4 * 3 * size**2)
+@pytest.mark.parametrize(("sharers", "ahead"), [(1, 5), (2, 2), (8, 1)])
+def test_the_memory_for_decoded_pictures_is_that_of_the_run(tmp_path, sharers, ahead):
+    order = replace(order_for("tag", work=Work(workers=4, batch_size=1, memory=1)), sharers=sharers)
     taken, items = [], pictures(tmp_path, *NAMES[:6])
 
     engine = Inline(order, Silent().note)

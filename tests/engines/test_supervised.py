@@ -118,7 +118,7 @@ def test_a_picture_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
 
 
 def test_too_many_deaths_end_the_run_with_what_to_do(tmp_path):
-    items = pictures(tmp_path, *[f"exit-{number}" for number in range(9)])
+    items = pictures(tmp_path, *[f"exit-{number}" for number in range(12)])
 
     with pytest.raises(WorkerError, match=r"died 6 times, the last time by exit code 3.*run the command again"):
         outcomes(items)

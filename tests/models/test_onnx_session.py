@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sdprep.data.image import fitted
+from sdprep.data.fitting import fitted
 from sdprep.demo.draw import draw
 from sdprep.demo.figures import random_figure
 from sdprep.errors import MissingExtra, MissingProvider, ModelError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sdprep.config import TagSettings
-from sdprep.data.image import fitted
+from sdprep.data.fitting import fitted
 from sdprep.demo.draw import draw
 from sdprep.demo.figures import random_figure
 from sdprep.errors import MissingExtra, ModelError

@@ -173,3 +173,17 @@ def meddle_while_reading(monkeypatch, name, pending):
         return data
 
     monkeypatch.setattr(Path, "read_bytes", read)
+
+
+# How much at once
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+@pytest.mark.parametrize("exact", [False, True])
+def test_pictures_that_are_larger_than_all_the_memory_are_done_one_by_one(album, workers, exact):
+    for number in range(4):
+        Image.new("RGB", (600, 900 + number)).save(album / f"large-{number}.png")
+
+    report = tag(album, memory=1, workers=workers, exact_decode=exact)
+
+    assert counts(report) == {"written": 7}

@@ -1,6 +1,10 @@
 """How pictures are prepared is a setting like any other, with results of its own."""
 
-from tests.stories.telling import counts, hide_models, tag, tag_by_default, texts, watch_model
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.stories.telling import caption, counts, hide_models, tag, tag_by_default, texts, watch_model
 
 TOML = """
 name = "kohyas"
@@ -61,3 +65,55 @@ def test_a_model_file_may_ask_for_kohyas_preparation(album, other_model, tmp_pat
     tag(album, model=other_model, preprocess="kohya")
 
     assert texts(album) == theirs
+
+
+# Decoding
+
+
+@pytest.fixture
+def large(album):
+    """One picture that is large enough to be shrunk while it is decoded, and fine enough for that to be seen."""
+    for picture in album.glob("*.png"):
+        picture.unlink()
+    grain = np.random.default_rng(3).integers(0, 256, (1001, 2049, 3), dtype=np.uint8)
+    Image.fromarray(grain).save(album / "large.jpg")
+    return album
+
+
+def scores_of(folder, path, **settings):
+    tag(folder, scores=path, **settings)
+    return path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stating_that_pictures_are_decoded_exactly_runs_the_model_again(large, tmp_path, monkeypatch, workers):
+    fast = scores_of(large, tmp_path / "scores.jsonl", workers=workers)
+    exact = scores_of(large, tmp_path / "scores.jsonl", workers=workers, exact_decode=True)
+    hide_models(monkeypatch)
+
+    assert exact != fast
+    assert scores_of(large, tmp_path / "scores.jsonl", exact_decode=True) == exact
+    assert scores_of(large, tmp_path / "scores.jsonl", exact_decode=False) == fast
+
+
+def test_captions_of_pictures_decoded_exactly_are_results_of_their_own(album):
+    caption(album)
+
+    assert caption(album, exact_decode=True).predicted == 3
+    assert caption(album, exact_decode=False).predicted == 0
+
+
+def test_texts_of_exact_decoding_stay_where_nothing_is_stated(album, monkeypatch):
+    tag(album, exact_decode=True)
+    hide_models(monkeypatch)
+
+    report = tag_by_default(album)
+
+    assert (counts(report), report.other_settings) == ({"current": 3}, 3)
+
+
+def test_kohyas_preparation_looks_at_every_pixel_in_any_case(album, monkeypatch):
+    tag(album, preprocess="kohya")
+    hide_models(monkeypatch)
+
+    assert counts(tag(album, preprocess="kohya", exact_decode=True)) == {"current": 3}
