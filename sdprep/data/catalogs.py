@@ -18,6 +18,7 @@ from sdprep.data.catalog import FILE, FOLDER, Catalog
 from sdprep.data.database import fault_of
 from sdprep.data.folder_lock import FolderLock
 from sdprep.data.journal import recover
+from sdprep.data.places import check_journal, check_place
 from sdprep.data.sidecar import FORBIDDEN
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, FolderInUse, NewerCatalog, ReadOnlyFolder
 
@@ -120,6 +121,7 @@ class Catalogs:
         """
         if file not in self._open:
             purpose = self._access.purpose
+            check_place(file)
             locked = purpose is not Purpose.REHEARSE and self._lock(file)
             self._open[file] = self._usable(file)
             if self._open[file].rollback:
@@ -158,6 +160,7 @@ class Catalogs:
         root = file.parent.parent if file.parent.name == FOLDER else file.parent
         rehearsal = self._access.purpose is Purpose.REHEARSE
         try:
+            check_journal(file)
             return Catalog(None if rehearsal and not file.exists() else file, root, rehearsal=rehearsal)
         except (DamagedCatalog, NewerCatalog) as error:
             if rehearsal:
@@ -192,5 +195,8 @@ class Catalogs:
 
 def _make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if folder.name == FOLDER and not (folder / ".gitignore").exists():
-        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    ignore = folder / ".gitignore"
+    if folder.name == FOLDER and not ignore.exists():
+        # Not through a link to a file that is not there yet.
+        with suppress(FileExistsError), ignore.open("x", encoding="utf-8") as stream:
+            stream.write("*\n")

@@ -11,7 +11,7 @@ import pytest
 
 from sdprep.data import folder_lock
 from sdprep.data.folder_lock import STALE, FolderLock, Owner
-from sdprep.errors import CatalogError, FolderInUse
+from sdprep.errors import FolderInUse
 
 ROOT = Path(__file__).resolve().parents[2]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="about flock")
