@@ -78,11 +78,12 @@ class Catalogs:
     """The catalogs of one run, opened when the first image of each is met.
 
     `fixed` is the one catalog of the run (`--catalog`, or that of an output folder); without it, `home` is the folder
-    that gets a catalog where an image has none at or above it.
+    that gets a catalog where an image has none at or above it. Unless the catalogs are `trusted`, what they tell of
+    files outside of `home` and of their own folders is not acted on.
     """
 
-    def __init__(self, home: Path, access: Access, fixed: Path | None = None) -> None:
-        self._home, self._access, self._fixed = home, access, fixed
+    def __init__(self, home: Path, access: Access, fixed: Path | None = None, *, trusted: bool = False) -> None:
+        self._home, self._access, self._fixed, self._trusted = home, access, fixed, trusted
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
         self._locks: list[FolderLock] = []
@@ -130,7 +131,7 @@ class Catalogs:
                     "now on, which is slower. --catalog PATH puts it on a local disk"
                 )
             if locked:
-                recover(self._open[file])
+                recover(self._open[file], None if self._trusted else self._home)
             if locked and purpose is Purpose.READ:
                 self._locks.pop().release()
         return self._open[file]

@@ -1,6 +1,6 @@
 """What may lie where a catalog is to lie, looked at before anything there is opened, made or locked.
 
-SQLite believes the files beside a database. Whoever made a folder of pictures may have put them there, links among them.
+SQLite believes the files beside a database. Whoever made a folder of pictures may have put them there, or links.
 """
 
 from __future__ import annotations

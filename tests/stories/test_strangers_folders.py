@@ -1,5 +1,6 @@
 """A folder of pictures whose maker means harm: links, pipes and journals where sdprep keeps its own files."""
 
+import json
 import os
 import sqlite3
 import struct
@@ -9,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from sdprep.errors import CatalogError
-from sdprep.tasks.history import log
+from sdprep.tasks.history import log, undo
 from tests.stories.telling import CATALOG, counts, everything, run_cli, tag
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes by name")
@@ -205,3 +206,109 @@ def test_the_lock_file_of_another_program_is_not_emptied(album, tmp_path):
     with pytest.raises(CatalogError, match="other content"):
         tag(album, catalog=tmp_path / "poetry")
     assert (tmp_path / "poetry.lock").read_text(encoding="utf-8") == "x\n"
+
+
+# What the journal of a catalog says was begun
+
+
+def open_intent(folder, key=None, uid=None):
+    """The first change of the last run, as a run leaves it that dies; of another file or run, if so said."""
+    with closing(sqlite3.connect(folder / CATALOG, isolation_level=None)) as db:
+        db.execute("UPDATE journal SET status = 'intent' WHERE key = 'a.txt'")
+        if key is not None:
+            db.execute("UPDATE journal SET key = ? WHERE key = 'a.txt'", (key,))
+        if uid is not None:
+            db.execute("UPDATE runs SET uid = ?", (uid,))
+        return db.execute(
+            "SELECT uid, journal.id FROM journal JOIN runs ON runs.id = run WHERE status = 'intent'"
+        ).fetchone()
+
+
+def status(folder):
+    with closing(sqlite3.connect(folder / CATALOG)) as db:
+        return db.execute("SELECT status FROM journal WHERE id = 1").fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    "key", ["../outside/victim.txt", "sub/../../outside/victim.txt", "ABSOLUTE", "link/victim.txt"]
+)
+@pytest.mark.parametrize("command", ["log", "tag", "undo"])
+def test_no_change_that_was_begun_outside_the_folder_of_a_catalog_is_settled(tagged, outside, key, command):
+    (tagged / "link").symlink_to(outside)
+    uid, row = open_intent(tagged, str(outside / "victim.txt") if key == "ABSOLUTE" else key)
+    temporary = outside / f".sdprep-{uid}-{row}.tmp"
+    temporary.touch()
+
+    {"log": log, "tag": tag, "undo": undo}[command](tagged)
+
+    assert temporary.exists()
+    assert status(tagged) == "intent"
+
+
+def test_a_change_that_was_begun_anywhere_is_settled_for_a_catalog_that_a_person_names(tagged, outside):
+    uid, row = open_intent(tagged, str(outside / "victim.txt"))
+    temporary = outside / f".sdprep-{uid}-{row}.tmp"
+    temporary.touch()
+
+    log(tagged, catalog=tagged / CATALOG)
+
+    assert kept(outside)
+    assert status(tagged) == "unclear"
+
+
+def test_a_change_that_was_begun_in_a_folder_is_settled_with_a_catalog_elsewhere(album, tmp_path):
+    named = tmp_path / "place" / "named.sqlite"
+    tag(album, catalog=named)
+    with closing(sqlite3.connect(named, isolation_level=None)) as db:
+        db.execute("UPDATE journal SET status = 'intent'")
+
+    tag(album, catalog=named)
+
+    with closing(sqlite3.connect(named)) as db:
+        assert db.execute("SELECT DISTINCT status FROM journal").fetchall() == [("done",)]
+
+
+@pytest.mark.parametrize("uid", ["x/../y", "/etc/x", "..", "a\nb", ""])
+def test_a_run_of_a_name_that_sdprep_does_not_give_is_not_settled(tagged, uid):
+    open_intent(tagged, uid=uid)
+
+    assert len(log(tagged)) == 1
+    assert status(tagged) == "intent"
+
+
+@pytest.fixture
+def piped(tagged):
+    """The album after a run, with a pipe in the place of its first text."""
+    (tagged / "a.txt").unlink()
+    os.mkfifo(tagged / "a.txt")
+    return tagged
+
+
+@pytest.mark.parametrize("command", ["log", "merge"])
+def test_a_change_of_what_is_now_a_pipe_holds_nobody_up(piped, command):
+    open_intent(piped)
+
+    done = run_cli(command, piped)
+
+    assert "Traceback" not in done.stderr
+    assert status(piped) == "intent"
+
+
+def test_undo_names_a_text_that_is_now_a_pipe_and_does_the_rest(piped):
+    done = run_cli("undo", "--dir", piped, "--json")
+
+    assert done.returncode == 3
+    report = json.loads(done.stdout)
+    assert (report["written"], report["failed"]) == (2, 1)
+    assert [each["code"] for each in report["failures"]] == ["unreadable"]
+
+
+def test_restore_refuses_a_text_that_is_now_a_pipe(piped):
+    assert "no ordinary file" in refused_in_time("restore", piped / "a.txt")
+
+
+@pytest.mark.parametrize("stated", [(), ("-o", "/dev/zero")], ids=["a pipe", "a device"])
+def test_merge_refuses_an_output_that_is_no_ordinary_file(tagged, stated):
+    os.mkfifo(tagged / "metadata.json")
+
+    assert "no ordinary file" in refused_in_time("merge", tagged, *stated)
