@@ -25,7 +25,8 @@ def stays_below(name: str) -> bool:
 
 def is_inside(path: Path, root: Path) -> bool:
     """Whether a path lies in a folder when all links are followed. Shares and devices are not looked at."""
-    if not can_be_looked_at(str(path)):
+    # A folder that is itself on a share is one that a person has named.
+    if not can_be_looked_at(str(path.relative_to(root) if path.is_relative_to(root) else path)):
         return False
     try:
         return path.resolve().is_relative_to(root.resolve())

@@ -19,7 +19,7 @@ ADVICE = "Say it on the command line, or name this file with --config if you tru
 def confined(command: click.Command, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The settings of a file that was found in DIR, paths joined to its folder.
 
-    Raises UsageError if one leaves the folder, is a model of the folder, or says whom to trust.
+    Raises UsageError if one leaves the folder, is a pipe or device, is a model of the folder, or says whom to trust.
     """
     found = dict(table)
     for param in command.params:
@@ -30,8 +30,15 @@ def confined(command: click.Command, table: Mapping[str, Any], file: Path) -> di
             found[name] = str(file.parent / value)
             if not stays_below(value) or not is_inside(Path(found[name]), file.parent):
                 raise click.UsageError(f"{file}: {name} leaves the folder of the file: {value!r}\n{ADVICE}")
+            if _is_special(Path(found[name])):
+                raise click.UsageError(f"{file}: {name} is no ordinary file: {value!r}\n{ADVICE}")
         if name == "model" and (value.lower().endswith(".toml") or value.startswith("~") or Path(value).is_dir()):
             raise click.UsageError(f"{file}: model is no name of one: {value!r}\n{ADVICE}")
         if name == TRUSTED and value:
             raise click.UsageError(f"{file}: a folder of pictures cannot allow pickles, which can run code\n{ADVICE}")
     return found
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path is that of a pipe or device, which a reader may wait for without end."""
+    return path.exists() and not (path.is_file() or path.is_dir())

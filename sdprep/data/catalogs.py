@@ -18,6 +18,7 @@ from sdprep.data.catalog import FILE, FOLDER, Catalog
 from sdprep.data.database import fault_of
 from sdprep.data.folder_lock import FolderLock
 from sdprep.data.journal import recover
+from sdprep.data.places import check_journal, check_place
 from sdprep.data.sidecar import FORBIDDEN
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, FolderInUse, NewerCatalog, ReadOnlyFolder
 
@@ -77,11 +78,12 @@ class Catalogs:
     """The catalogs of one run, opened when the first image of each is met.
 
     `fixed` is the one catalog of the run (`--catalog`, or that of an output folder); without it, `home` is the folder
-    that gets a catalog where an image has none at or above it.
+    that gets a catalog where an image has none at or above it. Unless the catalogs are `trusted`, what they tell of
+    files outside of `home` and of their own folders is not acted on.
     """
 
-    def __init__(self, home: Path, access: Access, fixed: Path | None = None) -> None:
-        self._home, self._access, self._fixed = home, access, fixed
+    def __init__(self, home: Path, access: Access, fixed: Path | None = None, *, trusted: bool = False) -> None:
+        self._home, self._access, self._fixed, self._trusted = home, access, fixed, trusted
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
         self._locks: list[FolderLock] = []
@@ -120,6 +122,7 @@ class Catalogs:
         """
         if file not in self._open:
             purpose = self._access.purpose
+            check_place(file)
             locked = purpose is not Purpose.REHEARSE and self._lock(file)
             self._open[file] = self._usable(file)
             if self._open[file].rollback:
@@ -128,7 +131,7 @@ class Catalogs:
                     "now on, which is slower. --catalog PATH puts it on a local disk"
                 )
             if locked:
-                recover(self._open[file])
+                recover(self._open[file], None if self._trusted else self._home)
             if locked and purpose is Purpose.READ:
                 self._locks.pop().release()
         return self._open[file]
@@ -158,6 +161,7 @@ class Catalogs:
         root = file.parent.parent if file.parent.name == FOLDER else file.parent
         rehearsal = self._access.purpose is Purpose.REHEARSE
         try:
+            check_journal(file)
             return Catalog(None if rehearsal and not file.exists() else file, root, rehearsal=rehearsal)
         except (DamagedCatalog, NewerCatalog) as error:
             if rehearsal:
@@ -192,5 +196,8 @@ class Catalogs:
 
 def _make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if folder.name == FOLDER and not (folder / ".gitignore").exists():
-        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    ignore = folder / ".gitignore"
+    if folder.name == FOLDER and not ignore.exists():
+        # Not through a link to a file that is not there yet.
+        with suppress(FileExistsError), ignore.open("x", encoding="utf-8") as stream:
+            stream.write("*\n")

@@ -10,20 +10,26 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import stat
 import sys
 import tempfile
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
-from sdprep.errors import FolderInUse
+from sdprep.errors import CatalogError, FolderInUse
+from sdprep.rules.plain import plain
 
 # Seconds between two signs of life, and after how many without one a run of another machine counts as dead.
 BEAT = 30.0
 STALE = 300.0
+# More than any lock holds, and less than reading costs.
+LONGEST = 10_000
+Name = Annotated[str, msgspec.Meta(max_length=300)]
 
 if sys.platform == "win32":
     import msvcrt
@@ -42,18 +48,19 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-class Owner(msgspec.Struct, frozen=True):
+class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The run that holds a lock; `boot` tells machines of one name apart, where the system says it."""
 
-    command: str
-    pid: int
-    host: str
-    boot: str
-    started: float
+    command: Name
+    pid: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+    host: Name
+    boot: Name
+    # Up to the year 2900: later ones have no date on every system.
+    started: Annotated[float, msgspec.Meta(ge=0, lt=2.93e10)]
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
-        return f"sdprep {self.command}, process {self.pid} on {self.host}, since {since}"
+        return f"sdprep {plain(self.command)}, process {self.pid} on {plain(self.host)}, since {since}"
 
 
 class FolderLock:
@@ -69,11 +76,12 @@ class FolderLock:
     def acquire(self) -> Owner | None:
         """Take the lock; the owner that died with it, if one did.
 
-        Raises FolderInUse if another run is at work, and OSError if the file cannot be written.
+        Raises FolderInUse if another run is at work, CatalogError for a file that is no lock, which keeps its content,
+        and OSError if the file cannot be written.
         """
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        file = _open(self.path)
         try:
-            owner, locked = _read(file), _try_lock(file)
+            owner, locked = _read(file, self.path), _try_lock(file)
             if locked is False or (owner is not None and self._lives(owner, known=locked is not None)):
                 raise FolderInUse(self.path.with_suffix(""), str(owner or "its name is not known yet"), STALE / 60)
             os.ftruncate(file, 0)
@@ -120,12 +128,36 @@ def _try_lock(file: int) -> bool | None:
     return True
 
 
-def _read(file: int) -> Owner | None:
-    """The owner that a file names; None if it names none, or is just being written."""
-    try:
-        return msgspec.json.decode(os.read(file, 10_000), type=Owner)
-    except msgspec.MsgspecError:
+def _open(path: Path) -> int:
+    """A lock file, made where there is none; links are not followed, and pipes not waited for."""
+    # Not every system can be told so when it opens a file.
+    if path.is_symlink():
+        raise _no_lock(path, "it is a link")
+    special = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY"))
+    file = os.open(path, os.O_RDWR | os.O_CREAT | special, 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise _no_lock(path, "it is no ordinary file")
+    return file
+
+
+def _read(file: int, path: Path) -> Owner | None:
+    """The owner that a file names; None if it names none. Raises CatalogError if sdprep has not written it."""
+    data = os.read(file, LONGEST)
+    # What a loss of power can leave of a file that was just written: nothing, zeros, or the beginning.
+    if not data.strip(b"\0") or (len(data) < LONGEST and b"}" not in data and data.startswith(b'{"command":"')):
         return None
+    try:
+        return msgspec.json.decode(data, type=Owner)
+    except msgspec.MsgspecError as error:
+        raise _no_lock(path, "it has other content") from error
+
+
+def _no_lock(path: Path, reason: str) -> CatalogError:
+    return CatalogError(
+        f"{path} is no lock file of sdprep: {reason}. Nothing was changed\n"
+        "Move it away if it is not wanted, or give --catalog PATH for another place"
+    )
 
 
 def _boot() -> str:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sdprep.confine import is_inside
 from sdprep.data.catalog import Catalog, OpenIntent, RunInfo
 from sdprep.data.keys import Key
-from sdprep.data.sidecar import read_bytes, replace_file
-from sdprep.errors import WriteError
+from sdprep.data.sidecar import read_bytes, read_inside, replace_file
+from sdprep.errors import ImageError, WriteError
 from sdprep.rules.decide import SidecarState
 
+# What sdprep calls runs: a part of the names of files.
+UID = re.compile(r"[0-9a-z-]{1,40}")
 # What hinders the writing of one file, and of no other.
 OBSTACLES = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EISDIR})
 
@@ -143,23 +148,33 @@ def _settle(catalog: Catalog, intent: _Intent, *, done: bool) -> None:
         catalog.set_state(intent.key, intent.state)
 
 
-def recover(catalog: Catalog) -> None:
+def recover(catalog: Catalog, folder: Path | None) -> None:
     """Settle the intents of runs that died, by the bytes of each file; the lock of the catalog must be held.
 
+
     Those of after: it was written. Those of before: it was not. Any others: somebody changed it since, and the row
-    stays as "unclear", so that the text from before can still be restored.
+    stays as "unclear", so that the text from before can still be restored. Only files of the catalog's own folder and
+    of `folder` are looked at, unless that is None: a catalog that came with pictures may name any file. Intents of
+    others, of runs that sdprep did not name, and of files that cannot be read now, stay open.
     """
     intents = catalog.open_intents()
     if intents:
         with catalog.transaction():
             for intent in intents:
-                _recover_one(catalog, intent)
+                path = catalog.path(intent.key)
+                root = Path(path.anchor) if folder is None else _root_of(path, (catalog.root, folder))
+                if root is not None and UID.fullmatch(str(intent.uid)):
+                    with suppress(ImageError, OSError):
+                        _recover_one(catalog, intent, path, root)
 
 
-def _recover_one(catalog: Catalog, intent: OpenIntent) -> None:
-    path = catalog.path(intent.key)
+def _root_of(path: Path, roots: Sequence[Path]) -> Path | None:
+    return next((root for root in roots if is_inside(path.parent, root)), None)
+
+
+def _recover_one(catalog: Catalog, intent: OpenIntent, path: Path, root: Path) -> None:
     temporary_path(path, intent.uid, intent.row).unlink(missing_ok=True)
-    data = read_bytes(path)
+    data = read_inside(path, root)
     found = None if data is None else hashlib.sha256(data).digest()
     status = "done" if found == intent.after else "void" if found == intent.before else "unclear"
     catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, intent.row))

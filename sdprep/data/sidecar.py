@@ -37,7 +37,26 @@ def sidecar_path(target: Path, extension: str, naming: str) -> Path:
 
 
 def read_bytes(path: Path | str) -> bytes | None:
-    """The bytes of a sidecar, or None where there is none, or can be none since its name is too long."""
+    """The bytes of a file, or None where there is none, or can be none since its name is too long.
+
+    Raises PermissionError for pipes and devices, which may have no end.
+    """
+    try:
+        ends = _has_an_end(os.stat(path).st_mode)  # noqa: PTH116 - as below
+    except OSError:
+        # Reading says what it is.
+        ends = True
+    if not ends:
+        raise PermissionError(errno.EACCES, "it is no ordinary file", str(path))
+    return _read(path)
+
+
+def _has_an_end(mode: int) -> bool:
+    """Whether a file is no pipe or device; of a folder, reading says itself what it is."""
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def _read(path: Path | str) -> bytes | None:
     try:
         # Read in one go: a buffer would only cost time.
         with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a path that is no Path, a million times
@@ -64,9 +83,9 @@ def read_inside(path: Path | str, root: Path) -> bytes | None:
         if error.errno in NO_FILE:
             return None
         raise
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    if not _has_an_end(mode):
         raise ImageError(FailureCode.UNREADABLE, f"{Path(path).name} is no ordinary file")
-    return read_bytes(path)
+    return _read(path)
 
 
 def decode_text(data: bytes) -> str | None:

@@ -101,7 +101,11 @@ def _take_back(catalog: Catalog, backs: Iterable[Reversal], info: RunInfo, repor
 def _change_for(catalog: Catalog, back: Reversal, force: bool, report: RunReport) -> Change | None:
     """The change that takes one file back; None, and counted, where there is nothing to do or it is refused."""
     report.found += 1
-    data = read_bytes(back.path)
+    try:
+        data = read_bytes(back.path)
+    except OSError as error:
+        report.refuse(str(back.path), FailureCode.UNREADABLE, str(error.strerror))
+        return None
     if file_hash(data) == back.before:
         report.current += 1
         return None
@@ -130,7 +134,7 @@ def restore(
     access = Access("restore", Purpose.CHANGE, (listener or Silent()).note)
     with _catalog_of(path, catalog, access) as found:
         known = _versions_of(found, path)
-        data = read_bytes(path)
+        data = _held_by(path)
         chosen = _chosen_version(known, version, file_hash(data), path)
         info = run_info("restore", {"path": str(path), "version": version}, None)
         report = RunReport("restore", found=1, run=info.uid, output=str(path))
@@ -147,6 +151,13 @@ def restore(
             found.end_run(info.uid, report.as_dict())
     report.check()
     return report
+
+
+def _held_by(path: Path) -> bytes | None:
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be read: {error.strerror}. Move it away to restore its text") from error
 
 
 def _chosen_version(known: list[Version], version: int | None, held: bytes | None, path: Path) -> bytes:
@@ -203,7 +214,7 @@ def catalogs_of(directory: Path, fixed: Path | None, access: Access) -> Iterator
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
         raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
-    with Catalogs(directory, access) as opened:
+    with Catalogs(directory, access, trusted=fixed is not None) as opened:
         yield [opened.at(file) for file in files]
 
 
@@ -212,5 +223,5 @@ def _catalog_of(path: Path, fixed: Path | None, access: Access) -> Iterator[Cata
     file = fixed.resolve() if fixed else find_catalog(path.resolve().parent)
     if file is None or not file.is_file():
         raise CatalogError(f"no catalog at or above {path.parent}")
-    with Catalogs(path.parent, access) as opened:
+    with Catalogs(path.parent, access, trusted=fixed is not None) as opened:
         yield opened.at(file)

@@ -41,4 +41,4 @@ def catalogs_for(directory: Path, layout: Layout, access: Access) -> Catalogs:
     fixed = layout.catalog.resolve() if layout.catalog else None
     if fixed is None and layout.output_dir is not None:
         fixed = layout.output_dir.resolve() / FOLDER / FILE
-    return Catalogs(directory.resolve(), access, fixed)
+    return Catalogs((layout.output_dir or directory).resolve(), access, fixed)

@@ -1,5 +1,6 @@
 """Settings that came with the pictures."""
 
+import os
 import sys
 
 import pytest
@@ -43,6 +44,15 @@ def test_a_path_that_leaves_the_folder_is_refused(says, command, name, value):
 
 def test_a_path_starts_at_the_folder_of_the_pictures(says, imgs):
     assert f'scores = "{imgs / "deep" / "scores.jsonl"}"' in says('[tag]\nscores = "deep/scores.jsonl"\n').out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no place in folders there")
+@pytest.mark.parametrize(("command", "name"), PATHS)
+def test_a_path_of_a_pipe_is_refused(says, imgs, command, name):
+    os.mkfifo(imgs / "x.json")
+    ended = says(f"[{command}]\n{name} = 'x.json'\n", command)
+    assert ended.code == 2
+    assert f"{name.replace('-', '_')} is no ordinary file" in ended.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")

@@ -167,7 +167,7 @@ def test_what_was_written_before_a_fault_of_the_disk_is_known(catalog: Catalog, 
 def test_what_a_fault_of_the_disk_prevented_is_settled_at_the_next_look(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(WriteError):
         apply(catalog, RUN, [change(tmp_path / name, None) for name in ("a.txt", "b.txt", "c.txt")])
-    recover(catalog)
+    recover(catalog, catalog.root)
     assert statuses(catalog) == ["done", "void", "void"]
 
 
@@ -207,7 +207,7 @@ def test_a_file_that_was_replaced_just_before_a_fault_is_known_as_written(
     monkeypatch.setattr(os, "replace", lost)
     with pytest.raises((KeyboardInterrupt, WriteError)):
         apply(catalog, RUN, [change(file)])
-    recover(catalog)
+    recover(catalog, catalog.root)
     assert (statuses(catalog), catalog.state_of("a.txt")) == (["done"], STATE)
 
 
@@ -219,7 +219,7 @@ def test_after_a_crash_a_file_with_the_new_bytes_was_written(
 ) -> None:
     intend(catalog, change(file), monkeypatch=monkeypatch)
     file.write_bytes(b"new\n")
-    recover(catalog)
+    recover(catalog, catalog.root)
     assert (statuses(catalog), catalog.state_of("a.txt")) == (["done"], STATE)
 
 
@@ -227,7 +227,7 @@ def test_after_a_crash_a_file_with_the_old_bytes_was_not_written(
     catalog: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intend(catalog, change(file), monkeypatch=monkeypatch)
-    recover(catalog)
+    recover(catalog, catalog.root)
     assert (statuses(catalog), catalog.state_of("a.txt")) == (["void"], None)
 
 
@@ -237,7 +237,7 @@ def test_after_a_crash_it_is_unclear_whether_any_other_file_was_written(
 ) -> None:
     intend(catalog, change(file), monkeypatch=monkeypatch)
     file.unlink() if found is None else file.write_bytes(found)
-    recover(catalog)
+    recover(catalog, catalog.root)
     assert (statuses(catalog), catalog.state_of("a.txt")) == (["unclear"], None)
 
 
@@ -247,13 +247,13 @@ def test_after_a_crash_a_file_that_was_to_be_gone_and_is_gone_was_removed(
     monkeypatch.setattr("sdprep.data.journal._settle", lambda *_, **__: None)
     apply(catalog, RUN, [Change(file, b"old\n", None)])
     monkeypatch.undo()
-    recover(catalog)
+    recover(catalog, catalog.root)
     assert statuses(catalog) == ["done"]
 
 
 def test_recovering_touches_no_file(catalog: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     intend(catalog, change(file), monkeypatch=monkeypatch)
-    recover(catalog)
+    recover(catalog, catalog.root)
     assert file.read_bytes() == b"old\n"
 
 
@@ -262,7 +262,7 @@ def test_the_temporary_file_of_a_run_that_died_is_removed(
 ) -> None:
     intend(catalog, change(file), monkeypatch=monkeypatch)
     before = visible(file.parent)
-    recover(catalog)
+    recover(catalog, catalog.root)
     assert (len(before), visible(file.parent)) == (2, {"a.txt"})
 
 

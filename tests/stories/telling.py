@@ -151,7 +151,7 @@ def at_replace(monkeypatch, name, act):
 
 
 def run_cli(*words):
-    """Run the command as a person does."""
+    """Run the command as a person does; one that waits for ever fails."""
     path = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     command = [PYTHON, "-m", "sdprep", *map(str, words)]
-    return subprocess.run(command, env=os.environ | path, capture_output=True, text=True)
+    return subprocess.run(command, env=os.environ | path, capture_output=True, text=True, timeout=300)
