@@ -53,7 +53,7 @@ def prepare(name: str, head: bytes) -> tuple[int, int] | None:
     try:
         _register(name)
     except (ImportError, OSError) as error:
-        message = f"{kind}: {MODULES[name]} is installed but cannot be loaded ({error}); mend it, then say `sdprep retry`"
+        message = f"{kind}: {MODULES[name]} is installed but cannot be loaded ({error}); mend it, then `sdprep retry`"
         raise ImageError(FailureCode.MISSING_DECODER, message) from error
     return jxl_size(head) if name == "JXL" else None
 
