@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from functools import cache
@@ -25,6 +26,8 @@ def open_database(file: Path | None, schema: str, version: int) -> tuple[sqlite3
         except sqlite3.OperationalError:
             if file is None or not file.is_file():
                 raise
+            if not os.access(file.parent, os.W_OK):
+                return _unchanging(file, schema, version), False
             _give_up_log(file)
             return _opened(file, schema, version, "DELETE")[0], True
     except sqlite3.OperationalError as error:
@@ -48,6 +51,23 @@ def _opened(file: Path | None, schema: str, version: int, mode: str) -> tuple[sq
         db.close()
         raise
     return db, file is not None and got.upper() != "WAL"
+
+
+def _unchanging(file: Path, schema: str, version: int) -> sqlite3.Connection:
+    """A connection to a catalog in a folder that is read-only, where no log can be had. Raises CatalogFailed."""
+    log = file.with_name(f"{file.name}-wal")
+    if log.exists() and log.stat().st_size > 0:
+        raise CatalogFailed(
+            f"{file} cannot be used: {file.parent} is read-only, and the last run there was broken off. "
+            "Make the folder writable, or copy it to where it can be written"
+        )
+    db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    try:
+        _holds_catalog(db, file, schema, version)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _holds_catalog(db: sqlite3.Connection, file: Path | None, schema: str, version: int) -> bool:
