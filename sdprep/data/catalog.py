@@ -126,7 +126,10 @@ class Catalog:
     def path(self, key: Key) -> Path:
         """The path of a key. Raises DamagedCatalog for one that is none."""
         with self.decoding("the name of a file"):
-            return self.root / os.fsdecode(key)
+            name = os.fsdecode(key)
+            if "\0" in name:
+                raise ValueError("a NUL is in no name of a file")
+            return self.root / name
 
     # Images and results
 

@@ -235,6 +235,14 @@ def test_a_time_that_is_none_is_said_by_commands_that_look_back(tagged, command,
         command(tagged)
 
 
+@pytest.mark.parametrize("key", ["7", "x'00'"])
+def test_undo_says_that_a_name_is_none_of_a_file(tagged, key):
+    alter(tagged, f"UPDATE journal SET key = {key}")
+
+    with pytest.raises(DamagedCatalog, match="the name of a file is not as sdprep wrote it"):
+        undo(tagged)
+
+
 def test_undo_says_that_a_text_is_gone(tagged):
     write(tagged / "a.txt", "mine")
     tag(tagged, existing="overwrite", threshold=STRICT)
