@@ -289,7 +289,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {(isinstance(error, OSError) and error.strerror) or error}") from error
     for name, table in data.items():
         if not isinstance(table, dict):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli import kinds
 from sdprep.cli.report import Terminal, run_signals
 from sdprep.config import BENCH_STAGES
 from sdprep.types import Stop
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 @shared.options(
     shared.option("--model", default="wd-v1-4-swinv2-tagger-v2", show_default=True,
                   help="Registry name, TOML file, Hub repository or local folder; a tagger or a captioner."),
-    shared.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a model call."),
-    shared.option("--workers", type=click.IntRange(0), default=2, show_default=True,
+    shared.option("--batch-size", type=kinds.Whole(1), default=8, show_default=True, help="Images a model call."),
+    shared.option("--workers", type=kinds.Whole(0), default=2, show_default=True,
                   help="Threads that decode ahead; 0: none."),
-    shared.option("--limit", type=click.IntRange(1), default=100, show_default=True,
+    shared.option("--limit", type=kinds.Whole(1), default=100, show_default=True,
                   help="Take the first pictures of DIR, at most this many."),
     shared.option("--stage", type=click.Choice(BENCH_STAGES), multiple=True,
                   help="Measure this stage only; may be given several times."),

@@ -175,14 +175,14 @@ layout_options = options(
     option("--catalog", type=FILE, help="Use this catalog file instead of the nearest .sdprep/catalog.sqlite."),
 )  # fmt: skip
 work_options = options(
-    option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a model call."),
-    option("--workers", aliases=("--max-data-loader-n-workers",), type=click.IntRange(0), default=2,
+    option("--batch-size", type=kinds.Whole(1), default=8, show_default=True, help="Images a model call."),
+    option("--workers", aliases=("--max-data-loader-n-workers",), type=kinds.Whole(0), default=2,
            show_default=True, help="Threads that decode ahead, in a process of its own; 0: no process, no threads."),
     option("--memory", type=click.IntRange(1), default=512, show_default=True, metavar="MB",
            help="What images in the works may take beside the model; a larger one is decoded alone."),
     option("--image-timeout", type=kinds.Number(0, min_open=True), default=60.0, show_default=True,
            help="Seconds that decoding one image may take, before it fails as timed_out."),
-    option("--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
+    option("--max-pixels", type=kinds.Whole(1), default=MAX_PIXELS, show_default=True,
            help="Images of more pixels fail as too_large."),
     option("--exact-decode/--no-exact-decode", default=False, show_default=True,
            help="Look at every pixel of large images, instead of shrinking them first: slower."),
@@ -193,7 +193,7 @@ work_options = options(
            help="What to do with a sidecar that sdprep did not write, or that was edited."),
     option("--update", is_flag=True, help="Renew what sdprep wrote earlier under other settings."),
     option("--refresh", is_flag=True, help="Run the model again even where its result is stored."),
-    option("--limit", type=click.IntRange(1), help="Work on at most this many images that need it."),
+    option("--limit", type=kinds.Whole(1), help="Work on at most this many images that need it."),
     option("--dry-run", is_flag=True, help="Say what would be done; write nothing."),
     option("--debug", is_flag=True, help="Say the text of every picture as it is written."),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sdprep.confine import is_inside, stays_below
+from sdprep.rules.exclude import is_regex, parse_exclusions
 
 # A setting that is a file unless it is this word.
 FILE_OR_WORD = ("tag_thresholds", "model")
@@ -19,7 +20,8 @@ ADVICE = "Say it on the command line, or name this file with --config if you tru
 def confined(command: click.Command, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The settings of a file that was found in DIR, paths joined to its folder.
 
-    Raises UsageError if one leaves the folder, is a pipe or device, is a model of the folder, or says whom to trust.
+    Raises UsageError if one leaves the folder, is a pipe or device, is a model of the folder or a regular expression, or
+    says whom to trust.
     """
     found = dict(table)
     for param in command.params:
@@ -34,6 +36,9 @@ def confined(command: click.Command, table: Mapping[str, Any], file: Path) -> di
                 raise click.UsageError(f"{file}: {name} is no ordinary file: {value!r}\n{ADVICE}")
         if name == "model" and (value.lower().endswith(".toml") or value.startswith("~") or Path(value).is_dir()):
             raise click.UsageError(f"{file}: model is no name of one: {value!r}\n{ADVICE}")
+        if name == "exclude" and any(map(is_regex, parse_exclusions(value) if isinstance(value, str) else value)):
+            # One that is made to take a lifetime would hold up the run.
+            raise click.UsageError(f"{file}: a folder of pictures cannot bring regular expressions\n{ADVICE}")
         if name == TRUSTED and value:
             raise click.UsageError(f"{file}: a folder of pictures cannot allow pickles, which can run code\n{ADVICE}")
     return found

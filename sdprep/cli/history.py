@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli import kinds
 from sdprep.cli.report import Terminal, deliver, perform
 
 catalog_option = shared.option("--catalog", type=shared.FILE, help="The catalog file, if it has a place of its own.")
@@ -76,7 +77,7 @@ def undo(run: str | None, directory: Path, force: bool, catalog: Path | None, js
     cls=shared.Command, example="sdprep restore ./imgs/a.txt", short_help="Give a sidecar an earlier text again."
 )
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-@shared.option("--version", type=click.IntRange(1), help="The text of this number in `sdprep log PATH`.")
+@shared.option("--version", type=kinds.Whole(1), help="The text of this number in `sdprep log PATH`.")
 @catalog_option
 @shared.report_options
 def restore(path: Path, version: int | None, catalog: Path | None, json_report: bool) -> None:

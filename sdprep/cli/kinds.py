@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+# What a message to a worker holds of a whole number.
+MOST = 2**63 - 1
+
 
 class AsGiven(click.types.UnprocessedParamType):
     """The type of an option that a callback reads; a settings file may give it one of `kinds`, which `words` say."""
@@ -17,12 +20,26 @@ class AsGiven(click.types.UnprocessedParamType):
         self.words, self.kinds = words, kinds
 
 
+class Whole(click.IntRange):
+    """A whole number within bounds, and of 64 bits at most."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Raises BadParameter for any other text, and for larger ones."""
+        number: int = super().convert(value, param, ctx)
+        if abs(number) > MOST:
+            self.fail(f"{value} is too large a number.", param, ctx)
+        return number
+
+
 class Number(click.FloatRange):
     """A number within bounds that is one: neither `nan`, which passes every bound, nor `inf`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number. Raises BadParameter for any other text."""
-        number: float = super().convert(value, param, ctx)
+        try:
+            number: float = super().convert(value, param, ctx)
+        except OverflowError:
+            number = math.inf
         if not math.isfinite(number):
             self.fail(f"{value} is not a number that can be used.", param, ctx)
         return number

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     shared.option("--floor", type=kinds.Number(0, 1), default=0.95, show_default=True,
                   help="Keep the copy only if its F1 against the original is this high."),
     shared.option("--force", is_flag=True, help="Keep it even below the floor."),
-    shared.option("--sample", type=click.IntRange(2), default=100, show_default=True,
+    shared.option("--sample", type=kinds.Whole(2), default=100, show_default=True,
                   help="Use at most this many pictures: half to calibrate, half to measure."),
     json_option,
 )  # fmt: skip

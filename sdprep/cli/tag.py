@@ -27,7 +27,7 @@ def threshold(_: click.Context, __: click.Parameter, value: Any) -> float | str:
     """A callback for a probability, or the name of a rule that finds one."""
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         if value not in ("auto", "mcut"):
             raise click.BadParameter(f"{value!r} is neither a probability such as 0.35 nor auto nor mcut") from error
         return str(value)
@@ -80,7 +80,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--threshold", aliases=("--thresh",), type=NUMBER_OR_NAME, callback=threshold,
                   default=0.35, show_default=True, metavar="FLOAT|auto|mcut",
                   help="Write tags at or above this probability; auto: of the model's card; mcut: the widest gap."),
-    *(shared.option(f"--{category}-threshold", type=float,
+    *(shared.option(f"--{category}-threshold", type=kinds.Number(),
                     help=f"Threshold of {category} tags, instead of --threshold.")
       for category in ("general", "character", "copyright", "artist", "meta", "model")),
     shared.option("--category-threshold", multiple=True, callback=category_thresholds, metavar="NAME=FLOAT",
@@ -106,7 +106,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
                   help="Write the best quality tag first or last, of models that have some."),
     shared.option("--order", type=click.Choice(["confidence", "csv", "alphabetical"]), default="confidence",
                   show_default=True, help="Most certain first, the order of the label file, or A to Z."),
-    shared.option("--max-tags", type=click.IntRange(1), help="Write at most this many predicted tags."),
+    shared.option("--max-tags", type=kinds.Whole(1), help="Write at most this many predicted tags."),
     shared.option("--character-tags-first", is_flag=True, help="Write character tags before general tags."),
     tag_list("--always-first-tags", "Tags that come first, in this order, where they are predicted."),
     tag_list("--prefix", "Tags that always come first, predicted or not, such as a trigger word."),
@@ -116,7 +116,8 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".txt", show_default=True,
                   help="Extension of the sidecar."),
     shared.option("--scores", type=shared.FILE, help="Write the scores of every picture to this JSON Lines file."),
-    shared.option("--scores-min", type=float, default=0.05, show_default=True, help="Lowest score in that file."),
+    shared.option("--scores-min", type=kinds.Number(), default=0.05, show_default=True,
+                  help="Lowest score in that file."),
     shared.option("--frequency-tags", is_flag=True, help="Print how many pictures have each tag."),
 )  # fmt: skip
 @shared.work_options

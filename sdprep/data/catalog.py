@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 import zlib
@@ -17,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdprep.data.content import CODES, NO_SENSE, as_pieces, as_table, as_text, dump, unpacked
 from sdprep.data.database import open_database
 from sdprep.data.keys import Key, Stamp, as_key
 from sdprep.data.schema import SCHEMA, SCHEMA_VERSION, select_many
+from sdprep.errors import DamagedCatalog
 from sdprep.rules.compose import Parts, normalize
 from sdprep.rules.decide import Settings, SidecarState
 
@@ -54,11 +55,13 @@ class OpenIntent:
 class Catalog:
     """One catalog file. Rows are written inside `transaction()`; in a rehearsal none is.
 
-    `rollback` says that its file system bears no write-ahead log, which was found out now. Raises CatalogError.
+    `rollback` says that its file system bears no write-ahead log, which was found out now; `damage` is what a row held
+    that sdprep never wrote. Raises CatalogError, and DamagedCatalog for such a row.
     """
 
     def __init__(self, file: Path | None, root: Path, *, rehearsal: bool = False) -> None:
         self.file, self.root, self.rehearsal = file, root, rehearsal
+        self.damage: str | None = None
         self._images: list[tuple[Key, int, int, bytes]] = []
         self._known_settings: dict[int, dict[str, Any]] = {}
         self._last_settings: tuple[Settings, int] | None = None
@@ -100,6 +103,15 @@ class Catalog:
                 self.db.execute("ROLLBACK")
             raise
 
+    @contextlib.contextmanager
+    def decoding(self, what: str) -> Iterator[None]:
+        """Inside, content of rows is made sense of. Raises DamagedCatalog where it makes none."""
+        try:
+            yield
+        except NO_SENSE as error:
+            self.damage = f"{self.file} is damaged: {what} is not as sdprep wrote it"
+            raise DamagedCatalog(self.damage) from error
+
     # Paths and keys
 
     def key(self, path: Path) -> Key:
@@ -112,8 +124,12 @@ class Catalog:
         return "" if text == "." else text.removesuffix("/") + "/"
 
     def path(self, key: Key) -> Path:
-        """The path of a key."""
-        return self.root / (os.fsdecode(key) if isinstance(key, bytes) else key)
+        """The path of a key. Raises DamagedCatalog for one that is none."""
+        with self.decoding("the name of a file"):
+            name = os.fsdecode(key)
+            if "\0" in name:
+                raise ValueError("a NUL is in no name of a file")
+            return self.root / name
 
     # Images and results
 
@@ -147,11 +163,11 @@ class Catalog:
         self.db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (digest, recipe, data))
 
     def failure(self, digest: bytes, decoder: str) -> tuple[str, str] | None:
-        """Code and message with which this decoder failed on these bytes before, or None."""
+        """Code and message with which this decoder failed on these bytes before, or None; an unknown code is none."""
         row = self.db.execute(
             "SELECT code, message FROM failures WHERE digest = ? AND decoder = ?", (digest, decoder)
         ).fetchone()
-        return (row[0], row[1]) if row else None
+        return (row[0], str(row[1])) if row and row[0] in CODES else None
 
     def remember_failure(self, digest: bytes, decoder: str, code: str, message: str) -> None:
         """Keep a decode failure until the file or the decoder changes."""
@@ -169,9 +185,10 @@ class Catalog:
         return digest
 
     def text(self, digest: bytes) -> bytes:
-        """The bytes of a kept text."""
-        packed, data = self.db.execute("SELECT packed, data FROM texts WHERE hash = ?", (digest,)).fetchone()
-        return _unpacked(packed, data)
+        """The bytes of a kept text. Raises DamagedCatalog if it is not there."""
+        row = self.db.execute("SELECT packed, data FROM texts WHERE hash = ?", (digest,)).fetchone()
+        with self.decoding("a kept text"):
+            return unpacked(*row)
 
     def state_id_of(self, key: Key) -> int | None:
         """The number of the state of a sidecar, or None."""
@@ -191,22 +208,21 @@ class Catalog:
         rows = list(select_many(self.db, select, keys))
         texts = {hashlib.sha256(data).digest(): data for data in held}
         missing = [row[3] for row in rows if row[3] not in texts]
-        for text, packed, data in select_many(
-            self.db, "SELECT hash, packed, data FROM texts WHERE hash IN ({})", missing
-        ):
-            texts[text] = _unpacked(packed, data)
+        kept = list(select_many(self.db, "SELECT hash, packed, data FROM texts WHERE hash IN ({})", missing))
         found = {}
-        for key, task, origin, text, digest, settings, where, person, machine, removed in rows:
-            parts = Parts(person, tuple(json.loads(machine)), () if removed == "[]" else tuple(json.loads(removed)))
-            known = normalize(texts[text].decode("utf-8"))
-            found[key] = SidecarState(task, origin, known, digest, self._settings(settings), parts, where)
+        with self.decoding("what it knows of a text file"):
+            texts.update((text, unpacked(packed, data)) for text, packed, data in kept)
+            for key, task, origin, text, digest, settings, where, person, machine, removed in rows:
+                parts = Parts(as_text(person), as_pieces(machine), () if removed == "[]" else as_pieces(removed))
+                known = normalize(texts[text].decode("utf-8"))
+                found[key] = SidecarState(task, origin, known, digest, self._settings(settings), parts, where)
         return found
 
     def _settings(self, number: int) -> dict[str, Any]:
         # Thousands of texts share theirs.
         if number not in self._known_settings:
-            (text,) = self.db.execute("SELECT json FROM settings WHERE id = ?", (number,)).fetchone()
-            self._known_settings[number] = json.loads(text)
+            row = self.db.execute("SELECT json FROM settings WHERE id = ?", (number,)).fetchone()
+            self._known_settings[number] = as_table(*row)
         return self._known_settings[number]
 
     def store_state(self, state: SidecarState) -> int:
@@ -216,7 +232,7 @@ class Catalog:
             "INSERT INTO states (task, origin, text, digest, settings, side, person, machine, removed)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (state.task, state.origin, text, state.digest, self._settings_id(state.settings),
-             state.where, state.parts.person, _dump(state.parts.machine), _dump(state.parts.removed)),
+             state.where, state.parts.person, dump(state.parts.machine), dump(state.parts.removed)),
         )  # fmt: skip
         return int(cursor.lastrowid or 0)
 
@@ -237,10 +253,10 @@ class Catalog:
         known = self._interned(table, value)
         if known is not None:
             return known
-        return int(self.db.execute(f"INSERT INTO {table} (json) VALUES (?)", (_dump(value),)).lastrowid or 0)
+        return int(self.db.execute(f"INSERT INTO {table} (json) VALUES (?)", (dump(value),)).lastrowid or 0)
 
     def _interned(self, table: str, value: dict[str, Any]) -> int | None:
-        row = self.db.execute(f"SELECT id FROM {table} WHERE json = ?", (_dump(value),)).fetchone()
+        row = self.db.execute(f"SELECT id FROM {table} WHERE json = ?", (dump(value),)).fetchone()
         return int(row[0]) if row else None
 
     # Runs and their changes
@@ -260,19 +276,10 @@ class Catalog:
             return int(row[0])
         cursor = self.db.execute(
             "INSERT INTO runs (uid, command, settings, versions, model, started) VALUES (?, ?, ?, ?, ?, ?)",
-            (info.uid, info.command, _dump(info.settings), _dump(info.versions), info.model, info.started),
+            (info.uid, info.command, dump(info.settings), dump(info.versions), info.model, info.started),
         )
         return int(cursor.lastrowid or 0)
 
     def end_run(self, uid: str, report: dict[str, Any]) -> None:
         """Note how a run ended. A run that changed nothing here was never begun, and stays unknown."""
-        self.db.execute("UPDATE runs SET ended = ?, report = ? WHERE uid = ?", (time.time(), _dump(report), uid))
-
-
-def _unpacked(packed: int, data: bytes) -> bytes:
-    return zlib.decompress(data) if packed else data
-
-
-def _dump(value: Any) -> str:
-    # Escaped, since a file name that is not Unicode could not be stored otherwise.
-    return json.dumps(value, ensure_ascii=True, sort_keys=True)
+        self.db.execute("UPDATE runs SET ended = ?, report = ? WHERE uid = ?", (time.time(), dump(report), uid))

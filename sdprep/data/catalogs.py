@@ -26,6 +26,8 @@ LOST = (
     "Your text files are untouched. What is lost is undo, the stored results, and the knowledge of what sdprep wrote: "
     "texts that are there count as yours (--refresh takes those back that are sdprep's)"
 )
+# How Python's sqlite3 begins where a text of a row is none.
+NO_UNICODE = "Could not decode to UTF-8"
 AGAIN = "What was written so far is kept; run the command again to go on"
 ADVICE = "Give --output-dir for pictures that must stay untouched, or --catalog for another place"
 
@@ -96,8 +98,10 @@ class Catalogs:
             with ExitStack() as ends:
                 for lock in self._locks:
                     ends.callback(lock.release)
-                if type(error) is sqlite3.DatabaseError:
+                if type(error) is sqlite3.DatabaseError or NO_UNICODE in str(error):
                     ends.callback(self._set_damaged_aside)
+                if isinstance(error, DamagedCatalog):
+                    ends.callback(self._end_for, error)
                 for catalog in self._open.values():
                     # After a fault nothing more is written, which would fail again and hide the first reason.
                     ends.callback(catalog.close if error is None else catalog.db.close)
@@ -185,6 +189,16 @@ class Catalogs:
             with suppress(FileNotFoundError):
                 file.with_name(file.name + suffix).rename(file.with_name(kept + suffix))
         self._access.note(f"{error}. It is now called {kept}, and a new one was begun. {LOST}")
+
+    def _end_for(self, error: DamagedCatalog) -> None:
+        """Make room for the next run after a row that makes no sense, and say so."""
+        for file in [file for file, catalog in self._open.items() if catalog.damage]:
+            if self._may_set_aside(file):
+                self._set_aside(file, error)
+                raise CatalogFailed(f"{error}. {AGAIN}") from error
+            rehearsal = self._access.purpose is Purpose.REHEARSE
+            advice = "A run would put it aside and begin a new one" if rehearsal else f"Move it away. {LOST}"
+            raise DamagedCatalog(f"{error}. {advice}") from error
 
     def _set_damaged_aside(self) -> None:
         """Make room for the next run after a fault that only the work with a catalog has shown."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import os
 import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from sdprep.errors import CatalogFailed, DamagedCatalog, NewerCatalog
@@ -25,6 +26,8 @@ def open_database(file: Path | None, schema: str, version: int) -> tuple[sqlite3
         except sqlite3.OperationalError:
             if file is None or not file.is_file():
                 raise
+            if not os.access(file.parent, os.W_OK):
+                return _unchanging(file, schema, version), False
             _give_up_log(file)
             return _opened(file, schema, version, "DELETE")[0], True
     except sqlite3.OperationalError as error:
@@ -50,19 +53,49 @@ def _opened(file: Path | None, schema: str, version: int, mode: str) -> tuple[sq
     return db, file is not None and got.upper() != "WAL"
 
 
+def _unchanging(file: Path, schema: str, version: int) -> sqlite3.Connection:
+    """A connection to a catalog in a folder that is read-only, where no log can be had. Raises CatalogFailed."""
+    log = file.with_name(f"{file.name}-wal")
+    if log.exists() and log.stat().st_size > 0:
+        raise CatalogFailed(
+            f"{file} cannot be used: {file.parent} is read-only, and the last run there was broken off. "
+            "Make the folder writable, or copy it to where it can be written"
+        )
+    db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    try:
+        _holds_catalog(db, file, schema, version)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 def _holds_catalog(db: sqlite3.Connection, file: Path | None, schema: str, version: int) -> bool:
     """Whether a file holds a catalog, rather than nothing. Raises NewerCatalog, or DamagedCatalog for all else."""
     [found] = db.execute("PRAGMA user_version").fetchone()
     if found > version:
         raise NewerCatalog(f"{file} was written by a newer sdprep")
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if found == 0 and not tables:
+    held = _definitions(db)
+    if found == 0 and not held:
         return False
-    if found == 0 or not tables.issuperset(re.findall(r"CREATE TABLE (\w+)", schema)):
+    if found == 0 or held != _definitions_of(schema):
         raise DamagedCatalog(f"{file} is no catalog: it has other tables")
     if file is not None and file.stat().st_size <= LOOKED_THROUGH and (fault := _fault_in(db)) is not None:
         raise DamagedCatalog(f"{file} is damaged: {fault}")
     return True
+
+
+def _definitions(db: sqlite3.Connection) -> set[tuple[str, ...]]:
+    """All tables, indices, triggers and views but those that SQLite makes for itself."""
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'")
+    return {(*names, " ".join(str(sql).split())) for *names, sql in rows}
+
+
+@cache
+def _definitions_of(schema: str) -> set[tuple[str, ...]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(schema)
+        return _definitions(db)
 
 
 def _fault_in(db: sqlite3.Connection) -> str | None:
@@ -71,10 +104,15 @@ def _fault_in(db: sqlite3.Connection) -> str | None:
 
 
 def fault_of(file: Path) -> str | None:
-    """What is wrong inside a catalog of any size; None if nothing is."""
+    """What is wrong inside a catalog of any size, texts that are no Unicode among it; None if nothing is."""
     try:
         with closing(sqlite3.connect(str(file))) as db:
-            return _fault_in(db)
+            fault = _fault_in(db)
+            tables = [] if fault else [name for kind, name, *_ in _definitions(db) if kind == "table"]
+            for table in tables:
+                for _ in db.execute(f'SELECT * FROM "{table}"'):
+                    pass
+            return fault
     except sqlite3.DatabaseError as error:
         return str(error)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdprep.data.catalog import Catalog
+from sdprep.data.content import as_table
 from sdprep.data.keys import Key
 
 # The setting of an undo that names the run which it takes back.
 UNDONE = "run"
+# Seconds to the year 9000: no time zone moves it beyond the last year of calendars.
+END_OF_CALENDARS = 221_845_392_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,23 @@ def runs(catalog: Catalog) -> list[RunEntry]:
         "SELECT uid, command, model, started, ended,"
         " (SELECT count(*) FROM journal WHERE run = runs.id AND status = 'done'), settings FROM runs ORDER BY id"
     )
-    return [
-        RunEntry(uid, command, model, started, ended, changed, _undone(command, settings))
-        for uid, command, model, started, ended, changed, settings in rows
-    ]
+    entries = []
+    with catalog.decoding("its list of runs"):
+        for uid, command, model, started, ended, changed, settings in rows:
+            _check_time(started)
+            _check_time(started if ended is None else ended)
+            entries.append(RunEntry(uid, command, model, started, ended, changed, _undone(command, settings)))
+    return entries
+
+
+def _check_time(seconds: float) -> None:
+    """Raise TypeError or ValueError for what is no time that calendars have."""
+    if not 0 <= seconds < END_OF_CALENDARS:
+        raise ValueError(f"{seconds} is no time")
 
 
 def _undone(command: str, settings: str) -> str | None:
-    return str(json.loads(settings)[UNDONE]) if command == "undo" else None
+    return str(as_table(settings)[UNDONE]) if command == "undo" else None
 
 
 def reversals(catalog: Catalog, uid: str) -> list[Reversal]:

@@ -43,20 +43,28 @@ def _brands(head: bytes) -> set[bytes]:
 def prepare(name: str, head: bytes) -> tuple[int, int] | None:
     """Have Pillow know a format; the size of the picture where its decoder would not tell it before it decodes.
 
-    Raises ImageError `missing_decoder` with the command that installs it, and `corrupt`.
+    Raises ImageError `missing_decoder` with the command that installs it or the reason why it cannot be loaded, and
+    `corrupt`.
     """
+    kind = {"HEIF": "HEIC", "JXL": "JPEG XL"}[name]
     if find_spec(MODULES[name]) is None:
-        kind = {"HEIF": "HEIC", "JXL": "JPEG XL"}[name]
         message = f'{kind} needs a decoder that is not installed: pip install "sdprep[heic]"'
         raise ImageError(FailureCode.MISSING_DECODER, message)
+    try:
+        _register(name)
+    except (ImportError, OSError) as error:
+        message = f"{kind}: {MODULES[name]} is installed but cannot be loaded ({error}); mend it, then `sdprep retry`"
+        raise ImageError(FailureCode.MISSING_DECODER, message) from error
+    return jxl_size(head) if name == "JXL" else None
+
+
+def _register(name: str) -> None:
     if name == "HEIF":
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-        return None
-    import pillow_jxl  # noqa: F401 - importing it makes it known
-
-    return jxl_size(head)
+    else:
+        import pillow_jxl  # noqa: F401 - importing it makes it known
 
 
 def jxl_size(head: bytes) -> tuple[int, int]:

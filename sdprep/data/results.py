@@ -30,6 +30,13 @@ def decode_scores(data: bytes) -> list[tuple[int, float]]:
     return list(zip(values[:count], values[count:], strict=True))
 
 
+def are_scores(data: object, labels: int) -> bool:
+    """Whether stored bytes are scores of a model with so many labels."""
+    if not isinstance(data, bytes) or len(data) % 6:
+        return False
+    return all(index < labels for index in struct.unpack_from(f"<{len(data) // 6}I", data))
+
+
 def encode_caption(caption: Caption) -> bytes:
     """A caption as JSON."""
     return msgspec.json.encode(caption)
@@ -38,3 +45,12 @@ def encode_caption(caption: Caption) -> bytes:
 def decode_caption(data: bytes) -> Caption:
     """The caption of a stored result."""
     return msgspec.json.decode(data, type=Caption)
+
+
+def is_caption(data: bytes) -> bool:
+    """Whether stored bytes are a caption."""
+    try:
+        decode_caption(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+        return False
+    return True

@@ -43,7 +43,8 @@ def limited(decode: Decode, max_pixels: int = MAX_PIXELS) -> Decode:
     import resource
 
     page = resource.getpagesize()
-    allowed = DECODING_BYTES * max(MAX_PIXELS, max_pixels) // MAX_PIXELS
+    # No more than the system can count, with what is in use.
+    allowed = min(DECODING_BYTES * max(MAX_PIXELS, max_pixels) // MAX_PIXELS, sys.maxsize // 2)
 
     def within(item: ImageItem) -> Decoded | Failure:
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)

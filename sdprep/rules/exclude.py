@@ -16,10 +16,11 @@ def parse_exclusions(text: str) -> tuple[str, ...]:
 
 
 def _plain(entry: str) -> str:
-    return entry if _is_regex(entry) else entry.replace(r"\,", ",")
+    return entry if is_regex(entry) else entry.replace(r"\,", ",")
 
 
-def _is_regex(entry: str) -> bool:
+def is_regex(entry: str) -> bool:
+    """Whether an entry is a regular expression."""
     return len(entry) > 2 and entry[0] == entry[-1] == "/"
 
 
@@ -28,7 +29,7 @@ def compile_exclusion(entry: str) -> re.Pattern[str] | None:
 
     Raises UsageError for a regular expression that is none.
     """
-    if _is_regex(entry):
+    if is_regex(entry):
         try:
             return re.compile(entry[1:-1], re.IGNORECASE)
         except re.error as error:

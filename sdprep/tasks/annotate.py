@@ -15,7 +15,7 @@ from sdprep.data.catalogs import Access, Catalogs, Purpose
 from sdprep.data.sidecar import write_obstacle
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.engines import local
-from sdprep.errors import CatalogFailed, ReadOnlyFolder, WriteError
+from sdprep.errors import CatalogFailed, ModelError, ReadOnlyFolder, WriteError
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import fetch, locate
@@ -25,6 +25,8 @@ from sdprep.tasks.stored import stored_results
 from sdprep.tasks.writing import Writer
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, Result, RunReport, Silent, Stop
 
+# A model that has answered with no number so often, and with numbers never, is at fault, and no picture is.
+WITHOUT_NUMBERS = 8
 OUTPUT_DIR = "Give --output-dir for pictures that must stay untouched"
 # The setting under which a text remembers how its model was described; it is stated together with the model.
 MODEL_DESCRIPTION = "model_description"
@@ -55,6 +57,7 @@ class Annotation:
         self.report = RunReport(kind.command, run=info.uid, dry_run=settings.work.dry_run, model=kind.spec.name)
         self._refused: set[ImageItem] = set()
         self._obstacles: dict[Path, OSError | None] = {}
+        self._answers, self._without_numbers = 0, 0
         self._writer = Writer(self.report, info, self._job, listener if settings.work.debug else Silent())
 
     def run(self, directory: Path) -> RunReport:
@@ -187,7 +190,18 @@ class Annotation:
 
     def _take(self, target: Target, outcome: Result | Failure) -> None:
         if isinstance(outcome, Result):
+            self._answers += 1
             self._writer.add(target, outcome.digest, outcome.data, outcome.remarks)
         else:
             self._writer.fail(target, outcome)
+            self._check_model(outcome)
         self._listener.advance()
+
+    def _check_model(self, failure: Failure) -> None:
+        """Raise ModelError if the model answers with nothing but NaN, for two batches and eight images at least."""
+        self._without_numbers += failure.code is FailureCode.NONFINITE
+        if not self._answers and self._without_numbers >= max(WITHOUT_NUMBERS, 2 * self._settings.work.batch_size):
+            raise ModelError(
+                f"the model answered with NaN or infinity for each of its first {self._without_numbers} images. "
+                "Check its files, or take another --device, precision or --model; --device cpu is the surest"
+            )

@@ -8,7 +8,7 @@ from typing import Any
 
 from sdprep.config import CaptionSettings
 from sdprep.data.decoder import DECODER, decoder_of
-from sdprep.data.results import decode_caption
+from sdprep.data.results import decode_caption, is_caption
 from sdprep.models.backends import with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import identity
@@ -73,7 +73,7 @@ class Captioning:
             recipe = {**what, **self.spec.recipe(), **self.spec.decoding(settings.exact_decode), **decoding}
         naming, decoder = settings.layout.sidecar_name, decoder_of(work, DECODER)
         known = (settings.caption_extension, naming, "\n", recipe)
-        return Job(wish, *known, self._render, decoder, work.allow_truncated, self._remark)
+        return Job(wish, *known, self._render, decoder, work.allow_truncated, self._remark, is_caption)
 
     def _render(self, result: bytes) -> list[str]:
         return caption_lines([each.text for each in self._ranked(result)], self._settings.rules)

@@ -30,8 +30,9 @@ class Job:
 
     `recipe` is everything besides the image that a result depends on (None: the weights are not on this machine,
     so no result can be stored). `render` turns a stored result into pieces of text, `joiner` parts the pieces;
-    `remark` is what a person should know of a result. `decoder` is what a failure to decode depends on.
-    `incomplete` says whether results of pictures whose end is missing will do.
+    `remark` is what a person should know of a result; one that is not `is_sound` counts as none.
+    `decoder` is what a failure to decode depends on. `incomplete` says whether results of pictures
+    whose end is missing will do.
     """
 
     wish: Wish
@@ -43,6 +44,7 @@ class Job:
     decoder: str
     incomplete: bool
     remark: Callable[[bytes], str | None] = lambda _: None
+    is_sound: Callable[[bytes], bool] = lambda _: True
 
     @property
     def incomplete_recipe(self) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class StoredResults:
         found: dict[bytes, Stored] = {}
         for number, remarks in self.recipes_of(catalog):
             results = catalog.results([digest for digest in digests if digest not in found], number)
-            found.update({digest: (result, remarks) for digest, result in results.items()})
+            sound = self._job.is_sound
+            found.update({digest: (result, remarks) for digest, result in results.items() if sound(result)})
         return found
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from sdprep.config import TagSettings
 from sdprep.data.decoder import DECODER, decoder_of
-from sdprep.data.results import decode_scores
+from sdprep.data.results import are_scores, decode_scores
 from sdprep.data.sidecar import replace_file
 from sdprep.errors import UsageError
 from sdprep.models.backends import check_installed, with_backend, with_preprocess
@@ -117,6 +117,7 @@ class Tagging:
             self._render,
             decoder_of(work, DECODER),
             work.allow_truncated,
+            is_sound=self._is_sound,
         )
 
     @cached_property
@@ -129,6 +130,9 @@ class Tagging:
     def _selector(self) -> TagSelector:
         labels = self._labels
         return TagSelector(labels, self._rules, self._knowledge.about(labels, self.spec.name, self._listener))
+
+    def _is_sound(self, result: bytes) -> bool:
+        return are_scores(result, len(self._labels.names))
 
     def _render(self, result: bytes) -> list[str]:
         return self._selector.select(decode_scores(result))

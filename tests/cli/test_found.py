@@ -82,6 +82,19 @@ def test_pictures_cannot_allow_pickles(says):
     assert says("[caption]\nallow-pickle = false\n", "caption").code == 0
 
 
+@pytest.mark.parametrize("value", [r"['1girl', '/((\w+)+)+!/']", r"'1girl, /((\w+)+)+!/'"])
+def test_pictures_cannot_bring_regular_expressions(says, imgs, value):
+    text = f"[tag]\nexclude = {value}\n"
+    ended = says(text)
+    assert (ended.code, "cannot bring regular expressions" in ended.err) == (2, True)
+    assert says(text, "tag", "--config", imgs / "sdprep.toml").code == 0
+
+
+@pytest.mark.parametrize("value", ["['1girl', '*_hair', 'a/b']", "'1girl, *_hair'"])
+def test_pictures_may_exclude_tags(says, value):
+    assert says(f"[tag]\nexclude = {value}\n").code == 0
+
+
 def test_a_file_that_a_person_names_may_say_everything(says, imgs, tmp_path):
     text = f'[caption]\nallow-pickle = true\nmodel = "{tmp_path}"\noutput-dir = "{tmp_path}"\n'
     ended = says(text, "caption", "--config", imgs / "sdprep.toml")

@@ -141,6 +141,11 @@ REFUSED = {
     "a number for a flag": ("[tag]\nupdate = 1\n", "[tag] update takes true or false, not 1"),
     "a text for several": ('[tag]\ncategory-threshold = "a=1"\n', "[tag] category-threshold takes a list of texts"),
     "a date for a text": ("[tag]\nmodel = 2020-01-01\n", '[tag] model takes text, not "2020-01-01"'),
+    "a number beyond all bounds": ("[tag]\nlimit = 99999999999999999999999\n", "is too large a number"),
+    "a threshold beyond all bounds": (f"[tag]\nthreshold = 1{'0' * 400}\n", "is neither a probability"),
+    "a category's threshold beyond all bounds": (f"[tag]\ngeneral-threshold = 1{'0' * 400}\n", "not a number that can"),
+    "a time beyond all bounds": (f"[tag]\nimage-timeout = 1{'0' * 400}\n", "not a number that can be used"),
+    "more digits than are read": (f"[tag]\nlimit = 1{'0' * 5000}\n", "sdprep.toml"),
     "a table for a text": ("[tag.model]\nname = 'x'\n", "[tag] model takes text, not {"),
     "a file that is not TOML": ("[tag\n", "sdprep.toml"),
 }
@@ -151,6 +156,23 @@ def test_a_wrong_settings_file_is_refused_by_name(text, said, sdprep_command, im
     (imgs / "sdprep.toml").write_text(text)
     outcome = sdprep_command("tag", imgs)
     assert (outcome.code, said in outcome.err) == (2, True), outcome.err
+
+
+WHOLE = ["batch-size", "workers", "limit", "max-pixels", "max-tags"]
+LARGEST = ["limit", "max-pixels", "max-tags", "batch-size"]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_number_beyond_all_bounds_is_refused(sdprep_command, imgs, name):
+    outcome = sdprep_command("tag", imgs, f"--{name}", 2**63)
+    assert (outcome.code, "is too large a number" in outcome.err) == (2, True), outcome.err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_largest_whole_number_does_no_harm(sdprep_command, imgs, name, workers):
+    words = ["--workers", workers, "--model", "demo-tag", f"--{name}", 2**63 - 1]
+    assert sdprep_command("tag", imgs, *words).code == 0
 
 
 def test_a_settings_file_that_is_not_there_is_refused(sdprep_command, imgs):

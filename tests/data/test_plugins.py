@@ -1,5 +1,6 @@
 """HEIC and JPEG XL: decoded with the extra, and without it refused with the command that installs it."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sdprep.data import plugins
 from sdprep.data.image import decode, open_rgb, read_size
 from sdprep.data.plugins import jxl_size, recognised
 from sdprep.errors import ImageError
-from sdprep.types import Decoded, FailureCode, Fit
+from sdprep.types import Decoded, Failure, FailureCode, Fit
 from tests.corpus import HEIC, JXL, JXL_BOMB, PLAIN
 from tests.data.files import FORMATS, NOISE, encoded, item_of, plain
 
@@ -45,6 +46,25 @@ def test_without_the_extra_its_command_is_named(kind: str, monkeypatch: pytest.M
         with pytest.raises(ImageError, match=r'pip install "sdprep\[heic\]"') as caught:
             act()
         assert caught.value.code is FailureCode.MISSING_DECODER
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_extra_that_cannot_be_loaded_is_named_with_the_reason(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    suffix, data, module = KINDS[kind]
+    (tmp_path / f"{module}.py").write_text("raise ImportError('libfar.so.1: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    (tmp_path / f"a.{suffix}").write_bytes(data)
+
+    outcome = decode(item_of(tmp_path / f"a.{suffix}"), Fit(8, "squash"))
+
+    assert isinstance(outcome, Failure)
+    assert outcome.code is FailureCode.MISSING_DECODER
+    assert f"{module} is installed but cannot be loaded (libfar.so.1" in outcome.message
+    with pytest.raises(ImageError, match=r"cannot be loaded \(libfar"):
+        read_size(tmp_path / f"a.{suffix}")
 
 
 @WITH_BOTH

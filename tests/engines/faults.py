@@ -10,7 +10,10 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from sdprep.data import image
+from sdprep.engines.memory import DECODING_BYTES
 from sdprep.types import ImageItem
 
 DECODER = "tests.engines.faults:decode"
@@ -23,12 +26,28 @@ class EnormousFile(type(Path())):
         raise MemoryError
 
 
+class HungryFile(type(Path())):
+    """A file whose bytes need more memory than the largest picture takes, but no more than a machine has addresses."""
+
+    def read_bytes(self):
+        np.empty((DECODING_BYTES + 2**30,), np.uint8)
+        return super().read_bytes()
+
+
 class Enormous(ImageItem):
-    """A picture in such a file."""
+    """A picture in a file that does not fit into memory."""
 
     @property
     def path(self):
         return EnormousFile(super().path)
+
+
+class Hungry(ImageItem):
+    """A picture in a file that needs much memory."""
+
+    @property
+    def path(self):
+        return HungryFile(super().path)
 
 
 def fail():
@@ -54,8 +73,9 @@ def decode(item, fit):
     name = item.path.stem.partition("-")[0]
     if name in FAULTS:
         FAULTS[name]()
-    if name == "memory":
-        return replace(image.decode(Enormous.at(item.path), fit), item=item)
+    if name in ("memory", "hungry"):
+        kind = Enormous if name == "memory" else Hungry
+        return replace(image.decode(kind.at(item.path), fit), item=item)
     mark = item.path.with_suffix(".mark")
     if name == "stall":
         mark.touch()

@@ -6,14 +6,34 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from sdprep.config import CaptionSettings, Layout, TagSettings, Work
 from sdprep.engines import supervised
-from sdprep.engines.messages import Answer, Decoding, Image, Start, ToWorker, encode, read, write
+from sdprep.engines.messages import (
+    Answer,
+    Decoding,
+    Failed,
+    GroupDone,
+    GroupEnds,
+    Image,
+    Order,
+    Start,
+    ToWorker,
+    encode,
+    read,
+    write,
+)  # fmt: skip
+from sdprep.engines.process import Death, WorkerProcess
+from sdprep.models.hub import locate
+from sdprep.models.registry import resolve
+from sdprep.rules.labels import TagRules
 from sdprep.types import Stop
 from tests.engines.engine import opened, pictures
+from tests.engines.faults import DECODER
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120
@@ -200,14 +220,37 @@ def test_a_message_has_no_place_for_pixels():
     assert size < 200
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the addresses of a process")
+@pytest.mark.parametrize(("limit_memory", "expected"), [(True, "out_of_memory"), (False, "done")])
+def test_a_worker_limits_the_memory_of_decoding_if_it_is_told_to(tmp_path, limit_memory, expected):
+    spec = resolve("demo-tag", "tag")
+    settings = TagSettings(model="demo-tag", work=Work(batch_size=1, workers=0))
+    order = Order(spec, locate(spec), settings, DECODER)
+    [item] = pictures(tmp_path, "hungry")
+    bell = threading.Event()
+    worker = WorkerProcess(Start.of(order, limit_memory=limit_memory), bell)
+    try:
+        for message in (Image(0, item.path), GroupEnds()):
+            worker.tell(message)
+        heard = list(iter(lambda: hear(worker, bell), GroupDone()))
+    finally:
+        worker.end()
+
+    [outcome] = [message for message in heard if isinstance(message, (Answer, Failed))]
+    assert (outcome.code.value if isinstance(outcome, Failed) else "done") == expected
+
+
+def hear(worker, bell):
+    """The next that a worker says."""
+    while (message := worker.hear()) is None:
+        assert bell.wait(PATIENCE)
+        bell.clear()
+    assert not isinstance(message, Death), message
+    return message
+
+
 @pytest.mark.parametrize("task", ["tag", "caption"])
 def test_an_order_arrives_as_it_was_given(task):
-    from sdprep.config import CaptionSettings, Layout, TagSettings
-    from sdprep.engines.messages import Order
-    from sdprep.models.hub import locate
-    from sdprep.models.registry import resolve
-    from sdprep.rules.labels import TagRules
-
     layout = Layout(output_dir=Path("/out"))
     settings = {
         "tag": TagSettings(layout=layout, rules=TagRules(threshold="mcut", tag_replacement=(("a", "b"),))),

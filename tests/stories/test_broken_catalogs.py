@@ -9,12 +9,12 @@ import pytest
 
 from sdprep.data import database
 from sdprep.data.catalog import Catalog
-from sdprep.errors import CatalogError, CatalogFailed
+from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog
 from sdprep.tasks.history import file_versions, log, restore, undo
 from sdprep.tasks.merge import merge
 from sdprep.tasks.retry import retry
 from sdprep.tasks.tag import tag as tag_task
-from tests.stories.telling import CATALOG, STRICT, caption, counts, tag, tag_settings, texts, write
+from tests.stories.telling import CATALOG, STRICT, caption, codes, counts, tag, tag_settings, texts, write
 from tests.stories.test_one_run_at_a_time import Heard
 
 
@@ -176,6 +176,140 @@ def scrambled_but_tables(data):
     """The list of tables stays readable, which fills the first pages; what they hold does not."""
     keep = 3 * 4096
     return data[:keep] + random.Random(7).randbytes(len(data) - keep)
+
+
+# Content that sdprep never wrote, in a sound file
+
+
+def alter(folder, *statements):
+    """Change a catalog as a person with sqlite3 would."""
+    with closing(sqlite3.connect(folder / CATALOG)) as opened, opened:
+        for statement in statements:
+            opened.execute(statement)
+
+
+ROWS = {
+    "settings that are cut": "UPDATE settings SET json = substr(json, 2)",
+    "settings that are a list": "UPDATE settings SET json = '[1]'",
+    "settings that are gone": "DELETE FROM settings",
+    "settings that are no Unicode": "UPDATE settings SET json = CAST(x'7bff' AS TEXT)",
+    "pieces that are cut": "UPDATE states SET machine = '{'",
+    "pieces that are numbers": "UPDATE states SET machine = '[1]'",
+    "pieces without end": "UPDATE states SET removed = printf('%.*c', 200000, '[')",
+    "a text that is gone": "UPDATE states SET text = x'00'",
+    "a person's text that is bytes": "UPDATE states SET person = x'00'",
+    "a packed text that is none": "UPDATE texts SET packed = 1",
+    "a text that is no Unicode": "UPDATE texts SET data = x'ff'",
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_that_makes_no_sense_ends_the_run_and_makes_room_for_the_next(tagged, row):
+    write(tagged / "a.txt", "mine")
+    before = texts(tagged)
+    alter(tagged, ROWS[row])
+
+    with pytest.raises(CatalogFailed, match=r"run the command again to go on"):
+        tag(tagged, threshold=STRICT)
+    report = tag(tagged, threshold=STRICT)
+
+    assert counts(report) == {"kept": 3}
+    assert texts(tagged) == before
+    assert (tagged / ".sdprep" / "catalog.sqlite.broken-1").exists()
+
+
+def test_a_dry_run_that_meets_such_a_row_moves_nothing(tagged):
+    alter(tagged, "UPDATE states SET machine = '{'")
+
+    with pytest.raises(CatalogError, match="A run would put it aside"):
+        tag(tagged, dry_run=True)
+    assert whole(tagged / CATALOG)
+
+
+@pytest.mark.parametrize("command", [log, undo])
+@pytest.mark.parametrize("time", ["'y'", "x'00'", "-1", "9e99"])
+def test_a_time_that_is_none_is_said_by_commands_that_look_back(tagged, command, time):
+    alter(tagged, f"UPDATE runs SET started = {time}")
+
+    with pytest.raises(DamagedCatalog, match=r"its list of runs is not as sdprep wrote it\. Move it away"):
+        command(tagged)
+
+
+@pytest.mark.parametrize("key", ["7", "x'00'"])
+def test_undo_says_that_a_name_is_none_of_a_file(tagged, key):
+    alter(tagged, f"UPDATE journal SET key = {key}")
+
+    with pytest.raises(DamagedCatalog, match="the name of a file is not as sdprep wrote it"):
+        undo(tagged)
+
+
+def test_undo_says_that_a_text_is_gone(tagged):
+    write(tagged / "a.txt", "mine")
+    tag(tagged, existing="overwrite", threshold=STRICT)
+    alter(tagged, "DELETE FROM texts")
+
+    with pytest.raises(DamagedCatalog, match="a kept text is not as sdprep wrote it"):
+        undo(tagged)
+
+
+@pytest.mark.parametrize("data", ["x'00'", "'text'", "7", "x'ffffffff003c'"])
+def test_a_stored_result_that_cannot_be_read_is_made_anew(tagged, data):
+    expected = texts(tagged)
+    for name in expected:
+        (tagged / name).unlink()
+    alter(tagged, f"UPDATE results SET data = {data}")
+
+    report = tag(tagged)
+
+    assert (report.predicted, counts(report)) == (3, {"written": 3})
+    assert texts(tagged) == expected
+
+
+def test_a_stored_caption_that_cannot_be_read_is_made_anew(album):
+    caption(album)
+    expected = texts(album, ".caption")
+    alter(album, "UPDATE results SET data = x'00'")
+    for name in expected:
+        (album / name).unlink()
+
+    assert caption(album).predicted == 3
+    assert texts(album, ".caption") == expected
+
+
+def test_a_failure_that_is_remembered_under_no_known_code_is_looked_at_again(tagged):
+    write(tagged / "d.png", "no picture")
+    first = codes(tag(tagged))
+    alter(tagged, "UPDATE failures SET code = 'of old'")
+
+    assert codes(tag(tagged)) == first == {"d.png": "not_an_image"}
+
+
+SCHEMAS = {
+    "other columns": ["DROP TABLE sidecars", "CREATE TABLE sidecars(x)"],
+    "a trigger": ["CREATE TRIGGER no BEFORE INSERT ON runs BEGIN SELECT RAISE(ABORT, 'no'); END"],
+    "a view": ["DROP TABLE failures", "CREATE VIEW failures AS SELECT * FROM results"],
+    "an index": ["CREATE UNIQUE INDEX only_one ON results (recipe) WHERE recipe > 5"],
+    "no index": ["DROP INDEX journal_open"],
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_catalog_with_other_definitions_is_put_aside_and_the_run_goes_on(tagged, schema):
+    before = texts(tagged)
+    alter(tagged, *SCHEMAS[schema])
+
+    report, said = heard(tagged, threshold=STRICT)
+
+    assert counts(report) == {"kept": 3}
+    assert texts(tagged) == before
+    assert "it has other tables" in said
+    assert (tagged / ".sdprep" / "catalog.sqlite.broken-1").exists()
+
+
+def test_what_sqlite_counts_for_itself_is_no_fault(tagged):
+    alter(tagged, "ANALYZE")
+
+    assert counts(tag(tagged)) == {"current": 3}
 
 
 # Not moved

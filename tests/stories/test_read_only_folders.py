@@ -1,7 +1,9 @@
 """A folder in which nothing can be written is found out before a model is loaded, with advice."""
 
 import errno
+import json
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from sdprep.data import sidecar
 from sdprep.errors import ReadOnlyFolder
 from sdprep.tasks import merge as merging
 from sdprep.tasks.merge import merge
-from tests.stories.telling import caption, codes, counts, everything, hide_models, tag, texts
+from tests.stories.telling import CATALOG, PYTHON, ROOT, caption, codes, counts, everything, hide_models, tag, texts
+from tests.stories.test_full_disks import NAMESPACE, small_disk
 
 READ_ONLY = [errno.EROFS, errno.EACCES, errno.EPERM]
 
@@ -138,3 +141,48 @@ def test_a_folder_that_this_user_may_not_write_is_found_out(album, monkeypatch):
 def test_looking_leaves_nothing_behind(tmp_path):
     assert sidecar.write_obstacle(tmp_path / "not" / "there") is None
     assert list(tmp_path.iterdir()) == []
+
+
+# Looking at a dataset on a read-only disk
+
+
+def on_a_read_only_disk(folder, *words):
+    """What a command said there."""
+    program = [PYTHON, "-m", "tests.stories.read_only", str(folder), *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([*NAMESPACE, *program], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+LOOKS = {
+    "log": ["log", "."],
+    "tag": ["tag", ".", "--model", "demo-tag", "--dry-run"],
+    "merge": ["merge", ".", "--dry-run"],
+}
+
+
+@small_disk
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_tagged_dataset_on_a_read_only_disk_can_be_looked_at(tagged, look):
+    before = everything(tagged)
+
+    done = on_a_read_only_disk(tagged, *LOOKS[look])
+
+    assert (done.returncode, "cannot be used" in done.stderr) == (0, False), done.stderr
+    assert everything(tagged) == before
+
+
+@small_disk
+def test_what_the_catalog_knows_is_known_on_a_read_only_disk(tagged):
+    done = on_a_read_only_disk(tagged, *LOOKS["tag"], "--json")
+
+    assert json.loads(done.stdout)["current"] == 3, done.stderr
+
+
+@small_disk
+def test_a_read_only_disk_with_a_run_that_was_broken_off_says_what_to_do(tagged):
+    (tagged / f"{CATALOG}-wal").write_bytes(b"log")
+
+    done = on_a_read_only_disk(tagged, *LOOKS["log"])
+
+    assert done.returncode == 1
+    assert "is read-only, and the last run there was broken off. Make the folder writable" in done.stderr

@@ -16,7 +16,7 @@ import sdprep.cli.main
 from sdprep.engines import local
 from sdprep.engines.messages import Answer, Predicting
 from sdprep.engines.process import WorkerProcess
-from sdprep.errors import CatalogError, WorkerError
+from sdprep.errors import CatalogError, ModelError, WorkerError
 from sdprep.tasks.retry import retry
 from tests.engines.faults import DECODER
 from tests.stories.telling import CATALOG, codes, counts, hide_models, renew_times, tag, texts, write
@@ -139,6 +139,42 @@ def test_a_tagger_that_answers_nan_for_one_picture_fails_it_alone(album, drawing
     assert codes(report) == {"dark.png": "nonfinite"}
     assert counts(report) == {"written": 3, "failed": 1}
     assert "dark.txt" not in texts(album)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_tagger_that_answers_nan_for_every_picture_ends_the_run(tmp_path, workers):
+    folder = all_black(tmp_path, 20)
+
+    with pytest.raises(ModelError, match=r"each of its first 8 images.*--device cpu"):
+        tag(folder, model=nan_for_black(tmp_path), workers=workers, batch_size=2)
+    assert texts(folder) == {}
+
+
+@pytest.mark.parametrize(("many", "batch_size"), [(7, 2), (15, 8)], ids=["seven", "less than two batches"])
+def test_a_few_pictures_for_which_a_tagger_answers_nan_fail_one_by_one(tmp_path, many, batch_size):
+    folder = all_black(tmp_path, many)
+
+    report = tag(folder, model=nan_for_black(tmp_path), batch_size=batch_size)
+
+    assert counts(report) == {"failed": many}
+
+
+def test_one_answer_that_is_a_number_lets_a_run_go_on(tmp_path, drawings):
+    folder = all_black(tmp_path, 20)
+    (folder / "00.png").write_bytes(drawings[0])
+
+    report = tag(folder, model=nan_for_black(tmp_path), batch_size=2, prefix=("x",))
+
+    assert counts(report) == {"written": 1, "failed": 20}
+
+
+def all_black(tmp_path, many):
+    """A folder of black pictures, no two of the same bytes."""
+    folder = tmp_path / "black"
+    folder.mkdir()
+    for side in range(many):
+        Image.new("RGB", (9 + side, 9 + side), "black").save(folder / f"{side + 10}.png")
+    return folder
 
 
 def nan_for_black(tmp_path):
