@@ -20,7 +20,7 @@ ADVICE = "Say it on the command line, or name this file with --config if you tru
 def confined(command: click.Command, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The settings of a file that was found in DIR, paths joined to its folder.
 
-    Raises UsageError if one leaves the folder, is a pipe or device, is a model of the folder or a regular expression, or
+    Raises UsageError if one leaves the folder, is a pipe, a device, a model of the folder or a regular expression, or
     says whom to trust.
     """
     found = dict(table)
