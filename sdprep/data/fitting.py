@@ -64,8 +64,9 @@ def fitted(image: Image.Image, fit: Fit, full: Size | None = None) -> Image.Imag
     if by == 1:
         image = _slimmed(image, sampling)
         full = image.size
-        if image.height > image.width and fit.exact:
-            # Columns that touch the padding could be computed apart, but then some differ in rounding.
+        if image.height > image.width and (fit.exact or fit.resampling == "area"):
+            # Columns that touch the padding could be computed apart, but then some differ in rounding. By area, which
+            # takes a pixel or leaves it, that would move whole pixels.
             return padded_to_square(image, fit.pad_color).resize(side, sampling)
     return _on_square(image, _Place(full, by), fit)
 
