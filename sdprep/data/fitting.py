@@ -22,6 +22,7 @@ FILTERS = {
 }
 # How far the widest of these filters looks to each side, in pixels of the result where it shrinks, else of the picture.
 SUPPORT = 3
+HAIR = 1e-6
 # Twice the side of most taggers. Resizing what is smaller takes next to no time, so nothing is won below it.
 LEAST = 896
 
@@ -108,10 +109,15 @@ def _between_columns(image: Image.Image, place: _Place, fit: Fit) -> Image.Image
     canvas = Image.new("RGB", (before + image.width + after, image.height), fit.pad_color)
     canvas.paste(image, (before, 0))
     start = left - before
-    first, last = max(0, math.ceil(start / scale)), min(fit.size, math.floor((start + canvas.width) / scale))
-    box = (max(0.0, first * scale - start), 0, min(canvas.width, last * scale - start), place.side)
+    # A hair more: a border that lies on a column in truth may lie beside it by rounding.
+    first = max(0, math.ceil(start / scale - HAIR))
+    last = min(fit.size, math.floor((start + canvas.width) / scale + HAIR))
+    box = (max(0.0, first * scale - start), 0, min(canvas.width, last * scale - start), canvas.height)
+    # Lines first, as Pillow does with a square; of what is this narrow it would begin with the columns.
+    lines = canvas.resize((last - first, canvas.height), FILTERS[fit.resampling], box)
+    columns = lines.resize((last - first, fit.size), FILTERS[fit.resampling], (0, 0, last - first, place.side))
     square = Image.new("RGB", (fit.size, fit.size), fit.pad_color)
-    square.paste(canvas.resize((last - first, fit.size), FILTERS[fit.resampling], box), (first, 0))
+    square.paste(columns, (first, 0))
     return square
 
 
