@@ -47,7 +47,11 @@ def written_captions(texts: Sequence[str], rules: CaptionRules) -> dict[str, int
 
 def clean_caption(text: str) -> str:
     """A caption on one line with single spaces and nothing unseen, as a sidecar holds it."""
-    return re.sub(r"\s+", " ", plain(text)).strip()
+    return _on_one_line(plain(text))
+
+
+def _on_one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
 
 
 def without_words(text: str, words: Sequence[str]) -> str:
@@ -86,8 +90,8 @@ def _closed(before: str, after: str) -> str:
 
 def _framed(text: str, rules: CaptionRules) -> str:
     """A caption between prefix and suffix, parted by a space; a suffix that begins with a sign follows at once."""
-    framed = f"{clean_caption(rules.prefix)} {text}".strip()
-    suffix = clean_caption(rules.suffix)
+    framed = f"{_on_one_line(rules.prefix)} {text}".strip()
+    suffix = _on_one_line(rules.suffix)
     return framed + suffix if suffix[:1] in set(SIGNS) else f"{framed} {suffix}".strip()
 
 
