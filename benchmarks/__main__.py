@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import tag
+from benchmarks import decoding, tag
 from benchmarks.measure import ROOT, machine, run
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -42,6 +42,7 @@ SECTIONS: dict[str, tuple[str, Callable[[tag.Plan], str]]] = {
     "start": ("Help", tag.start),
     "peers": ("Tagging, against other taggers", tag.against_peers),
     "loader": ("Tagging, against its floor: the loader", tag.loader_floor),
+    "decoding": ("Decoding, fast and exact", decoding.decoding),
     "models": ("Tagging, against its floor: models of real shapes", tag.model_floors),
     "int8": ("Tagging with int8", tag.int8),
     "growth": ("What grows with a dataset", growth),

@@ -95,7 +95,8 @@ class Fit:
     centred on such a square), "squash" (resized, aspect ignored) or "crop" (the middle of a larger square).
     `resampling` is "bicubic", "bilinear", "lanczos" or "area". `first` is what comes before all this. `preprocess` is
     "sdprep", or "kohya" for the pixels of kohya's tagger. Pictures of more than `max_pixels` are not let in, and those
-    whose end is missing only with `allow_truncated`. Unless it is `exact`, large pictures may be shrunk first.
+    whose end is missing only with `allow_truncated`. Unless it is `exact`, values may differ from Pillow's by a
+    rounding, and large JPEG files may be shrunk while they are decoded.
     """
 
     size: int
@@ -107,6 +108,11 @@ class Fit:
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
     exact: bool = False
+
+    @property
+    def as_pillow(self) -> bool:
+        """Whether every pixel counts and each value is Pillow's: asked for, or since kohya's scripts have it so."""
+        return self.exact or self.preprocess == "kohya"
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ work_options = options(
     option("--max-pixels", type=kinds.Whole(1), default=MAX_PIXELS, show_default=True,
            help="Images of more pixels fail as too_large."),
     option("--exact-decode/--no-exact-decode", default=False, show_default=True,
-           help="Look at every pixel of large images, instead of shrinking them first: slower."),
+           help="Look at every pixel of large JPEG files, and resize with Pillow: slower."),
     option("--allow-truncated", is_flag=True,
            help="Let in images whose end is missing; what is missing is blank."),
     option("--existing", type=click.Choice(["keep", "overwrite", "append", "prepend"]), default="keep",

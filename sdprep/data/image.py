@@ -13,8 +13,9 @@ from PIL import Image
 
 from sdprep.data import kohya_image
 from sdprep.data.decoder import read_file
-from sdprep.data.fitting import Size, fitted
+from sdprep.data.fitting import fitted
 from sdprep.data.opening import OUT_OF_MEMORY, can_be_incomplete, faults_named, load, load_incomplete, size_of, turn_of
+from sdprep.data.resizing import Size
 from sdprep.errors import ImageError
 from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, Remark
 

@@ -14,7 +14,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from sdprep.data import plugins
 from sdprep.data.decoder import what_it_is
-from sdprep.data.fitting import Size, room
+from sdprep.data.fitting import padded_pixels, room
+from sdprep.data.resizing import Size
 from sdprep.errors import ImageError
 from sdprep.types import MAX_PIXELS, FailureCode, Fit
 
@@ -185,15 +186,13 @@ def decoding_bytes(path: Path, fit: Fit) -> int:
             image = open_image(stream)
     except (ImageError, OSError):
         return 0
-    pixels, side = image.width * image.height, max(image.size)
+    pixels = image.width * image.height
     scale = _decoded_at(image, fit) ** 2
     each = 20 if image.has_transparency_data or image.mode.startswith("I") else 9 if image.mode == "CMYK" else 5
     each += 4 * (turn_of(image) is not None) + OF_DECODER.get(str(image.format), 0)
     # A progressive JPEG is held as coefficients of two bytes, however small it comes out.
     whole = 6 * pixels if image.info.get("progressive") else 0
-    # The padded square of an upright picture of which every pixel counts.
-    square = 4 * side**2 if fit.mode == "pad" and room((side, side), fit) == 1 else 0
-    return stored + each * pixels // scale + whole + square
+    return stored + (each * pixels + 4 * padded_pixels(image.size, fit)) // scale + whole
 
 
 @contextmanager

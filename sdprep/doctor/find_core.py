@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from sdprep.doctor.facts import CORE, JOBS, Facts, Probe
-from sdprep.doctor.packages import Requirement, is_older, release, requirements
+from sdprep.doctor.packages import RESIZER, RESIZER_MACHINES, Requirement, is_older, release, requirements
 from sdprep.doctor.probe_onnxruntime import USED
 from sdprep.doctor.problems import ALL, Code, Problem, environment_of, extra_of, install
 from sdprep.models.hub_errors import WAYS_OUT
@@ -25,7 +25,11 @@ def find_core(facts: Facts) -> Iterator[Problem]:
     for need in requirements(CORE, facts.machine.python):
         version = facts.packages.get(need.name)
         command = (f'pip install "{need}"',)
-        if version is None:
+        if version is None and need.name == RESIZER:
+            if facts.machine.arch in RESIZER_MACHINES:
+                says = f"{RESIZER} is not installed, so Pillow resizes pictures, which takes it several times as long."
+                yield Problem(Code.PACKAGE_MISSING, CORE, RESIZER, says, command)
+        elif version is None:
             yield Problem(Code.PACKAGE_MISSING, CORE, need.name, f"{need.name} is not installed.", command, blocks=ALL)
         elif need.name == "pillow":
             yield from _find_pillow(facts, version, need)

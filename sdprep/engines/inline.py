@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from sdprep.data.decoder import decoder_advice
+from sdprep.data.resizing import resizing_advice
 from sdprep.data.results import always_stored, encode_caption, encode_scores
 from sdprep.engines.budget import bounded, divided
 from sdprep.engines.messages import Order
@@ -69,7 +70,7 @@ class Inline:
         self._decode = watcher.watched(bounded(partial(decode, fit=fit), budget, fit, watcher.held))
         self._watcher = watcher
         self.provider = self._model.provider
-        for text in (*self._model.notes, decoder_advice()):
+        for text in (*self._model.notes, decoder_advice(), resizing_advice(fit)):
             if text is not None:
                 note(text)
 

@@ -157,14 +157,32 @@ def test_what_decoding_takes_follows_from_format_and_mode(
     assert decoding_bytes(tmp_path / "a", STRICT) == len(data) + each * 40 * 30
 
 
-@pytest.mark.parametrize(
-    ("fit", "size"), [(Fit(448, "pad"), (1000, 500)), (Fit(448, "pad", exact=True), (2000, 1000))], ids=str
-)
-def test_a_jpeg_that_is_shrunk_while_it_is_decoded_takes_less(tmp_path: Path, fit: Fit, size: tuple[int, int]) -> None:
-    data = encoded(plain("RGB", 0, (2000, 1000)), "JPEG")
+@pytest.mark.parametrize(("exact", "size"), [(False, (1400, 700)), (True, (2800, 1400))])
+def test_a_jpeg_that_is_shrunk_while_it_is_decoded_takes_less(
+    tmp_path: Path, exact: bool, size: tuple[int, int]
+) -> None:
+    data = encoded(plain("RGB", 0, (2800, 1400)), "JPEG")
     (tmp_path / "a").write_bytes(data)
-    square = 4 * 2000 * 2000 if fit.exact else 0
-    assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * size[0] * size[1] + square
+    fit = Fit(448, "letterbox", exact=exact)
+    assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * size[0] * size[1]
+
+
+@pytest.mark.parametrize(
+    ("fit", "width"),
+    [
+        (Fit(100, "pad", exact=True), 1000),
+        (Fit(100, "pad", resampling="area"), 1000),
+        (Fit(100, "pad", preprocess="kohya"), 1000),
+        # Ten pixels of the picture to one of the result; the widest filter looks three of these to each side.
+        (Fit(100, "pad"), 500 + 2 * (2 * 3 * 10 + 1)),
+        (Fit(100, "squash", exact=True), 0),
+    ],
+    ids=str,
+)
+def test_padding_beside_a_picture_takes_memory_too(tmp_path: Path, fit: Fit, width: int) -> None:
+    data = encoded(plain("RGB", 0, (500, 1000)))
+    (tmp_path / "a").write_bytes(data)
+    assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * 500 * 1000 + 4 * width * 1000
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff"])

@@ -7,6 +7,7 @@ CARD = {"cards": ("NVIDIA GeForce RTX 4090",), "driver": "580.82.07"}
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 PACKAGES = {
     "click": "8.5.1",
+    "cykooz-resizer": "4.0.1",
     "filelock": "4.1.0",
     "huggingface_hub": "2.4.0",
     "msgspec": "0.22.0",

@@ -39,6 +39,23 @@ def test_a_missing_core_package_comes_with_its_command():
     )
 
 
+def without_resizer(arch):
+    bare = facts(arch=arch)
+    packages = {name: version for name, version in PACKAGES.items() if name != "cykooz-resizer"}
+    return diagnose(Facts(bare.machine, packages, bare.modules, bare.probes))
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "AMD64", "arm64"])
+def test_without_the_fast_resizer_all_works_and_its_command_is_told(arch):
+    found = without_resizer(arch)
+    assert [problem.commands for problem in found.problems] == [('pip install "cykooz-resizer>=4.0"',)]
+    assert found.exit_code == 0
+
+
+def test_where_the_fast_resizer_is_not_to_be_had_nobody_is_told_to_install_it():
+    assert without_resizer("aarch64").problems == ()
+
+
 def test_an_old_core_package_stops_everything():
     assert not any(diagnose(facts(packages={"msgspec": "0.18.6"})).works.values())
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 from packaging.markers import Marker
 
-from sdprep.doctor.packages import ONNXRUNTIMES, is_older, read_packages, release, requirements
+from sdprep.doctor.packages import (
+    ONNXRUNTIMES,
+    RESIZER,
+    RESIZER_MACHINES,
+    is_older,
+    read_packages,
+    release,
+    requirements,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,12 +26,12 @@ PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text
 EXTRAS = PROJECT["optional-dependencies"]
 
 
-def stated(lines, python):
+def stated(lines, python, machine="x86_64"):
     """What pyproject.toml asks for on a Python: the lowest version of each package."""
     found = {}
     for line in lines:
         need, _, marker = line.partition(";")
-        environment = {"python_version": python, "sys_platform": "linux"}
+        environment = {"python_version": python, "sys_platform": "linux", "platform_machine": machine}
         if not marker or Marker(marker.strip()).evaluate(environment):
             name, version = re.match(r"([\w-]+)[<>=]+([\d.]+)", need.strip()).groups()
             found[name] = version.rstrip(".")
@@ -37,6 +45,11 @@ def told(part, python):
 @pytest.mark.parametrize("python", [(3, 10, 0), (3, 11, 0), (3, 13, 0)])
 def test_the_core_needs_what_pyproject_says(python):
     assert told("core", python) == stated(PROJECT["dependencies"], f"{python[0]}.{python[1]}")
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "arm64", "aarch64", "ARM64", "i686", "armv7l", "ppc64le"])
+def test_the_fast_resizer_is_installed_where_the_doctor_misses_it(machine):
+    assert (RESIZER in stated(PROJECT["dependencies"], "3.11", machine)) is (machine in RESIZER_MACHINES)
 
 
 @pytest.mark.parametrize("part", ["caption", "tag"])

@@ -81,7 +81,7 @@ def test_the_sidecar_holds_the_caption(folder: Path) -> None:
 
 
 @DECODERS
-def test_the_pixels_that_the_model_sees_are_those_of_the_processor(
+def test_the_pixels_that_the_model_sees_are_those_of_the_processor_under_exact_decoding(
     folder: Path, monkeypatch: pytest.MonkeyPatch, decoder: str
 ) -> None:
     from transformers import BlipForConditionalGeneration
@@ -96,7 +96,7 @@ def test_the_pixels_that_the_model_sees_are_those_of_the_processor(
         monkeypatch.setattr(BlipNetwork, "prefill", spy)
     else:
         monkeypatch.setattr(BlipForConditionalGeneration, "generate", spy)
-    captioned(folder, num_beams=1, batch_size=1, max_length=5, decoder=decoder)
+    captioned(folder, num_beams=1, batch_size=1, max_length=5, decoder=decoder, exact_decode=True)
     monkeypatch.undo()
     expected = [pixels_by_transformers(item.path) for item in FolderSource(folder, Layout()).items()]
     # Before the run itself the fast decoder sees the first picture to be compared with transformers.

@@ -75,7 +75,7 @@ def large(album):
     """One picture that is large enough to be shrunk while it is decoded, and fine enough for that to be seen."""
     for picture in album.glob("*.png"):
         picture.unlink()
-    grain = np.random.default_rng(3).integers(0, 256, (1001, 2049, 3), dtype=np.uint8)
+    grain = np.random.default_rng(3).integers(0, 256, (1401, 2701, 3), dtype=np.uint8)
     Image.fromarray(grain).save(album / "large.jpg")
     return album
 

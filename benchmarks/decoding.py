@@ -1,0 +1,121 @@
+"""What decoding the fast way costs and changes, against `--exact-decode`: milliseconds, pixels, probabilities, tags.
+
+One section of `python -m benchmarks`. Drawings with hard edges and generated pictures with grain, of 0.5 to 12
+megapixels, seen by the demo tagger; the largest also by a stand-in of a ViT.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+import sdprep.demo
+from benchmarks.measure import table
+from benchmarks.pictures import KINDS
+from benchmarks.tag import Plan
+from sdprep.data.image import decode
+from sdprep.demo.draw import draw
+from sdprep.demo.figures import random_figure
+from sdprep.models.base import ModelFiles
+from sdprep.models.registry import resolve
+from sdprep.models.wd_onnx import OnnxTagger
+from sdprep.types import Batch, Decoded, Fit, ImageItem, TagScores
+
+if TYPE_CHECKING:
+    from sdprep.types import Pixels
+
+DEMO = Path(sdprep.demo.__file__).parent / "models" / "demo-tag"
+THRESHOLD, BATCH = 0.35, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Pictures decoded in one way, in so many CPU milliseconds each, and the probabilities that a tagger gives them."""
+
+    milliseconds: float
+    pixels: list[Pixels]
+    scores: npt.NDArray[np.float32]
+
+
+def decoding(plan: Plan) -> str:
+    """Each set of pictures in both ways, seen by each tagger."""
+    drawings = draw_all(plan.work / f"drawings-{plan.pictures}", plan.pictures)
+    generated = [path for path in sorted(plan.album(plan.slow_pictures, 0.5, 12).iterdir()) if path.suffix[1:] in KINDS]
+    large = [path for path in generated if path.suffix == ".jpg" and max(Image.open(path).size) >= 2688]
+    cases = [
+        ("demo tagger", DEMO, "demo-tag", "drawings", drawings),
+        ("demo tagger", DEMO, "demo-tag", "generated", generated),
+        (
+            "ViT stand-in",
+            plan.model("vit"),
+            str(plan.model("vit")),
+            "generated, JPEG files that are shrunk",
+            large[:16],
+        ),
+    ]
+    rows = []
+    for name, folder, model, what, files in cases:
+        tagger = OnnxTagger(resolve(model, "tag"), ModelFiles(folder, "", ""))
+        ways = [look(tagger, replace(tagger.fit, exact=exact), files) for exact in (True, False)]
+        rows.append([name, f"{len(files)} {what}", *compared(*ways)])
+    head = ("tagger", "pictures", "CPU ms, exact", "CPU ms", "mean change of a value", "of a probability, mean",
+            "at most", "pictures above 0.01", f"tags at {THRESHOLD} that change")  # fmt: skip
+    return table(head, rows)
+
+
+def look(tagger: OnnxTagger, fit: Fit, files: Sequence[Path]) -> Seen:
+    """Decode pictures one by one, and have a tagger look at them."""
+    began = time.process_time()
+    decoded = [decode(ImageItem.at(path), fit) for path in files]
+    milliseconds = (time.process_time() - began) / len(files) * 1e3
+    if failed := [each for each in decoded if not isinstance(each, Decoded)]:
+        raise RuntimeError(f"{len(failed)} pictures could not be decoded")
+    pictures = [each for each in decoded if isinstance(each, Decoded)]
+    scores = [found.scores for _, found in tagger.predict(batches(pictures)) if isinstance(found, TagScores)]
+    return Seen(milliseconds, [each.pixels for each in pictures], np.stack(scores))
+
+
+def batches(pictures: Sequence[Decoded]) -> Iterator[Batch]:
+    """Pictures by the batch."""
+    for start in range(0, len(pictures), BATCH):
+        some = pictures[start : start + BATCH]
+        yield Batch(tuple(each.item for each in some), tuple(each.digest for each in some),
+                    np.stack([each.pixels for each in some]))  # fmt: skip
+
+
+def compared(exact: Seen, fast: Seen) -> list[str]:
+    """The columns of a row."""
+    values = [np.abs(one.astype(int) - other).mean() for one, other in zip(exact.pixels, fast.pixels, strict=True)]
+    change, tags = np.abs(exact.scores - fast.scores), exact.scores >= THRESHOLD
+    changed = (tags != (fast.scores >= THRESHOLD)).sum()
+    return [f"{exact.milliseconds:.1f}", f"{fast.milliseconds:.1f}", f"{np.mean(values):.4f}", f"{change.mean():.1e}",
+            f"{change.max():.4f}", str((change.max(axis=1) > 0.01).sum()), f"{changed} of {tags.sum()}"]  # fmt: skip
+
+
+def draw_all(folder: Path, count: int) -> list[Path]:
+    """Figures of the demo as JPEG files, always the same ones; what is in the folder already is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(partial(draw_one, folder), range(count)))
+
+
+def draw_one(folder: Path, number: int) -> Path:
+    """One of them, of 0.5 to 12 megapixels."""
+    path, rng = folder / f"{number:04}.jpg", random.Random(f"large {number}")
+    pixels, aspect = 1e6 * math.exp(rng.uniform(math.log(0.5), math.log(12))), math.exp(rng.uniform(-0.6, 0.6))
+    size = (round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect)))
+    if not path.exists():
+        draw(random_figure(rng), rng, size).save(path, quality=92)
+    return path

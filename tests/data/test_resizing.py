@@ -1,0 +1,85 @@
+"""Resizing by either library: the same filters, in the same order, to within a rounding."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sdprep.data import resizing
+from sdprep.data.resizing import FAST, FILTERS, INSTALLED, resized, resizing_advice
+from sdprep.types import Fit
+
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="cykooz-resizer is not made for this platform")
+SIDES = st.integers(1, 150)
+
+
+def noise(width: int, height: int) -> Image.Image:
+    rng = np.random.default_rng(width * 10_000 + height)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def values(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def lines_before_columns(image: Image.Image, size: tuple[int, int], name: str, box: resizing.Box) -> np.ndarray:
+    left, top, right, bottom = box
+    lines = image.resize((size[0], image.height), FILTERS[name], (left, 0, right, image.height))
+    return values(lines.resize(size, FILTERS[name], (0, top, size[0], bottom)))
+
+
+@given(SIDES, SIDES, SIDES, st.sampled_from(sorted(FAST)))
+def test_every_value_is_pillows_or_its_neighbour_where_lines_are_resized(w: int, h: int, to: int, name: str) -> None:
+    image, fit = noise(w, h), Fit(1, "squash", resampling=name)
+    expected = values(image.resize((to, h), FILTERS[name]))
+    assert np.abs(values(resized(image, (to, h), fit)) - expected).max() <= 1
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.sampled_from(sorted(FAST)), st.data())
+def test_a_part_that_is_no_whole_number_of_pixels_is_resized_as_pillow_does(
+    w: int, h: int, to_w: int, to_h: int, name: str, data: st.DataObject
+) -> None:
+    left, top = data.draw(st.floats(0, w / 2)), data.draw(st.floats(0, h / 2))
+    box = (left, top, data.draw(st.floats(left + w / 4, w)), data.draw(st.floats(top + h / 4, h)))
+    image = noise(w, h)
+    found = values(resized(image, (to_w, to_h), Fit(1, "squash", resampling=name), box))
+    # What is rounded twice may end two away, where a filter enlarges a little more.
+    assert np.abs(found - lines_before_columns(image, (to_w, to_h), name, box)).max() <= 2
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS))
+def test_exactly_resized_is_what_pillow_makes_of_it(name: str) -> None:
+    image = noise(90, 70)
+    fit = Fit(1, "squash", resampling=name, exact=True)
+    assert np.array_equal(values(resized(image, (33, 44), fit)), values(image.resize((33, 44), FILTERS[name])))
+
+
+def test_by_area_pillow_resizes_in_any_case() -> None:
+    image, name = noise(90, 70), "area"
+    found = resized(image, (33, 44), Fit(1, "squash", resampling=name))
+    assert np.array_equal(values(found), values(image.resize((33, 44), FILTERS[name])))
+
+
+def test_few_values_of_a_large_picture_differ_at_all() -> None:
+    image, size = noise(1500, 1500), (448, 448)
+    differ = values(resized(image, size, Fit(448, "pad"))) != values(image.resize(size, FILTERS["bicubic"]))
+    assert 0 < differ.mean() < 0.02
+
+
+def test_a_picture_of_the_wanted_size_is_left_as_it_is() -> None:
+    image = noise(20, 10)
+    assert resized(image, (20, 10), Fit(1, "squash")) is image
+
+
+def test_without_the_library_pillow_resizes_and_a_person_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resizing, "INSTALLED", False)
+    image, fit = noise(90, 70), Fit(1, "squash")
+    assert np.array_equal(values(resized(image, (33, 44), fit)), values(image.resize((33, 44), FILTERS["bicubic"])))
+    assert "cykooz-resizer is not installed" in str(resizing_advice(fit))
+
+
+@pytest.mark.parametrize("fit", [Fit(1, "pad", exact=True), Fit(1, "pad", preprocess="kohya")], ids=str)
+def test_where_it_would_not_be_used_it_is_not_missed(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
+    monkeypatch.setattr(resizing, "INSTALLED", False)
+    assert resizing_advice(fit) is None
