@@ -33,10 +33,12 @@ def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd
 
     Processor seconds are those of the command and of every process that it, or one of them, waited for.
     """
+    # Where this is set, Python compiles every contestant anew at each start, which no user has it do.
+    usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.perf_counter()
         process = subprocess.Popen(
-            list(map(str, command)), cwd=cwd, env=os.environ | (env or {}), stdout=out, stderr=err
+            list(map(str, command)), cwd=cwd, env={**usual, **(env or {})}, stdout=out, stderr=err
         )
         _, status, usage = os.wait4(process.pid, 0)
         clock = time.perf_counter() - began

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import IO
 
 from sdprep.engines.inline import Inline
-from sdprep.engines.memory import limited, share_one_heap
+from sdprep.engines.memory import keep_one_heap, limited
 from sdprep.engines.messages import (
     Answer,
     Broken,
@@ -48,7 +48,7 @@ def main() -> None:
     """Serve until the pipe ends. Signals that all processes of a run get are the parent's to hear."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    share_one_heap()
+    keep_one_heap()
     incoming, outgoing = _private_pipes()
     worker = Worker(incoming, outgoing)
     try:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """A label where its file says it: `output` is its place in the graph's answer, `code` its category there."""
 
     where: str
@@ -88,7 +87,7 @@ def read_columns(spec: ModelSpec, files: ModelFiles) -> tuple[LabelTable, Column
     path = files.folder / spec.labels.file
     is_csv = path.suffix == ".csv"
     found = (_csv_labels if is_csv else _json_labels)(path, spec.labels)
-    labels = [label if UNWRITABLE.search(label.name) else replace(label, name=plain(label.name)) for label in found]
+    labels = [label if UNWRITABLE.search(label.name) else label._replace(name=plain(label.name)) for label in found]
     words = {str(code): word for word, code in spec.labels.categories.items()}
     _check(labels, words, path)
     table = LabelTable(
@@ -117,17 +116,19 @@ def _csv_labels(path: Path, spec: LabelSpec) -> Iterator[Label]:
     needed = ["name", "category", *([spec.thresholds] if spec.thresholds else [])]
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream, strict=True)
-            if missing := [name for name in needed if name not in (rows.fieldnames or [])]:
+            rows = csv.reader(stream, strict=True)
+            heading = next(rows, [])
+            if missing := [name for name in needed if name not in heading]:
                 raise ModelError(f"{path} is no label file: its first line has no column {' and no '.join(missing)}")
-            for output, row in enumerate(rows):
+            places = [heading.index(name) for name in needed]
+            for output, row in enumerate(filter(None, rows)):
                 where = f"{path}, line {rows.line_num}"
-                if None in row or None in row.values():
+                if len(row) != len(heading):
                     raise ModelError(
                         f"{where}: it has not as many fields as the first line; a comma in a name needs quotes"
                     )
-                threshold = _threshold(row[spec.thresholds], where) if spec.thresholds else None
-                yield Label(where, output, row["name"], row["category"], threshold)
+                threshold = _threshold(row[places[2]], where) if spec.thresholds else None
+                yield Label(where, output, _name(row[places[0]]), row[places[1]], threshold)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ModelError(f"{path} cannot be read as a label file: {reason(error)}") from error
 
@@ -158,4 +159,9 @@ def _json_labels(path: Path, spec: LabelSpec) -> Iterator[Label]:
     for output, label in sorted(labels.items()):
         if output < 0:
             raise ModelError(f"{path}: {output} is no number of an output")
-        yield Label(f"{path}, label {output}", output, label.tag, str(label.category))
+        yield Label(f"{path}, label {output}", output, _name(label.tag), str(label.category))
+
+
+def _name(name: str) -> str:
+    """A name without what nobody sees; one that cannot be written stays as it is, to be refused."""
+    return name if UNWRITABLE.search(name) else plain(name)

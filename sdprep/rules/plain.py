@@ -20,5 +20,7 @@ SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 
 def plain(text: str) -> str:
     """A text without unseen characters; a run of controls that part words is a space."""
+    if text.isascii() and text.isprintable():
+        return text
     text = CONTROL.sub(lambda run: " " if SPACES.intersection(run[0]) else "", text)
     return JOINERS.sub("", UNSEEN.sub("", text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from sdprep.rules.labels import CHOSEN, LabelTable, TagRules, fold
@@ -22,13 +23,20 @@ class Cut:
     def __init__(self, labels: LabelTable, rules: TagRules, tag_thresholds: Mapping[str, float]) -> None:
         self._categories = labels.categories
         by_category = {category: rules.threshold_of(category) for category in set(labels.categories)}
+        # Nothing reaches infinity: of ratings and qualities the best are taken otherwise.
         self._thresholds = [
-            tag_thresholds.get(fold(name), by_category[category])
+            math.inf if category in CHOSEN else tag_thresholds.get(fold(name), by_category[category])
             for name, category in zip(labels.names, labels.categories, strict=True)
         ]
+        fixed = [threshold for threshold in self._thresholds if threshold is not None]
+        # None where a picture has its own; most rules leave nothing open, and pictures have hundreds of scores.
+        self._fixed = fixed if len(fixed) == len(self._thresholds) else None
 
     def reached(self, scores: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
         """The (label index, score) pairs at or above their thresholds; ratings and qualities are none of them."""
+        if self._fixed is not None:
+            fixed = self._fixed
+            return [pair for pair in scores if pair[1] >= fixed[pair[0]]]
         tags = [(index, score) for index, score in scores if self._categories[index] not in CHOSEN]
         gaps = {category: self._gap(tags, category) for category in self._open_categories(tags)}
         return [(index, score) for index, score in tags if score >= self._of(index, gaps)]

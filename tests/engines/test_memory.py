@@ -1,5 +1,7 @@
-"""The memory that decoding one picture may take, in a process that does nothing else."""
+"""The memory that decoding one picture may take, in a process that does nothing else, and what is kept for the next."""
 
+import platform
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -68,3 +70,29 @@ def test_a_process_that_uses_cuda_is_not_limited(tmp_path, monkeypatch):
     decode = takes(1)
 
     assert limited(decode) is decode
+
+
+# Four blocks like those of a picture, written to, are freed and asked for again; says how many pages had to be made.
+AGAIN = """
+import resource
+import numpy as np
+from sdprep.engines.memory import keep_one_heap
+if {kept}:
+    keep_one_heap()
+def blocks():
+    return [np.ones(12 * 2**20, np.uint8) for _ in range(4)]
+blocks()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+blocks()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def pages_made_again(kept):
+    answer = subprocess.run([sys.executable, "-c", AGAIN.format(kept=kept)], capture_output=True, text=True, check=True)
+    return int(answer.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc needs to be told")
+def test_the_next_picture_gets_the_memory_of_the_one_before():
+    assert pages_made_again(kept=True) < 1000 < pages_made_again(kept=False)

@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +245,7 @@ def opened(spec: ModelSpec) -> Any:
 
 
 def scores_of(model: Any, names: list[str] = NAMES) -> Any:
-    pictures = [decode(ImageItem.at(PICTURES / name), model.fit) for name in names]
+    pictures = [decode(ImageItem.at(PICTURES / name), replace(model.fit, exact=True)) for name in names]
     assert all(isinstance(picture, Decoded) for picture in pictures)
     pixels = np.stack([picture.pixels for picture in pictures if isinstance(picture, Decoded)])
     found = dict(model.predict([Batch(tuple(names), (b"",) * len(names), pixels)]))
