@@ -86,8 +86,7 @@ def read_columns(spec: ModelSpec, files: ModelFiles) -> tuple[LabelTable, Column
         raise ModelError(f"the description of {spec.name} names no label file")
     path = files.folder / spec.labels.file
     is_csv = path.suffix == ".csv"
-    found = (_csv_labels if is_csv else _json_labels)(path, spec.labels)
-    labels = [label if UNWRITABLE.search(label.name) else label._replace(name=plain(label.name)) for label in found]
+    labels = list((_csv_labels if is_csv else _json_labels)(path, spec.labels))
     words = {str(code): word for word, code in spec.labels.categories.items()}
     _check(labels, words, path)
     table = LabelTable(

@@ -61,7 +61,7 @@ class TagSelector:
         tags = reversed(list(zip(labels.names, labels.categories, strict=True)))
         self._known = {fold(name): (name, category) for name, category in tags}
         # Thousands of pictures share a few thousand labels.
-        self._canonical = cache(self._look_up)
+        self._tag = cache(self._look_up)
         self._forms = cache(self._write)
 
     def select(self, scores: Iterable[tuple[int, float]]) -> list[str]:
@@ -74,35 +74,37 @@ class TagSelector:
         kept = self._cut.reached(ordered)
         if rules.order == "confidence":
             kept.sort(key=lambda pair: -pair[1])
-        forms = self._written(self._canonical(*self._label(index)) for index, _ in kept)
+        forms = self._written(index for index, _ in kept)
         if rules.order == "alphabetical":
             forms.sort(key=lambda form: form.name.casefold())
         if rules.character_tags_first:
             forms.sort(key=lambda form: form.category != "character")
-        best = forms[: rules.max_tags] if rules.implied == "add" else self._without_implied(forms)
+        implies = rules.implied == "drop" and self._knowledge.implied
+        best = self._without_implied(forms) if implies else forms[: rules.max_tags]
         return self._framed([form.name for form in best], ordered)
 
-    def _label(self, index: int) -> Tag:
-        return self._labels.names[index], self._labels.categories[index]
-
-    def _written(self, tags: Iterable[Tag]) -> list[_Form]:
-        """The tags as they are written, each once; nothing of what is not wanted."""
+    def _written(self, labels: Iterable[int]) -> list[_Form]:
+        """The tags of labels as they are written, each once; nothing of what is not wanted."""
         wanted: dict[str, Tag] = {}
-        for tag in tags:
-            if self._forms(*tag):
-                wanted.setdefault(fold(tag[0]), tag)
+        for index in labels:
+            key, tag = self._tag(index)
+            if key not in wanted and self._forms(*tag):
+                wanted[key] = tag
         written: dict[str, _Form] = {}
-        for name, category in wanted.values() if self._rules.implied == "drop" else self._with_implied(wanted):
-            for form, own in self._forms(name, category):
-                written.setdefault(fold(form), _Form(form, own, set())).sources.add(fold(name))
+        for source, tag in wanted.items() if self._rules.implied == "drop" else self._with_implied(wanted):
+            for key, form, category in self._forms(*tag):
+                if key in written:
+                    written[key].sources.add(source)
+                else:
+                    written[key] = _Form(form, category, {source})
         return list(written.values())
 
-    def _with_implied(self, tags: dict[str, Tag]) -> Iterator[Tag]:
-        """Every tag, and behind it what it implies and no score speaks for."""
+    def _with_implied(self, tags: dict[str, Tag]) -> Iterator[tuple[str, Tag]]:
+        """Every tag under its key, and behind it what it implies and no score speaks for."""
         for key, tag in tags.items():
-            yield tag
-            further = self._knowledge.implied.get(key, ())
-            yield from (self._named(name) for name in further if fold(name) not in tags)
+            yield key, tag
+            further = [self._named(name) for name in self._knowledge.implied.get(key, ()) if fold(name) not in tags]
+            yield from ((fold(name), (name, category)) for name, category in further)
 
     def _without_implied(self, forms: list[_Form]) -> list[_Form]:
         """The best forms, without those that others of the best imply: what is itself cut off implies nothing."""
@@ -115,25 +117,26 @@ class TagSelector:
                 return best
             implied |= more
 
-    def _look_up(self, name: str, category: str) -> Tag:
-        """The canonical name of a tag, spelt as the label file does, and its category."""
+    def _look_up(self, index: int) -> tuple[str, Tag]:
+        """The canonical tag of a label, spelt as the label file does, under the key that its spellings share."""
+        name, category = self._labels.names[index], self._labels.categories[index]
         canonical = self._knowledge.aliases.get(fold(name))
-        if canonical is None:
-            return name, category
-        return self._known.get(fold(canonical), (self._named(canonical)[0], category))
+        if canonical is not None:
+            name, category = self._known.get(fold(canonical), (self._named(canonical)[0], category))
+        return fold(name), (name, category)
 
     def _named(self, name: str) -> Tag:
         """A tag of a list, spelt as the label file does if it knows it."""
         return self._known.get(fold(name), (name.replace(" ", "_"), "general"))
 
-    def _write(self, name: str, category: str) -> tuple[Tag, ...]:
-        """What one tag becomes: expanded, replaced and spelt; nothing if it is not wanted."""
+    def _write(self, name: str, category: str) -> tuple[tuple[str, str, str], ...]:
+        """What one tag becomes, expanded, replaced and spelt: key, spelling, category; nothing if it is not wanted."""
         expand = self._rules.character_tag_expand and category == "character"
         forms = []
         for part in _expanded(name) if expand else [name]:
             form = self._replaced.get(fold(part), spell(part, remove_underscore=self._rules.remove_underscore))
             if form and form not in self._excluded and part not in self._excluded:
-                forms.append((form, category))
+                forms.append((fold(form), form, category))
         return tuple(forms)
 
     def _framed(self, names: list[str], scores: Sequence[tuple[int, float]]) -> list[str]:
@@ -143,7 +146,8 @@ class TagSelector:
             best = self._best(category, scores) if place != "none" else []
             names = names + best if place == "last" else best + names
         rank = {fold(tag): place for place, tag in reversed(list(enumerate(rules.always_first_tags)))}
-        names.sort(key=lambda name: rank.get(fold(name), len(rank)))
+        if rank:
+            names.sort(key=lambda name: rank.get(fold(name), len(rank)))
         own = {fold(tag) for tag in (*rules.prefix, *rules.suffix)}
         names = [name for name in names if fold(name) not in own]
         if rules.escape_parentheses:
@@ -155,7 +159,7 @@ class TagSelector:
         if not known:
             return []
         best = max(known, key=lambda pair: pair[1])[0]
-        return [name for name, _ in self._forms(*self._label(best))]
+        return [form for _, form, _ in self._forms(self._labels.names[best], self._labels.categories[best])]
 
 
 def _each_once(names: Iterable[str]) -> list[str]:

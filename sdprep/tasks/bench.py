@@ -114,11 +114,13 @@ class _Run:
     def decode_and_predict(self, items: list[ImageItem], *, predict: bool) -> None:
         """Pictures made ready with nothing behind them; and the model with pictures that lie in memory.
 
-        Both by the functions that a worker runs, in this process.
+        Both by the functions that a worker runs, in this process, which takes memory as a worker does from here on.
         """
         # Imported here, as the other stages need no numpy.
         from sdprep.engines.inline import Inline
+        from sdprep.engines.memory import keep_one_heap
 
+        keep_one_heap()
         inline = Inline(Order(self._spec, self._files, self._model_settings(), DECODE), self._tell)
         with closing(inline):
             self._provider = inline.provider
