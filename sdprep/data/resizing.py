@@ -7,8 +7,8 @@ Lines come before columns, with eight bits between, as in Pillow until version 1
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -26,7 +26,16 @@ FILTERS = {
 }
 # The same filters, as the other library calls them. By area, which takes a pixel or leaves it, whole pixels would move.
 FAST = {"bicubic": "catmull_rom", "bilinear": "bilinear", "lanczos": "lanczos3"}
-INSTALLED = find_spec("cykooz_resizer") is not None
+
+
+@cache
+def library() -> Any:
+    """The module of cykooz-resizer; None where it is not installed or the system cannot load it."""
+    try:
+        import cykooz_resizer
+    except ImportError:
+        return None
+    return cykooz_resizer
 
 
 def resized(image: Image.Image, size: Size, fit: Fit, box: Box | None = None) -> Image.Image:
@@ -35,7 +44,7 @@ def resized(image: Image.Image, size: Size, fit: Fit, box: Box | None = None) ->
     `box` is left, top, right and bottom, in pixels that need not be whole. Where `fit` is `as_pillow`, the result is.
     """
     box = box or (0, 0, *image.size)
-    if fit.as_pillow or fit.resampling not in FAST or not INSTALLED:
+    if fit.as_pillow or fit.resampling not in FAST or library() is None:
         return image.resize(size, FILTERS[fit.resampling], box)
     left, top, right, bottom = box
     lines = _stretched(image, (size[0], image.height), fit.resampling, (left, 0, right, image.height))
@@ -46,19 +55,19 @@ def _stretched(image: Image.Image, size: Size, resampling: str, box: Box) -> Ima
     """A part of a picture, resized in one direction."""
     if size == image.size and box == (0, 0, *size):
         return image
-    from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
-
     left, top, right, bottom = box
-    options = ResizeOptions(
-        ResizeAlg.convolution(FilterType[FAST[resampling]]), crop_box=CropBox(left, top, right - left, bottom - top)
+    fast = library()
+    options = fast.ResizeOptions(
+        fast.ResizeAlg.convolution(fast.FilterType[FAST[resampling]]),
+        crop_box=fast.CropBox(left, top, right - left, bottom - top),
     )
     made = Image.new("RGB", size)
-    Resizer().resize_pil(image, made, options)
+    fast.Resizer().resize_pil(image, made, options)
     return made
 
 
 def resizing_advice(fit: Fit) -> str | None:
     """What a person should know if the fast library is missed; None if there is nothing."""
-    if INSTALLED or fit.as_pillow:
+    if fit.as_pillow or library() is not None:
         return None
-    return "cykooz-resizer is not installed, so Pillow resizes pictures, which takes it several times as long"
+    return "cykooz-resizer cannot be loaded, so Pillow resizes pictures, which takes it several times as long"

@@ -1,5 +1,7 @@
 """Resizing by either library: the same filters, in the same order, to within a rounding."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,10 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdprep.data import resizing
-from sdprep.data.resizing import FAST, FILTERS, INSTALLED, resized, resizing_advice
+from sdprep.data.resizing import FAST, FILTERS, library, resized, resizing_advice
 from sdprep.types import Fit
 
-pytestmark = pytest.mark.skipif(not INSTALLED, reason="cykooz-resizer is not made for this platform")
+pytestmark = pytest.mark.skipif(library() is None, reason="cykooz-resizer is not made for this platform")
 SIDES = st.integers(1, 150)
 
 
@@ -21,6 +23,12 @@ def noise(width: int, height: int) -> Image.Image:
 
 def values(image: Image.Image) -> np.ndarray:
     return np.asarray(image).astype(int)
+
+
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where it is not installed: None makes its import an ImportError."""
+    monkeypatch.setitem(sys.modules, "cykooz_resizer", None)
+    monkeypatch.setattr(resizing, "library", resizing.library.__wrapped__)
 
 
 def lines_before_columns(image: Image.Image, size: tuple[int, int], name: str, box: resizing.Box) -> np.ndarray:
@@ -73,13 +81,13 @@ def test_a_picture_of_the_wanted_size_is_left_as_it_is() -> None:
 
 
 def test_without_the_library_pillow_resizes_and_a_person_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resizing, "INSTALLED", False)
+    without_library(monkeypatch)
     image, fit = noise(90, 70), Fit(1, "squash")
     assert np.array_equal(values(resized(image, (33, 44), fit)), values(image.resize((33, 44), FILTERS["bicubic"])))
-    assert "cykooz-resizer is not installed" in str(resizing_advice(fit))
+    assert "cykooz-resizer cannot be loaded" in str(resizing_advice(fit))
 
 
 @pytest.mark.parametrize("fit", [Fit(1, "pad", exact=True), Fit(1, "pad", preprocess="kohya")], ids=str)
 def test_where_it_would_not_be_used_it_is_not_missed(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
-    monkeypatch.setattr(resizing, "INSTALLED", False)
+    without_library(monkeypatch)
     assert resizing_advice(fit) is None
