@@ -1,7 +1,7 @@
 """What decoding the fast way costs and changes, against `--exact-decode`: milliseconds, pixels, probabilities, tags.
 
 One section of `python -m benchmarks`. Drawings with hard edges and generated pictures with grain, of 0.5 to 12
-megapixels, seen by the demo tagger; the largest also by a stand-in of a ViT.
+megapixels, seen by the demo tagger; the largest also by a stand-in of a ViT; the drawings also by the demo captioner.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 import sdprep.demo
+from benchmarks.drawings import batches, captioner
 from benchmarks.measure import table
 from benchmarks.pictures import KINDS
 from benchmarks.tag import Plan
@@ -31,7 +32,7 @@ from sdprep.demo.figures import random_figure
 from sdprep.models.base import ModelFiles
 from sdprep.models.registry import resolve
 from sdprep.models.wd_onnx import OnnxTagger
-from sdprep.types import Batch, Decoded, Fit, ImageItem, TagScores
+from sdprep.types import Decoded, Fit, ImageItem
 
 if TYPE_CHECKING:
     from sdprep.types import Pixels
@@ -72,36 +73,54 @@ def decoding(plan: Plan) -> str:
         rows.append([name, f"{len(files)} {what}", *compared(*ways)])
     head = ("tagger", "pictures", "CPU ms, exact", "CPU ms", "mean change of a value", "of a probability, mean",
             "at most", "pictures above 0.01", f"tags at {THRESHOLD} that change")  # fmt: skip
-    return table(head, rows)
+    return table(head, rows) + "\n" + captions(drawings)
 
 
 def look(tagger: OnnxTagger, fit: Fit, files: Sequence[Path]) -> Seen:
     """Decode pictures one by one, and have a tagger look at them."""
     began = time.process_time()
-    decoded = [decode(ImageItem.at(path), fit) for path in files]
+    decoded = all_decoded(files, fit)
     milliseconds = (time.process_time() - began) / len(files) * 1e3
-    if failed := [each for each in decoded if not isinstance(each, Decoded)]:
-        raise RuntimeError(f"{len(failed)} pictures could not be decoded")
-    pictures = [each for each in decoded if isinstance(each, Decoded)]
-    scores = [found.scores for _, found in tagger.predict(batches(pictures)) if isinstance(found, TagScores)]
-    return Seen(milliseconds, [each.pixels for each in pictures], np.stack(scores))
+    found = dict(tagger.predict(batches(decoded, BATCH)))
+    scores = [found[number].scores for number in range(len(files))]  # type: ignore[union-attr]
+    return Seen(milliseconds, [each.pixels for each in decoded], np.stack(scores))
 
 
-def batches(pictures: Sequence[Decoded]) -> Iterator[Batch]:
-    """Pictures by the batch."""
-    for start in range(0, len(pictures), BATCH):
-        some = pictures[start : start + BATCH]
-        yield Batch(tuple(each.item for each in some), tuple(each.digest for each in some),
-                    np.stack([each.pixels for each in some]))  # fmt: skip
+def all_decoded(files: Sequence[Path], fit: Fit) -> list[Decoded]:
+    """Pictures as a model is shown them. Raises RuntimeError if one cannot be decoded."""
+    decoded = [decode(ImageItem.at(path), fit) for path in files]
+    good = [each for each in decoded if isinstance(each, Decoded)]
+    if len(good) < len(decoded):
+        raise RuntimeError(f"{len(decoded) - len(good)} pictures could not be decoded")
+    return good
+
+
+def captions(files: Sequence[Path]) -> str:
+    """How many captions of the demo captioner are those of exact decoding."""
+    texts = []
+    for exact in (True, False):
+        model = captioner(BATCH)
+        found: dict[Hashable, Any] = dict(
+            model.predict(batches(all_decoded(files, replace(model.fit, exact=exact)), BATCH))
+        )
+        texts.append([found[number].text for number in range(len(files))])
+    same = sum(map(str.__eq__, *texts))
+    changed = [f"{one!r} to {other!r}" for one, other in zip(*texts, strict=True) if one != other]
+    return (
+        "; ".join([f"Captions of the demo captioner: {same} of {len(files)} drawings have the same", *changed]) + ".\n"
+    )
 
 
 def compared(exact: Seen, fast: Seen) -> list[str]:
     """The columns of a row."""
     values = [np.abs(one.astype(int) - other).mean() for one, other in zip(exact.pixels, fast.pixels, strict=True)]
     change, tags = np.abs(exact.scores - fast.scores), exact.scores >= THRESHOLD
-    changed = (tags != (fast.scores >= THRESHOLD)).sum()
-    return [f"{exact.milliseconds:.1f}", f"{fast.milliseconds:.1f}", f"{np.mean(values):.4f}", f"{change.mean():.1e}",
-            f"{change.max():.4f}", str((change.max(axis=1) > 0.01).sum()), f"{changed} of {tags.sum()}"]  # fmt: skip
+    changed = tags != (fast.scores >= THRESHOLD)
+    pairs = zip(exact.scores[changed], fast.scores[changed], strict=True)
+    listed = "".join(f"; {one:.4f} to {other:.4f}" for one, other in pairs)
+    milliseconds = [f"{each.milliseconds:.1f}" for each in (exact, fast)]
+    probabilities = [f"{change.mean():.1e}", f"{change.max():.4f}", str((change.max(axis=1) > 0.01).sum())]
+    return [*milliseconds, f"{np.mean(values):.4f}", *probabilities, f"{changed.sum()} of {tags.sum()}{listed}"]
 
 
 def draw_all(folder: Path, count: int) -> list[Path]:

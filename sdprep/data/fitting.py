@@ -36,13 +36,13 @@ def room(size: Size, fit: Fit) -> int:
 
 
 def padded_pixels(size: Size, fit: Fit) -> int:
-    """The most pixels of a picture together with the padding that is laid beside it."""
-    if fit.mode != "pad":
+    """The most pixels of a picture together with the padding that is laid beside it before it is resized."""
+    width, height = size
+    if fit.mode == "pad" and fit.preprocess == "kohya":
+        return max(size) ** 2
+    if fit.mode != "pad" or width >= height:
         return 0
-    long, short = max(size), min(size)
-    if _squared(fit):
-        return long**2
-    return long * min(long, short + 2 * _margin(long / fit.size))
+    return height * (height if _squared(fit) else min(height, width + 2 * _margin(height / fit.size)))
 
 
 def fitted(image: Image.Image, fit: Fit, full: Size | None = None) -> Image.Image:

@@ -189,10 +189,13 @@ def decoding_bytes(path: Path, fit: Fit) -> int:
     pixels = image.width * image.height
     scale = _decoded_at(image, fit) ** 2
     each = 20 if image.has_transparency_data or image.mode.startswith("I") else 9 if image.mode == "CMYK" else 5
-    each += 4 * (turn_of(image) is not None) + OF_DECODER.get(str(image.format), 0)
+    turned = turn_of(image) is not None
+    each += 4 * turned + OF_DECODER.get(str(image.format), 0)
     # A progressive JPEG is held as coefficients of two bytes, however small it comes out.
     whole = 6 * pixels if image.info.get("progressive") else 0
-    return stored + (each * pixels + 4 * padded_pixels(image.size, fit)) // scale + whole
+    # One that is turned may become upright.
+    size = (min(image.size), max(image.size)) if turned else image.size
+    return stored + (each * pixels + 4 * padded_pixels(size, fit)) // scale + whole
 
 
 @contextmanager

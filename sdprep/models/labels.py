@@ -119,7 +119,8 @@ def _csv_labels(path: Path, spec: LabelSpec) -> Iterator[Label]:
             heading = next(rows, [])
             if missing := [name for name in needed if name not in heading]:
                 raise ModelError(f"{path} is no label file: its first line has no column {' and no '.join(missing)}")
-            places = [heading.index(name) for name in needed]
+            columns = {name: place for place, name in enumerate(heading)}
+            places = [columns[name] for name in needed]
             for output, row in enumerate(filter(None, rows)):
                 where = f"{path}, line {rows.line_num}"
                 if len(row) != len(heading):

@@ -167,22 +167,30 @@ def test_a_jpeg_that_is_shrunk_while_it_is_decoded_takes_less(
     assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * size[0] * size[1]
 
 
+# Ten pixels of the picture to one of the result; the widest filter looks three of these to each side.
+BESIDE = 2 * (2 * 3 * 10 + 1)
+
+
 @pytest.mark.parametrize(
-    ("fit", "width"),
+    ("fit", "size", "orientation", "padded"),
     [
-        (Fit(100, "pad", exact=True), 1000),
-        (Fit(100, "pad", resampling="area"), 1000),
-        (Fit(100, "pad", preprocess="kohya"), 1000),
-        # Ten pixels of the picture to one of the result; the widest filter looks three of these to each side.
-        (Fit(100, "pad"), 500 + 2 * (2 * 3 * 10 + 1)),
-        (Fit(100, "squash", exact=True), 0),
+        (Fit(100, "pad", exact=True), (500, 1000), 1, 1000 * 1000),
+        (Fit(100, "pad", resampling="area"), (500, 1000), 1, 1000 * 1000),
+        (Fit(100, "pad"), (500, 1000), 1, (500 + BESIDE) * 1000),
+        (Fit(100, "pad"), (1000, 500), 1, 0),
+        (Fit(100, "pad", exact=True), (1000, 500), 1, 0),
+        (Fit(100, "pad"), (1000, 500), 6, 1000 * 500 + (500 + BESIDE) * 1000),
+        (Fit(100, "pad", preprocess="kohya"), (1000, 500), 1, 1000 * 1000),
+        (Fit(100, "squash", exact=True), (500, 1000), 1, 0),
     ],
     ids=str,
 )
-def test_padding_beside_a_picture_takes_memory_too(tmp_path: Path, fit: Fit, width: int) -> None:
-    data = encoded(plain("RGB", 0, (500, 1000)))
+def test_padding_beside_a_picture_takes_memory_too(
+    tmp_path: Path, fit: Fit, size: tuple[int, int], orientation: int, padded: int
+) -> None:
+    data = encoded(plain("RGB", 0, size), exif=exif(orientation))
     (tmp_path / "a").write_bytes(data)
-    assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * 500 * 1000 + 4 * width * 1000
+    assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * 500 * 1000 + 4 * padded
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff"])
