@@ -21,23 +21,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-import sdprep.demo
 from benchmarks.drawings import batches, captioner
 from benchmarks.measure import table
 from benchmarks.pictures import KINDS
 from benchmarks.tag import Plan
+from sdprep.data.fitting import room
 from sdprep.data.image import decode
 from sdprep.demo.draw import draw
 from sdprep.demo.figures import random_figure
-from sdprep.models.base import ModelFiles
+from sdprep.models.hub import fetch
 from sdprep.models.registry import resolve
 from sdprep.models.wd_onnx import OnnxTagger
-from sdprep.types import Decoded, Fit, ImageItem
+from sdprep.types import Decoded, Fit, ImageItem, Silent
 
 if TYPE_CHECKING:
     from sdprep.types import Pixels
 
-DEMO = Path(sdprep.demo.__file__).parent / "models" / "demo-tag"
 THRESHOLD, BATCH = 0.35, 8
 
 
@@ -54,21 +53,16 @@ def decoding(plan: Plan) -> str:
     """Each set of pictures in both ways, seen by each tagger."""
     drawings = draw_all(plan.work / f"drawings-{plan.pictures}", plan.pictures)
     generated = [path for path in sorted(plan.album(plan.slow_pictures, 0.5, 12).iterdir()) if path.suffix[1:] in KINDS]
-    large = [path for path in generated if path.suffix == ".jpg" and max(Image.open(path).size) >= 2688]
+    shrunk = [path for path in generated if path.suffix == ".jpg" and room(Image.open(path).size, Fit(448, "pad")) > 1]
     cases = [
-        ("demo tagger", DEMO, "demo-tag", "drawings", drawings),
-        ("demo tagger", DEMO, "demo-tag", "generated", generated),
-        (
-            "ViT stand-in",
-            plan.model("vit"),
-            str(plan.model("vit")),
-            "generated, JPEG files that are shrunk",
-            large[:16],
-        ),
+        ("demo tagger", "demo-tag", "drawings", drawings),
+        ("demo tagger", "demo-tag", "generated", generated),
+        ("ViT stand-in", str(plan.model("vit")), "generated, JPEG files that are shrunk", shrunk[:16]),
     ]
     rows = []
-    for name, folder, model, what, files in cases:
-        tagger = OnnxTagger(resolve(model, "tag"), ModelFiles(folder, "", ""))
+    for name, model, what, files in cases:
+        spec = resolve(model, "tag")
+        tagger = OnnxTagger(spec, fetch(spec, Silent()))
         ways = [look(tagger, replace(tagger.fit, exact=exact), files) for exact in (True, False)]
         rows.append([name, f"{len(files)} {what}", *compared(*ways)])
     head = ("tagger", "pictures", "CPU ms, exact", "CPU ms", "mean change of a value", "of a probability, mean",

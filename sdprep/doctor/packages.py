@@ -11,10 +11,12 @@ from importlib.util import find_spec
 from sdprep.doctor.facts import CORE
 
 Python = tuple[int, int, int]
+# Pillow does its work where it is not, and PyPI has it for these machines only.
+RESIZER, RESIZER_MACHINES = "cykooz-resizer", ("x86_64", "AMD64", "arm64")
 # As in pyproject.toml; a test holds them against it.
 CORE_PACKAGES = {
     "click": "8.1.7",
-    "cykooz-resizer": "4.0",
+    RESIZER: "4.0",
     "huggingface_hub": "1.0",
     "msgspec": "0.19",
     "numpy": "1.23",
@@ -22,8 +24,6 @@ CORE_PACKAGES = {
     "platformdirs": "4.0",
     "tqdm": "4.66",
 }
-# Pillow does its work where it is not, and PyPI has it for these machines only.
-RESIZER, RESIZER_MACHINES = "cykooz-resizer", ("x86_64", "AMD64", "arm64")
 CAPTION_PACKAGES = {"safetensors": "0.4.3", "torch": "2.6", "transformers": "5.0"}
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 MODULES = ("torch", "transformers", "safetensors", "onnxruntime", "tensorflow")

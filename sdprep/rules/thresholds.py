@@ -37,7 +37,7 @@ class Cut:
         if self._fixed is not None:
             fixed = self._fixed
             return [pair for pair in scores if pair[1] >= fixed[pair[0]]]
-        tags = [(index, score) for index, score in scores if self._categories[index] not in CHOSEN]
+        tags = list(scores)
         gaps = {category: self._gap(tags, category) for category in self._open_categories(tags)}
         return [(index, score) for index, score in tags if score >= self._of(index, gaps)]
 
