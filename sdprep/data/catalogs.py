@@ -19,8 +19,8 @@ from sdprep.data.database import fault_of
 from sdprep.data.folder_lock import FolderLock
 from sdprep.data.journal import recover
 from sdprep.data.places import check_journal, check_place
-from sdprep.data.sidecar import FORBIDDEN
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, FolderInUse, NewerCatalog, ReadOnlyFolder
+from sdprep.files import FORBIDDEN
 
 LOST = (
     "Your text files are untouched. What is lost is undo, the stored results, and the knowledge of what sdprep wrote: "

@@ -1,7 +1,9 @@
 """Every change of a text file, written down before it happens, so that it can be taken back and a crash understood.
 
-A change is: an intent row with the hashes of before and after, reading the file once more, a temporary file in the
-same folder, `os.replace`, a done row. Intents left by a run that died are settled by looking at the file.
+Changes are made in groups: intent rows with the hashes of before and after, temporary files in the same folders, all of
+them on the disk; then each file is read once more and replaced in one step, the folders are on the disk, and the rows
+are done. So after a power cut every file has the bytes of before or of after. Intents left by a run that died are
+settled by looking at the file.
 """
 
 from __future__ import annotations
@@ -10,22 +12,23 @@ import errno
 import hashlib
 import re
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdprep.confine import is_inside
 from sdprep.data.catalog import Catalog, OpenIntent, RunInfo
+from sdprep.data.folders import Folder, Folders
 from sdprep.data.keys import Key
-from sdprep.data.sidecar import read_bytes, read_inside, replace_file
-from sdprep.errors import ImageError, WriteError
+from sdprep.errors import WriteError
+from sdprep.files import FOR_ALL_FILES
 from sdprep.rules.decide import SidecarState
 
 # What sdprep calls runs: a part of the names of files.
 UID = re.compile(r"[0-9a-z-]{1,40}")
-# What hinders the writing of one file, and of no other.
-OBSTACLES = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EISDIR})
+# The largest file that is replaced, and so kept: a metadata JSON of some three million images.
+FILE_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,58 +60,167 @@ class _Intent:
     state: int | None
 
 
-def temporary_path(path: Path, uid: str, row: int) -> Path:
+def temporary_name(uid: str, row: int) -> str:
     """The temporary file of a run's journal row: short whatever the file is called, and known after a crash."""
-    return path.with_name(f".sdprep-{uid}-{row}.tmp")
+    return f".sdprep-{uid}-{row}.tmp"
 
 
-def apply(catalog: Catalog, run: RunInfo, changes: Sequence[Change] | Callable[[], Sequence[Change]]) -> Applied:
-    """Make the changes that can be made; the lock of the catalog must be held.
+def apply(
+    catalog: Catalog, run: RunInfo, changes: Sequence[Change] | Callable[[], Sequence[Change]], root: Path
+) -> Applied:
+    """Make the changes that can be made, all of them below `root`; the lock of the catalog must be held.
 
     A function that gives them is called in the transaction of the intents, and may write rows of its own in it.
 
     Raises WriteError when no file can be written, as on a full disk; what was done before it is journalled, and what
     is uncertain then, or after an interruption, is settled when the catalog is opened next.
     """
-    applied = Applied([], {})
     with catalog.transaction():
         wanted = changes() if callable(changes) else changes
         number = catalog.begin_run(run) if wanted else 0
         intents = [_write_intent(catalog, number, change) for change in wanted]
     if not intents:
-        return applied
-    outcomes: list[tuple[_Intent, bool]] = []
-    try:
-        for intent in intents:
-            outcomes.append((intent, _attempt(intent, run.uid, applied)))
-    except OSError as error:
-        raise WriteError(error, _made(outcomes)) from error
-    finally:
+        return Applied([], {})
+    with Folders(root) as folders:
+        group = _Group(folders, run.uid)
         try:
-            with catalog.transaction():
-                for intent, done in outcomes:
-                    _settle(catalog, intent, done=done)
-        except sqlite3.OperationalError as error:
-            raise WriteError(OSError(0, str(error), str(catalog.file)), _made(outcomes)) from error
-    return applied
+            group.make(intents)
+        except OSError as error:
+            raise WriteError(error, group.made) from error
+        finally:
+            try:
+                with catalog.transaction():
+                    for intent, done in group.outcomes:
+                        _settle(catalog, intent, done=done)
+            except sqlite3.OperationalError as error:
+                raise WriteError(OSError(0, str(error), str(catalog.file)), group.made) from error
+    return group.applied
 
 
-def _made(outcomes: Sequence[tuple[_Intent, bool]]) -> int:
-    return sum(done for _, done in outcomes)
+class _Group:
+    """Changes that are made together; `outcomes` says of each that has been decided whether it was made."""
+
+    def __init__(self, folders: Folders, uid: str) -> None:
+        self.applied = Applied([], {})
+        self.outcomes: list[tuple[_Intent, bool]] = []
+        self._folders, self._uid = folders, uid
+        self._ready: list[_Intent] = []
+        # The temporary files that are there, by journal row, as folder and name.
+        self._temporaries: dict[int, tuple[str, str]] = {}
+
+    @property
+    def made(self) -> int:
+        return sum(done for _, done in self.outcomes)
+
+    def make(self, intents: Sequence[_Intent]) -> None:
+        """Make all changes. Raises OSError for what no other file would fare better with, at the second try."""
+        waiting, failed = deque(intents), None
+        try:
+            while waiting:
+                try:
+                    while waiting:
+                        if self._try(self._write, waiting[0]):
+                            self._ready.append(waiting[0])
+                        waiting.popleft()
+                except OSError:
+                    if failed is waiting[0]:
+                        raise
+                    # It is tried again when the others are in place, which frees the room of the old files.
+                    failed = waiting[0]
+                self._publish()
+        finally:
+            for place, name in self._temporaries.values():
+                with suppress(OSError):
+                    self._folders.at(place).remove(name)
+
+    def _publish(self) -> None:
+        """Replace the files for which all is ready, unless they changed, and have their folders reach the disk."""
+        synced = [intent for intent in self._ready if self._try(self._sync, intent)]
+        self._ready = []
+        for intent in synced:
+            self._try(self._replace, intent)
+        for place in dict.fromkeys(self._place(intent) for intent in synced):
+            folder = self._folders.find(place)
+            if folder is not None:
+                folder.sync_names()
+
+    def _try(self, step: Callable[[_Intent], None], intent: _Intent) -> bool:
+        """Whether a step could be taken; what hinders this one file is noted. Raises OSError for what hinders all."""
+        try:
+            step(intent)
+        except (OSError, ValueError) as error:
+            # ValueError: the system can have no such name.
+            if isinstance(error, OSError) and error.errno in FOR_ALL_FILES:
+                raise
+            self.applied.refused[intent.change] = f"{intent.change.path.name}: {getattr(error, 'strerror', error)}"
+            self.outcomes.append((intent, False))
+            return False
+        return True
+
+    def _place(self, intent: _Intent) -> str:
+        return self._folders.relative(intent.change.path.parent)
+
+    def _write(self, intent: _Intent) -> None:
+        change, name = intent.change, temporary_name(self._uid, intent.row)
+        if change.after is not None:
+            folder = self._folders.at(self._place(intent), make=change.before is None)
+            folder.write_new(name, change.after, private=change.before is not None)
+            self._temporaries[intent.row] = self._place(intent), name
+
+    def _sync(self, intent: _Intent) -> None:
+        if intent.row not in self._temporaries:
+            return
+        place, name = self._temporaries[intent.row]
+        try:
+            self._folders.at(place).sync(name)
+        except OSError as error:
+            if error.errno not in FOR_ALL_FILES:
+                raise
+            # What could not reach the disk may be gone from memory too: it is written anew.
+            self._folders.at(place).remove(name)
+            self._write(intent)
+            self._folders.at(place).sync(name)
+
+    def _replace(self, intent: _Intent) -> None:
+        """Put the temporary file in place if the file is still as it was, looked at as late as can be."""
+        change, folder = intent.change, self._folders.find(self._place(intent))
+        seen = _holds(folder, change.path.name, change.before)
+        if not seen:
+            self.applied.overtaken.append(change)
+        elif folder is not None and change.after is None:
+            folder.remove(change.path.name)
+        elif folder is not None:
+            self._put_in_place(folder, intent)
+        self.outcomes.append((intent, seen))
+
+    def _put_in_place(self, folder: Folder, intent: _Intent) -> None:
+        change, temporary = intent.change, temporary_name(self._uid, intent.row)
+        try:
+            folder.replace(temporary, change.path.name)
+        except OSError as error:
+            # On a network share the answer may be lost, and the file be in place.
+            if not _holds(folder, change.path.name, change.after):
+                if error.errno not in FOR_ALL_FILES:
+                    raise
+                folder.replace(temporary, change.path.name)
+        del self._temporaries[intent.row]
 
 
-def _attempt(intent: _Intent, uid: str, applied: Applied) -> bool:
-    """Whether the change was made; an obstacle of this one file is noted."""
-    change = intent.change
+def holds(root: Path, path: Path, data: bytes | None) -> bool:
+    """Whether a file below `root` has exactly these bytes. Raises OSError if it cannot be read."""
+    with Folders(root) as folders:
+        return _holds(folders.find(folders.relative(path.parent)), path.name, data)
+
+
+def _holds(folder: Folder | None, name: str, data: bytes | None) -> bool:
+    if folder is None:
+        return data is None
     try:
-        if _replace(intent, uid):
-            return True
-        applied.overtaken.append(change)
+        return folder.read(name, len(data or b"")) == data
     except OSError as error:
-        if error.errno not in OBSTACLES:
-            raise
-        applied.refused[change] = f"{change.path.name}: {error.strerror}"
-    return False
+        if error.errno == errno.EFBIG:
+            return False
+        raise
 
 
 def adopt(catalog: Catalog, path: Path, state: SidecarState) -> None:
@@ -128,19 +240,6 @@ def _write_intent(catalog: Catalog, run: int, change: Change) -> _Intent:
     return _Intent(int(cursor.lastrowid or 0), key, change, state)
 
 
-def _replace(intent: _Intent, uid: str) -> bool:
-    change = intent.change
-    if read_bytes(change.path) != change.before:
-        return False
-    if change.after is None:
-        change.path.unlink(missing_ok=True)
-    else:
-        if change.before is None:
-            change.path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(change.path, change.after, temporary_path(change.path, uid, intent.row))
-    return True
-
-
 def _settle(catalog: Catalog, intent: _Intent, *, done: bool) -> None:
     status = "done" if done else "void"
     catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, intent.row))
@@ -151,30 +250,30 @@ def _settle(catalog: Catalog, intent: _Intent, *, done: bool) -> None:
 def recover(catalog: Catalog, folder: Path | None) -> None:
     """Settle the intents of runs that died, by the bytes of each file; the lock of the catalog must be held.
 
-
     Those of after: it was written. Those of before: it was not. Any others: somebody changed it since, and the row
     stays as "unclear", so that the text from before can still be restored. Only files of the catalog's own folder and
     of `folder` are looked at, unless that is None: a catalog that came with pictures may name any file. Intents of
     others, of runs that sdprep did not name, and of files that cannot be read now, stay open.
     """
     intents = catalog.open_intents()
-    if intents:
-        with catalog.transaction():
-            for intent in intents:
-                path = catalog.path(intent.key)
-                root = Path(path.anchor) if folder is None else _root_of(path, (catalog.root, folder))
-                if root is not None and UID.fullmatch(str(intent.uid)):
-                    with suppress(ImageError, OSError):
-                        _recover_one(catalog, intent, path, root)
+    if not intents:
+        return
+    own = catalog.root
+    with catalog.transaction(), Folders(own) as below, Folders(folder or Path(own.anchor)) as beside:
+        for intent in intents:
+            path = catalog.path(intent.key)
+            for folders in (below, beside) if UID.fullmatch(str(intent.uid)) else ():
+                # What cannot be reached from the one may lie below the other.
+                with suppress(OSError, ValueError):
+                    _recover_one(catalog, intent, path.name, folders.find(folders.relative(path.parent)))
+                    break
 
 
-def _root_of(path: Path, roots: Sequence[Path]) -> Path | None:
-    return next((root for root in roots if is_inside(path.parent, root)), None)
-
-
-def _recover_one(catalog: Catalog, intent: OpenIntent, path: Path, root: Path) -> None:
-    temporary_path(path, intent.uid, intent.row).unlink(missing_ok=True)
-    data = read_inside(path, root)
+def _recover_one(catalog: Catalog, intent: OpenIntent, name: str, folder: Folder | None) -> None:
+    data = None
+    if folder is not None:
+        folder.remove(temporary_name(intent.uid, intent.row))
+        data = folder.read(name, FILE_LIMIT)
     found = None if data is None else hashlib.sha256(data).digest()
     status = "done" if found == intent.after else "void" if found == intent.before else "unclear"
     catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, intent.row))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.data.catalogs import Access, Catalogs, Purpose
-from sdprep.data.sidecar import write_obstacle
+from sdprep.data.folders import write_obstacle
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.engines import local
 from sdprep.errors import CatalogFailed, ModelError, ReadOnlyFolder, WriteError
@@ -144,7 +144,7 @@ class Annotation:
                 self._writer.settle(target)
             else:
                 self.report.remaining += 1
-        elif not target.settled and (error := self._obstacle(target.item.target.parent)) is not None:
+        elif not target.settled and (error := self._obstacle(target.item)) is not None:
             message = f"its folder cannot be written: {error.strerror}"
             self._writer.fail(target, Failure(target.item, FailureCode.UNWRITABLE, message))
         elif self._needs_model(target):
@@ -153,10 +153,11 @@ class Annotation:
         else:
             self._writer.rewrite(target)
 
-    def _obstacle(self, folder: Path) -> OSError | None:
-        """What forbids to write texts in a folder; it is asked before a model is loaded for them."""
+    def _obstacle(self, item: ImageItem) -> OSError | None:
+        """What forbids writing the sidecar of an image; it is asked before a model is loaded, once per folder."""
+        folder = item.target.parent
         if folder not in self._obstacles:
-            self._obstacles[folder] = write_obstacle(folder)
+            self._obstacles[folder] = write_obstacle(item.target_folder, folder)
         return self._obstacles[folder]
 
     @contextmanager

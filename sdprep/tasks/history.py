@@ -11,9 +11,9 @@ from pathlib import Path
 from sdprep.confine import is_inside
 from sdprep.data.catalog import Catalog, RunInfo
 from sdprep.data.catalogs import Access, Catalogs, Purpose, catalogs_below, find_catalog
+from sdprep.data.folders import read_below
 from sdprep.data.history import UNDONE, Reversal, RunEntry, Version, file_hash, reversals, runs, versions
-from sdprep.data.journal import Change, apply
-from sdprep.data.sidecar import read_bytes
+from sdprep.data.journal import FILE_LIMIT, Change, apply
 from sdprep.errors import CatalogError
 from sdprep.tasks.runs import run_info
 from sdprep.types import FailureCode, Listener, RunReport, Silent, Stop
@@ -59,7 +59,7 @@ def undo(
         stop.heeded = True
         for each in found:
             backs = _confined(each, reversals(each, uid), report) if catalog is None else reversals(each, uid)
-            _take_back(each, backs, info, report, stop)
+            _take_back(each, backs, info, report, stop, trusted=catalog is not None)
         stop.heeded = False
         report.stopped, report.seconds = stop.exit_code, time.monotonic() - began
         for each in () if stop else found:
@@ -81,28 +81,37 @@ def _confined(catalog: Catalog, backs: Iterable[Reversal], report: RunReport) ->
             report.refuse(str(back.path), FailureCode.UNWRITABLE, OUTSIDE.format(catalog.file))
 
 
-def _take_back(catalog: Catalog, backs: Iterable[Reversal], info: RunInfo, report: RunReport, stop: Stop) -> None:
+def _take_back(
+    catalog: Catalog, backs: Iterable[Reversal], info: RunInfo, report: RunReport, stop: Stop, *, trusted: bool
+) -> None:
     """Take back changes of one catalog in groups; a wish to stop leaves the rest."""
     queue = iter(backs)
     force = bool(info.settings["force"])
     while not stop and (group := list(islice(queue, GROUP))):
-        changes = [change for back in group if (change := _change_for(catalog, back, force, report))]
-        applied = apply(catalog, info, changes)
-        report.written -= len(applied.overtaken) + len(applied.refused)
-        for change in applied.overtaken:
-            report.refuse(str(change.path), FailureCode.CHANGED_SINCE, CHANGED)
-        for change, reason in applied.refused.items():
-            report.refuse(str(change.path), FailureCode.UNWRITABLE, reason)
+        below: dict[Path, list[Change]] = {}
+        for back in group:
+            # A catalog that is trusted may name files anywhere; on Windows each drive has a root of its own.
+            root = Path(back.path.anchor) if trusted else catalog.root
+            change = _change_for(catalog, back, root, force, report)
+            if change is not None:
+                below.setdefault(root, []).append(change)
+        for root, changes in below.items():
+            applied = apply(catalog, info, changes, root)
+            report.written -= len(applied.overtaken) + len(applied.refused)
+            for change in applied.overtaken:
+                report.refuse(str(change.path), FailureCode.CHANGED_SINCE, CHANGED)
+            for change, reason in applied.refused.items():
+                report.refuse(str(change.path), FailureCode.UNWRITABLE, reason)
     rest = len(list(queue))
     report.found += rest
     report.remaining += rest
 
 
-def _change_for(catalog: Catalog, back: Reversal, force: bool, report: RunReport) -> Change | None:
+def _change_for(catalog: Catalog, back: Reversal, root: Path, force: bool, report: RunReport) -> Change | None:
     """The change that takes one file back; None, and counted, where there is nothing to do or it is refused."""
     report.found += 1
     try:
-        data = read_bytes(back.path)
+        data = read_below(root, back.path, FILE_LIMIT)
     except OSError as error:
         report.refuse(str(back.path), FailureCode.UNREADABLE, str(error.strerror))
         return None
@@ -141,7 +150,7 @@ def restore(
         if file_hash(data) == chosen:
             report.current = 1
         else:
-            applied = apply(found, info, [Change(path, data, found.text(chosen))])
+            applied = apply(found, info, [Change(path, data, found.text(chosen))], path.parent)
             if applied.overtaken:
                 report.refuse(str(path), FailureCode.CHANGED_SINCE, "it is being changed by another program")
             for reason in applied.refused.values():
@@ -155,7 +164,7 @@ def restore(
 
 def _held_by(path: Path) -> bytes | None:
     try:
-        return read_bytes(path)
+        return read_below(path.parent, path, FILE_LIMIT)
     except OSError as error:
         raise CatalogError(f"{path} cannot be read: {error.strerror}. Move it away to restore its text") from error
 

@@ -13,9 +13,10 @@ from sdprep.config import PICTURE_SUFFIXES, MergeSettings
 from sdprep.confine import is_inside
 from sdprep.data import metadata
 from sdprep.data.catalogs import Access, Purpose
+from sdprep.data.folders import Folders, check_writable
 from sdprep.data.image import read_size
 from sdprep.data.metadata import Entries, Entry
-from sdprep.data.sidecar import check_writable, read_text, sidecar_path
+from sdprep.data.sidecar import read_text, sidecar_name
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.errors import ImageError, MissingSidecars, UsageError
 from sdprep.tasks.metadata_file import Files, open_metadata, replace_metadata
@@ -131,7 +132,7 @@ def _read_pictures(items: list[ImageItem], settings: MergeSettings, listener: Li
     stop.heeded = True
     with ThreadPoolExecutor(THREADS) as pool:
         while not stop and (some := list(islice(groups, 2 * THREADS))):
-            read = pool.map(lambda group: [_read(item, unkeyed.get(item.rel), settings) for item in group], some)
+            read = pool.map(lambda group: _read_group(group, unkeyed, settings), some)
             for picture in chain.from_iterable(read):
                 pictures.append(picture)
                 listener.advance()
@@ -148,7 +149,12 @@ def _collisions(items: list[ImageItem], settings: MergeSettings) -> dict[str, Fa
     return {clash.item.rel: clash for clash in clashes}
 
 
-def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings) -> Picture:
+def _read_group(group: list[ImageItem], unkeyed: dict[str, Failure], settings: MergeSettings) -> list[Picture]:
+    with Folders(group[0].target_folder) as folders:
+        return [_read(item, unkeyed.get(item.rel), settings, folders) for item in group]
+
+
+def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings, folders: Folders) -> Picture:
     extensions = {"caption": settings.caption_extension, "tags": settings.tag_extension}
     texts: dict[str, str | None] = {}
     size = None
@@ -157,18 +163,20 @@ def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings) -> 
             if name == "image_size":
                 size = list(read_size(item.path))
             else:
-                path = sidecar_path(item.target, extensions[name], settings.layout.sidecar_name)
-                texts[name] = _read_stripped(path, item.target_folder)
+                sidecar = sidecar_name(item.rel, extensions[name], settings.layout.sidecar_name)
+                texts[name] = _read_stripped(sidecar, folders)
         except ImageError as error:
             failure = failure or Failure(item, error.code, str(error))
     return Picture(item, texts, size, failure)
 
 
-def _read_stripped(path: Path, root: Path) -> str | None:
+def _read_stripped(sidecar: str, folders: Folders) -> str | None:
+    place, _, name = sidecar.rpartition("/")
     try:
-        text = read_text(path, root)
+        folder = folders.find(place)
+        text = None if folder is None else read_text(folder, name)
     except OSError as error:
-        raise ImageError(FailureCode.UNREADABLE, f"{path.name}: {error.strerror or error}") from error
+        raise ImageError(FailureCode.UNREADABLE, f"{name}: {error.strerror or error}") from error
     return None if text is None else text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 

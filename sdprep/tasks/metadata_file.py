@@ -9,10 +9,10 @@ from sdprep.config import MergeSettings
 from sdprep.confine import is_inside
 from sdprep.data import metadata
 from sdprep.data.catalog import Catalog
-from sdprep.data.journal import Change, apply
+from sdprep.data.folders import read_below
+from sdprep.data.journal import FILE_LIMIT, Change, apply
 from sdprep.data.metadata import Entries
-from sdprep.data.sidecar import read_bytes
-from sdprep.errors import MetadataError, WriteError
+from sdprep.errors import MetadataError
 from sdprep.tasks.runs import run_info
 from sdprep.types import RunReport
 
@@ -35,7 +35,7 @@ def open_metadata(directory: Path, settings: MergeSettings) -> Files:
     if output.is_symlink() and not is_inside(output, output.parent):
         raise MetadataError(f"{output} is a link that leaves its folder; name the file itself with -o")
     try:
-        before = read_bytes(output)
+        before = read_below(output.parent, output, FILE_LIMIT)
     except OSError as error:
         raise MetadataError(f"{output}: {error.strerror or error}") from error
     held = {} if before is None else metadata.parse(before, output)
@@ -46,16 +46,12 @@ def open_metadata(directory: Path, settings: MergeSettings) -> Files:
 def replace_metadata(files: Files, after: bytes, catalog: Catalog, settings: MergeSettings, report: RunReport) -> None:
     """Replace the metadata JSON through the journal of the pictures' catalog, wherever the JSON lies.
 
-    Raises MetadataError if the file is no longer what it was, WriteError if it cannot be written.
+    Raises MetadataError if the file is no longer what it was or cannot be written, WriteError on a full disk.
     """
     path = files.output.resolve()
     info = run_info("merge", settings, None)
     report.run = info.uid
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(error) from error
-    applied = apply(catalog, info, [Change(path, files.before, after)])
+    applied = apply(catalog, info, [Change(path, files.before, after)], path.parent)
     for reason in applied.refused.values():
         raise MetadataError(f"{path} cannot be written: {reason}")
     if applied.overtaken:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from uuid import uuid4
 
-from sdprep.data.sidecar import replace_file
 from sdprep.errors import ModelError, SdprepError, UsageError, WriteError
+from sdprep.files import replace_file
 from sdprep.models import faults, guess, registry
 from sdprep.models.base import ModelSpec, Task
 from sdprep.models.hub import amount, fetch, known_commit, snapshot
@@ -211,7 +210,7 @@ def add(path: Path, *, replace: bool = False) -> AddedModel:
     data = registry.with_absolute_path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, data, target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp"))
+        replace_file(target, data)
     except OSError as error:
         raise WriteError(error) from error
     folder = registry.local_folder(spec.source)

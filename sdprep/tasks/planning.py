@@ -13,8 +13,9 @@ from typing import Any
 from sdprep.data.catalog import Catalog
 from sdprep.data.catalogs import Catalogs
 from sdprep.data.decoder import read_file
+from sdprep.data.folders import Folders
 from sdprep.data.keys import Key, Stamp, as_key
-from sdprep.data.sidecar import decode_text, encode_text, read_inside, sidecar_name, sidecar_path
+from sdprep.data.sidecar import decode_text, encode_text, sidecar_name, sidecar_path
 from sdprep.errors import ImageError
 from sdprep.rules.compose import Parts, normalize, put_together, take_apart
 from sdprep.rules.decide import KEEP, Action, Decision, OnDisk, SidecarState, Wish, decide
@@ -81,7 +82,6 @@ class _Place:
 
     catalog: Catalog
     images: str
-    sidecars: str
     prefix: str
 
 
@@ -118,23 +118,22 @@ class Planner:
         queue = iter(items)
         while together := list(islice(queue, TOGETHER)):
             # The sidecar first: if another run writes it now, it must not look as if a person had edited it since.
-            looks = [self._look(item) for item in together]
+            with Folders(together[0].target_folder) as folders:
+                looks = [self._look(item, folders) for item in together]
             for catalog in {id(look.place.catalog): look.place.catalog for look in looks}.values():
                 self._decide(catalog, [look for look in looks if look.place.catalog is catalog and not look.failure])
             results = self._results(looks)
             for look in looks:
                 yield look.failure or self._target(look, *results.get((id(look.place.catalog), look.digest), NOTHING))
 
-    def _look(self, item: ImageItem) -> _Look:
+    def _look(self, item: ImageItem, folders: Folders) -> _Look:
         folder, _, name = item.rel.rpartition("/")
         place = self._places.get(folder) or self._place_of(item, folder)
         sidecar = sidecar_name(name, self._job.extension, self._job.naming)
         look = _Look(item, place, as_key(place.prefix + name), as_key(place.prefix + sidecar))
         try:
-            look.before = read_inside(place.sidecars + sidecar, item.target_folder)
-        except ImageError as error:
-            look.failure = Failure(item, error.code, str(error))
-            return look
+            sidecars = folders.find(folder)
+            look.before = None if sidecars is None else sidecars.read(sidecar)
         except OSError as error:
             look.failure = Failure(item, FailureCode.UNREADABLE, f"{sidecar}: {error.strerror}")
             return look
@@ -149,7 +148,7 @@ class Planner:
     def _place_of(self, item: ImageItem, folder: str) -> _Place:
         target = item.target_folder / folder
         catalog = self._catalogs.of(target)
-        place = _Place(catalog, _inside(item.folder / folder), _inside(target), catalog.prefix(target))
+        place = _Place(catalog, _inside(item.folder / folder), catalog.prefix(target))
         self._places[folder] = place
         return place
 

@@ -14,8 +14,8 @@ import msgspec
 from sdprep.config import TagSettings
 from sdprep.data.decoder import DECODER, decoder_of
 from sdprep.data.results import are_scores, decode_scores
-from sdprep.data.sidecar import replace_file
 from sdprep.errors import UsageError
+from sdprep.files import replace_file
 from sdprep.models.backends import check_installed, with_backend, with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.hub import fetch, identity
@@ -33,8 +33,6 @@ from sdprep.types import Listener, RunReport, Silent, Stop
 
 # The setting under which a text remembers what a model's card recommended, if that was asked for.
 CARD_THRESHOLD = "card_threshold"
-# Always the same: what a killed run leaves of it is taken by the next.
-SCORES_TEMPORARY = ".sdprep-scores.tmp"
 # A label file of ten thousand names fits into a line of scores of this many characters.
 MOST_OF_A_LINE = 10_000_000
 
@@ -142,9 +140,7 @@ class Tagging:
         path = self._settings.scores
         if path is not None:
             lines = (self._scores_line(rel, result).encode("utf-8") for rel, result in results())
-            temporary = path.with_name(SCORES_TEMPORARY)
-            temporary.unlink(missing_ok=True)
-            replace_file(path, lines, temporary)
+            replace_file(path, b"".join(lines))
         if self._settings.frequency_tags:
             counts = Counter(tag for _, result in results() for tag in self._render(result))
             report.tag_counts = dict(counts.most_common())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from sdprep.data.catalog import Catalog, RunInfo
-from sdprep.data.journal import Change, adopt, apply
-from sdprep.data.sidecar import read_bytes
+from sdprep.data.journal import Change, adopt, apply, holds
 from sdprep.errors import WriteError
 from sdprep.rules.compose import normalize
 from sdprep.rules.decide import Action, SidecarState
@@ -97,6 +97,7 @@ class Writer:
 
     def _commit_to(self, catalog: Catalog, ready: list[Target]) -> None:
         changes: dict[str, Change] = {}
+        root = ready[0].item.target_folder
 
         def changed() -> list[Change]:
             catalog.begin_run(self._info)
@@ -108,22 +109,22 @@ class Writer:
             return list(changes.values())
 
         try:
-            applied = apply(catalog, self._info, changed)
+            applied = apply(catalog, self._info, changed, root)
         except WriteError as error:
             self._report.written += error.made
             raise
         for rel, change in changes.items():
             if change in applied.overtaken:
-                self._count_overtaken(rel, change)
+                self._count_overtaken(rel, change, root)
             elif change in applied.refused:
                 self._report.refuse(rel, FailureCode.UNWRITABLE, applied.refused[change])
             else:
                 self._report.written += 1
                 self._listener.note(f"{rel}: {normalize((change.after or b'').decode())}")
 
-    def _count_overtaken(self, rel: str, change: Change) -> None:
+    def _count_overtaken(self, rel: str, change: Change, root: Path) -> None:
         """Another run may have written the very same text meanwhile."""
-        if read_bytes(change.path) == change.after:
+        if holds(root, change.path, change.after):
             self._report.current += 1
         else:
             self._report.keep(rel)

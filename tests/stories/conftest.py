@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -47,6 +48,9 @@ def no_waiting_for_the_disk(monkeypatch):
         self.db.execute("PRAGMA synchronous = OFF")
 
     monkeypatch.setattr(Catalog, "_prepare", hasty)
+    for name in ("fdatasync", "fsync"):
+        if hasattr(os, name):
+            monkeypatch.setattr(os, name, lambda _: None)
 
 
 @pytest.fixture(scope="session")

@@ -138,14 +138,14 @@ def while_the_model_looks(monkeypatch, act):
     monkeypatch.setattr(OnnxTagger, "predict", meddled)
 
 
-def at_replace(monkeypatch, name, act):
-    """Before a file of this name is replaced, do something, once."""
-    real, pending = os.replace, [act]
+def at_replace(monkeypatch, name, act, times=1):
+    """Before a file of this name is replaced, do something, so many times."""
+    real, pending = os.replace, [act] * times
 
-    def replace(source, target):
+    def replace(source, target, **folders):
         if Path(target).name == name and pending:
-            pending.pop()(source, target)
-        real(source, target)
+            pending.pop()(source, target, **folders)
+        real(source, target, **folders)
 
     monkeypatch.setattr(os, "replace", replace)
 

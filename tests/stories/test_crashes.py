@@ -34,10 +34,10 @@ from sdprep.tasks.history import undo
 from tests.stories.telling import tag
 folder, moment, order = Path(sys.argv[1]), sys.argv[2], eval(sys.argv[3])
 real = os.replace
-def replace(source, target):
+def replace(source, target, **folders):
     dying = Path(target).name == "b.txt"
     if moment == "after" or not dying:
-        real(source, target)
+        real(source, target, **folders)
     if dying:
         os._exit(9)
 os.replace = replace
@@ -175,12 +175,12 @@ def test_a_dry_run_after_a_killed_one_changes_nothing(album):
 # Interrupted in the midst of a write
 
 
-def interrupt(*_):
+def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
-def replace_and_interrupt(source, target):
-    os.rename(source, target)  # noqa: PTH104 - os.replace is what is being watched
+def replace_and_interrupt(source, target, **folders):
+    os.rename(source, target, **folders)  # noqa: PTH104 - os.replace is what is being watched
     raise KeyboardInterrupt
 
 
@@ -212,7 +212,7 @@ def test_what_was_written_before_an_interruption_is_sdpreps(album, act, monkeypa
 
 
 def refuse(code):
-    def act(*_):
+    def act(*_, **__):
         raise OSError(code, os.strerror(code))
 
     return act
@@ -220,7 +220,7 @@ def refuse(code):
 
 def test_a_full_disk_ends_the_run_and_leaves_every_text_whole(persons, monkeypatch):
     before = texts(persons)
-    at_replace(monkeypatch, "b.txt", refuse(errno.ENOSPC))
+    at_replace(monkeypatch, "b.txt", refuse(errno.ENOSPC), times=2)
 
     with pytest.raises(SdprepError):
         tag(persons, existing="overwrite")
@@ -231,13 +231,19 @@ def test_a_full_disk_ends_the_run_and_leaves_every_text_whole(persons, monkeypat
 
 def test_undo_after_a_full_disk_gives_the_texts_back(persons, monkeypatch):
     before = texts(persons)
-    at_replace(monkeypatch, "b.txt", refuse(errno.ENOSPC))
+    at_replace(monkeypatch, "b.txt", refuse(errno.ENOSPC), times=2)
     with pytest.raises(SdprepError):
         tag(persons, existing="overwrite")
 
     undo(persons)
 
     assert texts(persons) == before
+
+
+def test_a_disk_that_has_room_again_at_the_second_try_ends_no_run(persons, monkeypatch):
+    at_replace(monkeypatch, "b.txt", refuse(errno.ENOSPC))
+
+    assert counts(tag(persons, existing="overwrite")) == {"written": 3}
 
 
 def test_a_text_that_may_not_be_replaced_fails_and_the_rest_goes_on(persons, monkeypatch):
@@ -255,19 +261,19 @@ def test_a_text_that_may_not_be_replaced_fails_and_the_rest_goes_on(persons, mon
 def test_the_journal_has_the_intent_before_the_file_is_replaced_from_the_same_folder(persons, monkeypatch):
     seen = []
 
-    def look(source, target):
+    def look(source, _, src_dir_fd, dst_dir_fd):
         with closing(sqlite3.connect(persons / CATALOG)) as database:
             rows = database.execute(
                 "SELECT old.data, new.data, status FROM journal JOIN texts old ON old.hash = before"
                 " JOIN texts new ON new.hash = after WHERE key = 'b.txt'"
             ).fetchall()
-        seen.append((os.path.dirname(source), rows))  # noqa: PTH120 - either kind of path
+        seen.append((os.path.samestat(os.fstat(src_dir_fd), os.fstat(dst_dir_fd)), os.sep not in source, rows))
 
     at_replace(monkeypatch, "b.txt", look)
 
     tag(persons, existing="overwrite")
 
-    assert seen == [(str(persons), [(b"mine, b", texts(persons)["b.txt"], "intent")])]
+    assert seen == [(True, True, [(b"mine, b", texts(persons)["b.txt"], "intent")])]
 
 
 def test_after_a_run_no_intent_is_open(persons):

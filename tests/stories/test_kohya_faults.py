@@ -37,8 +37,8 @@ import os, sys
 from pathlib import Path
 from sdprep.cli.main import main
 real = os.replace
-def replace(source, target):
-    real(source, target)
+def replace(source, target, **folders):
+    real(source, target, **folders)
     if Path(target).name == "b.txt":
         os._exit(9)
 os.replace = replace

@@ -105,7 +105,7 @@ def test_the_command_line_says_so_and_leaves_with_1(album, monkeypatch, capsys):
 
 
 def test_the_log_can_be_read_while_a_run_is_at_work(album, monkeypatch):
-    at_replace(monkeypatch, "b.txt", lambda *_: log(album))
+    at_replace(monkeypatch, "b.txt", lambda *_, **__: log(album))
 
     assert counts(tag(album)) == {"written": 3}
 

@@ -63,7 +63,7 @@ def test_an_edit_while_the_model_looks_that_keeps_size_and_time_is_kept(album, m
 
 
 def test_machine_text_edited_between_look_and_write_is_kept(tagged, monkeypatch):
-    at_replace(monkeypatch, "a.txt", lambda *_: write(tagged / "b.txt", "mine"))
+    at_replace(monkeypatch, "a.txt", lambda *_, **__: write(tagged / "b.txt", "mine"))
 
     report = tag(tagged, threshold=STRICT)
 
@@ -84,7 +84,7 @@ def test_undo_leaves_a_file_alone_that_is_edited_in_the_last_moment(album, monke
     for name in ("a", "b", "c"):
         write(album / f"{name}.txt", f"mine, {name}")
     tag(album, existing="overwrite")
-    at_replace(monkeypatch, "a.txt", lambda *_: write(album / "b.txt", "an edit"))
+    at_replace(monkeypatch, "a.txt", lambda *_, **__: write(album / "b.txt", "an edit"))
 
     report = undo(album)
 
@@ -93,7 +93,7 @@ def test_undo_leaves_a_file_alone_that_is_edited_in_the_last_moment(album, monke
 
 
 def test_reading_the_log_while_a_run_writes_does_it_no_harm(album, monkeypatch):
-    at_replace(monkeypatch, "b.txt", lambda *_: log(album))
+    at_replace(monkeypatch, "b.txt", lambda *_, **__: log(album))
 
     report = tag(album)
 

@@ -4,13 +4,12 @@ import errno
 import json
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from sdprep.config import Layout, MergeSettings
-from sdprep.data import sidecar
+from sdprep.data.folders import write_obstacle
 from sdprep.errors import ReadOnlyFolder
 from sdprep.tasks import merge as merging
 from sdprep.tasks.merge import merge
@@ -24,28 +23,27 @@ READ_ONLY = [errno.EROFS, errno.EACCES, errno.EPERM]
 def locked(monkeypatch):
     """Makes folders read-only for this process, also for root: files in them cannot be made or opened for writing."""
     folders = []
-    open_file, open_temporary, make_folder = os.open, tempfile.TemporaryFile, Path.mkdir
+    open_file, make_folder = os.open, Path.mkdir
 
-    def check(path, code):
-        if any(Path(path).is_relative_to(folder) for folder, code in folders):
-            raise OSError(folders[0][1], os.strerror(folders[0][1]), str(path))
+    def check(path, dir_fd=None):
+        for folder, code in folders:
+            below = [folder, *folder.rglob("*/")]
+            if (dir_fd is None and Path(path).is_relative_to(folder)) or (
+                dir_fd is not None and any(os.path.samestat(os.fstat(dir_fd), each.stat()) for each in below)
+            ):
+                raise OSError(code, os.strerror(code), str(path))
 
-    def opening(path, flags, *rest, **options):
+    def opening(path, flags, *rest, dir_fd=None):
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            check(path, flags)
-        return open_file(path, flags, *rest, **options)
-
-    def temporary(*args, **options):
-        check(options["dir"], None)
-        return open_temporary(*args, **options)
+            check(path, dir_fd)
+        return open_file(path, flags, *rest, dir_fd=dir_fd)
 
     def making(self, *args, **options):
         if not self.exists():
-            check(self, None)
+            check(self)
         return make_folder(self, *args, **options)
 
     monkeypatch.setattr(os, "open", opening)
-    monkeypatch.setattr(sidecar.tempfile, "TemporaryFile", temporary)
     monkeypatch.setattr(Path, "mkdir", making)
     return lambda folder, code=errno.EROFS: folders.append((folder, code))
 
@@ -139,7 +137,7 @@ def test_a_folder_that_this_user_may_not_write_is_found_out(album, monkeypatch):
 
 
 def test_looking_leaves_nothing_behind(tmp_path):
-    assert sidecar.write_obstacle(tmp_path / "not" / "there") is None
+    assert write_obstacle(tmp_path / "not", tmp_path / "not" / "there") is None
     assert list(tmp_path.iterdir()) == []
 
 

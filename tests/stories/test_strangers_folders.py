@@ -304,20 +304,20 @@ def test_undo_names_a_text_that_is_now_a_pipe_and_does_the_rest(piped):
 
 
 def test_restore_refuses_a_text_that_is_now_a_pipe(piped):
-    assert "no ordinary file" in refused_in_time("restore", piped / "a.txt")
+    assert "not a regular file" in refused_in_time("restore", piped / "a.txt")
 
 
 def test_merge_refuses_an_output_that_is_a_pipe(tagged):
     os.mkfifo(tagged / "metadata.json")
 
-    assert "no ordinary file" in refused_in_time("merge", tagged)
+    assert "not a regular file" in refused_in_time("merge", tagged)
 
 
 def test_merge_refuses_an_output_that_is_a_device(tagged):
     # A terminal rather than /dev/zero: were it read, the test would wait, and not eat the memory of the machine.
     ends = os.openpty()
     try:
-        assert "no ordinary file" in refused_in_time("merge", tagged, "-o", os.ttyname(ends[1]))
+        assert "not a regular file" in refused_in_time("merge", tagged, "-o", os.ttyname(ends[1]))
     finally:
         for end in ends:
             os.close(end)
