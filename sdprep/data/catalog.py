@@ -61,6 +61,7 @@ class Catalog:
 
     def __init__(self, file: Path | None, root: Path, *, rehearsal: bool = False) -> None:
         self.file, self.root, self.rehearsal = file, root, rehearsal
+        self._root = root.as_posix().removesuffix("/") + "/"
         self.damage: str | None = None
         self._images: list[tuple[Key, int, int, bytes]] = []
         self._known_settings: dict[int, dict[str, Any]] = {}
@@ -116,7 +117,8 @@ class Catalog:
 
     def key(self, path: Path) -> Key:
         """The key of a path: relative to the root with forward slashes, absolute outside it, bytes if not Unicode."""
-        return as_key(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix())
+        # As `Path.relative_to`, which takes twenty times as long.
+        return as_key(path.as_posix().removeprefix(self._root))
 
     def prefix(self, folder: Path) -> str:
         """What comes before the name of a file of this folder in its key, which `as_key` makes of both."""

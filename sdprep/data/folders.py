@@ -36,7 +36,7 @@ class Folders:
     """The folders below `root`, which may itself be a link; to be used in a `with` block."""
 
     def __init__(self, root: Path) -> None:
-        self._named, self.root = root, os.path.realpath(root)
+        self._named, self.root = str(root), os.path.realpath(root)
         self._open: dict[str, Folder | None] = {}
 
     def __enter__(self) -> Folders:
@@ -70,11 +70,12 @@ class Folders:
 
     def relative(self, folder: Path) -> str:
         """Return the path of a folder relative to the root. Raises PermissionError if it does not begin with it."""
+        # As `Path.relative_to`, which takes twenty times as long.
+        text = str(folder)
         for root in (self._named, self.root):
-            if folder.is_relative_to(root):
-                name = folder.relative_to(root).as_posix()
-                return "" if name == "." else name
-        raise self._outside(str(folder))
+            if _is_below(text, root):
+                return text[len(root) :].lstrip(os.sep).replace(os.sep, "/")
+        raise self._outside(text)
 
     def _close_oldest(self) -> None:
         folder = self._open.pop(next(iter(self._open)))

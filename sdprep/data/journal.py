@@ -105,7 +105,8 @@ class _Group:
         self.outcomes: list[tuple[_Intent, bool]] = []
         self._folders, self._uid = folders, uid
         self._ready: list[_Intent] = []
-        # The temporary files that are there, by journal row, as folder and name.
+        # The folder of each change, by journal row, and the temporary files that are there, as folder and name.
+        self._places: dict[int, str] = {}
         self._temporaries: dict[int, tuple[str, str]] = {}
 
     @property
@@ -139,7 +140,7 @@ class _Group:
         self._ready = []
         for intent in synced:
             self._try(self._replace, intent)
-        for place in dict.fromkeys(self._place(intent) for intent in synced):
+        for place in dict.fromkeys(self._places[intent.row] for intent in synced):
             folder = self._folders.find(place)
             if folder is not None:
                 folder.sync_names()
@@ -157,15 +158,13 @@ class _Group:
             return False
         return True
 
-    def _place(self, intent: _Intent) -> str:
-        return self._folders.relative(intent.change.path.parent)
-
     def _write(self, intent: _Intent) -> None:
         change, name = intent.change, temporary_name(self._uid, intent.row)
+        place = self._places[intent.row] = self._folders.relative(change.path.parent)
         if change.after is not None:
-            folder = self._folders.at(self._place(intent), make=change.before is None)
+            folder = self._folders.at(place, make=change.before is None)
             folder.write_new(name, change.after, private=change.before is not None)
-            self._temporaries[intent.row] = self._place(intent), name
+            self._temporaries[intent.row] = place, name
 
     def _sync(self, intent: _Intent) -> None:
         if intent.row not in self._temporaries:
@@ -183,7 +182,7 @@ class _Group:
 
     def _replace(self, intent: _Intent) -> None:
         """Put the temporary file in place if the file is still as it was, looked at as late as can be."""
-        change, folder = intent.change, self._folders.find(self._place(intent))
+        change, folder = intent.change, self._folders.find(self._places[intent.row])
         seen = _holds(folder, change.path.name, change.before)
         if not seen:
             self.applied.overtaken.append(change)
