@@ -1,0 +1,176 @@
+"""Links in a dataset or an output folder, also ones that appear during a run, lead no write and no read out."""
+
+import errno
+import os
+import shutil
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sdprep.config import Layout, MergeSettings
+from sdprep.tasks.history import undo
+from sdprep.tasks.merge import merge
+from tests.stories.telling import LOOSE, STRICT, codes, counts, everything, tag, texts, while_the_model_looks, write
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder of the user's that is none of the dataset's business."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    write(folder / "d.txt", "precious")
+    return folder
+
+
+@pytest.fixture
+def nested(album, drawings):
+    """The album with a subfolder of one image."""
+    (album / "sub").mkdir()
+    (album / "sub" / "d.png").write_bytes(drawings[3])
+    return album
+
+
+def test_a_link_in_the_output_folder_leads_no_text_out_and_the_rest_is_done(nested, tmp_path, elsewhere):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").symlink_to(elsewhere)
+
+    report = tag(nested, output_dir=tmp_path / "out", existing="overwrite")
+
+    assert (codes(report), counts(report)) == ({"sub/d.png": "unreadable"}, {"written": 3, "failed": 1})
+    assert everything(elsewhere) == {"d.txt": b"precious"}
+
+
+def test_a_link_in_the_output_folder_makes_no_folder_at_its_other_end(nested, tmp_path, elsewhere):
+    shutil.move(nested / "sub", nested / "deep")
+    (nested / "sub").mkdir()
+    shutil.move(nested / "deep", nested / "sub" / "deep")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").symlink_to(elsewhere)
+
+    assert counts(tag(nested, output_dir=tmp_path / "out")) == {"written": 3, "failed": 1}
+    assert everything(elsewhere) == {"d.txt": b"precious"}
+
+
+def test_a_link_within_the_output_folder_is_followed(nested, tmp_path):
+    (tmp_path / "out" / "real").mkdir(parents=True)
+    (tmp_path / "out" / "sub").symlink_to("real")
+
+    assert counts(tag(nested, output_dir=tmp_path / "out")) == {"written": 4}
+    assert (tmp_path / "out" / "real" / "d.txt").exists()
+
+
+def test_a_folder_that_is_exchanged_for_a_link_while_the_model_looks_gains_nothing(nested, elsewhere, monkeypatch):
+    def exchange():
+        (nested / "sub").rename(nested / "moved")
+        (nested / "sub").symlink_to(elsewhere)
+
+    while_the_model_looks(monkeypatch, exchange)
+    report = tag(nested, existing="overwrite")
+
+    assert counts(report) == {"written": 3, "failed": 1}
+    assert everything(elsewhere) == {"d.txt": b"precious"}
+
+
+def test_undo_writes_through_no_link_that_appeared_since(nested, elsewhere):
+    tag(nested)
+    shutil.move(nested / "sub" / "d.txt", elsewhere / "d.txt")
+    shutil.rmtree(nested / "sub")
+    (nested / "sub").symlink_to(elsewhere)
+    before = everything(elsewhere)
+
+    undo(nested)
+
+    assert everything(elsewhere) == before
+
+
+def test_merge_reads_no_text_through_a_link_that_leads_out(nested, tmp_path, elsewhere):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").symlink_to(elsewhere)
+
+    report = merge(nested, MergeSettings(fields=("tags",), layout=Layout(output_dir=tmp_path / "out")))
+
+    assert codes(report) == {"sub/d.png": "unreadable"}
+    assert b"precious" not in b"".join(everything(tmp_path / "out").values())
+
+
+LINKS = st.lists(
+    st.tuples(
+        st.sampled_from(["", "sub", "sub/deep"]),
+        st.sampled_from(["sub", "deep", "a.txt", "d.txt", "metadata.json", ".sdprep-x-1.tmp", "b"]),
+        st.sampled_from(["elsewhere", "elsewhere/d.txt", "elsewhere/new", "album", "album/sub", "out", "out/sub", "x"]),
+    ),
+    max_size=4,
+)
+
+
+@given(LINKS, st.sampled_from(["keep", "overwrite", "append"]), st.booleans())
+@settings(
+    max_examples=settings().max_examples // 8,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_whatever_links_a_stranger_lays_nothing_outside_changes(drawings, tmp_path_factory, links, existing, mirrored):
+    base = tmp_path_factory.mktemp("hostile")
+    for folder in ("elsewhere", "album/sub/deep", "out"):
+        (base / folder).mkdir(parents=True)
+    for name, data in zip(("a.png", "sub/b.png", "sub/deep/d.png"), drawings, strict=False):
+        (base / "album" / name).write_bytes(data)
+    write(base / "elsewhere" / "d.txt", "precious")
+    root = base / ("out" if mirrored else "album")
+    for place, name, target in links:
+        if (root / place).is_dir() and not os.path.lexists(root / place / name):
+            (root / place / name).symlink_to(base / target)
+    layout = {"output_dir": base / "out"} if mirrored else {}
+    for threshold in (LOOSE, STRICT):
+        tag(base / "album", existing=existing, threshold=threshold, **layout)
+    undo(root)
+
+    assert everything(base / "elsewhere") == {"d.txt": b"precious"}
+    assert not (base / "x").exists()
+
+
+# Names and places that a file system cannot have
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENAMETOOLONG, errno.EIO, errno.EILSEQ])
+def test_a_name_that_the_disk_of_the_texts_cannot_have_fails_alone(album, drawings, tmp_path, monkeypatch, code):
+    (album / "a:b.png").write_bytes(drawings[3])
+    real = os.replace
+
+    def as_on_exfat(source, target, **folders):
+        if ":" in target:
+            raise OSError(code, os.strerror(code), target)
+        real(source, target, **folders)
+
+    monkeypatch.setattr(os, "replace", as_on_exfat)
+    report = tag(album, output_dir=tmp_path / "out")
+
+    assert (codes(report), counts(report)) == ({"a:b.png": "unwritable"}, {"written": 3, "failed": 1})
+    assert sorted(texts(tmp_path / "out")) == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_a_folder_that_the_disk_of_the_texts_cannot_have_fails_alone(nested, tmp_path, monkeypatch):
+    real = os.mkdir
+
+    def as_on_exfat(name, *rest, **options):
+        if name == "sub":
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
+        real(name, *rest, **options)
+
+    monkeypatch.setattr(os, "mkdir", as_on_exfat)
+    report = tag(nested, output_dir=tmp_path / "out")
+
+    assert (codes(report), counts(report)) == ({"sub/d.png": "unwritable"}, {"written": 3, "failed": 1})
+
+
+def test_a_file_in_the_place_of_a_folder_of_the_output_fails_its_images_alone(nested, tmp_path):
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out" / "sub", "a file of the user's")
+
+    report = tag(nested, output_dir=tmp_path / "out")
+
+    assert counts(report) == {"written": 3, "failed": 1}
+    assert (tmp_path / "out" / "sub").read_bytes() == b"a file of the user's"
