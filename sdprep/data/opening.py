@@ -139,7 +139,9 @@ def _fault_of_header(error: Exception, data: bytes, size: int) -> ImageError:
         known = what_it_is(data)
         message = f"it is {known}" if known else "no picture that sdprep reads"
         return ImageError(FailureCode.NOT_AN_IMAGE, f"{message}, whatever its name says")
-    return ImageError(code, f"its header cannot be read: {error}")
+    # That it is not identified, Pillow says with the address of an object.
+    reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+    return ImageError(code, f"its header cannot be read{reason}")
 
 
 def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
