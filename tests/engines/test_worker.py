@@ -156,9 +156,7 @@ def test_threads_that_the_system_does_not_start_end_the_run_with_a_plain_error(m
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
 
-    with pytest.raises(
-        WorkerError, match=r"^can.t start new thread: .*ulimit -u"
-    ):
+    with pytest.raises(WorkerError, match=r"^can.t start new thread: .*ulimit -u"):
         opened().__enter__()
 
     assert [each._process.returncode is None for each in started] == [False]
@@ -270,6 +268,13 @@ def test_a_message_that_death_cut_short_is_none(cut):
     write(stream, Decoding(1))
 
     assert read(io.BytesIO(stream.getvalue()[:cut]), Decoding) is None
+
+
+def test_a_message_that_claims_to_be_enormous_is_not_read():
+    stream = io.BytesIO((2**32 - 1).to_bytes(4, "little") + bytes(9))
+
+    assert read(stream, Decoding) is None
+    assert stream.tell() == 4
 
 
 def test_a_message_has_no_place_for_pixels():
