@@ -24,10 +24,14 @@ A fault of a single image is not an exception: it is a `Failure` that is counted
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sdprep.types import FailureCode
+
+# Characters of the reason why an image failed.
+LONGEST_MESSAGE = 500
 
 
 class SdprepError(Exception):
@@ -137,5 +141,19 @@ class ImageError(Exception):
     """One image cannot be decoded; `code` says why."""
 
     def __init__(self, code: FailureCode, message: str) -> None:
-        super().__init__(message)
+        super().__init__(shortened(message))
         self.code = code
+
+
+@contextmanager
+def starting_threads() -> Iterator[None]:
+    """Inside, a thread that the system does not start is a WorkerError; Python has no class of its own for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WorkerError(f"{error}: the system allows no more of them (ulimit -u), or memory is short") from error
+
+
+def shortened(message: str) -> str:
+    """Return the beginning of a message, since decoders quote what they find in a file."""
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."

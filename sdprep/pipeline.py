@@ -9,6 +9,8 @@ from itertools import takewhile
 
 import numpy as np
 
+from sdprep.data.decoder import failure_of
+from sdprep.errors import starting_threads
 from sdprep.models.base import Model
 from sdprep.types import (
     Batch,
@@ -26,6 +28,18 @@ from sdprep.types import (
 Decode = Callable[[ImageItem], Decoded | Failure]
 
 
+def contained(decode: Decode) -> Decode:
+    """The same decoding, of which no exception about an image comes out: each becomes the failure of that image."""
+
+    def within(item: ImageItem) -> Decoded | Failure:
+        try:
+            return decode(item)
+        except BaseException as error:  # noqa: BLE001 - what is no fault of the image is raised again
+            return failure_of(item, error)
+
+    return within
+
+
 def decode_ahead(items: Iterable[ImageItem], decode: Decode, workers: int, ahead: int) -> Iterator[Decoded | Failure]:
     """Decode in `workers` threads, at most `ahead` pictures before the consumer, in the order of the items.
 
@@ -38,7 +52,8 @@ def decode_ahead(items: Iterable[ImageItem], decode: Decode, workers: int, ahead
     waiting: deque[Future[Decoded | Failure]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(decode, item))
+            with starting_threads():
+                waiting.append(pool.submit(decode, item))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -9,8 +13,13 @@ from PIL import __version__ as pillow_version
 
 from sdprep import __version__ as sdprep_version
 from sdprep.config import Work
-from sdprep.errors import ImageError
-from sdprep.types import MAX_PIXELS, FailureCode
+from sdprep.errors import ImageError, shortened
+from sdprep.files import CHUNK, open_regular, read_limited
+from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem
+
+OUT_OF_MEMORY = "decoding it takes more memory than there is"
+# What an image file may have besides its pixels.
+METADATA_BYTES = 64_000_000
 
 # Distributions that add formats; installing one is a reason to try again.
 EXTRAS = ("pillow-heif", "pillow-jxl-plugin")
@@ -75,19 +84,69 @@ def decoder_advice() -> str | None:
     )
 
 
-def read_file(path: Path) -> bytes:
+def file_limit(max_pixels: int) -> int:
+    """Return how many bytes an image file may have: 16-bit colour with transparency for each pixel, and metadata."""
+    return 8 * max_pixels + METADATA_BYTES
+
+
+def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
     """The bytes of a file, at rest: if it is changed meanwhile, it is read once more.
 
-    Raises ImageError `unreadable`, or `changing` if it is changed again.
+    Raises ImageError `unreadable`, `too_large`, or `changing` if it is changed again.
     """
+    return _at_rest(path, file_limit(max_pixels), lambda limit: read_limited(path, limit))
+
+
+def file_digest(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return the SHA-256 of a file, which is never in memory as a whole. Raises ImageError as `read_file` does."""
+    return _at_rest(path, file_limit(max_pixels), lambda limit: _hashed(path, limit))
+
+
+def _at_rest(path: Path, limit: int, look: Callable[[int], bytes]) -> bytes:
+    """What `look` makes of a file that has not changed meanwhile."""
     try:
         for _ in range(2):
             before = path.stat()
-            data = path.read_bytes()
+            found = look(limit)
             after = path.stat()
             if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
-                return data
+                return found
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            message = f"its file is larger than {limit // 1_000_000} MB; --max-pixels sets this limit"
+            raise ImageError(FailureCode.TOO_LARGE, message) from error
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
     message = "another program changes it while it is read; run the command again when that is done"
     raise ImageError(FailureCode.CHANGING, message)
+
+
+def _hashed(path: Path, limit: int) -> bytes:
+    digest, left = hashlib.sha256(), limit
+    with open_regular(path, buffering=0) as stream:
+        if os.fstat(stream.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        while data := stream.read(CHUNK):
+            left -= len(data)
+            if left < 0:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            digest.update(data)
+    return digest.digest()
+
+
+def failure_of(item: ImageItem, error: BaseException, digest: bytes | None = None) -> Failure:
+    """Return the failure of an image that an exception from any of its stages amounts to.
+
+    What is not about the image, such as KeyboardInterrupt, is raised again.
+    """
+    if isinstance(error, ImageError):
+        code, message = error.code, str(error)
+    elif isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        code, message = FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY
+    elif isinstance(error, OSError):
+        code, message = FailureCode.UNREADABLE, error.strerror or str(error)
+    # A panic in a library written in Rust, as some decoders and resizers are, is no Exception.
+    elif isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        code, message = FailureCode.CORRUPT, f"{type(error).__name__}: {error}"
+    else:
+        raise error
+    return Failure(item, code, shortened(message), digest)

@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from sdprep.data import kohya_image
-from sdprep.data.decoder import read_file
+from sdprep.data.decoder import failure_of, read_file
 from sdprep.data.fitting import fitted
-from sdprep.data.opening import OUT_OF_MEMORY, can_be_incomplete, faults_named, load, load_incomplete, size_of, turn_of
+from sdprep.data.opening import can_be_incomplete, faults_named, load, load_incomplete, size_of, turn_of
 from sdprep.data.resizing import Size
 from sdprep.errors import ImageError
+from sdprep.files import open_regular
 from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, Remark
 
 WHITE = (255, 255, 255)
@@ -40,16 +41,14 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     """Read, hash, decode and fit one picture; every fault of the file becomes a Failure with a code."""
     digest = None
     try:
-        data = read_file(item.path)
+        data = read_file(item.path, fit.max_pixels)
         digest = hashlib.sha256(data).digest()
         image, full, kind, remarks = _look(data, fit)
         if item.path.suffix.lower() not in SUFFIXES[kind]:
             remarks = (*remarks, Remark.MISNAMED)
         return Decoded(item, digest, np.asarray(fitted(image, fit, full)), remarks)
-    except ImageError as error:
-        return Failure(item, error.code, str(error), digest)
-    except MemoryError:
-        return Failure(item, FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY, digest)
+    except BaseException as error:  # noqa: BLE001 - what is no fault of the image is raised again
+        return failure_of(item, error, digest)
 
 
 def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
@@ -138,7 +137,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises ImageError with the code of what is wrong with the file.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return size_of(stream)
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error

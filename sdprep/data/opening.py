@@ -8,23 +8,26 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from sdprep.data import plugins
-from sdprep.data.decoder import what_it_is
+from sdprep.data.decoder import OUT_OF_MEMORY, file_limit, what_it_is
 from sdprep.data.fitting import padded_pixels, room
+from sdprep.data.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_ends, webp_size
 from sdprep.data.resizing import Size
 from sdprep.errors import ImageError
+from sdprep.files import open_regular
 from sdprep.types import MAX_PIXELS, FailureCode, Fit
 
 # Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
-OUT_OF_MEMORY = "decoding it takes more memory than there is"
 # What a JPEG decoder can shrink by while it decodes.
 SHRINKS = (2, 4, 8)
 HEAD_BYTES = 4096
+# A resizing filter takes some fifty bytes for each pixel of a side, however small the other side is.
+MAX_SIDE = 1_000_000
 # Bytes a pixel that a decoder takes besides the picture that it gives.
 OF_DECODER = {"WEBP": 13, "AVIF": 6, "HEIF": 10, "JXL": 20}
 # What undoes each EXIF orientation.
@@ -59,44 +62,50 @@ _making_up = _InThisThread()
 _pillows_limit = threading.Lock()
 
 
-def open_image(stream: IO[bytes], max_pixels: int | None = None) -> Image.Image:
+def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool = True) -> Image.Image:
     """A picture whose header is read, and no more; `max_pixels` None lets any size in.
 
+    Some decoders take the whole file at once; unless `whole`, they too are given no more than a header needs.
     Raises ImageError with the code of what is wrong with the header.
     """
-    extra, size = _prepared(stream)
+    extra, size, head = _prepared(stream)
     if size is not None:
         _check_size(size, max_pixels)
+    at_once = extra is not None or head.startswith(b"RIFF") or plugins.is_picture_in_boxes(head)
+    header = HeaderReader(stream)
     try:
-        image = _opened(stream, FORMATS if extra is None else (extra,))
+        image = _opened(stream if whole and at_once else header, FORMATS if extra is None else (extra,))
     except MemoryError as error:
         raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
     except Exception as error:  # decoders raise whatever a broken header leads them to
-        stream.seek(0)
-        raise _fault_of_header(error, stream.read()) from error
+        if header.exceeded:
+            message = f"its header is larger than {HEADER_BYTES // 2**20} MiB, or in too many pieces"
+            raise ImageError(FailureCode.TOO_LARGE, message) from error
+        raise _fault_of_header(error, *both_ends(stream)) from error
+    header.lift()
     _check_size(image.size, max_pixels)
     return image
 
 
 def size_of(stream: IO[bytes]) -> tuple[int, int]:
     """Width and height of a picture of any size, of which no pixel is decoded. Raises ImageError as `open_image`."""
-    _, size = _prepared(stream)
-    return open_image(stream).size if size is None else size
+    _, size, _ = _prepared(stream)
+    return open_image(stream, whole=False).size if size is None else size
 
 
-def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None]:
-    """The format, if it is one of an extra, and the size of the picture if opening it would decode it."""
+def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None, bytes]:
+    """The format, if it is one of an extra, the size of the picture if opening it takes memory for it, and the head."""
     head = stream.read(HEAD_BYTES)
     extra = plugins.recognised(head)
-    if extra == "JXL":
-        # Its size may come after its metadata.
-        head += stream.read()
+    # The size of a JPEG XL may come after its metadata.
+    more = stream.read(HEADER_BYTES) if extra == "JXL" else b""
     stream.seek(0)
-    return extra, None if extra is None else plugins.prepare(extra, head)
+    return extra, webp_size(head) if extra is None else plugins.prepare(extra, head + more), head
 
 
-def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
+def _opened(source: IO[bytes] | HeaderReader, formats: tuple[str, ...]) -> Image.Image:
     """Pillow's opening, also of pictures that are larger than Pillow lets in: the caller looks at the size."""
+    stream = cast("IO[bytes]", source)
     try:
         return Image.open(stream, formats=formats)
     except Image.DecompressionBombError:
@@ -112,33 +121,42 @@ def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> Image.Image:
 
 def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
     width, height = size
-    if max_pixels is not None and width * height > max_pixels:
+    if max_pixels is None:
+        return
+    if max(size) > MAX_SIDE:
+        raise ImageError(FailureCode.TOO_LARGE, f"{width}x{height} has a side of more than {MAX_SIDE:,} pixels")
+    if width * height > max_pixels:
         message = f"{width}x{height} is more than {max_pixels / 1_000_000:g} megapixels; --max-pixels sets this limit"
         raise ImageError(FailureCode.TOO_LARGE, message)
 
 
-def _fault_of_header(error: Exception, data: bytes) -> ImageError:
+def _fault_of_header(error: Exception, data: bytes, size: int) -> ImageError:
     if not data:
         return ImageError(FailureCode.EMPTY_FILE, "the file is empty")
-    code = code_of(error, data)
+    code = code_of(error, data, size)
     unknown = isinstance(error, UnidentifiedImageError) and not plugins.is_picture_in_boxes(data)
     if unknown and code is not FailureCode.TRUNCATED:
         known = what_it_is(data)
         message = f"it is {known}" if known else "no picture that sdprep reads"
         return ImageError(FailureCode.NOT_AN_IMAGE, f"{message}, whatever its name says")
-    return ImageError(code, f"its header cannot be read: {error}")
+    # That it is not identified, Pillow says with the address of an object.
+    reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+    return ImageError(code, f"its header cannot be read{reason}")
 
 
-def code_of(error: Exception, data: bytes) -> FailureCode:
-    """Truncated, if a decoder says so or if the bytes begin like a picture and lack the end of one; else corrupt."""
+def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
+    """Truncated, if a decoder says so or if the bytes begin like a picture and lack the end of one; else corrupt.
+
+    `size` is that of the file; of a long one, `data` may lack the middle.
+    """
     if data.startswith(b"\xff\xd8"):
-        ends_early = not data.rstrip(b"\0").endswith(b"\xff\xd9")
+        ends_early = not data[-ENDS_BYTES:].rstrip(b"\0").endswith(b"\xff\xd9")
     elif data.startswith(b"\x89PNG"):
         ends_early = b"IEND" not in data
     elif plugins.is_picture_in_boxes(data):
-        ends_early = plugins.end_of_boxes(data) > len(data)
+        ends_early = plugins.end_of_boxes(data) > size
     else:
-        ends_early = data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little")
+        ends_early = data.startswith(b"RIFF") and size < 8 + int.from_bytes(data[4:8], "little")
     truncated = ends_early or isinstance(error, EOFError) or "truncated" in str(error).lower()
     return FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
 
@@ -153,6 +171,9 @@ def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
     with faults_named(data, str(image.format)):
         _shrink(image, fit)
         image.load()
+    if image.width > full[0] or image.height > full[1]:
+        _check_size(image.size, fit.max_pixels)
+        full = image.size
     return image, full
 
 
@@ -162,7 +183,8 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
     Pillow's own `exif_transpose` also writes the block anew, and fails where another tag in it is odd.
     """
     try:
-        orientation = image.getexif().get(0x0112)
+        # Of the base class, since a PNG would have its pixels decoded for an EXIF block that may follow them.
+        orientation = Image.Image.getexif(image).get(0x0112)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - whatever a broken block leads the parser to
@@ -170,32 +192,50 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
     return TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
+def stored_bytes(path: Path, fit: Fit) -> int:
+    """The size of a file; 0 for one that is not read, since it is too large or cannot be looked at."""
+    try:
+        stored = path.stat().st_size
+    except OSError:
+        return 0
+    return stored if stored <= file_limit(fit.max_pixels) else 0
+
+
 def decoding_bytes(path: Path, fit: Fit) -> int:
     """About the most memory that a picture takes from its file to the model's square, by its header alone.
 
     Pillow has four bytes for a pixel. What decoders and conversions take besides was measured with pictures of 12
-    megapixels. 0 for what cannot be opened: decoding it will say why.
+    megapixels. 0 for what is not decoded: too large, or cannot be opened.
     """
-    try:
-        with path.open("rb") as stream:
-            extra, size = _prepared(stream)
-            stored = path.stat().st_size
-            if size is not None:
-                # Opening it would decode it.
-                return stored + size[0] * size[1] * (20 + OF_DECODER[str(extra)])
-            image = open_image(stream)
-    except (ImageError, OSError):
+    stored = stored_bytes(path, fit)
+    if not stored:
         return 0
+    try:
+        with open_regular(path) as stream:
+            extra, size, _ = _prepared(stream)
+            if extra is not None and size is not None:
+                # Opening it would decode it.
+                _check_size(size, fit.max_pixels)
+                return stored + size[0] * size[1] * (20 + OF_DECODER[extra])
+            return stored + _pixel_bytes(open_image(stream, fit.max_pixels), fit)
+    except (ImageError, OSError):
+        # Decoding it will say why.
+        return 0
+
+
+def _pixel_bytes(image: Image.Image, fit: Fit) -> int:
     pixels = image.width * image.height
     scale = _decoded_at(image, fit) ** 2
-    each = 20 if image.has_transparency_data or image.mode.startswith("I") else 9 if image.mode == "CMYK" else 5
+    # Without its palette, Pillow cannot tell.
+    clear = (image.mode == "P" and image.palette is None) or image.has_transparency_data
+    each = 20 if clear or image.mode.startswith("I") else 9 if image.mode == "CMYK" else 5
     turned = turn_of(image) is not None
     each += 4 * turned + OF_DECODER.get(str(image.format), 0)
     # A progressive JPEG is held as coefficients of two bytes, however small it comes out.
     whole = 6 * pixels if image.info.get("progressive") else 0
     # One that is turned may become upright.
     size = (min(image.size), max(image.size)) if turned else image.size
-    return stored + (each * pixels + 4 * padded_pixels(size, fit)) // scale + whole
+    return (each * pixels + 4 * padded_pixels(size, fit)) // scale + whole
 
 
 @contextmanager
@@ -206,7 +246,7 @@ def faults_named(data: bytes, kind: str) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
     except Exception as error:  # decoders raise whatever a broken file leads them to
-        raise ImageError(code_of(error, data), f"{kind}: {error}") from error
+        raise ImageError(code_of(error, data, len(data)), f"{kind}: {error}") from error
 
 
 def can_be_incomplete(data: bytes) -> bool:

@@ -15,6 +15,8 @@ AVIF_BRANDS = frozenset({b"avif", b"avis"})
 JXL_STREAM = b"\xff\x0a"
 JXL_BOXES = b"\0\0\0\x0cJXL \r\n\x87\n"
 STREAM_BOXES = (b"jxlc", b"jxlp")
+# Honest files have some ten boxes at their top, and brands of some forty bytes.
+MOST_BOXES, MOST_BRANDS = 10_000, 4096
 # Width by height, as the header of JPEG XL names them.
 RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 # Bits and least value of a side of a picture, by the two bits before it.
@@ -36,6 +38,7 @@ def is_picture_in_boxes(head: bytes) -> bool:
 def _brands(head: bytes) -> set[bytes]:
     if head[4:8] != b"ftyp":
         return set()
+    head = head[:MOST_BRANDS]
     end = int.from_bytes(head[:4], "big")
     return {head[place : place + 4] for place in (8, *range(16, min(end, len(head)), 4))}
 
@@ -121,7 +124,9 @@ def _boxes(head: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _places(head: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The boxes of a file: kind, beginning and end of the content."""
     place = 0
-    while place + 8 <= len(head):
+    for _ in range(MOST_BOXES):
+        if place + 8 > len(head):
+            return
         size, kind, start = int.from_bytes(head[place : place + 4], "big"), head[place + 4 : place + 8], place + 8
         if size == 1:
             size, start = int.from_bytes(head[start : start + 8], "big"), start + 8

@@ -18,6 +18,8 @@ from sdprep.types import Failure, FailureCode, ImageItem
 HELPER_ENDINGS = ("-masklabel", "-condlabel")
 # Pictures that sdprep does not read; a person who has some should hear of it.
 UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
+# Names in a message; there may be a million.
+NAMES_SHOWN = 5
 NUMBER = re.compile("[0-9]+")
 
 
@@ -25,16 +27,21 @@ class FolderSource:
     """The pictures of a folder in natural order: no hidden ones, no links, no helper files of trainers."""
 
     def __init__(self, directory: Path, layout: Layout) -> None:
-        if not directory.is_dir():
+        try:
+            found = directory.is_dir()
+            self.directory = directory.resolve()
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"{directory} cannot be read: {error}") from error
+        if not found:
             raise UsageError(f"{directory} is not a folder")
-        self.directory = directory.resolve()
         self._recursive = layout.recursive
         self._unread: Counter[str] = Counter()
+        self._unlisted: list[tuple[str, str]] = []
         self._target_root = layout.output_dir.resolve() if layout.output_dir else self.directory
 
     def items(self) -> list[ImageItem]:
         """All pictures. Raises NoImages when there are none."""
-        found = sorted(self._walk(""), key=natural_key)
+        found = sorted(self._walk(), key=natural_key)
         if not found:
             kinds = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
             besides = f"; {self.passed_over}" if self.passed_over else ""
@@ -44,39 +51,56 @@ class FolderSource:
     @property
     def passed_over(self) -> str:
         """What `items` did not take although it looks like pictures, as a sentence; empty if there is nothing."""
-        if not self._unread:
-            return ""
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._unread.items()))
-        return f"passed over: {kinds}"
+        kinds = [f"{count} {kind}" for kind, count in sorted(self._unread.items()) if count]
+        if self._unlisted:
+            names = [f"{folder} ({reason})" for folder, reason in self._unlisted[:NAMES_SHOWN]]
+            more = len(self._unlisted) - len(names)
+            kinds.append(
+                f"{len(self._unlisted)} {'folder' if len(self._unlisted) == 1 else 'folders'} that cannot be read: "
+                + ", ".join(names)
+                + (f" and {more} more" if more else "")
+            )
+        return f"passed over: {', '.join(kinds)}" if kinds else ""
 
-    def _walk(self, prefix: str) -> Iterator[str]:
-        """The pictures of a folder and of those in it; `prefix` and what is given are paths in that of the run."""
-        try:
-            listing = os.scandir(self.directory / prefix)
-        except PermissionError:
-            self._unread["folders without permission"] += 1
-            return
-        folders = []
-        with listing:
-            for entry in listing:
-                if entry.name.startswith("."):
-                    continue
-                suffix = entry_suffix(entry.name)
-                if entry.is_symlink():
-                    if suffix in PICTURE_SUFFIXES or entry.is_dir():
-                        self._unread["links"] += 1
-                    continue
-                if suffix in UNREAD_SUFFIXES:
-                    self._unread[suffix] += 1
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{prefix}{entry.name}/")
-                elif _is_picture(entry.name, suffix):
-                    if entry.is_file(follow_symlinks=False):
-                        yield prefix + entry.name
-                    else:
-                        self._unread["pipes, sockets or devices"] += 1
-        for folder in folders if self._recursive else ():
-            yield from self._walk(folder)
+    def _walk(self) -> Iterator[str]:
+        """The pictures of the folder and of those in it, as paths in it. No recursion: trees may be deep."""
+        folders = [""]
+        while folders:
+            prefix = folders.pop()
+            try:
+                with os.scandir(f"{self.directory}/{prefix}") as listing:
+                    for entry in listing:
+                        if entry.is_dir(follow_symlinks=False):
+                            if self._recursive and not entry.name.startswith("."):
+                                folders.append(f"{prefix}{entry.name}/")
+                        elif self._takes(entry):
+                            yield prefix + entry.name
+            except OSError as error:
+                # Without permission, gone or exchanged since it was listed, or its path is longer than the system's.
+                self._unlisted.append((prefix or ".", error.strerror or str(error)))
+
+    def _takes(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry that is no folder is a picture; what looks like one and is not taken is counted."""
+        if entry.name.startswith("."):
+            return False
+        suffix = entry_suffix(entry.name)
+        if entry.is_symlink():
+            self._unread["links"] += suffix in PICTURE_SUFFIXES or _leads_to_folder(entry)
+            return False
+        self._unread[suffix] += suffix in UNREAD_SUFFIXES
+        if not _is_picture(entry.name, suffix):
+            return False
+        regular = entry.is_file(follow_symlinks=False)
+        self._unread["pipes, sockets or devices"] += not regular
+        return regular
+
+
+def _leads_to_folder(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:
+        # It leads to itself, or through a folder without permission.
+        return False
 
 
 def is_picture(name: str) -> bool:
@@ -129,7 +153,8 @@ def sidecar_collisions(items: list[ImageItem], extension: str, naming: str) -> l
     failures = []
     for group in shared.values():
         if len({_folded(item.rel) for item in group}) > 1:
-            names = ", ".join(item.rel for item in group)
+            names = ", ".join(item.rel for item in group[:NAMES_SHOWN])
+            names += f" and {len(group) - NAMES_SHOWN} more" if len(group) > NAMES_SHOWN else ""
             message = f"{names} would share one sidecar; rename one, or use --sidecar-name full (a.jpg{extension})"
             failures += [Failure(item, FailureCode.STEM_COLLISION, message) for item in group]
     return failures

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from sdprep.config import Work
-from sdprep.data.opening import decoding_bytes
+from sdprep.data.opening import decoding_bytes, stored_bytes
 from sdprep.pipeline import Decode
-from sdprep.types import Decoded, Failure, Fit, ImageItem
+from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
 
 # The part of the whole for fitted pictures that wait; the rest is for those being decoded.
 FOR_WAITING = 1 / 4
@@ -66,10 +66,21 @@ def divided(work: Work, sharers: int, size: int) -> tuple[Budget, int]:
 
 
 def bounded(decode: Decode, budget: Budget, fit: Fit, held: Held) -> Decode:
-    """The same decoding, begun only when there is memory for the picture, by what its header says."""
+    """The same decoding, begun only when there is memory for the picture, by what its header says.
+
+    One for which the memory does not suffice, since others take some too, is tried once more while no other is decoded.
+    """
 
     def within(item: ImageItem) -> Decoded | Failure:
-        with budget.share(decoding_bytes(item.path, fit), lambda: held(item)):
+        with suppress(MemoryError):
+            # Some headers are as large as their files. The share is given back before another is asked for.
+            with budget.share(stored_bytes(item.path, fit), lambda: held(item)):
+                wanted = decoding_bytes(item.path, fit)
+            with budget.share(wanted, lambda: held(item)):
+                outcome = decode(item)
+            if not isinstance(outcome, Failure) or outcome.code is not FailureCode.OUT_OF_MEMORY:
+                return outcome
+        with budget.share(budget.total, lambda: held(item)):
             return decode(item)
 
     return within

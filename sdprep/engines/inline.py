@@ -16,7 +16,7 @@ from sdprep.engines.budget import bounded, divided
 from sdprep.engines.messages import Order
 from sdprep.models.backends import open_model
 from sdprep.models.base import LabelledModel, Model, Task
-from sdprep.pipeline import Decode, decode_ahead, predict
+from sdprep.pipeline import Decode, contained, decode_ahead, predict
 from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, Stop, TagScores
 
 
@@ -67,7 +67,7 @@ class Inline:
             exact=order.settings.exact_decode,
         )
         budget, self._ahead = divided(self._work, order.sharers, fit.size)
-        self._decode = watcher.watched(bounded(partial(decode, fit=fit), budget, fit, watcher.held))
+        self._decode = watcher.watched(contained(bounded(partial(decode, fit=fit), budget, fit, watcher.held)))
         self._watcher = watcher
         self.provider = self._model.provider
         for text in (*self._model.notes, decoder_advice(), resizing_advice(fit)):

@@ -19,6 +19,8 @@ from sdprep.types import FailureCode, Remark
 
 SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
 LENGTH_BYTES = 4
+# The answer of a tagger with a million labels has a tenth of this.
+LONGEST_MESSAGE = 64 * 2**20
 T = TypeVar("T")
 
 
@@ -175,10 +177,13 @@ def write(stream: IO[bytes], message: ToWorker | FromWorker) -> None:
 
 
 def read(stream: IO[bytes], kind: type[T]) -> T | None:
-    """The next message; None at the end, also if it comes in the midst of a message."""
+    """The next message; None at the end, also if it comes in the midst of a message, and for one of enormous length.
+
+    A decoder that a hostile image has taken over could claim any length.
+    """
     head = stream.read(LENGTH_BYTES)
     size = int.from_bytes(head, "little")
-    data = stream.read(size) if len(head) == LENGTH_BYTES else b""
+    data = stream.read(size) if len(head) == LENGTH_BYTES and size <= LONGEST_MESSAGE else b""
     return msgspec.msgpack.decode(data, type=kind, dec_hook=_from_wire) if data and len(data) == size else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import IO
 
 from sdprep import errors
 from sdprep.engines.messages import Broken, FromWorker, Ready, Refused, Said, Start, ToWorker, read, write
-from sdprep.errors import SdprepError, WorkerError
+from sdprep.errors import SdprepError, WorkerError, starting_threads
 from sdprep.types import Stop
 
 # The new process finds packages where this one does, and nothing is imported before it knows them.
@@ -24,7 +25,9 @@ PROGRAM = "import sys; sys.path[:] = {path!r}; from sdprep.engines.worker import
 TICK = 0.25
 # Seconds for a killed process to go away; one that hangs inside a driver may never do so.
 FAREWELL = 10.0
-LAST_LINES = 20
+LAST_LINES, LINE_BYTES = 20, 4096
+# How a worker ends whose memory does not suffice for anything else.
+OUT_OF_MEMORY_CODE = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,15 @@ class WorkerProcess:
         self._inbox: SimpleQueue[FromWorker | None] = SimpleQueue()
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._readers = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._overhear)]
-        for thread in self._readers:
-            thread.start()
+        # A program that does not close its engine would otherwise end while the readers hold locks, and abort.
+        atexit.register(self.end)
+        try:
+            with starting_threads():
+                for thread in self._readers:
+                    thread.start()
+        except BaseException:
+            self.end()
+            raise
         self.tell(start)
 
     def tell(self, message: ToWorker) -> None:
@@ -112,11 +122,13 @@ class WorkerProcess:
 
     def end(self) -> None:
         """Kill it and wait until it is gone."""
+        atexit.unregister(self.end)
         self.kill()
         self._wait()
         if self._process.returncode is not None:
             for thread in self._readers:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
                 # What was not sent is lost with it.
                 with suppress(OSError):
@@ -136,7 +148,8 @@ class WorkerProcess:
         self._bell.set()
 
     def _overhear(self) -> None:
-        for line in self._stream(self._process.stderr):
+        stream = self._stream(self._process.stderr)
+        while line := stream.readline(LINE_BYTES):
             if text := line.decode("utf-8", "replace").strip():
                 self._last_lines.append(text)
 
@@ -156,4 +169,6 @@ class WorkerProcess:
             known = {each.value: each.name for each in signal.Signals}
             name = known.get(-code, f"signal {-code}")
             return f"{name}, as the system sends it when memory runs out" if name == "SIGKILL" else name
+        if code == OUT_OF_MEMORY_CODE:
+            return "memory that ran out"
         return f"exit code {code}" if code < 256 else f"exit code {code:#x}"

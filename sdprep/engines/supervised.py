@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,11 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from sdprep.data.decoder import read_file
+from sdprep.data.decoder import file_digest
 from sdprep.engines.messages import Order, Start
 from sdprep.engines.process import WorkerProcess
 from sdprep.engines.shift import Shift, Supply
-from sdprep.errors import ImageError, WorkerError
+from sdprep.errors import ImageError, WorkerError, starting_threads
 from sdprep.types import Failure, FailureCode, ImageItem, Result, Stop
 
 
@@ -81,12 +80,9 @@ class Supervised:
     def _verdicts(self, shift: Shift, stop: Stop) -> Iterator[Result | Failure | None]:
         """The outcomes of those that the worker may have died of; the innocent who were not tried stay in `left`.
 
-        A picture that was alone in being decoded when its time ran out needs no trial. Those that the model was
-        looking at are only tried if none is guilty that was being decoded.
+        One whose time ran out is tried too, since the process may have been stopped, or a disk asleep. Those that the
+        model was looking at are only tried if none is guilty that was being decoded.
         """
-        if shift.overdue is not None and shift.decoding == [shift.overdue]:
-            yield self._failure(shift.left.pop(shift.overdue), shift)
-            return
         for suspects in (shift.decoding, sorted(shift.predicting)):
             guilty = False
             for number in suspects:
@@ -125,7 +121,7 @@ class Supervised:
 
     def _failure(self, item: ImageItem, shift: Shift) -> Failure:
         """The verdict on a picture on which a worker died."""
-        digest = _digest_within(item.path, self._timeout)
+        digest = _digest_within(item.path, self._order.settings.work.max_pixels, self._timeout)
         if shift.overdue is not None:
             message = f"it is not decoded within {self._timeout:g} s; --image-timeout sets this limit"
             return Failure(item, FailureCode.TIMED_OUT, message, digest)
@@ -144,15 +140,16 @@ def _too_often(deaths: int, shift: Shift) -> str:
     )
 
 
-def _digest_within(path: Path, seconds: float) -> bytes | None:
+def _digest_within(path: Path, max_pixels: int, seconds: float) -> bytes | None:
     """The SHA-256 of a file; None if it cannot be read in this time, as on a disk that hangs."""
     found: list[bytes] = []
 
     def read() -> None:
         with suppress(ImageError):
-            found.append(hashlib.sha256(read_file(path)).digest())
+            found.append(file_digest(path, max_pixels))
 
     reader = threading.Thread(target=read, daemon=True)
-    reader.start()
+    with starting_threads():
+        reader.start()
     reader.join(seconds)
     return found[0] if found else None

@@ -38,10 +38,13 @@ from sdprep.engines.messages import (
     read,
     write,
 )
-from sdprep.errors import SdprepError
+from sdprep.engines.process import OUT_OF_MEMORY_CODE
+from sdprep.errors import SdprepError, starting_threads
 from sdprep.pipeline import Decode
 from sdprep.redact import redact
 from sdprep.types import MAX_PIXELS, Batch, Decoded, Failure, ImageItem, Result, Stop
+
+LONGEST_TRACEBACK = 20_000
 
 
 def main() -> None:
@@ -55,8 +58,11 @@ def main() -> None:
         worker.serve()
     except SdprepError as error:
         worker.tell(Refused(type(error).__name__, str(error)))
+    except MemoryError:
+        # The parent then tries what was in hand one by one.
+        os._exit(OUT_OF_MEMORY_CODE)
     except Exception:  # noqa: BLE001 - it reaches a person through the parent
-        worker.tell(Broken(redact(traceback.format_exc())))
+        worker.tell(Broken(redact(traceback.format_exc())[-LONGEST_TRACEBACK:]))
 
 
 def _private_pipes() -> tuple[IO[bytes], IO[bytes]]:
@@ -95,7 +101,8 @@ class Worker:
         if start is None:
             return
         self._limit_memory = start.limit_memory
-        threading.Thread(target=self._listen, daemon=True).start()
+        with starting_threads():
+            threading.Thread(target=self._listen, daemon=True).start()
         order = start.order()
         self._max_pixels = order.settings.work.max_pixels
         inline = Inline(order, lambda text: self.tell(Said(text)), self)

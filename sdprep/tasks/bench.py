@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from sdprep.config import BENCH_STAGES, BenchSettings, CaptionSettings, Layout, TagSettings, Work
-from sdprep.data.decoder import read_file
+from sdprep.data.decoder import file_digest
 from sdprep.data.source import FolderSource
 from sdprep.engines.local import DECODE
 from sdprep.engines.messages import Order
@@ -105,7 +104,7 @@ class _Run:
         timer, images = _Timer(), 0
         for item in items:
             try:
-                hashlib.sha256(read_file(item.path))
+                file_digest(item.path)
                 images += 1
             except ImageError as error:
                 self._fail(Failure(item, error.code, str(error)))

@@ -73,7 +73,8 @@ class Captioning:
             recipe = {**what, **self.spec.recipe(), **self.spec.decoding(settings.exact_decode), **decoding}
         naming, decoder = settings.layout.sidecar_name, decoder_of(work, DECODER)
         known = (settings.caption_extension, naming, "\n", recipe)
-        return Job(wish, *known, self._render, decoder, work.allow_truncated, self._remark, is_caption)
+        how = decoder, work.allow_truncated, self._remark, is_caption
+        return Job(wish, *known, self._render, *how, max_pixels=work.max_pixels)
 
     def _render(self, result: bytes) -> list[str]:
         return caption_lines([each.text for each in self._ranked(result)], self._settings.rules)

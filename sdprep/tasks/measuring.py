@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from sdprep.config import Layout
-from sdprep.data.decoder import read_file
+from sdprep.data.decoder import file_digest
 from sdprep.data.image import decode
 from sdprep.data.source import FolderSource
 from sdprep.errors import ImageError, ModelError, UsageError
@@ -55,7 +54,7 @@ def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
     failures: list[Failure] = []
     for item in FolderSource(images, Layout()).items():
         try:
-            items.setdefault(hashlib.sha256(read_file(item.path)).digest(), item)
+            items.setdefault(file_digest(item.path), item)
         except ImageError as error:
             failures.append(Failure(item, error.code, str(error)))
     pictures: list[Decoded] = []

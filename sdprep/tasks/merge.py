@@ -13,12 +13,13 @@ from sdprep.config import PICTURE_SUFFIXES, MergeSettings
 from sdprep.confine import is_inside
 from sdprep.data import metadata
 from sdprep.data.catalogs import Access, Purpose
+from sdprep.data.decoder import failure_of
 from sdprep.data.folders import Folders, check_writable
 from sdprep.data.image import read_size
 from sdprep.data.metadata import Entries, Entry
 from sdprep.data.sidecar import read_text, sidecar_name
 from sdprep.data.source import FolderSource, sidecar_collisions
-from sdprep.errors import ImageError, MissingSidecars, UsageError
+from sdprep.errors import ImageError, MissingSidecars, UsageError, starting_threads
 from sdprep.tasks.metadata_file import Files, open_metadata, replace_metadata
 from sdprep.tasks.runs import catalogs_for
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport, Silent, Stop
@@ -132,7 +133,8 @@ def _read_pictures(items: list[ImageItem], settings: MergeSettings, listener: Li
     stop.heeded = True
     with ThreadPoolExecutor(THREADS) as pool:
         while not stop and (some := list(islice(groups, 2 * THREADS))):
-            read = pool.map(lambda group: _read_group(group, unkeyed, settings), some)
+            with starting_threads():
+                read = pool.map(lambda group: _read_group(group, unkeyed, settings), some)
             for picture in chain.from_iterable(read):
                 pictures.append(picture)
                 listener.advance()
@@ -165,8 +167,8 @@ def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings, fol
             else:
                 sidecar = sidecar_name(item.rel, extensions[name], settings.layout.sidecar_name)
                 texts[name] = _read_stripped(sidecar, folders)
-        except ImageError as error:
-            failure = failure or Failure(item, error.code, str(error))
+        except BaseException as error:  # noqa: BLE001 - what is no fault of the image is raised again
+            failure = failure or failure_of(item, error)
     return Picture(item, texts, size, failure)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from sdprep.data.catalog import Catalog
 from sdprep.data.catalogs import Catalogs
-from sdprep.data.decoder import read_file
+from sdprep.data.decoder import file_digest
 from sdprep.data.folders import Folders
 from sdprep.data.keys import Key, Stamp, as_key
 from sdprep.data.sidecar import decode_text, encode_text, sidecar_name, sidecar_path
@@ -20,7 +19,7 @@ from sdprep.errors import ImageError
 from sdprep.rules.compose import Parts, normalize, put_together, take_apart
 from sdprep.rules.decide import KEEP, Action, Decision, OnDisk, SidecarState, Wish, decide
 from sdprep.tasks.stored import TOGETHER, Stored, StoredResults
-from sdprep.types import Failure, FailureCode, ImageItem, Remark
+from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem, Remark
 
 NOTHING: tuple[None, tuple[Remark, ...]] = (None, ())
 
@@ -46,6 +45,7 @@ class Job:
     incomplete: bool
     remark: Callable[[bytes], str | None] = lambda _: None
     is_sound: Callable[[bytes], bool] = lambda _: True
+    max_pixels: int = MAX_PIXELS
 
     @property
     def incomplete_recipe(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Planner:
 
     def _read(self, look: _Look) -> None:
         try:
-            look.digest = hashlib.sha256(read_file(look.item.path)).digest()
+            look.digest = file_digest(look.item.path, self._job.max_pixels)
         except ImageError as error:
             look.failure = Failure(look.item, error.code, str(error))
         else:

@@ -116,6 +116,7 @@ class Tagging:
             decoder_of(work, DECODER),
             work.allow_truncated,
             is_sound=self._is_sound,
+            max_pixels=work.max_pixels,
         )
 
     @cached_property

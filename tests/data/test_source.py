@@ -1,11 +1,14 @@
 """Finding the pictures of a folder."""
 
+import itertools
 import os
 import random
 import re
 import sys
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -123,6 +126,114 @@ def test_two_unicode_forms_of_a_name_are_two_pictures(tmp_path: Path) -> None:
     assert len(found(make(tmp_path, f"{NFC}.png", f"{NFD}.png"))) == 2
 
 
+# Folders that cannot be listed
+
+
+def skipped(folder: Path) -> tuple[list[str], str]:
+    source = FolderSource(folder, Layout())
+    return [item.rel for item in source.items()], source.passed_over
+
+
+def deepen(folder: Path, name: str, depth: int) -> None:
+    """Folders in folders, as no path could name them, with an image in each."""
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+        os.close(os.open("a.png", os.O_CREAT, dir_fd=here))
+    os.close(here)
+
+
+@ON_LINUX
+def test_a_tree_whose_paths_become_too_long_is_listed_as_far_as_they_reach(tmp_path: Path) -> None:
+    deepen(tmp_path, "d" * 199, 30)
+    names, message = skipped(tmp_path)
+    room = os.pathconf(tmp_path, "PC_PATH_MAX") - len(os.fsencode(tmp_path))
+    assert len(names) == (room - 2) // 200
+    assert re.fullmatch(r"passed over: 1 folder that cannot be read: (d+/)+ \(File name too long\)", message)
+
+
+def test_a_tree_deeper_than_python_recurses_is_listed_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "/".join(["d"] * 300) + "/a.png")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(200)
+    try:
+        assert len(found(tmp_path)) == 1
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, NotADirectoryError, PermissionError, TimeoutError])
+def test_a_folder_that_is_gone_or_exchanged_or_forbidden_is_named_and_the_rest_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    make(tmp_path, "a.png", "gone/b.png", "sub/c.png")
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path.rstrip("/").endswith("gone"):
+            raise error(1, "a reason", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    expected = "passed over: 1 folder that cannot be read: gone/ (a reason)"
+    assert skipped(tmp_path) == (["a.png", "sub/c.png"], expected)
+
+
+def test_a_folder_that_goes_while_it_is_listed_keeps_what_was_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "a.png", "sub/b.png")
+    real = os.scandir
+
+    class Listing:
+        """The entries of a folder, and then an error."""
+
+        def __init__(self, path: str) -> None:
+            self._path, self._real = path, real(path)
+
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
+            yield from self._real
+            if self._path.endswith("sub/"):
+                raise OSError(5, "a bad disk", self._path)
+
+        def __exit__(self, *_: object) -> None:
+            self._real.close()
+
+    monkeypatch.setattr(os, "scandir", Listing)
+    names, message = skipped(tmp_path)
+    assert names == ["a.png", "sub/b.png"]
+    assert message == "passed over: 1 folder that cannot be read: sub/ (a bad disk)"
+
+
+def test_of_many_folders_that_cannot_be_listed_a_few_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.png", *(f"{number}/b.png" for number in range(9)))
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: real(path if path == f"{tmp_path}/" else path + "gone"))
+    names, message = skipped(tmp_path)
+    assert names == ["a.png"]
+    assert message.startswith("passed over: 9 folders that cannot be read: ")
+    assert message.count("No such file") == 5
+    assert message.endswith(" and 4 more")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
+def test_a_link_that_leads_to_itself_is_passed_by(tmp_path: Path) -> None:
+    make(tmp_path, "a.png")
+    (tmp_path / "loop").symlink_to("loop")
+    assert skipped(tmp_path) == (["a.png"], "")
+
+
+@ON_LINUX
+def test_a_folder_whose_name_is_too_long_is_a_matter_of_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be read: .*File name too long"):
+        FolderSource(tmp_path / ("n" * 300), Layout())
+
+
 # Order
 
 
@@ -195,6 +306,14 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_pictures_of_one_stem_would_share_a_sidecar() -> None:
     assert colliding("a.jpg", "a.png", "b.png") == ["a.jpg", "a.png"]
+
+
+def test_of_many_pictures_that_share_a_sidecar_each_message_names_a_few() -> None:
+    names = ["".join(letters) + ".png" for letters in itertools.product(*("aA", "bB", "cC", "dD"))]
+    names[0] = "abcd.jpg"
+    failures = sidecar_collisions(items(*names), ".txt", "stem")
+    assert len(failures) == 16
+    assert all(" and 11 more would share" in failure.message for failure in failures)
 
 
 def test_pictures_of_one_stem_in_two_folders_do_not_collide() -> None:

@@ -19,6 +19,7 @@ def started(monkeypatch):
 
     def note(self, start, bell):
         seen.append(self)
+        self.is_trial = start.limit_memory
         real(self, start, bell)
 
     monkeypatch.setattr(WorkerProcess, "__init__", note)

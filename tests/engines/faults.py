@@ -7,51 +7,17 @@ import ctypes
 import os
 import signal
 import threading
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from sdprep.data import image
 from sdprep.engines.memory import DECODING_BYTES
-from sdprep.types import ImageItem
 
 DECODER = "tests.engines.faults:decode"
 
 
-class EnormousFile(type(Path())):
-    """A file that does not fit into memory."""
-
-    def read_bytes(self):
-        raise MemoryError
-
-
-class HungryFile(type(Path())):
-    """A file whose bytes need more memory than the largest picture takes, but no more than a machine has addresses."""
-
-    def read_bytes(self):
-        np.empty((DECODING_BYTES + 2**30,), np.uint8)
-        return super().read_bytes()
-
-
-class Enormous(ImageItem):
-    """A picture in a file that does not fit into memory."""
-
-    @property
-    def path(self):
-        return EnormousFile(super().path)
-
-
-class Hungry(ImageItem):
-    """A picture in a file that needs much memory."""
-
-    @property
-    def path(self):
-        return HungryFile(super().path)
-
-
-def fail():
-    raise ZeroDivisionError("a defect of the decoder")
+def fail(error):
+    raise error
 
 
 FAULTS = {
@@ -60,7 +26,12 @@ FAULTS = {
     "exit": lambda: os._exit(3),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "hang": lambda: threading.Event().wait(),
-    "defect": fail,
+    "raises": lambda: fail(ZeroDivisionError("division by zero")),
+    "recursion": lambda: fail(RecursionError("too deep")),
+    "panic": lambda: fail(type("PanicException", (BaseException,), {})("a bug in a library written in Rust")),
+    "memory": lambda: fail(MemoryError),
+    # More than the largest picture takes, but no more than a machine has addresses.
+    "hungry": lambda: np.empty((DECODING_BYTES + 2**30,), np.uint8),
 }
 
 
@@ -73,9 +44,8 @@ def decode(item, fit):
     name = item.path.stem.partition("-")[0]
     if name in FAULTS:
         FAULTS[name]()
-    if name in ("memory", "hungry"):
-        kind = Enormous if name == "memory" else Hungry
-        return replace(image.decode(kind.at(item.path), fit), item=item)
+    if name == "defect":
+        return None
     mark = item.path.with_suffix(".mark")
     if name == "stall":
         mark.touch()

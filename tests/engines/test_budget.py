@@ -2,8 +2,9 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,8 @@ from PIL import Image
 
 from sdprep.config import Work
 from sdprep.engines.budget import Budget, bounded, divided
-from sdprep.pipeline import decode_ahead
-from sdprep.types import Failure, FailureCode, Fit
+from sdprep.pipeline import contained, decode_ahead
+from sdprep.types import Decoded, Failure, FailureCode, Fit
 from tests.data.files import item_of
 
 
@@ -140,6 +141,45 @@ def test_pictures_in_order_come_through_a_budget_that_holds_only_one(tmp_path):
 
     assert [each.item for each in found] == items
     assert scale.most == 1
+
+
+@pytest.mark.parametrize("raises", [True, False], ids=["an exception", "a failure"])
+def test_an_image_for_which_memory_runs_out_is_tried_once_more_alone(tmp_path, raises):
+    items = []
+    for number in range(12):
+        Image.new("RGB", (10, 5 + number)).save(tmp_path / f"{number:02}.png")
+        items.append(item_of(tmp_path / f"{number:02}.png"))
+    budget, tried = Budget(100_000), []
+
+    def decode(item):
+        tried.append(item)
+        alone = budget.free == 0
+        if item == items[3] or (item == items[7] and not alone):
+            if raises:
+                raise MemoryError
+            return Failure(item, FailureCode.OUT_OF_MEMORY, "too much")
+        return Decoded(item, b"", np.zeros((1, 1, 3), np.uint8))
+
+    limited = contained(bounded(decode, budget, Fit(8, "squash"), lambda _: nullcontext()))
+    found = list(decode_ahead(items, limited, 4, 6))
+
+    assert [each.code.value for each in found if isinstance(each, Failure)] == ["out_of_memory"]
+    assert [tried.count(item) for item in items] == [2 if number in (3, 7) else 1 for number in range(12)]
+    assert budget.free == budget.total
+
+
+def test_a_header_is_read_within_the_budget_too(tmp_path, monkeypatch):
+    Image.new("RGB", (10, 5)).save(tmp_path / "a.png")
+    item, free, budget = item_of(tmp_path / "a.png"), [], Budget(100_000)
+    monkeypatch.setattr("sdprep.engines.budget.decoding_bytes", lambda *_: free.append(budget.free) or 300)
+
+    def decode(item):
+        free.append(budget.free)
+        return Failure(item, FailureCode.CORRUPT, "never mind")
+
+    bounded(decode, budget, Fit(8, "squash"), lambda _: nullcontext())(item)
+
+    assert free == [100_000 - item.path.stat().st_size, 100_000 - 300]
 
 
 @pytest.mark.parametrize(

@@ -72,13 +72,23 @@ def test_a_name_that_is_not_unicode_is_found(tmp_path, workers):
     assert list(outcomes([ImageItem.at(path)], workers=workers).values()) == ["done"]
 
 
-def test_a_defect_of_the_decoder_reaches_the_caller_from_this_process(tmp_path):
-    with pytest.raises(ZeroDivisionError, match="a defect of the decoder"):
+@PLACES
+def test_any_exception_of_a_decoder_fails_its_image_alone(tmp_path, workers):
+    found = outcomes(pictures(tmp_path, "a", "raises", "b", "recursion", "panic", "c"), workers=workers)
+
+    assert found == {
+        **dict.fromkeys(("a.png", "b.png", "c.png"), "done"),
+        **dict.fromkeys(("raises.png", "recursion.png", "panic.png"), "corrupt"),
+    }
+
+
+def test_a_defect_that_is_about_no_image_reaches_the_caller_from_this_process(tmp_path):
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'digest'"):
         outcomes(pictures(tmp_path, "a", "defect"), workers=0)
 
 
-def test_a_defect_of_the_decoder_reaches_the_caller_from_a_worker_with_its_traceback(tmp_path):
-    with pytest.raises(RuntimeError, match=r"(?s)faults\.py.*ZeroDivisionError: a defect of the decoder"):
+def test_a_defect_that_is_about_no_image_reaches_the_caller_from_a_worker_with_its_traceback(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)pipeline\.py.*AttributeError: 'NoneType'"):
         outcomes(pictures(tmp_path, "a", "defect"), workers=2)
 
 

@@ -1,11 +1,13 @@
 """Pictures that kill or stall the process that decodes them: they alone fail, and all others are done."""
 
+import os
+import signal
 import sys
 from hashlib import sha256
 
 import pytest
 
-from sdprep.engines.messages import Image, Start
+from sdprep.engines.messages import Decoding, Image, Start
 from sdprep.engines.process import WorkerProcess
 from sdprep.errors import WorkerError
 from sdprep.types import FailureCode, Result, Stop
@@ -45,6 +47,48 @@ def test_pictures_that_never_end_side_by_side_are_told_apart_from_their_neighbou
     found = outcomes(pictures(tmp_path, "hang-1", "hang-2", "a"), image_timeout=2)
 
     assert found == {"hang-1.png": "timed_out", "hang-2.png": "timed_out", "a.png": "done"}
+
+
+@POSIX
+def test_an_image_whose_process_was_stopped_beyond_its_time_is_tried_again_and_done(tmp_path, monkeypatch, started):
+    hear, stopped = WorkerProcess.hear, []
+
+    def stop_at_the_first_image(self):
+        message = hear(self)
+        if isinstance(message, Decoding) and not stopped:
+            stopped.append(self)
+            os.kill(self._process.pid, signal.SIGSTOP)
+        return message
+
+    monkeypatch.setattr(WorkerProcess, "hear", stop_at_the_first_image)
+    items = pictures(tmp_path, *NAMES)
+    # Waits for the test, so that its process is stopped while it is decoded.
+    os.mkfifo(items[0].path.with_suffix(".gate"))
+    monkeypatch.setattr(WorkerProcess, "kill", killed_with_open_gates(tmp_path))
+
+    assert outcomes(items, workers=1, image_timeout=1) == {f"{name}.png": "done" for name in NAMES}
+    assert stopped == started[:1]
+
+
+def killed_with_open_gates(folder):
+    """Killing a worker, after which no image has to wait."""
+    kill = WorkerProcess.kill
+
+    def killed(self):
+        for gate in folder.glob("*.gate"):
+            gate.unlink()
+        kill(self)
+
+    return killed
+
+
+def test_an_image_that_is_too_slow_is_tried_once_more_before_it_fails(tmp_path, started):
+    assert outcomes(pictures(tmp_path, "hang", "a"), workers=1, image_timeout=1) == {
+        "hang.png": "timed_out",
+        "a.png": "done",
+    }
+    # The one that was too slow, the one that tried again, and the one that did the rest.
+    assert [each.is_trial for each in started] == [False, True, False]
 
 
 def test_faults_of_several_kinds_are_told_apart(tmp_path):

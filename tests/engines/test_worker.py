@@ -28,6 +28,7 @@ from sdprep.engines.messages import (
     write,
 )  # fmt: skip
 from sdprep.engines.process import Death, WorkerProcess
+from sdprep.errors import WorkerError
 from sdprep.models.hub import locate
 from sdprep.models.registry import resolve
 from sdprep.rules.labels import TagRules
@@ -57,6 +58,19 @@ def overhear(self):
 process.WorkerProcess.hear = overhear
 """
 LIBRARY = "print(tag(Path(sys.argv[1]), TagSettings(model='demo-tag', work=Work(workers=1, batch_size=1))).written)"
+# One that does not close its engine, nor takes all outcomes.
+FORGETFUL = """
+from sdprep.engines.local import opened
+from sdprep.models.hub import locate
+from sdprep.models.registry import resolve
+from sdprep.types import ImageItem, Stop
+spec = resolve("demo-tag", "tag")
+settings = TagSettings(model="demo-tag", work=Work(workers=1, batch_size=1))
+held = opened(spec, locate(spec), settings, print)
+engine = held.__enter__()
+outcomes = engine.run([ImageItem.at(path) for path in sorted(Path(sys.argv[1]).glob("*.png"))], Stop())
+next(outcomes)
+"""
 COMMAND = """
 from sdprep.cli.main import main
 sys.argv = ["sdprep", "tag", sys.argv[1], "--model", "demo-tag"]
@@ -122,6 +136,48 @@ def test_a_program_without_a_guard_around_its_main_part_runs_once(tmp_path, prog
 
     out, err = process.communicate(timeout=PATIENCE)
     assert (out, err, process.returncode) == ("2\n", "", 0)
+
+
+def test_a_program_that_does_not_close_its_engine_ends_quietly(tmp_path, program):
+    folder = tmp_path / "imgs"
+    folder.mkdir()
+    pictures(folder, "a", "b", "c")
+
+    process, pid = program(folder, FORGETFUL)
+
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (out, err, process.returncode) == ("", "", 0)
+    assert sys.platform == "win32" or not is_there(pid)
+
+
+def test_threads_that_the_system_does_not_start_end_the_run_with_a_plain_error(monkeypatch, started):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    with pytest.raises(WorkerError, match=r"^can.t start new thread: .*ulimit -u"):
+        opened().__enter__()
+
+    assert [each._process.returncode is None for each in started] == [False]
+
+
+def test_threads_that_a_worker_cannot_start_end_the_run_with_a_plain_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.starts_no_threads:decode")
+
+    with opened() as engine, pytest.raises(WorkerError, match=r"^can.t start new thread: the system allows no more"):
+        list(engine.run(pictures(tmp_path, "a"), Stop()))
+
+
+@LINUX
+def test_memory_that_runs_out_beside_decoding_ends_the_worker_and_not_the_run(tmp_path, monkeypatch, started):
+    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.runs_out_of_memory:decode")
+
+    with opened() as engine:
+        found = list(engine.run(pictures(tmp_path, "a", "b", "c"), Stop()))
+
+    assert len(found) == 3
+    assert started[0]._reason() == "memory that ran out"
 
 
 @LINUX
@@ -212,6 +268,13 @@ def test_a_message_that_death_cut_short_is_none(cut):
     write(stream, Decoding(1))
 
     assert read(io.BytesIO(stream.getvalue()[:cut]), Decoding) is None
+
+
+def test_a_message_that_claims_to_be_enormous_is_not_read():
+    stream = io.BytesIO((2**32 - 1).to_bytes(4, "little") + bytes(9))
+
+    assert read(stream, Decoding) is None
+    assert stream.tell() == 4
 
 
 def test_a_message_has_no_place_for_pixels():

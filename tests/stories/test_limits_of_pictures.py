@@ -1,10 +1,9 @@
 """How large and how whole a picture must be is a person's to say, and what was said is not mixed with what was not."""
 
-from pathlib import Path
-
 import pytest
 from PIL import Image
 
+from sdprep.data import decoder
 from sdprep.tasks.retry import retry
 from tests.stories.telling import STRICT, caption, codes, counts, hide_models, run_cli, tag, texts, watch_model
 
@@ -164,15 +163,15 @@ def test_a_picture_that_keeps_changing_fails_and_is_tried_by_the_next_run(album,
 
 def meddle_while_reading(monkeypatch, name, pending):
     """After a picture was read, do what is pending, once each."""
-    real = Path.read_bytes
+    real = decoder.read_limited
 
-    def read(path):
-        data = real(path)
+    def read(path, limit):
+        data = real(path, limit)
         if path.name == name and pending:
             pending.pop(0)(path)
         return data
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(decoder, "read_limited", read)
 
 
 # How much at once

@@ -1,0 +1,20 @@
+"""A decoder beside which memory runs out once: where a batch is put together, in the first process of a folder."""
+
+from sdprep import pipeline
+from sdprep.data import image
+
+_batch = pipeline._batch
+
+
+def decode(item, fit):
+    """Decode an image; the first batch of a folder is too much."""
+    mark = item.path.with_name("mark")
+
+    def batch(pictures):
+        if not mark.exists():
+            mark.touch()
+            raise MemoryError
+        return _batch(pictures)
+
+    pipeline._batch = batch
+    return image.decode(item, fit)
