@@ -59,12 +59,12 @@ class CatalogError(SdprepError):
 
 
 class FolderInUse(CatalogError):  # noqa: N818 - it names a state, as NoImages does
-    """Another run is at work with a catalog; after some minutes without a sign of life it counts as dead."""
+    """Another run is at work with a catalog; `owner` says which, or is empty if that is not known."""
 
-    def __init__(self, catalog: Path, owner: str, minutes: float) -> None:
+    def __init__(self, catalog: Path, owner: str) -> None:
+        named = f": {owner}" if owner else ""
         super().__init__(
-            f"another run is at work with {catalog}: {owner}\nWait for its end, or end it with Ctrl-C there. A run "
-            f"that died on another machine is passed over {minutes:.0f} minutes after its last sign of life"
+            f"another run is at work with {catalog}{named}\nWait until it ends, or end it with Ctrl-C there"
         )
 
 

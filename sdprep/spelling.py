@@ -1,7 +1,8 @@
-"""File names as text that every reader of reports takes."""
+"""File names and times as text that every reader of reports takes."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 
@@ -17,3 +18,11 @@ def json_ready(value: Any) -> Any:
 def spell(name: str) -> str:
     r"""A file name as text: bytes that are no UTF-8, which strict readers of JSON refuse, are written as `ÿ`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def spell_time(seconds: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return a time of the clock as local date and time, or "unknown" if the system has no date for it."""
+    try:
+        return time.strftime(form, time.localtime(seconds))
+    except (OverflowError, OSError, ValueError):
+        return "unknown"

@@ -31,3 +31,4 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=160, help="how often runs are killed to see that nothing is lost")
     parser.addoption("--images", type=int, default=80, help="how many damaged images go through whole runs")
     parser.addoption("--power-cuts", type=int, default=5, help="how many power cuts in a run are looked at")
+    parser.addoption("--damages", type=int, default=24, help="how often a catalog is damaged at a random place")

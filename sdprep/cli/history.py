@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import click
 from sdprep.cli import command as shared
 from sdprep.cli import kinds
 from sdprep.cli.report import Terminal, deliver, perform
+from sdprep.spelling import spell_time
 
 catalog_option = shared.option("--catalog", type=shared.FILE, help="The catalog file, if it has a place of its own.")
 
@@ -30,7 +30,7 @@ def log(path: Path, catalog: Path | None, json_report: bool) -> None:
                 "command": entry.command,
                 "changed": entry.changed,
                 "model": entry.model,
-                "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.started)),
+                "started": spell_time(entry.started),
                 "finished": entry.ended is not None,
             }
             for entry in history.log(path, catalog=catalog)

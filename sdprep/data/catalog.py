@@ -6,21 +6,31 @@ One SQLite file in `.sdprep/` of the dataset's folder holds runs, model results,
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdprep.data.content import CODES, NO_SENSE, as_pieces, as_table, as_text, dump, unpacked
-from sdprep.data.database import open_database
+from sdprep.data.connection import CatalogFile
+from sdprep.data.content import (
+    CODES,
+    RESULT_LIMIT,
+    as_bytes,
+    as_number,
+    as_pieces,
+    as_side,
+    as_table,
+    as_text,
+    checksum,
+    dump,
+    unpacked,
+)
 from sdprep.data.keys import Key, Stamp, as_key
-from sdprep.data.schema import SCHEMA, SCHEMA_VERSION, select_many
-from sdprep.errors import DamagedCatalog
+from sdprep.data.schema import select_many
 from sdprep.rules.compose import Parts, normalize
 from sdprep.rules.decide import Settings, SidecarState
 
@@ -52,32 +62,23 @@ class OpenIntent:
     state: int | None
 
 
-class Catalog:
-    """One catalog file. Rows are written inside `transaction()`; in a rehearsal none is.
-
-    `rollback` says that its file system bears no write-ahead log, which was found out now; `damage` is what a row held
-    that sdprep never wrote. Raises CatalogError, and DamagedCatalog for such a row.
-    """
+class Catalog(CatalogFile):
+    """One catalog. Rows are written inside `transaction()`; in a rehearsal none is."""
 
     def __init__(self, file: Path | None, root: Path, *, rehearsal: bool = False) -> None:
-        self.file, self.root, self.rehearsal = file, root, rehearsal
-        self._root = root.as_posix().removesuffix("/") + "/"
-        self.damage: str | None = None
+        super().__init__(file, rehearsal=rehearsal)
+        self.root, self._root = root, root.as_posix().removesuffix("/") + "/"
         self._images: list[tuple[Key, int, int, bytes]] = []
         self._known_settings: dict[int, dict[str, Any]] = {}
         self._last_settings: tuple[Settings, int] | None = None
-        self.db, self.rollback = open_database(file, SCHEMA, SCHEMA_VERSION)
-        self._prepare()
-
-    def _prepare(self) -> None:
-        self.db.execute("PRAGMA synchronous = FULL")
-        if self.rehearsal:
-            self.db.execute("PRAGMA query_only = ON")
+        # What became of changes that were begun and not settled, by row, where that cannot be written down.
+        self.outcomes: dict[int, str] = {}
+        self.db.create_function("outcome", 1, self.outcomes.get)
 
     def close(self) -> None:
         """End the connection."""
         self.flush()
-        self.db.close()
+        super().close()
 
     def flush(self) -> None:
         """Write the images that were noted."""
@@ -85,33 +86,12 @@ class Catalog:
             with self.transaction():
                 pass
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All rows written inside are committed together, or none is; an inner one is part of the outer."""
-        if self.db.in_transaction:
-            yield
-            return
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
-            self.db.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", self._images)
-            self._images.clear()
-            yield
-            self.db.execute("COMMIT")
-        except BaseException:
-            self._last_settings = None
-            # A disk that is full may have ended it already.
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
-            raise
+    def _write_noted(self) -> None:
+        self.db.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", self._images)
+        self._images.clear()
 
-    @contextlib.contextmanager
-    def decoding(self, what: str) -> Iterator[None]:
-        """Inside, content of rows is made sense of. Raises DamagedCatalog where it makes none."""
-        try:
-            yield
-        except NO_SENSE as error:
-            self.damage = f"{self.file} is damaged: {what} is not as sdprep wrote it"
-            raise DamagedCatalog(self.damage) from error
+    def _forget_uncommitted(self) -> None:
+        self._last_settings = None
 
     # Paths and keys
 
@@ -138,7 +118,10 @@ class Catalog:
     def images(self, keys: Sequence[Key]) -> dict[Key, tuple[Stamp, bytes]]:
         """Size, time and SHA-256 of images as they were when they were last read."""
         rows = select_many(self.db, "SELECT key, size, mtime_ns, digest FROM images WHERE key IN ({})", keys)
-        return {key: ((size, time_ns), digest) for key, size, time_ns, digest in rows}
+        with self.decoding("what it knows of an image"):
+            return {
+                key: ((as_number(size), as_number(time_ns)), as_bytes(digest)) for key, size, time_ns, digest in rows
+            }
 
     def remember_image(self, key: Key, stamp: Stamp, digest: bytes) -> None:
         """Note the SHA-256 of an image together with its size and time; written with the next transaction."""
@@ -154,15 +137,24 @@ class Catalog:
         return self._interned("recipes", recipe)
 
     def results(self, digests: Sequence[bytes], recipe: int) -> dict[bytes, bytes]:
-        """The stored results of images by their SHA-256."""
-        rows = select_many(
-            self.db, "SELECT digest, data FROM results WHERE recipe = ? AND digest IN ({})", digests, recipe
+        """The stored results of images by their SHA-256; one that is damaged counts as none."""
+        select = (
+            "SELECT digest, data, checksum FROM results"
+            f" WHERE recipe = ? AND length(data) <= {RESULT_LIMIT} AND digest IN ({{}})"
         )
-        return dict(rows)
+        rows = select_many(self.db, select, digests, recipe)
+        return {
+            digest: data
+            for digest, data, known in rows
+            if isinstance(data, bytes) and known in (None, checksum(digest, data))
+        }
 
     def store_result(self, digest: bytes, recipe: int, data: bytes) -> None:
         """Keep the result of an image."""
-        self.db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (digest, recipe, data))
+        self.db.execute(
+            "INSERT OR REPLACE INTO results (digest, recipe, data, checksum) VALUES (?, ?, ?, ?)",
+            (digest, recipe, data, checksum(digest, data)),
+        )
 
     def failure(self, digest: bytes, decoder: str) -> tuple[str, str] | None:
         """Code and message with which this decoder failed on these bytes before, or None; an unknown code is none."""
@@ -190,7 +182,7 @@ class Catalog:
         """The bytes of a kept text. Raises DamagedCatalog if it is not there."""
         row = self.db.execute("SELECT packed, data FROM texts WHERE hash = ?", (digest,)).fetchone()
         with self.decoding("a kept text"):
-            return unpacked(*row)
+            return unpacked(row[0], row[1], digest)
 
     def state_id_of(self, key: Key) -> int | None:
         """The number of the state of a sidecar, or None."""
@@ -213,11 +205,12 @@ class Catalog:
         kept = list(select_many(self.db, "SELECT hash, packed, data FROM texts WHERE hash IN ({})", missing))
         found = {}
         with self.decoding("what it knows of a text file"):
-            texts.update((text, unpacked(packed, data)) for text, packed, data in kept)
+            texts.update((text, unpacked(packed, data, text)) for text, packed, data in kept)
             for key, task, origin, text, digest, settings, where, person, machine, removed in rows:
                 parts = Parts(as_text(person), as_pieces(machine), () if removed == "[]" else as_pieces(removed))
                 known = normalize(texts[text].decode("utf-8"))
-                found[key] = SidecarState(task, origin, known, digest, self._settings(settings), parts, where)
+                kind = as_text(task), as_text(origin), known, as_bytes(digest)
+                found[key] = SidecarState(*kind, self._settings(settings), parts, as_side(where))
         return found
 
     def _settings(self, number: int) -> dict[str, Any]:

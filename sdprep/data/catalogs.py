@@ -1,6 +1,6 @@
 """Which catalog an image belongs to: the nearest one at or above its folder, else one made for the run.
 
-A run has its catalogs to itself: it takes the lock of each before it looks inside.
+A command that writes has its catalogs to itself: it takes the lock of each before it looks inside.
 """
 
 from __future__ import annotations
@@ -8,35 +8,34 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from itertools import count
 from pathlib import Path
 
 from sdprep.data.catalog import FILE, FOLDER, Catalog
-from sdprep.data.database import fault_of
+from sdprep.data.damage import damage_of, set_aside
+from sdprep.data.database import is_outside
 from sdprep.data.folder_lock import FolderLock
-from sdprep.data.journal import recover
+from sdprep.data.journal import look_at_open_changes, recover
 from sdprep.data.places import check_journal, check_place
-from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, FolderInUse, NewerCatalog, ReadOnlyFolder
+from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, ReadOnlyFolder, SdprepError
 from sdprep.files import FORBIDDEN
 
 LOST = (
     "Your text files are untouched. What is lost is undo, the stored results, and the knowledge of what sdprep wrote: "
     "texts that are there count as yours (--refresh takes those back that are sdprep's)"
 )
-# How Python's sqlite3 begins where a text of a row is none.
-NO_UNICODE = "Could not decode to UTF-8"
 AGAIN = "What was written so far is kept; run the command again to go on"
 ADVICE = "Give --output-dir for pictures that must stay untouched, or --catalog for another place"
+WOULD_ASIDE = "A run would put it aside and begin a new one"
 
 
 class Purpose(Enum):
     """What a command wants of catalogs.
 
     One that adds to them gets new ones where none can be used. One that changes what they tell needs those that are
-    there, as does one that only reads, which passes over the lock. A rehearsal makes and keeps nothing.
+    there. One that only reads, or rehearses, writes nothing and takes no lock, and so keeps nobody from work.
     """
 
     ADD = auto()
@@ -44,10 +43,15 @@ class Purpose(Enum):
     READ = auto()
     REHEARSE = auto()
 
+    @property
+    def writes(self) -> bool:
+        """Whether such a command writes to catalogs."""
+        return self in (Purpose.ADD, Purpose.CHANGE)
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who opens catalogs, what for, and who hears what a person should know of them."""
+    """Who opens catalogs, what for, and who hears what a user should know of them."""
 
     command: str
     purpose: Purpose
@@ -55,25 +59,50 @@ class Access:
 
 
 def find_catalog(folder: Path) -> Path | None:
-    """The nearest catalog at or above a folder, not above the home folder nor on another file system."""
-    while not folder.exists():
-        folder = folder.parent
-    device = folder.stat().st_dev
-    home = Path.home().resolve()
-    for place in (folder, *folder.parents):
-        if place.stat().st_dev != device or place in home.parents:
-            return None
-        if (place / FOLDER / FILE).is_file():
-            return place / FOLDER / FILE
+    """The nearest catalog at or above a folder, not above the home folder nor on another file system.
+
+    Raises CatalogFailed for a place that may have one and cannot be looked at.
+    """
+    with _looking_at(folder):
+        while not folder.exists():
+            folder = folder.parent
+        device = folder.stat().st_dev
+        above_home = _above_home()
+        for place in (folder, *folder.parents):
+            if place.stat().st_dev != device or place in above_home:
+                return None
+            if (place / FOLDER / FILE).is_file():
+                return place / FOLDER / FILE
     return None
 
 
+def _above_home() -> frozenset[Path]:
+    """The folders above the home folder; none where there is no home folder."""
+    # Path.home() raises where nobody knows the user.
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111
+    return frozenset(home.resolve().parents) if home.is_absolute() else frozenset()
+
+
 def catalogs_below(folder: Path) -> Iterator[Path]:
-    """Every catalog in a folder and its subfolders; links are not followed."""
-    for place, names, _ in os.walk(folder):
-        if (Path(place) / FOLDER / FILE).is_file():
-            yield Path(place) / FOLDER / FILE
-        names[:] = sorted(name for name in names if not name.startswith("."))
+    """Every catalog in a folder and its subfolders; links are not followed. Raises CatalogFailed as `find_catalog`."""
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        with _looking_at(place):
+            if (place / FOLDER / FILE).is_file():
+                yield place / FOLDER / FILE
+        # A folder that cannot be listed has nothing that a run could have been at work with.
+        with suppress(OSError), os.scandir(place) as entries:
+            found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            waiting += [place / name for name in sorted(found, reverse=True) if not name.startswith(".")]
+
+
+@contextmanager
+def _looking_at(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CatalogFailed(f"{place} cannot be looked at for a catalog: {error.strerror}. {ADVICE}") from error
 
 
 class Catalogs:
@@ -89,26 +118,49 @@ class Catalogs:
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
         self._locks: list[FolderLock] = []
+        self._refused: CatalogError | None = None
 
     def __enter__(self) -> Catalogs:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        try:
-            with ExitStack() as ends:
-                for lock in self._locks:
-                    ends.callback(lock.release)
-                if type(error) is sqlite3.DatabaseError or NO_UNICODE in str(error):
-                    ends.callback(self._set_damaged_aside)
-                if isinstance(error, DamagedCatalog):
-                    ends.callback(self._end_for, error)
-                for catalog in self._open.values():
-                    # After a fault nothing more is written, which would fail again and hide the first reason.
-                    ends.callback(catalog.close if error is None else catalog.db.close)
-            if isinstance(error, sqlite3.Error):
-                raise error
-        except sqlite3.Error as fault:
-            raise CatalogFailed(f"the catalog of {self._home} cannot be used: {fault}. {AGAIN}") from fault
+        with ExitStack() as ends:
+            for lock in self._locks:
+                ends.callback(lock.release)
+            fault = self._close(error)
+            if isinstance(fault, sqlite3.Error | DamagedCatalog) and fault is not self._refused:
+                raise self._answer(fault) from fault
+            if fault is not None and fault is not error:
+                raise fault
+
+    def _close(self, error: BaseException | None) -> BaseException | None:
+        """Close all catalogs; the error that ended the command, or else the first one of closing."""
+        for catalog in self._open.values():
+            try:
+                # After an error nothing more is written, which would fail again and hide the first reason.
+                catalog.db.close() if error else catalog.close()
+            except (sqlite3.Error, SdprepError) as fault:
+                error = error or fault
+        return error
+
+    def _answer(self, fault: sqlite3.Error | DamagedCatalog) -> CatalogError:
+        """What to say of an error of a catalog; one that a second look finds damaged is put aside if that is allowed.
+
+        Raises CatalogFailed if a catalog cannot be looked at.
+        """
+        if isinstance(fault, DamagedCatalog) or not is_outside(fault):
+            for file in [file for file, catalog in self._open.items() if catalog.file is not None]:
+                if damage_of(file) is not None:
+                    said = isinstance(fault, DamagedCatalog)
+                    return self._answer_damage(file, str(fault) if said else f"{file} is damaged: {fault}")
+        return CatalogFailed(f"the catalog of {self._home} cannot be used: {fault}. {AGAIN}")
+
+    def _answer_damage(self, file: Path, error: str) -> CatalogError:
+        if self._may_set_aside(file):
+            self._set_aside(file, error)
+            return CatalogFailed(f"{error}. {AGAIN}")
+        advice = WOULD_ASIDE if self._access.purpose is Purpose.REHEARSE else f"Move it away. {LOST}"
+        return DamagedCatalog(f"{error}. {advice}")
 
     def __iter__(self) -> Iterator[Catalog]:
         return iter(list(self._open.values()))
@@ -125,87 +177,76 @@ class Catalogs:
         Raises FolderInUse if another run is at work with it, and ReadOnlyFolder or CatalogError if it cannot be used.
         """
         if file not in self._open:
-            purpose = self._access.purpose
-            check_place(file)
-            locked = purpose is not Purpose.REHEARSE and self._lock(file)
-            self._open[file] = self._usable(file)
-            if self._open[file].rollback:
-                self._access.note(
-                    f"{file.parent} bears no write-ahead log, as on some network shares: the catalog does without from "
-                    "now on, which is slower. --catalog PATH puts it on a local disk"
-                )
-            if locked:
-                recover(self._open[file], None if self._trusted else self._home)
-            if locked and purpose is Purpose.READ:
-                self._locks.pop().release()
+            try:
+                check_place(file)
+                if self._access.purpose.writes:
+                    self._lock(file)
+                catalog = self._open[file] = self._usable(file)
+            except OSError as error:
+                raise CatalogFailed(f"{file} cannot be used: {error.strerror}. {ADVICE}") from error
+            self._tell_of(catalog)
+            if self._access.purpose.writes:
+                recover(catalog, None if self._trusted else self._home)
+            elif self._access.purpose is Purpose.READ:
+                look_at_open_changes(catalog, None if self._trusted else self._home)
         return self._open[file]
 
-    def _lock(self, file: Path) -> bool:
-        """Whether the catalog is this run's alone; one that only reads may go without."""
+    def _tell_of(self, catalog: Catalog) -> None:
+        if catalog.rollback and catalog.file:
+            self._access.note(
+                f"{catalog.file.parent} bears no write-ahead log, as on some network shares: the catalog does without "
+                "from now on, which is slower. --catalog PATH puts it on a local disk"
+            )
+        if catalog.backup is not None:
+            self._access.note(
+                f"{catalog.file} was written by an older sdprep and was brought up to date; a copy of what it was is "
+                f"kept as {catalog.backup.name}"
+            )
+
+    def _lock(self, file: Path) -> None:
+        """Take the lock of a catalog."""
         lock = FolderLock(file, self._access.command)
         try:
             if self._access.purpose is Purpose.ADD:
                 _make_folder(file.parent)
             dead = lock.acquire()
-        except (OSError, FolderInUse) as error:
-            if self._access.purpose is Purpose.READ:
-                return False
-            if isinstance(error, FolderInUse):
-                raise
+        except OSError as error:
             if error.errno in FORBIDDEN:
                 raise ReadOnlyFolder(file.parent, error, ADVICE) from error
             raise CatalogFailed(f"{file.parent} cannot be written ({error.strerror}). {ADVICE}") from error
         self._locks.append(lock)
-        if dead is not None and self._access.purpose is not Purpose.READ:
+        if dead is not None:
             self._access.note(f"the last run here did not end by itself ({dead}); what it left half done is settled")
-        return True
+        if not lock.is_exclusive:
+            self._access.note(
+                f"{file.parent} is on a file system without locks: do not start another run there before this one has "
+                "ended. --catalog PATH puts the catalog on a local disk"
+            )
 
     def _usable(self, file: Path) -> Catalog:
-        """The catalog of a file, or a new one in the place of one that cannot be used."""
+        """The catalog of a file, or a new one in the place of one that is damaged."""
         root = file.parent.parent if file.parent.name == FOLDER else file.parent
-        rehearsal = self._access.purpose is Purpose.REHEARSE
+        rehearsal, read_only = self._access.purpose is Purpose.REHEARSE, not self._access.purpose.writes
         try:
             check_journal(file)
-            return Catalog(None if rehearsal and not file.exists() else file, root, rehearsal=rehearsal)
-        except (DamagedCatalog, NewerCatalog) as error:
+            return Catalog(None if rehearsal and not file.exists() else file, root, rehearsal=read_only)
+        except DamagedCatalog as error:
             if rehearsal:
-                self._access.note(f"{error}; a run would put it aside and begin a new one")
+                self._access.note(f"{error}. {WOULD_ASIDE}")
                 return Catalog(None, root, rehearsal=True)
             if not self._may_set_aside(file):
-                advice = "Update sdprep to use it" if isinstance(error, NewerCatalog) else f"Move it away. {LOST}"
-                raise type(error)(f"{error}. {advice}") from error
-            self._set_aside(file, error)
+                self._refused = DamagedCatalog(f"{error}. Move it away. {LOST}")
+                raise self._refused from error
+            self._set_aside(file, str(error))
             return Catalog(file, root)
 
     def _may_set_aside(self, file: Path) -> bool:
         """Whether a file that is no use as a catalog is one of sdprep's; what --catalog names may be anything."""
         return self._access.purpose is Purpose.ADD and file.parent.name == FOLDER
 
-    def _set_aside(self, file: Path, error: CatalogError) -> None:
-        kind = "newer" if isinstance(error, NewerCatalog) else "broken"
-        number = next(number for number in count(1) if not file.with_name(f"{file.name}.{kind}-{number}").exists())
-        kept = f"{file.name}.{kind}-{number}"
-        for suffix in ("-wal", "-shm", "-journal", ""):
-            with suppress(FileNotFoundError):
-                file.with_name(file.name + suffix).rename(file.with_name(kept + suffix))
-        self._access.note(f"{error}. It is now called {kept}, and a new one was begun. {LOST}")
-
-    def _end_for(self, error: DamagedCatalog) -> None:
-        """Make room for the next run after a row that makes no sense, and say so."""
-        for file in [file for file, catalog in self._open.items() if catalog.damage]:
-            if self._may_set_aside(file):
-                self._set_aside(file, error)
-                raise CatalogFailed(f"{error}. {AGAIN}") from error
-            rehearsal = self._access.purpose is Purpose.REHEARSE
-            advice = "A run would put it aside and begin a new one" if rehearsal else f"Move it away. {LOST}"
-            raise DamagedCatalog(f"{error}. {advice}") from error
-
-    def _set_damaged_aside(self) -> None:
-        """Make room for the next run after a fault that only the work with a catalog has shown."""
-        for file, catalog in self._open.items():
-            fault = None if catalog.file is None else fault_of(file)
-            if fault and self._may_set_aside(file):
-                self._set_aside(file, DamagedCatalog(f"{file} is damaged: {fault}"))
+    def _set_aside(self, file: Path, error: str) -> None:
+        kept = set_aside(file)
+        self._access.note(f"{error}. It is now called {kept}; a new one takes its place. {LOST}")
 
 
 def _make_folder(folder: Path) -> None:

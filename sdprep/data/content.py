@@ -1,7 +1,12 @@
-"""What the rows of a catalog hold, as bytes and JSON: packed texts, tables, pieces of text."""
+"""What the rows of a catalog hold, as bytes and JSON: packed texts, tables, pieces of text.
+
+Everything here takes any value that a damaged or foreign catalog may hold, and raises one of NO_SENSE for what sdprep
+never wrote.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from typing import Any
@@ -9,33 +14,89 @@ from typing import Any
 from sdprep.types import FailureCode
 
 # What content raises that sdprep never wrote.
-NO_SENSE = (ValueError, TypeError, KeyError, RecursionError, zlib.error)
+NO_SENSE = (ValueError, TypeError, KeyError, RecursionError, OverflowError, zlib.error)
 CODES = frozenset(code.value for code in FailureCode)
+# The largest text that is unpacked: a metadata JSON of some three million images.
+TEXT_LIMIT = 1 << 30
+# More than the settings of a run or the tags of an image have, as JSON.
+JSON_LIMIT = 10_000_000
+# More than the scores of 100,000 tags have; a catalog that holds a larger result is not asked for it.
+RESULT_LIMIT = 1_000_000
 
 
-def unpacked(packed: int, data: bytes) -> bytes:
-    """The bytes of a kept text. Raises one of NO_SENSE."""
-    return zlib.decompress(data) if packed else memoryview(data).tobytes()
+def unpacked(packed: Any, data: Any, digest: bytes) -> bytes:
+    """Return the bytes of a kept text, which must have this SHA-256. Raises one of NO_SENSE."""
+    text = as_bytes(data)
+    if packed:
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(text, TEXT_LIMIT)
+        if not unpacker.eof:
+            raise ValueError("a packed text is cut, or larger than any that sdprep keeps")
+    if hashlib.sha256(text).digest() != digest:
+        raise ValueError("a text is not the one that was kept")
+    return text
 
 
-def as_table(text: str) -> dict[str, Any]:
-    """The JSON object of a row. Raises one of NO_SENSE."""
-    return dict(**json.loads(text))
+def checksum(digest: bytes, data: bytes) -> int:
+    """Return what tells a stored result of an image from a damaged one."""
+    return zlib.crc32(data, zlib.crc32(digest))
 
 
-def as_pieces(text: str) -> tuple[str, ...]:
-    """The JSON list of texts of a row. Raises one of NO_SENSE."""
-    return tuple(map(as_text, json.loads(text)))
+def as_table(text: Any) -> dict[str, Any]:
+    """Return the JSON object of a row. Raises one of NO_SENSE."""
+    return dict(**_parsed(text))
+
+
+def as_pieces(text: Any) -> tuple[str, ...]:
+    """Return the JSON list of texts of a row. Raises one of NO_SENSE."""
+    pieces = _parsed(text)
+    if not isinstance(pieces, list):
+        raise TypeError(f"{pieces!r:.100} is not a list")
+    return tuple(map(as_text, pieces))
+
+
+def _parsed(text: Any) -> Any:
+    if len(as_text(text)) > JSON_LIMIT:
+        raise ValueError(f"JSON of more than {JSON_LIMIT} characters")
+    return json.loads(text)
 
 
 def as_text(value: Any) -> str:
-    """A text of a row. Raises one of NO_SENSE."""
+    """Return a text of a row. Raises TypeError."""
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r:.100} is not a text")
+    return value
+
+
+def as_bytes(value: Any) -> bytes:
+    """Return bytes of a row. Raises TypeError."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{value!r:.100} is not bytes")
+    return value
+
+
+def as_number(value: Any) -> int:
+    """Return a whole number of a row. Raises TypeError."""
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r:.100} is not a whole number")
+    return value
+
+
+def as_side(value: Any) -> str:
+    """Return the side on which sdprep's part of a text stands. Raises ValueError."""
+    if value not in ("append", "prepend"):
+        raise ValueError(f"{value!r:.100} is not a side")
+    return str(value)
+
+
+def as_time(value: Any) -> float:
+    """Return a time of a row, of any year that a clock can show, also a wrong one. Raises ValueError."""
+    if not isinstance(value, int | float) or not abs(value) < 2**63:
+        raise ValueError(f"{value!r:.100} is not a time")
     return value
 
 
 def dump(value: Any) -> str:
-    """JSON for a row."""
+    """Return JSON for a row."""
     # Escaped, since a file name that is not Unicode could not be stored otherwise.
     return json.dumps(value, ensure_ascii=True, sort_keys=True)

@@ -1,60 +1,139 @@
-"""Opening the SQLite file of a catalog: whether it is one, whole, and how its file system lets it be written."""
+"""Opening the SQLite file of a catalog: whether it is one, whole and of this schema, and whether it can have a log."""
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from sdprep.data.migration import migrate
+from sdprep.data.schema import STEPS
 from sdprep.errors import CatalogFailed, DamagedCatalog, NewerCatalog
 
 # A file of up to this many bytes is looked through whenever it is opened, which takes less than a tenth of a second.
 LOOKED_THROUGH = 64_000_000
+# SQLite's codes for what a disk, its rights, memory or another process is to blame for, and never the content:
+# PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, NOLFS, AUTH.
+# https://sqlite.org/rescode.html
+OUTSIDE = frozenset({3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23})
+# How their messages begin, where Python does not tell the code (3.10).
+MESSAGES = (
+    "access permission denied",
+    "attempt to write a readonly database",
+    "authorization denied",
+    "database is locked",
+    "database or disk is full",
+    "database schema is locked",
+    "database table is locked",
+    "disk I/O error",
+    "interrupted",
+    "large file support is disabled",
+    "locking protocol",
+    "out of memory",
+    "unable to open database file",
+)
+# What a file system without shared memory, or a read-only one, makes of opening a write-ahead log: READONLY, CANTOPEN
+# and PROTOCOL with all their extended codes, and of IOERR only SHMOPEN, SHMSIZE, SHMLOCK and SHMMAP.
+NO_LOG = frozenset({8, 14, 15})
+NO_SHARED_MEMORY = frozenset({4618, 4874, 5130, 5386})
 
 
-def open_database(file: Path | None, schema: str, version: int) -> tuple[sqlite3.Connection, bool]:
-    """A connection to a catalog, made where there is none, and whether its write-ahead log had to be given up now.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A connection to a catalog.
 
-    None as the file is one in memory. The log needs memory that processes share, which some network shares do not have;
-    the older rollback journal does without. Raises NewerCatalog, DamagedCatalog, or CatalogFailed.
+    `rollback` says that its file system was found now not to bear a write-ahead log; `backup` is the copy of the
+    catalog from before it was brought to this schema, if it was brought to it now.
+    """
+
+    db: sqlite3.Connection
+    rollback: bool = False
+    backup: Path | None = None
+
+
+def open_database(file: Path | None, *, read_only: bool = False) -> Opened:
+    """Open a catalog, made where there is none; without a file, in memory.
+
+    One that is only read is never changed: an older schema is brought up to date in a temporary copy. The log needs
+    memory that processes share, which some network shares do not have; the older rollback journal does without.
+
+    Raises:
+        NewerCatalog: it has a schema that this sdprep does not know.
+        DamagedCatalog: it is not a catalog, or damaged; it was looked at twice.
+        CatalogFailed: it cannot be read or written, which says nothing about its content.
     """
     try:
+        return _tried(file, read_only)
+    except DamagedCatalog:
+        # A single read that went wrong looks like damage.
+        return _tried(file, read_only)
+
+
+def _tried(file: Path | None, read_only: bool) -> Opened:
+    try:
         try:
-            return _opened(file, schema, version, "WAL")
-        except sqlite3.OperationalError:
-            if file is None or not file.is_file():
+            return _opened(file, "WAL", read_only)
+        except sqlite3.OperationalError as error:
+            if file is None or not file.is_file() or not _lacks_log(error):
                 raise
             if not os.access(file.parent, os.W_OK):
-                return _unchanging(file, schema, version), False
+                return Opened(_unchanging(file))
             _give_up_log(file)
-            return _opened(file, schema, version, "DELETE")[0], True
-    except sqlite3.OperationalError as error:
-        raise CatalogFailed(f"{file} cannot be used: {error}") from error
-    except sqlite3.DatabaseError as error:
-        # SQLite says no more of a file that is none of its own, or is damaged, than the class that all others are of.
-        if type(error) is not sqlite3.DatabaseError:
-            raise
+            opened = _opened(file, "DELETE", read_only)
+            return Opened(opened.db, True, opened.backup)
+    except OSError as error:
+        raise CatalogFailed(f"{file} cannot be used: {error.strerror}") from error
+    except sqlite3.Error as error:
+        if is_outside(error):
+            raise CatalogFailed(f"{file} cannot be used: {error}") from error
         raise DamagedCatalog(f"{file} is no catalog: {error}") from error
 
 
-def _opened(file: Path | None, schema: str, version: int, mode: str) -> tuple[sqlite3.Connection, bool]:
-    """A connection, and whether a new file was refused the log."""
+def is_outside(error: sqlite3.Error) -> bool:
+    """Whether an error is no fault of the catalog's content."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return str(error).startswith(MESSAGES) if code is None else code & 0xFF in OUTSIDE
+
+
+def _lacks_log(error: sqlite3.Error) -> bool:
+    """Whether an error may come from a write-ahead log that does not work where the catalog lies."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return is_outside(error) if code is None else code & 0xFF in NO_LOG or code in NO_SHARED_MEMORY
+
+
+def _opened(file: Path | None, mode: str, read_only: bool) -> Opened:
     db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
     try:
-        if _holds_catalog(db, file, schema, version):
-            return db, False
-        [got] = db.execute(f"PRAGMA journal_mode = {mode}").fetchone()
-        db.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
+        schema = _schema_of(db, file)
+        if schema == len(STEPS):
+            return Opened(db)
+        if read_only:
+            return Opened(_up_to_date_copy(db, schema))
+        rollback = False
+        if schema == 0:
+            [got] = db.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+            rollback = file is not None and got.upper() != "WAL"
+        return Opened(db, rollback, migrate(db, file, schema))
     except BaseException:
         db.close()
         raise
-    return db, file is not None and got.upper() != "WAL"
 
 
-def _unchanging(file: Path, schema: str, version: int) -> sqlite3.Connection:
-    """A connection to a catalog in a folder that is read-only, where no log can be had. Raises CatalogFailed."""
+def _up_to_date_copy(db: sqlite3.Connection, schema: int) -> sqlite3.Connection:
+    """A copy in memory, or in a nameless file if it is large; the catalog is closed."""
+    copy = sqlite3.connect("", isolation_level=None)
+    with closing(db):
+        db.backup(copy)
+    migrate(copy, None, schema)
+    return copy
+
+
+def _unchanging(file: Path) -> sqlite3.Connection:
+    """A connection to a catalog in a folder that is read-only, where there can be no log. Raises CatalogFailed."""
     log = file.with_name(f"{file.name}-wal")
     if log.exists() and log.stat().st_size > 0:
         raise CatalogFailed(
@@ -63,26 +142,29 @@ def _unchanging(file: Path, schema: str, version: int) -> sqlite3.Connection:
         )
     db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
     try:
-        _holds_catalog(db, file, schema, version)
+        schema = _schema_of(db, file)
+        return db if schema == len(STEPS) else _up_to_date_copy(db, schema)
     except BaseException:
         db.close()
         raise
-    return db
 
 
-def _holds_catalog(db: sqlite3.Connection, file: Path | None, schema: str, version: int) -> bool:
-    """Whether a file holds a catalog, rather than nothing. Raises NewerCatalog, or DamagedCatalog for all else."""
+def _schema_of(db: sqlite3.Connection, file: Path | None) -> int:
+    """The schema of a catalog, 0 for an empty file. Raises NewerCatalog, or DamagedCatalog for all else."""
     [found] = db.execute("PRAGMA user_version").fetchone()
-    if found > version:
-        raise NewerCatalog(f"{file} was written by a newer sdprep")
+    if found > len(STEPS):
+        raise NewerCatalog(
+            f"{file} was written by a newer sdprep. Update sdprep to use it: pip install --upgrade sdprep (the catalog "
+            f"has schema {found}, this sdprep knows up to {len(STEPS)}; it was left as it is)"
+        )
     held = _definitions(db)
     if found == 0 and not held:
-        return False
-    if found == 0 or held != _definitions_of(schema):
+        return 0
+    if found <= 0 or held != _definitions_of(found):
         raise DamagedCatalog(f"{file} is no catalog: it has other tables")
-    if file is not None and file.stat().st_size <= LOOKED_THROUGH and (fault := _fault_in(db)) is not None:
+    if file is not None and file.stat().st_size <= LOOKED_THROUGH and (fault := damage_in(db, "quick_check")):
         raise DamagedCatalog(f"{file} is damaged: {fault}")
-    return True
+    return int(found)
 
 
 def _definitions(db: sqlite3.Connection) -> set[tuple[str, ...]]:
@@ -92,29 +174,24 @@ def _definitions(db: sqlite3.Connection) -> set[tuple[str, ...]]:
 
 
 @cache
-def _definitions_of(schema: str) -> set[tuple[str, ...]]:
+def _definitions_of(schema: int) -> set[tuple[str, ...]]:
     with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(schema)
+        for step in STEPS[:schema]:
+            db.executescript(step)
         return _definitions(db)
 
 
-def _fault_in(db: sqlite3.Connection) -> str | None:
-    [found] = db.execute("PRAGMA quick_check(1)").fetchone()
-    return None if found == "ok" else str(found).splitlines()[-1]
-
-
-def fault_of(file: Path) -> str | None:
-    """What is wrong inside a catalog of any size, texts that are no Unicode among it; None if nothing is."""
-    try:
-        with closing(sqlite3.connect(str(file))) as db:
-            fault = _fault_in(db)
-            tables = [] if fault else [name for kind, name, *_ in _definitions(db) if kind == "table"]
-            for table in tables:
-                for _ in db.execute(f'SELECT * FROM "{table}"'):
-                    pass
-            return fault
-    except sqlite3.DatabaseError as error:
-        return str(error)
+def damage_in(db: sqlite3.Connection, check: str) -> str | None:
+    """What SQLite finds wrong in a file. Raises CatalogFailed if it could not read the file to the end."""
+    [found] = db.execute(f"PRAGMA {check}(1)").fetchone()
+    if found == "ok":
+        return None
+    fault = str(found).splitlines()[-1]
+    # SQLite reports a read that failed in the same list as damage.
+    code = re.search(r"error code[ =](\d+)", fault)
+    if "failed to get page" in fault or (code and int(code[1]) & 0xFF in OUTSIDE):
+        raise CatalogFailed(f"the catalog cannot be read to its end: {fault}")
+    return fault
 
 
 def _give_up_log(file: Path) -> None:
@@ -123,4 +200,4 @@ def _give_up_log(file: Path) -> None:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         [mode] = db.execute("PRAGMA journal_mode = DELETE").fetchone()
         if mode != "delete":
-            raise sqlite3.OperationalError(f"its journal mode stays {mode}")
+            raise CatalogFailed(f"{file} cannot be used: its journal mode stays {mode}")

@@ -1,8 +1,7 @@
-"""One run at a time on a catalog: a file beside it that is locked, names its owner, and shows that the owner lives.
+"""One run at a time on a catalog: a lock of the operating system, which ends with its process, and who holds it.
 
-The system's own lock ends with its process, and so tells at once that a run of this machine is dead. Network shares may
-not pass it on to other machines, or know none; there the time of the file, which its owner renews, decides instead. Of
-two runs that begin in the same moment on such a share, one may overlook the other.
+The lock file beside the catalog is never written and may hold anything. The owner file is for messages only: whatever
+it says, it keeps nobody from the lock.
 """
 
 from __future__ import annotations
@@ -10,171 +9,145 @@ from __future__ import annotations
 import errno
 import os
 import platform
-import stat
 import sys
-import tempfile
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
+from filelock import FileLock, Timeout
 
 from sdprep.errors import CatalogError, FolderInUse
+from sdprep.files import read_limited
 from sdprep.rules.plain import plain
+from sdprep.spelling import spell_time
 
-# Seconds between two signs of life, and after how many without one a run of another machine counts as dead.
-BEAT = 30.0
-STALE = 300.0
-# More than any lock holds, and less than reading costs.
-LONGEST = 10_000
+# Seconds that a run waits for another one to end before it gives up, and between two tries.
+WAIT = 1.0
+POLL = 0.05
+# More than any owner file has.
+OWNER_LIMIT = 10_000
+# What a file system says that has no locks, as some network shares.
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 Name = Annotated[str, msgspec.Meta(max_length=300)]
 
-if sys.platform == "win32":
-    import msvcrt
 
-    # Far behind the text of the file, which stays readable: on Windows a locked part is not.
-    LOCKED_BYTE = 1 << 30
+class Owner(msgspec.Struct, frozen=True):
+    """The run that holds a lock.
 
-    def _lock(file: int) -> None:
-        os.lseek(file, LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        os.lseek(file, 0, os.SEEK_SET)
-else:
-    import fcntl
-
-    def _lock(file: int) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The run that holds a lock; `boot` tells machines of one name apart, where the system says it."""
+    `boot` tells machines of one name apart; `lock` is the number of the lock file, so that a copied owner file counts
+    for nothing.
+    """
 
     command: Name
-    pid: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+    pid: int
     host: Name
     boot: Name
-    # Up to the year 2900: later ones have no date on every system.
-    started: Annotated[float, msgspec.Meta(ge=0, lt=2.93e10)]
+    lock: int
+    started: float
 
     def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
+        since = spell_time(self.started)
         return f"sdprep {plain(self.command)}, process {self.pid} on {plain(self.host)}, since {since}"
 
 
 class FolderLock:
-    """The lock of a catalog; `path` lies beside it and stays there, empty while nobody is at work."""
+    """The lock of a catalog. `is_exclusive` is false where the file system has no locks."""
 
     def __init__(self, catalog: Path, command: str) -> None:
         self.path = catalog.with_name(f"{catalog.name}.lock")
-        self._owner = Owner(command, os.getpid(), platform.node(), _boot(), time.time())
-        self._file: int | None = None
-        self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self.is_exclusive = True
+        self._catalog, self._command = catalog, command
+        self._owner_file = catalog.with_name(f"{catalog.name}.owner")
+        # A soft lock would take the mere presence of a file for a run at work.
+        self._lock = FileLock(self.path, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
 
     def acquire(self) -> Owner | None:
-        """Take the lock; the owner that died with it, if one did.
+        """Take the lock, and return the owner that died with it, if one did.
 
-        Raises FolderInUse if another run is at work, CatalogError for a file that is no lock, which keeps its content,
-        and OSError if the file cannot be written.
+        Raises:
+            FolderInUse: another run holds it, and still does after a second.
+            CatalogError: a link, a pipe or a folder is in its place.
+            OSError: the lock file cannot be made or opened.
         """
-        file = _open(self.path)
+        self._check_place()
         try:
-            owner, locked = _read(file, self.path), _try_lock(file)
-            if locked is False or (owner is not None and self._lives(owner, known=locked is not None)):
-                raise FolderInUse(self.path.with_suffix(""), str(owner or "its name is not known yet"), STALE / 60)
-            os.ftruncate(file, 0)
-            os.write(file, msgspec.json.encode(self._owner))
-        except BaseException:
-            os.close(file)
-            raise
-        self._file = file
-        self._heart.start()
-        return owner
+            self._lock.acquire(timeout=WAIT, poll_interval=POLL)
+        except Timeout as error:
+            raise FolderInUse(self._catalog, self._holder()) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            self.is_exclusive = False
+        dead = self._read_owner() if self.is_exclusive else None
+        self._write_owner()
+        return dead
 
     def release(self) -> None:
-        """Leave it to the next run."""
-        if self._file is None:
-            return
-        self._ended.set()
-        self._heart.join()
-        os.ftruncate(self._file, 0)
-        os.close(self._file)
-        self._file = None
+        """Leave the lock to the next run."""
+        with suppress(OSError):
+            self._owner_file.unlink(missing_ok=True)
+        self._lock.release()
 
-    def _lives(self, owner: Owner, *, known: bool) -> bool:
-        """Whether the owner of a lock that nobody is known to hold is at work all the same."""
-        ours = owner.boot == self._owner.boot or owner.host == self._owner.host
-        if ours and (known or not _is_running(owner.pid)):
-            return False
-        # Both times are of the clock of the file's system, whatever that of this machine says.
-        with tempfile.TemporaryFile(dir=self.path.parent) as now:
-            return os.fstat(now.fileno()).st_mtime - self.path.stat().st_mtime < STALE
+    def _check_place(self) -> None:
+        """Raise CatalogError for what is not a regular file, which is neither followed nor waited for."""
+        if self.path.is_symlink():
+            raise self._refused("it is a link")
+        if self.path.exists() and not self.path.is_file():
+            raise self._refused("it is not a regular file")
 
-    def _beat(self) -> None:
-        while not self._ended.wait(BEAT):
-            # A share that is away for a moment may be back for the next beat.
-            with suppress(OSError):
-                os.utime(self.path)
+    def _refused(self, reason: str) -> CatalogError:
+        return CatalogError(
+            f"{self.path} cannot be used as a lock: {reason}. Nothing was changed\n"
+            "Remove it, or give --catalog PATH for another place"
+        )
 
+    def _holder(self) -> str:
+        """Return who holds the lock, as far as that is known."""
+        owner = self._read_owner()
+        # The owner file may be older than the run that holds the lock now.
+        here = owner is not None and (owner.host, owner.boot) == (platform.node(), _boot())
+        return "" if owner is None or (here and not _is_running(owner.pid)) else str(owner)
 
-def _try_lock(file: int) -> bool | None:
-    """Whether this process has the system's lock of a file now; None if its file system has no locks."""
-    try:
-        _lock(file)
-    except OSError as error:
-        return False if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK) else None
-    return True
+    def _read_owner(self) -> Owner | None:
+        """Return the owner that the owner file names; None if there is none, or none that can be believed."""
+        try:
+            if self._owner_file.is_symlink():
+                return None
+            owner = msgspec.json.decode(read_limited(self._owner_file, OWNER_LIMIT), type=Owner)
+            return owner if owner.lock == self.path.stat().st_ino else None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
 
-
-def _open(path: Path) -> int:
-    """A lock file, made where there is none; links are not followed, and pipes not waited for."""
-    # Not every system can be told so when it opens a file.
-    if path.is_symlink():
-        raise _no_lock(path, "it is a link")
-    special = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY"))
-    file = os.open(path, os.O_RDWR | os.O_CREAT | special, 0o666)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise _no_lock(path, "it is no ordinary file")
-    return file
-
-
-def _read(file: int, path: Path) -> Owner | None:
-    """The owner that a file names; None if it names none. Raises CatalogError if sdprep has not written it."""
-    data = os.read(file, LONGEST)
-    # What a loss of power can leave of a file that was just written: nothing, zeros, or the beginning.
-    if not data.strip(b"\0") or (len(data) < LONGEST and b"}" not in data and data.startswith(b'{"command":"')):
-        return None
-    try:
-        return msgspec.json.decode(data, type=Owner)
-    except msgspec.MsgspecError as error:
-        raise _no_lock(path, "it has other content") from error
-
-
-def _no_lock(path: Path, reason: str) -> CatalogError:
-    return CatalogError(
-        f"{path} is no lock file of sdprep: {reason}. Nothing was changed\n"
-        "Move it away if it is not wanted, or give --catalog PATH for another place"
-    )
+    def _write_owner(self) -> None:
+        """Name this run in the owner file, in one step; where that cannot be done, the lock holds all the same."""
+        temporary = self._owner_file.with_name(f"{self._owner_file.name}.tmp")
+        with suppress(OSError):
+            inode = self.path.stat().st_ino
+            owner = Owner(self._command, os.getpid(), platform.node()[:300], _boot(), inode, time.time())
+            # A run that was killed may have left it; nobody else writes while the lock is held.
+            temporary.unlink(missing_ok=True)
+            with temporary.open("xb") as stream:
+                stream.write(msgspec.json.encode(owner))
+            temporary.replace(self._owner_file)
 
 
 def _boot() -> str:
-    """What tells this start of this machine from all others; it is the same in all its containers."""
+    """Return what tells this start of this machine from all others; it is the same in all its containers."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return platform.node()
+        return ""
 
 
 def _is_running(pid: int) -> bool:
-    """Whether there is such a process here; on Windows, where asking would end it, that is left open."""
-    if sys.platform == "win32":
-        return True
+    """Whether there may be such a process here; on Windows, where asking would end it, that is left open."""
+    if sys.platform == "win32" or pid <= 0:
+        return sys.platform == "win32"
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from pathlib import Path
 
 from sdprep.data.catalog import Catalog
-from sdprep.data.content import as_table
+from sdprep.data.content import as_table, as_text, as_time
 from sdprep.data.keys import Key
+from sdprep.rules.plain import plain
 
 # The setting of an undo that names the run which it takes back.
 UNDONE = "run"
-# Seconds to the year 9000: no time zone moves it beyond the last year of calendars.
-END_OF_CALENDARS = 221_845_392_000
+# What became of a change; of one that is not settled, only the catalog may know.
+STATUS = "CASE status WHEN 'intent' THEN outcome(journal.id) ELSE status END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +59,52 @@ def runs(catalog: Catalog) -> list[RunEntry]:
     """All runs that are known, oldest first."""
     rows = catalog.db.execute(
         "SELECT uid, command, model, started, ended,"
-        " (SELECT count(*) FROM journal WHERE run = runs.id AND status = 'done'), settings FROM runs ORDER BY id"
+        f" (SELECT count(*) FROM journal WHERE run = runs.id AND {STATUS} = 'done'), settings FROM runs ORDER BY id"
     )
-    entries = []
     with catalog.decoding("its list of runs"):
-        for uid, command, model, started, ended, changed, settings in rows:
-            _check_time(started)
-            _check_time(started if ended is None else ended)
-            entries.append(RunEntry(uid, command, model, started, ended, changed, _undone(command, settings)))
-    return entries
+        return [
+            RunEntry(
+                as_text(uid),
+                as_text(command),
+                None if model is None else as_text(model),
+                as_time(started),
+                None if ended is None else as_time(ended),
+                changed,
+                _undone(command, settings),
+            )
+            for uid, command, model, started, ended, changed, settings in rows
+        ]
 
 
-def _check_time(seconds: float) -> None:
-    """Raise TypeError or ValueError for what is no time that calendars have."""
-    if not 0 <= seconds < END_OF_CALENDARS:
-        raise ValueError(f"{seconds} is no time")
+def in_order(catalogs: Sequence[Sequence[RunEntry]]) -> list[RunEntry]:
+    """Return the runs of several catalogs, each once, with its changes in all of them, oldest first.
+
+    Within a catalog the order is that of the numbers of its runs, never of the clock, which may have been set back.
+    The clock only decides between runs of which no catalog knows both.
+    """
+    merged: dict[str, RunEntry] = {}
+    followers: dict[str, list[str]] = {}
+    before: dict[str, int] = {}
+    for entries in catalogs:
+        for entry in entries:
+            known = merged.get(entry.uid)
+            merged[entry.uid] = replace(known, changed=known.changed + entry.changed) if known else entry
+            before.setdefault(entry.uid, 0)
+        for earlier, later in pairwise(entry.uid for entry in entries):
+            followers.setdefault(earlier, []).append(later)
+            before[later] += 1
+    ready = [(merged[uid].started, uid) for uid, number in before.items() if number == 0]
+    heapify(ready)
+    ordered = []
+    while ready:
+        _, uid = heappop(ready)
+        ordered.append(merged.pop(uid))
+        for later in followers.get(uid, ()):
+            before[later] -= 1
+            if before[later] == 0:
+                heappush(ready, (merged[later].started, later))
+    # Catalogs that contradict each other, as copies of different ages may, leave some that wait for each other.
+    return ordered + sorted(merged.values(), key=lambda entry: entry.started)
 
 
 def _undone(command: str, settings: str) -> str | None:
@@ -96,19 +131,21 @@ def versions(catalog: Catalog, path: Path) -> list[Version]:
     """The texts that a file has held as far as the journal knows, oldest first."""
     rows = catalog.db.execute(
         "SELECT uid, command, before, after FROM journal JOIN runs ON runs.id = journal.run"
-        " WHERE key = ? AND status IN ('done', 'unclear') ORDER BY journal.id",
+        f" WHERE key = ? AND {STATUS} IN ('done', 'unclear') ORDER BY journal.id",
         (catalog.key(path),),
     )
     found: list[Version] = []
     for uid, command, before, after in rows:
         if not found or found[-1].text != before:
-            found.append(Version(before, _excerpt(catalog, before), f"found by run {uid}"))
-        found.append(Version(after, _excerpt(catalog, after), f"written by {command}, run {uid}"))
+            found.append(Version(before, _excerpt(catalog, before), plain(f"found by run {uid}")))
+        found.append(Version(after, _excerpt(catalog, after), plain(f"written by {command}, run {uid}")))
     return found
 
 
 def _excerpt(catalog: Catalog, text: bytes | None) -> str | None:
-    return None if text is None else catalog.text(text)[:400].decode("utf-8", "replace").partition("\n")[0].strip()
+    if text is None:
+        return None
+    return plain(catalog.text(text)[:400].decode("utf-8", "replace").partition("\n")[0].strip())
 
 
 def file_hash(data: bytes | None) -> bytes | None:

@@ -13,7 +13,7 @@ import hashlib
 import re
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -254,27 +254,36 @@ def recover(catalog: Catalog, folder: Path | None) -> None:
     of `folder` are looked at, unless that is None: a catalog that came with pictures may name any file. Intents of
     others, of runs that sdprep did not name, and of files that cannot be read now, stay open.
     """
-    intents = catalog.open_intents()
-    if not intents:
-        return
+    if catalog.open_intents():
+        with catalog.transaction():
+            for intent, outcome in _outcomes(catalog, folder, tidy=True):
+                catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (outcome, intent.row))
+                if outcome == "done":
+                    catalog.set_state(intent.key, intent.state)
+
+
+def look_at_open_changes(catalog: Catalog, folder: Path | None) -> None:
+    """Tell a catalog that is only read what `recover` would make of each open change; nothing is written."""
+    catalog.outcomes.update((intent.row, outcome) for intent, outcome in _outcomes(catalog, folder, tidy=False))
+
+
+def _outcomes(catalog: Catalog, folder: Path | None, *, tidy: bool) -> Iterator[tuple[OpenIntent, str]]:
+    """Each open change that may be looked at and what became of it; `tidy` removes the temporary files."""
     own = catalog.root
-    with catalog.transaction(), Folders(own) as below, Folders(folder or Path(own.anchor)) as beside:
-        for intent in intents:
+    with Folders(own) as below, Folders(folder or Path(own.anchor)) as beside:
+        for intent in catalog.open_intents():
             path = catalog.path(intent.key)
             for folders in (below, beside) if UID.fullmatch(str(intent.uid)) else ():
                 # What cannot be reached from the one may lie below the other.
                 with suppress(OSError, ValueError):
-                    _recover_one(catalog, intent, path.name, folders.find(folders.relative(path.parent)))
+                    place = folders.find(folders.relative(path.parent))
+                    if place is not None and tidy:
+                        place.remove(temporary_name(intent.uid, intent.row))
+                    yield intent, _outcome(intent, path.name, place)
                     break
 
 
-def _recover_one(catalog: Catalog, intent: OpenIntent, name: str, folder: Folder | None) -> None:
-    data = None
-    if folder is not None:
-        folder.remove(temporary_name(intent.uid, intent.row))
-        data = folder.read(name, FILE_LIMIT)
+def _outcome(intent: OpenIntent, name: str, folder: Folder | None) -> str:
+    data = None if folder is None else folder.read(name, FILE_LIMIT)
     found = None if data is None else hashlib.sha256(data).digest()
-    status = "done" if found == intent.after else "void" if found == intent.before else "unclear"
-    catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, intent.row))
-    if status == "done":
-        catalog.set_state(intent.key, intent.state)
+    return "done" if found == intent.after else "void" if found == intent.before else "unclear"

@@ -18,3 +18,8 @@ def as_key(text: str) -> Key:
     except UnicodeEncodeError:
         return os.fsencode(text)
     return text
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """Return the stamp of a file. Times beyond the year 2262 are wrapped, since SQLite has no such numbers."""
+    return found.st_size, (found.st_mtime_ns + (1 << 63)) % (1 << 64) - (1 << 63)

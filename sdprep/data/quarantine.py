@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdprep.data.catalog import Catalog
-from sdprep.data.content import CODES
+from sdprep.data.content import CODES, as_text
 from sdprep.types import FailureCode
 
 # What a picture does to the process that decodes it; all other codes say what is wrong with the file.
@@ -30,9 +30,12 @@ def remembered(catalog: Catalog, folder: Path, decoder: str, codes: Collection[F
         " WHERE decoder = ? OR substr(decoder, 1, ?) = ? ORDER BY decoder",
         (decoder, len(decoder) + 1, f"{decoder} "),
     )
-    found = {
-        key: Remembered(catalog.path(key), FailureCode(code), message) for key, code, message in rows if code in CODES
-    }
+    with catalog.decoding("what it knows of an image that failed"):
+        found = {
+            key: Remembered(catalog.path(key), FailureCode(code), as_text(message))
+            for key, code, message in rows
+            if code in CODES
+        }
     chosen = [each for each in found.values() if each.code in codes and each.path.is_relative_to(folder)]
     return sorted(chosen, key=lambda each: each.path)
 

@@ -1,4 +1,4 @@
-"""The tables of a catalog, and how many of their rows are asked for at once."""
+"""The tables of a catalog, made by numbered steps, and how many of their rows are asked for at once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 AT_ONCE = 256
-SCHEMA_VERSION = 1
-SCHEMA = """
+# Step 1 makes the tables of an empty file, step 2 makes schema 2 of schema 1, and so on. A step that was released is
+# never changed, since a catalog's definitions are compared with those that its steps make.
+STEPS = [
+    """
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, uid TEXT UNIQUE NOT NULL, command TEXT NOT NULL, settings TEXT NOT NULL,
     versions TEXT NOT NULL, model TEXT, started REAL NOT NULL, ended REAL, report TEXT);
@@ -33,7 +35,12 @@ CREATE TABLE journal (
 CREATE INDEX journal_by_key ON journal (key, id);
 CREATE INDEX journal_by_run ON journal (run, id);
 CREATE INDEX journal_open ON journal (status) WHERE status = 'intent';
-"""
+""",
+    # What tells a damaged result; results of schema 1 have none, and are believed if they have the right shape.
+    """
+ALTER TABLE results ADD COLUMN checksum INTEGER;
+""",
+]
 
 
 def select_many(db: sqlite3.Connection, query: str, keys: Sequence[str | bytes], *first: int) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from sdprep.confine import is_inside
 from sdprep.data.catalog import Catalog, RunInfo
 from sdprep.data.catalogs import Access, Catalogs, Purpose, catalogs_below, find_catalog
 from sdprep.data.folders import read_below
-from sdprep.data.history import UNDONE, Reversal, RunEntry, Version, file_hash, reversals, runs, versions
+from sdprep.data.history import UNDONE, Reversal, RunEntry, Version, file_hash, in_order, reversals, runs, versions
 from sdprep.data.journal import FILE_LIMIT, Change, apply
 from sdprep.errors import CatalogError
+from sdprep.rules.plain import plain
 from sdprep.tasks.runs import run_info
 from sdprep.types import FailureCode, Listener, RunReport, Silent, Stop
 
@@ -26,13 +28,18 @@ GROUP = 64
 
 def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
     """The runs of the catalogs of a folder, oldest first; a run over several catalogs is one entry."""
-    entries: dict[str, RunEntry] = {}
     with catalogs_of(directory, catalog, Access("log", Purpose.READ, Silent().note)) as found:
-        for entry in (entry for each in found for entry in runs(each)):
-            known = entries.get(entry.uid)
-            changed = entry.changed + (known.changed if known else 0)
-            entries[entry.uid] = RunEntry(entry.uid, entry.command, entry.model, entry.started, entry.ended, changed)
-    return sorted(entries.values(), key=lambda entry: entry.started)
+        entries = in_order([runs(each) for each in found])
+    # The catalog may have come with the images: nothing in it moves a cursor.
+    return [
+        replace(
+            entry,
+            uid=plain(entry.uid),
+            command=plain(entry.command),
+            model=None if entry.model is None else plain(entry.model),
+        )
+        for entry in entries
+    ]
 
 
 def undo(
@@ -52,7 +59,7 @@ def undo(
     began = time.monotonic()
     note, stop = (listener or Silent()).note, Stop() if stop is None else stop
     with catalogs_of(directory, catalog, Access("undo", Purpose.CHANGE, note)) as found:
-        uid, unfinished = _chosen_run([entry for each in found for entry in runs(each)], run, directory)
+        uid, unfinished = _chosen_run(in_order([runs(each) for each in found]), run, directory)
         note(f"undoing run {uid}")
         info = run_info("undo", {UNDONE: uid, "force": force}, None)
         report = RunReport("undo", run=info.uid)
@@ -195,7 +202,7 @@ def _versions_of(catalog: Catalog, path: Path) -> list[Version]:
 
 def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tuple[str, str | None]:
     """The run to take back, and the undo of it that is gone on with, if one is."""
-    changing = sorted((entry for entry in entries if entry.changed), key=lambda entry: entry.started)
+    changing = [entry for entry in entries if entry.changed]
     if run is None:
         if not changing:
             raise CatalogError(f"no run has changed a file in {directory}")

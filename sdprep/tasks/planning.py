@@ -13,7 +13,7 @@ from sdprep.data.catalog import Catalog
 from sdprep.data.catalogs import Catalogs
 from sdprep.data.decoder import file_digest
 from sdprep.data.folders import Folders
-from sdprep.data.keys import Key, Stamp, as_key
+from sdprep.data.keys import Key, Stamp, as_key, stamp_of
 from sdprep.data.sidecar import decode_text, encode_text, sidecar_name, sidecar_path
 from sdprep.errors import ImageError
 from sdprep.rules.compose import Parts, normalize, put_together, take_apart
@@ -139,8 +139,7 @@ class Planner:
             return look
         try:
             # Taken before the image is read: should it change in between, the next run sees another and looks again.
-            stat = os.stat(place.images + name)  # noqa: PTH116 - a path that is no Path, a million times
-            look.stamp = (stat.st_size, stat.st_mtime_ns)
+            look.stamp = stamp_of(os.stat(place.images + name))  # noqa: PTH116 - a path that is no Path, a million times
         except OSError as error:
             look.failure = Failure(item, FailureCode.UNREADABLE, error.strerror or str(error))
         return look

@@ -14,6 +14,7 @@ import msgspec
 from sdprep.config import Layout
 from sdprep.data.catalog import FILE, FOLDER, RunInfo
 from sdprep.data.catalogs import Access, Catalogs
+from sdprep.spelling import spell_time
 
 PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 
@@ -21,7 +22,7 @@ PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 def run_info(command: str, settings: Any, model: str | None) -> RunInfo:
     """A new run, named by its start; `settings` is a settings dataclass."""
     started = time.time()
-    uid = time.strftime("%Y%m%d-%H%M%S", time.localtime(started)) + "-" + secrets.token_hex(2)
+    uid = spell_time(started, "%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     values = msgspec.to_builtins(settings, enc_hook=str)
     return RunInfo(uid, command, values, _versions(), model, started)
 

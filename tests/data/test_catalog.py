@@ -9,7 +9,7 @@ import pytest
 
 from sdprep.data.catalog import FILE, Catalog, RunInfo
 from sdprep.data.keys import as_key
-from sdprep.data.schema import AT_ONCE, SCHEMA_VERSION
+from sdprep.data.schema import AT_ONCE, STEPS
 from sdprep.errors import CatalogError, DamagedCatalog, NewerCatalog
 from sdprep.rules.compose import Parts
 from sdprep.rules.decide import SidecarState
@@ -208,16 +208,16 @@ def test_a_rehearsal_without_a_catalog_makes_no_file(tmp_path: Path) -> None:
 
 
 def test_a_catalog_of_a_newer_sdprep_is_refused(catalog: Catalog) -> None:
-    catalog.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    catalog.db.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     with pytest.raises(NewerCatalog, match="written by a newer sdprep"):
         reopened(catalog)
 
 
 def test_a_catalog_of_a_newer_sdprep_is_left_as_it_is(catalog: Catalog) -> None:
-    catalog.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    catalog.db.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     with pytest.raises(CatalogError):
         reopened(catalog)
-    assert catalog.db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
+    assert catalog.db.execute("PRAGMA user_version").fetchone() == (len(STEPS) + 1,)
 
 
 def test_a_corrupt_catalog_is_named(tmp_path: Path) -> None:

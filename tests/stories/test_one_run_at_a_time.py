@@ -1,18 +1,26 @@
 """A second run over a folder is refused while one is at work; one that has died holds up nobody."""
 
+import errno
 import os
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 import sdprep.cli.main
 from sdprep.config import MergeSettings
+from sdprep.data import folder_lock
+from sdprep.data.catalogs import Catalogs
 from sdprep.errors import FolderInUse
-from sdprep.tasks.history import log, restore, undo
+from sdprep.tasks.history import file_versions, log, restore, undo
 from sdprep.tasks.merge import merge
 from sdprep.tasks.retry import retry
 from sdprep.tasks.tag import tag as tag_task
 from sdprep.types import Silent
 from tests.stories.telling import (
+    CATALOG,
+    LOOSE,
+    STRICT,
     at_replace,
     caption,
     counts,
@@ -24,6 +32,12 @@ from tests.stories.telling import (
     while_the_model_looks,
 )
 from tests.stories.test_crashes import die
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """The run at work does not end while another one waits in the same process."""
+    monkeypatch.setattr(folder_lock, "WAIT", 0.0)
 
 
 class Heard(Silent):
@@ -110,6 +124,65 @@ def test_the_log_can_be_read_while_a_run_is_at_work(album, monkeypatch):
     assert counts(tag(album)) == {"written": 3}
 
 
+LOOKS = {
+    "log": log,
+    "file_versions": lambda folder: file_versions(folder / "a.txt"),
+    "a dry run": lambda folder: tag(folder, dry_run=True, threshold=STRICT),
+    "a dry run of merge": lambda folder: merge(folder, MergeSettings(dry_run=True)),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_run_that_starts_while_log_or_a_dry_run_is_at_work_is_not_refused(tagged, monkeypatch, look):
+    opened, seen = Catalogs.at, []
+
+    def at(self, file):
+        catalog = opened(self, file)
+        if not self._access.purpose.writes:
+            seen.append(counts(tag(tagged, threshold=LOOSE)))
+        return catalog
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalogs, "at", at)
+        LOOKS[look](tagged)
+
+    assert seen[0] == {"written": 3}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("killed", [False, True], ids=["after a run", "after a kill"])
+def test_log_and_a_dry_run_write_nothing(album, look, killed):
+    if killed:
+        die(album, "after", {})
+    else:
+        tag(album)
+    tag(album, dry_run=True)
+    before = settled(album)
+
+    LOOKS[look](album)
+
+    assert settled(album) == before
+
+
+def settled(album):
+    """Every file but the memory that SQLite's processes share, and the catalog as its rows."""
+    files = {name: data for name, data in everything(album).items() if "catalog.sqlite" not in name}
+    with closing(sqlite3.connect(album / CATALOG)) as db:
+        return files, list(db.iterdump())
+
+
+def test_on_a_file_system_without_locks_a_run_says_that_it_may_not_be_alone(album, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", flock)
+    heard = Heard()
+
+    assert counts(tag_task(album, tag_settings({}), listener=heard)) == {"written": 3}
+    assert [note for note in heard.notes if "without locks" in note]
+
+
 def test_a_dry_run_asks_nobody(album, monkeypatch):
     found = []
     while_the_model_looks(monkeypatch, lambda: found.append(tag(album, dry_run=True)))
@@ -122,7 +195,7 @@ def test_a_dry_run_asks_nobody(album, monkeypatch):
 def test_a_refused_run_changes_nothing(album, monkeypatch):
     seen = {}
 
-    def try_it(*_):
+    def try_it(*_, **__):
         seen["before"] = everything(album)
         with pytest.raises(FolderInUse):
             caption(album)
