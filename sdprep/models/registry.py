@@ -15,6 +15,7 @@ from platformdirs import user_config_path
 
 from sdprep.config import configs_folder
 from sdprep.errors import ModelError, UsageError
+from sdprep.files import read_toml_bytes
 from sdprep.models.base import ModelSpec, Source, Task
 from sdprep.models.faults import REPO, fault_of
 from sdprep.models.guess import BLIP_FILES, BLIP_IMAGE, UNDECIDED, blip, from_folder, wd
@@ -79,7 +80,7 @@ def load(path: Path) -> ModelSpec:
 
 def with_absolute_path(path: Path) -> bytes:
     """The bytes of a TOML file so that they mean the same in any folder; comments stay. Raises ModelError as `load`."""
-    folder, data = load(path).source.path, path.read_bytes()
+    folder, data = load(path).source.path, read_toml_bytes(path)
     stated = msgspec.toml.decode(data, type=ModelSpec).source.path
     if stated is None or _expanded(stated).is_absolute():
         return data
