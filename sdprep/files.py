@@ -25,6 +25,14 @@ def flag(name: str) -> int:
     return found
 
 
+def real_path(path: Path) -> Path:
+    """Return an absolute path without links, as far as there are any; a link to itself stays, to be refused in use.
+
+    `Path.resolve` raises RuntimeError for such a link, before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
+
+
 def read_limited(path: Path | str, limit: int) -> bytes:
     """Return the bytes of a regular file of at most `limit` bytes.
 

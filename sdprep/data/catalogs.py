@@ -20,7 +20,7 @@ from sdprep.data.folder_lock import FolderLock
 from sdprep.data.journal import recover
 from sdprep.data.places import check_journal, check_place
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, FolderInUse, NewerCatalog, ReadOnlyFolder
-from sdprep.files import FORBIDDEN
+from sdprep.files import FORBIDDEN, real_path
 
 LOST = (
     "Your text files are untouched. What is lost is undo, the stored results, and the knowledge of what sdprep wrote: "
@@ -59,7 +59,7 @@ def find_catalog(folder: Path) -> Path | None:
     while not folder.exists():
         folder = folder.parent
     device = folder.stat().st_dev
-    home = Path.home().resolve()
+    home = real_path(Path.home())
     for place in (folder, *folder.parents):
         if place.stat().st_dev != device or place in home.parents:
             return None
