@@ -10,6 +10,9 @@ from typing import IO
 from uuid import uuid4
 
 CHUNK = 1 << 20
+LARGEST_TOML = 64 << 10
+# The time that tomllib takes for a key grows with the square of its parts: 30,000 dots take half a minute.
+MOST_DOTS = 500
 # What says that nothing can be written in a folder.
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 # What no other file would fare better with: the disk is full, or this process has too many files or too little memory.
@@ -21,6 +24,14 @@ def flag(name: str) -> int:
     """Return a flag of `os.open`, 0 where the system does not have it."""
     found: int = getattr(os, name, 0)
     return found
+
+
+def real_path(path: Path) -> Path:
+    """Return an absolute path without links, as far as there are any; a link to itself stays, to be refused in use.
+
+    `Path.resolve` raises RuntimeError for such a link, before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
 
 
 def read_limited(path: Path | str, limit: int) -> bytes:
@@ -57,6 +68,19 @@ def _open_regular(path: Path | str) -> int:
         os.close(descriptor)
         raise _irregular(path)
     return descriptor
+
+
+def read_toml_bytes(path: Path | str) -> bytes:
+    """Return the bytes of a TOML file that can be parsed within a second.
+
+    Raises:
+        OSError: as `read_limited`, with a limit of 64 KiB.
+        ValueError: a line has more dots than any key needs.
+    """
+    data = read_limited(path, LARGEST_TOML)
+    if any(line.count(b".") > MOST_DOTS for line in data.split(b"\n")):
+        raise ValueError(f"a line has more than {MOST_DOTS} dots")
+    return data
 
 
 def read_stream(descriptor: int, limit: int, name: str) -> bytes:

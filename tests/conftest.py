@@ -30,5 +30,8 @@ def a_home_of_its_own(tmp_path_factory, monkeypatch):
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=160, help="how often runs are killed to see that nothing is lost")
     parser.addoption("--images", type=int, default=80, help="how many damaged images go through whole runs")
+    parser.addoption(
+        "--failing-calls", type=int, default=60, help="how many runs have system calls fail to see that nothing is lost"
+    )
     parser.addoption("--power-cuts", type=int, default=5, help="how many power cuts in a run are looked at")
     parser.addoption("--damages", type=int, default=24, help="how often a catalog is damaged at a random place")

@@ -13,6 +13,8 @@ from benchmarks.measure import Taken, ratios, run, spread
 from benchmarks.tag import agreement
 from sdprep.data.image import read_size
 
+pytestmark = pytest.mark.alone
+
 ALBUM = pictures.Album(20, 0.002, 0.02)
 
 

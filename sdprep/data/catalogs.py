@@ -20,7 +20,7 @@ from sdprep.data.folder_lock import FolderLock
 from sdprep.data.journal import look_at_open_changes, recover
 from sdprep.data.places import check_journal, check_place
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, ReadOnlyFolder, SdprepError
-from sdprep.files import FORBIDDEN
+from sdprep.files import FORBIDDEN, real_path
 
 LOST = (
     "Your text files are untouched. What is lost is undo, the stored results, and the knowledge of what sdprep wrote: "
@@ -80,7 +80,7 @@ def _above_home() -> frozenset[Path]:
     """The folders above the home folder; none where there is no home folder."""
     # Path.home() raises where nobody knows the user.
     home = Path(os.path.expanduser("~"))  # noqa: PTH111
-    return frozenset(home.resolve().parents) if home.is_absolute() else frozenset()
+    return frozenset(real_path(home).parents) if home.is_absolute() else frozenset()
 
 
 def catalogs_below(folder: Path) -> Iterator[Path]:

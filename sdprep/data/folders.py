@@ -233,13 +233,15 @@ class Folder:
         """
         file = os.open(self._at(name), NEW_FILE, 0o600 if private else 0o666, dir_fd=self.descriptor)
         try:
-            write_all(file, data)
-            start_writing(file)
+            try:
+                write_all(file, data)
+                start_writing(file)
+            finally:
+                # On a network share only this may say that the disk is full.
+                os.close(file)
         except BaseException:
             self.remove(name)
             raise
-        finally:
-            os.close(file)
 
     def sync(self, name: str) -> None:
         """Return when the content of a file is on the disk."""

@@ -130,9 +130,15 @@ class _Group:
                     failed = waiting[0]
                 self._publish()
         finally:
-            for place, name in self._temporaries.values():
-                with suppress(OSError):
-                    self._folders.at(place).remove(name)
+            self._clear()
+
+    def _clear(self) -> None:
+        """Remove the temporary files that are left; what cannot be removed stays open, for the next run to remove."""
+        for row, (place, name) in self._temporaries.items():
+            try:
+                self._folders.at(place).remove(name)
+            except OSError:
+                self.outcomes = [(intent, done) for intent, done in self.outcomes if intent.row != row]
 
     def _publish(self) -> None:
         """Replace the files for which all is ready, unless they changed, and have their folders reach the disk."""

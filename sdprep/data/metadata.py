@@ -17,6 +17,7 @@ from typing import Any
 
 from sdprep.confine import can_be_looked_at
 from sdprep.errors import MetadataError
+from sdprep.files import real_path
 from sdprep.types import Failure, FailureCode, ImageItem
 
 Entry = dict[str, Any]
@@ -156,7 +157,7 @@ def locator() -> Callable[[str], str]:
 
     @functools.cache
     def real(folder: Path) -> Path:
-        return folder.resolve()
+        return real_path(folder)
 
     def locate(key: str) -> str:
         path = Path(key)

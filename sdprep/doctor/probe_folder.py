@@ -9,12 +9,13 @@ import tempfile
 from pathlib import Path
 
 from sdprep.doctor.probe import Teller
+from sdprep.files import real_path
 
 
 def probe(tell: Teller, folder: str) -> None:
     """Tell whether sdprep may write in a folder, and how much room it has."""
     tell.step("read")
-    path = Path(folder).resolve()
+    path = real_path(Path(folder))
     status = path.stat()
     # Modes mean nothing to root (0), so they are not what stops it.
     mine = not hasattr(os, "getuid") or (os.getuid() != 0 and status.st_uid == os.getuid())

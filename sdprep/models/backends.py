@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 import msgspec
 
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.errors import MissingExtra, UsageError
+from sdprep.errors import MissingExtra, ModelError, SdprepError, UsageError
 from sdprep.models.base import ImageSpec, LabelledModel, Model, ModelFiles, ModelSpec
 from sdprep.models.cpus import usable_cpus
 from sdprep.models.faults import fault_of_preprocess
+from sdprep.models.parse import cause
 from sdprep.models.providers import Execution
 
 # The extra that brings a backend, and the packages that it must bring.
@@ -88,16 +90,29 @@ def open_model(
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // sharers)))
     from sdprep.models.blip import BlipCaptioner
 
-    return BlipCaptioner(spec, files, settings, note)
+    with _model_errors(spec, files):
+        return BlipCaptioner(spec, files, settings, note)
 
 
 def open_tagger(spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> LabelledModel:
     """Load a tagger with the framework of its description. Raises MissingExtra and ModelError as they do."""
-    # Imported here, so that the process which only lists and writes loads no numpy.
-    if spec.backend == "tensorflow":
-        from sdprep.models.wd_tensorflow import TensorflowTagger
+    with _model_errors(spec, files):
+        # Imported here, so that the process which only lists and writes loads no numpy.
+        if spec.backend == "tensorflow":
+            from sdprep.models.wd_tensorflow import TensorflowTagger
 
-        return TensorflowTagger(spec, files, execution)
-    from sdprep.models.wd_onnx import OnnxTagger
+            return TensorflowTagger(spec, files, execution)
+        from sdprep.models.wd_onnx import OnnxTagger
 
-    return OnnxTagger(spec, files, execution)
+        return OnnxTagger(spec, files, execution)
+
+
+@contextmanager
+def _model_errors(spec: ModelSpec, files: ModelFiles) -> Iterator[None]:
+    """Turn whatever a framework raises about a model that it cannot load into a ModelError that says its class."""
+    try:
+        yield
+    except SdprepError:
+        raise
+    except Exception as error:  # frameworks raise whatever a wrong file leads them to
+        raise ModelError(f"{spec.name} cannot be loaded from {files.folder}: {cause(error)}") from error

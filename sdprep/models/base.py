@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,8 @@ Side = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIDE)]
 Level = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+# Far beyond what any model uses, and so that float32 holds a pixel less a mean and divided by a deviation.
+LARGEST_MEAN, SMALLEST_STD = 1e6, 1e-6
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +59,16 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.fit is None:
             raise ValueError("the file of image.recipe says how a picture is fitted")
         return Fit(size, self.fit, self.pad_color, self.resampling, preprocess=self.preprocess)
+
+    def fault_of_numbers(self) -> str | None:
+        """Why pixels could not be normalised with `mean` and `std`."""
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            return "image.mean and image.std must be finite numbers"
+        if max(map(abs, (*self.mean, *self.std))) > LARGEST_MEAN or min(self.std) < SMALLEST_STD:
+            return (
+                f"image.mean and image.std must not exceed {LARGEST_MEAN:,.0f}, nor image.std be below {SMALLEST_STD}"
+            )
+        return None
 
 
 class LabelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.blip_again import GUARD, TOGETHER, SecondTry
 from sdprep.models.blip_attention import prefers_absorbed
+from sdprep.models.blip_config import check_blip_config
 from sdprep.models.blip_engine import CaptionEngine
 from sdprep.models.blip_int8 import Int8Sample
 from sdprep.models.blip_linear import Int8Linear, MakeLinear, linear_layer
@@ -19,8 +20,9 @@ from sdprep.models.blip_network import BlipNetwork
 from sdprep.models.blip_pictures import Pictures, Preparation
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
 from sdprep.models.blip_weights import take_weights
-from sdprep.models.configs import read_configs
 from sdprep.models.decoding import Decoding, Hypothesis
+from sdprep.models.guess import SAFETENSORS
+from sdprep.models.parse import cause
 from sdprep.models.pickles import check_pickles, pickled_weights, read_weights
 from sdprep.types import Batch, Caption, Prediction
 
@@ -51,19 +53,19 @@ class BlipCaptioner:
     ) -> None:
         torch, transformers = _import_frameworks()
         check_pickles(spec, allowed=settings.allow_pickle)
-        _check_config(files.folder)
+        pickle = pickled_weights(spec)
+        self._folder, self._text = files.folder, check_blip_config(files.folder, pickle or SAFETENSORS)
         self._device = _device(torch, settings.device)
         self.provider: str = self._device.type
         int8 = settings.dtype == "int8"
         if int8 and self._device.type != "cpu":
             raise UsageError(f"--dtype int8 runs on the processor only, not on {self._device}: say --device cpu")
         dtype = torch.float32 if int8 else getattr(torch, settings.dtype)
-        pickle = pickled_weights(spec)
         weights = None if pickle is None else read_weights(torch, files.folder / pickle)
-        self._tokenizer, model = _load(transformers, files, dtype, weights)
-        model = model.to(self._device).eval()
+        self._tokenizer = _load_tokenizer(transformers, files.folder)
+        model = _load_model(transformers, files.folder, dtype, weights).to(self._device).eval()
         self._prepared = Preparation(spec.image, self._device, dtype)
-        prompt = self._prompt_ids(settings.prompt, model)
+        prompt = self._prompt_ids(settings.prompt)
         decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
         self._transformers = transformers.__version__
         self._versions = f"torch {torch.__version__}, transformers {self._transformers}"
@@ -118,7 +120,7 @@ class BlipCaptioner:
 
     def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """The token ids of words that must not be used. Raises UsageError for a word that the model cannot use."""
-        ids = [tuple(self._tokenizer(word, add_special_tokens=False).input_ids) for word in words]
+        ids = [tuple(self._token_ids(word, add_special_tokens=False)) for word in words]
         for word, each in zip(words, ids, strict=True):
             if not each or self._tokenizer.unk_token_id in each:
                 raise UsageError(f"--bad-words {word}: the model has no such word")
@@ -126,10 +128,20 @@ class BlipCaptioner:
                 raise UsageError(f"--bad-words {word}: this is a mark of the model's own, not a word")
         return tuple(ids)
 
-    def _prompt_ids(self, prompt: str, model: Any) -> list[int]:
+    def _prompt_ids(self, prompt: str) -> list[int]:
         """The ids that start every decoding: [DEC] in place of [CLS], then the prompt, without its final [SEP]."""
-        ids = self._tokenizer(prompt).input_ids[1:-1] if prompt.strip() else []
-        return [model.config.text_config.bos_token_id, *ids]
+        ids = self._token_ids(prompt)[1:-1] if prompt.strip() else []
+        return [self._text.bos_token_id, *ids]
+
+    def _token_ids(self, text: str, **how: bool) -> list[int]:
+        """The ids of a text. Raises ModelError for one that the weights have no row for."""
+        ids: list[int] = self._tokenizer(text, **how).input_ids
+        if max(ids, default=0) >= self._text.vocab_size:
+            raise ModelError(
+                f"the tokenizer in {self._folder} has a token {max(ids)}, but text_config.vocab_size in config.json is "
+                f"{self._text.vocab_size}"
+            )
+        return ids
 
     def _caption(self, found: Hypothesis, again: bool) -> Caption:
         text = self._tokenizer.decode(list(found.tokens), skip_special_tokens=True)
@@ -156,29 +168,42 @@ def _decoding(settings: CaptionSettings, prompt: int, bad_words: tuple[tuple[int
     )
 
 
-def _load(transformers: Any, files: ModelFiles, dtype: torch.dtype, weights: dict[str, Any] | None) -> tuple[Any, Any]:
-    """The tokenizer and the model, with these weights or those of the safetensors file.
+def _load_tokenizer(transformers: Any, folder: Path) -> Any:
+    """The tokenizer of a folder, tried out. Raises ModelError if it cannot be loaded or used."""
+    try:
+        tokenizer = transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
+        # Some wrong values of its files show only in use.
+        tokenizer.decode(tokenizer("a b").input_ids, skip_special_tokens=True)
+        tokenizer.all_special_ids  # noqa: B018
+    except Exception as error:  # transformers raises whatever a wrong file leads it to
+        raise ModelError(f"the tokenizer files in {folder} cannot be used: {cause(error)}") from error
+    return tokenizer
 
-    Raises ModelError if the files lack a part of either.
+
+def _load_model(transformers: Any, folder: Path, dtype: torch.dtype, weights: dict[str, Any] | None) -> Any:
+    """The model, with these weights or those of the safetensors file.
+
+    Raises ModelError if the files lack a part of it, or a part has another shape.
     """
     transformers.logging.disable_progress_bar()
-    here = {"local_files_only": True}
-    how = {**here, "dtype": dtype, "output_loading_info": True}
+    how = {"local_files_only": True, "dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
-        tokenizer = transformers.BertTokenizer.from_pretrained(files.folder, **here)
         captioner = transformers.BlipForConditionalGeneration
         if weights is None:
-            model, loading = captioner.from_pretrained(files.folder, use_safetensors=True, **how)
+            model, loading = captioner.from_pretrained(folder, use_safetensors=True, **how)
         else:
-            config = transformers.BlipConfig.from_pretrained(files.folder, **here)
+            config = transformers.BlipConfig.from_pretrained(folder, local_files_only=True)
             model, loading = captioner.from_pretrained(None, config=config, state_dict=weights, **how)
     except Exception as error:  # transformers raises whatever a wrong file leads it to
-        raise ModelError(f"{files.folder} cannot be loaded as a BLIP captioner: {error}") from error
+        raise ModelError(f"{folder} cannot be loaded as a BLIP captioner: {cause(error)}") from error
+    # transformers would go on with random numbers in their place.
     if loading["missing_keys"]:
-        # transformers would go on with random numbers in their place.
         missing = ", ".join(sorted(loading["missing_keys"])[:3])
-        raise ModelError(f"{files.folder} lacks weights of a BLIP captioner: {missing}, ...")
-    return tokenizer, model
+        raise ModelError(f"{folder} lacks weights of a BLIP captioner: {missing}, ...")
+    if loading["mismatched_keys"]:
+        name, found, wanted = min(loading["mismatched_keys"])
+        raise ModelError(f"{folder}: {name} has shape {list(found)}, but config.json asks for {list(wanted)}")
+    return model
 
 
 def _import_frameworks() -> tuple[Any, Any]:
@@ -207,16 +232,3 @@ def _device(torch: Any, wanted: str) -> Any:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {wanted}: {str(error).splitlines()[0]}") from error
     return torch.device(wanted)
-
-
-def _check_config(folder: Path) -> None:
-    """Refuse what transformers would silently get wrong: its default of 8 decoder heads fits no BLIP (they have 12)."""
-    path = folder / "config.json"
-    config = read_configs(folder).get(path.name, {})
-    text = config.get("text_config")
-    if not isinstance(text, dict):
-        raise ModelError(f"{path} is not the configuration of a BLIP captioner: it has no text_config")
-    if config.get("model_type") != "blip":
-        raise ModelError(f"{path} describes a {config.get('model_type')!r} model, not 'blip'")
-    if text.get("num_attention_heads") is None:
-        raise ModelError(f"{path} does not say text_config.num_attention_heads, and the default is wrong for BLIP")

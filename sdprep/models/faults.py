@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from sdprep.confine import can_be_looked_at, stays_below
@@ -98,9 +97,5 @@ def _faults_of_image(spec: ModelSpec) -> Iterator[str]:
         yield "image.recipe must be one of files"
     if image.recipe is not None and image != ImageSpec(recipe=image.recipe, layout=image.layout):
         yield "image.recipe says all but layout: take the other fields of [image] out"
-    if not _are_finite((*image.mean, *image.std)):
-        yield "image.mean and image.std must be finite numbers"
-
-
-def _are_finite(values: Iterable[float]) -> bool:
-    return all(map(math.isfinite, values))
+    if (fault := image.fault_of_numbers()) is not None:
+        yield fault

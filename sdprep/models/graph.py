@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sdprep.errors import ModelError
+from sdprep.models.base import LARGEST_SIDE
 from sdprep.models.recipe import prepared
+from sdprep.types import Batch, TagScores
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sdprep.models.base import ImageSpec, ModelFiles, ModelSpec
+    from sdprep.models.labels import Columns
     from sdprep.types import Fit, Pixels, Scores
 
 # Rounding may carry a probability this far out of its range.
 SLACK = 1e-3
+# The most numbers that a graph is given at once; 512 images of 512 x 512 are fewer.
+MOST_NUMBERS = 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,10 @@ class GraphInput:
         image, fit = prepared(spec.image, files)
         channels_first = _channels_first(shape, image.layout, path)
         size = _side(shape[2:] if channels_first else shape[1:3], image.size, list(shape), path)
-        return cls(shape[0] if isinstance(shape[0], int) else None, channels_first, fit or image.fit_to(size), image)
+        batch = shape[0] if isinstance(shape[0], int) else None
+        if batch is not None and not 1 <= batch <= MOST_NUMBERS // (3 * size * size):
+            raise ModelError(f"{path} takes an input of shape {list(shape)}, and sdprep feeds no batch of {batch}")
+        return cls(batch, channels_first, fit or image.fit_to(size), image)
 
     def feed(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Pixels, uint8[n, H, W, 3] in RGB, as float32 in the order, scale and layout of the graph.
@@ -87,7 +95,7 @@ def _channels_first(shape: Sequence[Any], layout: str | None, path: object) -> b
 
 def _side(sides: Sequence[Any], stated: int | None, shape: list[Any], path: object) -> int:
     fixed = {side for side in sides if isinstance(side, int)}
-    if len(fixed) > 1 or any(side < 1 for side in fixed):
+    if len(fixed) > 1 or not all(1 <= side <= LARGEST_SIDE for side in fixed):
         raise ModelError(f"{path} takes an input of shape {shape}, which is no batch of square RGB pictures")
     size = fixed.pop() if fixed else stated
     if size is None:
@@ -96,6 +104,26 @@ def _side(sides: Sequence[Any], stated: int | None, shape: list[Any], path: obje
     if stated not in (None, size):
         raise ModelError(f"{path} takes pictures of {size} x {size}, but its description says {stated}")
     return size
+
+
+def scored(
+    batches: Iterable[Batch],
+    graph: GraphInput,
+    columns: Columns,
+    run: Callable[[npt.NDArray[np.float32]], Any],
+    answers: str,
+    path: object,
+) -> Iterator[tuple[Hashable, TagScores]]:
+    """The probabilities of every image by `run`; a graph with a fixed batch gets a batch in several pieces."""
+    for batch in batches:
+        step = graph.batch or len(batch.keys)
+        for start in range(0, len(batch.keys), step):
+            pixels = batch.pixels[start : start + step]
+            values = graph.feed(pixels)
+            scores = columns.of(run(values), len(values), path)[: len(pixels)]
+            yield from zip(
+                batch.keys[start : start + step], map(TagScores, probabilities(scores, answers, path)), strict=True
+            )
 
 
 def chosen_output(names: Sequence[str], wanted: str | int, path: object) -> int:

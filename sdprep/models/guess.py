@@ -8,7 +8,7 @@ import msgspec
 
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source, Task
-from sdprep.models.parse import read_json
+from sdprep.models.parse import as_type, read_json
 from sdprep.models.pickles import PICKLES
 
 WD_FILES = ("model.onnx", "selected_tags.csv")
@@ -122,4 +122,8 @@ def _read_preprocessor(path: Path) -> ImageSpec:
     sides = {values.size} if isinstance(values.size, int) else set(values.size.values())
     if len(sides) != 1:
         raise ModelError(f"{path}: size is {values.size}, but a BLIP takes squares")
-    return msgspec.structs.replace(BLIP_IMAGE, size=sides.pop(), mean=values.image_mean, std=values.image_std)
+    stated = {"size": sides.pop(), "mean": values.image_mean, "std": values.image_std}
+    image = as_type({**msgspec.structs.asdict(BLIP_IMAGE), **stated}, ImageSpec, path)
+    if (fault := image.fault_of_numbers()) is not None:
+        raise ModelError(f"{path}: {fault}")
+    return image

@@ -17,6 +17,7 @@ from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from sdprep.errors import HubError, ModelError
+from sdprep.files import real_path
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.folder import files_of_folder
 from sdprep.models.hub_errors import explain, keep_log_clean
@@ -156,7 +157,7 @@ def _check_cached(repo: str, commit: str, names: tuple[str, ...]) -> dict[str, L
             continue
         file = LockedFile.of(path)
         # The cache names the content of a large file by its SHA-256.
-        blob = path.resolve().name
+        blob = real_path(path).name
         expected = {locked[name].sha256} if name in locked else {blob} if SHA256.fullmatch(blob) else {file.sha256}
         if file.sha256 in expected:
             verified[name] = file
@@ -167,7 +168,7 @@ def _check_cached(repo: str, commit: str, names: tuple[str, ...]) -> dict[str, L
 
 def _delete(path: Path) -> None:
     """Delete a file of the cache together with the content that it points to."""
-    content = path.resolve()
+    content = real_path(path)
     path.unlink(missing_ok=True)
     content.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ their numbers, and may leave some out: `{"0": {"tag": "1girl", "category": "Gene
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import msgspec
 
 from sdprep.errors import ModelError
 from sdprep.models.base import LabelSpec, ModelFiles, ModelSpec
-from sdprep.models.parse import as_type, read_json, reason
+from sdprep.models.parse import as_type, read_data, read_json, reason
 from sdprep.rules.labels import LabelTable
 from sdprep.rules.plain import plain
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # What would break a line of tags, or cannot be written at all: no accident, so it is refused and not taken out.
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# The longest tags of Danbooru have fewer than 200.
+LONGEST_NAME = 1000
 
 
 class Label(NamedTuple):
@@ -70,9 +73,20 @@ class Columns:
             has = f"has {needed} rows" if self.exact else f"goes up to number {needed - 1}"
             raise ModelError(f"{graph} answers with {count} scores but its label file {self.path.name} {has}")
 
-    def of(self, scores: Scores) -> Scores:
-        """The scores that have a label, float32[n, n_labels]."""
-        return scores if len(self.outputs) == scores.shape[1] else scores[:, self.outputs]
+    def of(self, answer: Any, rows: int, graph: object) -> Scores:
+        """The scores that have a label, [rows, n_labels], of what a graph answered for so many images.
+
+        Raises ModelError if the answer is something else.
+        """
+        import numpy as np
+
+        if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "fiu":
+            kind = answer.dtype if isinstance(answer, np.ndarray) else type(answer).__name__
+            raise ModelError(f"{graph} answers with {kind}, not with numbers")
+        self.check(answer.shape, graph)
+        if len(answer) != rows:
+            raise ModelError(f"{graph} answers with {len(answer)} lines of scores for {rows} images")
+        return answer if len(self.outputs) == answer.shape[1] else answer[:, self.outputs]
 
 
 def read_labels(spec: ModelSpec, files: ModelFiles) -> LabelTable:
@@ -103,7 +117,9 @@ def _check(labels: Sequence[Label], words: dict[str, str], path: Path) -> None:
     seen: dict[tuple[str, str], str] = {}
     for label in labels:
         if label.code not in words:
-            raise ModelError(f"{label.where}: category {label.code} is none of {', '.join(words)}")
+            raise ModelError(f"{label.where}: category {label.code:.60} is none of {', '.join(words)}")
+        if len(label.name) > LONGEST_NAME:
+            raise ModelError(f"{label.where}: the name has {len(label.name):,} characters, more than {LONGEST_NAME:,}")
         if not label.name.strip() or UNWRITABLE.search(label.name):
             raise ModelError(f"{label.where}: {label.name!a} cannot be the name of a tag")
         other = seen.setdefault((label.name, label.code), label.where)
@@ -114,22 +130,21 @@ def _check(labels: Sequence[Label], words: dict[str, str], path: Path) -> None:
 def _csv_labels(path: Path, spec: LabelSpec) -> Iterator[Label]:
     needed = ["name", "category", *([spec.thresholds] if spec.thresholds else [])]
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.reader(stream, strict=True)
-            heading = next(rows, [])
-            if missing := [name for name in needed if name not in heading]:
-                raise ModelError(f"{path} is no label file: its first line has no column {' and no '.join(missing)}")
-            columns = {name: place for place, name in enumerate(heading)}
-            places = [columns[name] for name in needed]
-            for output, row in enumerate(filter(None, rows)):
-                where = f"{path}, line {rows.line_num}"
-                if len(row) != len(heading):
-                    raise ModelError(
-                        f"{where}: it has not as many fields as the first line; a comma in a name needs quotes"
-                    )
-                threshold = _threshold(row[places[2]], where) if spec.thresholds else None
-                yield Label(where, output, _name(row[places[0]]), row[places[1]], threshold)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = csv.reader(io.StringIO(read_data(path).decode("utf-8-sig"), newline=""), strict=True)
+        heading = next(rows, [])
+        if missing := [name for name in needed if name not in heading]:
+            raise ModelError(f"{path} is no label file: its first line has no column {' and no '.join(missing)}")
+        columns = {name: place for place, name in enumerate(heading)}
+        places = [columns[name] for name in needed]
+        for output, row in enumerate(filter(None, rows)):
+            where = f"{path}, line {rows.line_num}"
+            if len(row) != len(heading):
+                raise ModelError(
+                    f"{where}: it has not as many fields as the first line; a comma in a name needs quotes"
+                )
+            threshold = _threshold(row[places[2]], where) if spec.thresholds else None
+            yield Label(where, output, _name(row[places[0]]), row[places[1]], threshold)
+    except (OSError, UnicodeDecodeError, MemoryError, csv.Error) as error:
         raise ModelError(f"{path} cannot be read as a label file: {reason(error)}") from error
 
 
@@ -139,7 +154,7 @@ def _threshold(text: str, where: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value <= 1:
-        raise ModelError(f"{where}: {text!r} is no threshold between 0 and 1")
+        raise ModelError(f"{where}: {text[:60]!r} is no threshold between 0 and 1")
     return value
 
 
@@ -152,7 +167,7 @@ def _json_labels(path: Path, spec: LabelSpec) -> Iterator[Label]:
     if isinstance(found, dict) and "idx_to_tag" in found:
         maps = as_type(found, TwoMaps, path)
         if missing := [tag for tag in maps.idx_to_tag.values() if tag not in maps.tag_to_category]:
-            raise ModelError(f"{path}: tag_to_category has no category for {missing[0]}")
+            raise ModelError(f"{path}: tag_to_category has no category for {missing[0]:.60}")
         labels = {output: OneLabel(tag, maps.tag_to_category[tag]) for output, tag in maps.idx_to_tag.items()}
     else:
         labels = as_type(found, dict[int, OneLabel], path)

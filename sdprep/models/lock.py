@@ -11,6 +11,9 @@ import msgspec
 from platformdirs import user_data_path
 
 from sdprep.errors import ModelError
+from sdprep.files import read_limited
+
+LARGEST_LOCK = 8 << 20
 
 
 class LockedFile(msgspec.Struct, frozen=True):
@@ -56,7 +59,7 @@ def read_lock() -> Lock:
     """The lock, empty if there is none. Raises ModelError naming the file if it cannot be read."""
     path = lock_path()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Lock)
+        return msgspec.json.decode(read_limited(path, LARGEST_LOCK), type=Lock)
     except FileNotFoundError:
         return Lock()
     except (OSError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError) as error:

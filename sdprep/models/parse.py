@@ -10,8 +10,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from sdprep.errors import ModelError
+from sdprep.files import read_limited, read_toml_bytes
 
 T = TypeVar("T")
+
+# The largest label files of published taggers have 10 MB.
+LARGEST_FILE = 32 << 20
+LONGEST_REASON = 300
 
 # msgspec names types in the words of a programmer.
 WORDS = {
@@ -27,12 +32,17 @@ WORDS = {
 
 def read_toml(path: Path, kind: type[T]) -> T:
     """The value of a TOML file. Raises ModelError naming the file and the field that is wrong."""
-    return _read(path, lambda data: msgspec.toml.decode(data, type=kind))
+    return _read(path, read_toml_bytes, lambda data: msgspec.toml.decode(data, type=kind))
 
 
 def read_json(path: Path, kind: type[T]) -> T:
     """The value of a JSON file. Raises ModelError naming the file and the field that is wrong."""
-    return _read(path, lambda data: msgspec.json.decode(data, type=kind))
+    return _read(path, read_data, lambda data: msgspec.json.decode(data, type=kind))
+
+
+def read_data(path: Path) -> bytes:
+    """The bytes of a model's file that is held in memory. Raises OSError as `read_limited`."""
+    return read_limited(path, LARGEST_FILE)
 
 
 def as_type(value: Any, kind: type[T], where: object) -> T:
@@ -43,10 +53,11 @@ def as_type(value: Any, kind: type[T], where: object) -> T:
         raise ModelError(f"{where}: {reason(error)}") from error
 
 
-def _read(path: Path, decode: Callable[[bytes], T]) -> T:
+def _read(path: Path, read: Callable[[Path], bytes], decode: Callable[[bytes], T]) -> T:
     try:
-        return decode(path.read_bytes())
-    except (OSError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError) as error:
+        return decode(read(path))
+    # ValueError: tomllib raises it as it is for a number of too many digits.
+    except (OSError, ValueError, RecursionError, MemoryError, msgspec.MsgspecError) as error:
         raise ModelError(f"{path}: {reason(error)}") from error
 
 
@@ -58,9 +69,13 @@ def reason(error: Exception) -> str:
         return f"it is not UTF-8 text (byte {error.start})"
     if isinstance(error, RecursionError):
         return "it is nested too deep"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to read it"
     if not isinstance(error, msgspec.ValidationError):
-        return str(error)
+        return str(error)[:LONGEST_REASON]
+    # It quotes what it found, however long that is.
     what, _, where = str(error).partition(" - at ")
+    what = what[:LONGEST_REASON]
     field = where.strip("`").removeprefix("key in ").lstrip("`$").lstrip(".")
     what = re.sub(r"`([a-z]+(?: \| [a-z]+)*)`", _in_plain_words, what)
     what = re.sub(r"^Invalid (?:enum )?value (.*)$", r"\1 is not known here", what)
@@ -68,6 +83,12 @@ def reason(error: Exception) -> str:
     what = what.replace("Object missing required field", "missing required field")
     what = what[0].lower() + what[1:]
     return f"{field}: {what}" if field else what
+
+
+def cause(error: BaseException) -> str:
+    """The class of an error of another library and the beginning of what it says, in one line."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {said[:LONGEST_REASON]}".removesuffix(": ")
 
 
 def _in_plain_words(types: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from sdprep.errors import ModelError
-from sdprep.models.base import LARGEST_SIDE, ImageSpec, ModelFiles
+from sdprep.models.base import LARGEST_SIDE, ImageSpec, Level, ModelFiles
 from sdprep.models.parse import as_type, read_json
 from sdprep.types import Fit
 
@@ -97,7 +97,10 @@ def prepared(image: ImageSpec, files: ModelFiles) -> tuple[ImageSpec, Fit | None
             fit = _fitted(stage, fit, where)
     if fit is None or not in_numbers:
         raise ModelError(f"{path}: its stages make no square of numbers; sdprep needs a size and to_tensor")
-    return msgspec.structs.replace(image, size=fit.size), fit
+    image = msgspec.structs.replace(image, size=fit.size)
+    if (fault := image.fault_of_numbers()) is not None:
+        raise ModelError(f"{path}: {fault}")
+    return image, fit
 
 
 def _stages(path: Path) -> Iterator[tuple[str, PadToSize | Resize | CenterCrop | ToTensor | Normalize]]:
@@ -108,8 +111,8 @@ def _stages(path: Path) -> Iterator[tuple[str, PadToSize | Resize | CenterCrop |
         raise ModelError(f'{path} has no stages, neither under "stages" nor under "test"')
     for number, stage in enumerate(stages, start=1):
         kind = stage.get("type")
-        where = f"{path}, stage {number} ({kind})"
-        if kind not in STAGES:
+        where = f"{path}, stage {number} ({kind!s:.40})"
+        if not isinstance(kind, str) or kind not in STAGES:
             raise ModelError(f"{where}: sdprep does not know this stage; it knows {', '.join(STAGES)}")
         yield where, as_type(stage, STAGES[kind], where)
 
@@ -143,9 +146,10 @@ def _colour(value: Colour, where: str) -> tuple[int, int, int]:
     from PIL import ImageColor
 
     try:
-        return ImageColor.getcolor(value, "RGB") if isinstance(value, str) else value  # type: ignore[return-value]
+        found = ImageColor.getcolor(value, "RGB") if isinstance(value, str) else value
     except ValueError as error:
         raise ModelError(f"{where}: {error}") from error
+    return as_type(found, tuple[Level, Level, Level], f"{where}: background_color")
 
 
 def _deviation(stage: Normalize, where: str) -> Triple:

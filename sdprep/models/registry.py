@@ -15,6 +15,7 @@ from platformdirs import user_config_path
 
 from sdprep.config import configs_folder
 from sdprep.errors import ModelError, UsageError
+from sdprep.files import read_toml_bytes, real_path
 from sdprep.models.base import ModelSpec, Source, Task
 from sdprep.models.faults import REPO, fault_of
 from sdprep.models.guess import BLIP_FILES, BLIP_IMAGE, UNDECIDED, blip, from_folder, wd
@@ -73,13 +74,13 @@ def load(path: Path) -> ModelSpec:
         raise ModelError(f"{path}: {fault}")
     if spec.source.path is None:
         return spec
-    folder = (path.parent / _expanded(spec.source.path)).resolve()
+    folder = real_path(path.parent / _expanded(spec.source.path))
     return msgspec.structs.replace(spec, source=Source(path=str(folder)))
 
 
 def with_absolute_path(path: Path) -> bytes:
     """The bytes of a TOML file so that they mean the same in any folder; comments stay. Raises ModelError as `load`."""
-    folder, data = load(path).source.path, path.read_bytes()
+    folder, data = load(path).source.path, read_toml_bytes(path)
     stated = msgspec.toml.decode(data, type=ModelSpec).source.path
     if stated is None or _expanded(stated).is_absolute():
         return data
@@ -112,7 +113,7 @@ def find(model: str, task: Task | None = None) -> ModelSpec:
     if path.suffix.lower() == ".toml" and not path.is_dir():
         return load(path)
     if model and path.is_dir():
-        return from_folder(path.resolve(), task)
+        return from_folder(real_path(path), task)
     if (inside := _by_subfolder(model)) is not None:
         return inside
     if (match := REPO.fullmatch(model)) is not None:

@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.graph import GraphInput, probabilities
+from sdprep.models.graph import GraphInput, scored
 from sdprep.models.labels import read_columns
 from sdprep.models.onnx_check import check_self_contained
 from sdprep.models.onnx_session import OnnxSession
 from sdprep.models.providers import FIXED_SHAPES, Execution, misfit
-from sdprep.types import Batch, Prediction, TagScores
+from sdprep.types import Batch, Prediction
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from sdprep.types import Pixels, Scores
+    from sdprep.types import Pixels
 
 
 class OnnxTagger:
@@ -43,12 +43,8 @@ class OnnxTagger:
         self._columns.check(self._session.output_shape, self._path)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
-        """The probabilities of every picture; a graph with a fixed batch gets a batch in several pieces."""
-        for batch in batches:
-            step = self._graph.batch or len(batch.keys)
-            for start in range(0, len(batch.keys), step):
-                scores = self._run(batch.pixels[start : start + step])
-                yield from zip(batch.keys[start : start + step], map(TagScores, scores), strict=True)
+        """The probabilities of every picture."""
+        return scored(batches, self._graph, self._columns, self._session.run, self._answers, self._path)
 
     def close(self) -> None:
         """Free the session."""
@@ -57,9 +53,3 @@ class OnnxTagger:
     def feed(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """What the graph is given for uint8[n, H, W, 3]."""
         return self._graph.feed(pixels)
-
-    def _run(self, pixels: Pixels) -> Scores:
-        """Scores, float32[n, n_labels], of uint8[n, H, W, 3]."""
-        answer = self._session.run(self.feed(pixels))
-        self._columns.check(answer.shape, self._path)
-        return probabilities(self._columns.of(answer[: len(pixels)]), self._answers, self._path)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.graph import GraphInput, chosen_output, failed_run, probabilities
+from sdprep.models.graph import GraphInput, chosen_output, failed_run, scored
 from sdprep.models.labels import read_columns
+from sdprep.models.parse import cause
 from sdprep.models.providers import CPU, Execution
-from sdprep.types import Batch, Prediction, TagScores
+from sdprep.types import Batch, Prediction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,18 +57,15 @@ class TensorflowTagger:
             raise ModelError(f"{files.folder} takes {', '.join(taken)}, not one tensor of float32")
         ((self._input, tensor),) = inputs.items()
         self._output = list(outputs)[chosen_output(list(outputs), spec.output, files.folder)]
-        self._graph = GraphInput.of(tensor.shape.as_list(), spec, files)
+        self._graph = GraphInput.of(_sides(tensor) or [], spec, files)
         self.fit = self._graph.fit
         self.labels, self._columns = read_columns(spec, files)
-        self._columns.check(outputs[self._output].shape.as_list(), files.folder)
+        if (shape := _sides(outputs[self._output])) is not None:
+            self._columns.check(shape, files.folder)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The probabilities of every picture."""
-        for batch in batches:
-            answer = self._run(self._graph.feed(batch.pixels))
-            self._columns.check(answer.shape, self._folder)
-            scores = probabilities(self._columns.of(answer), self._answers, self._folder)
-            yield from zip(batch.keys, map(TagScores, scores), strict=True)
+        return scored(batches, self._graph, self._columns, self._run, self._answers, self._folder)
 
     def close(self) -> None:
         """Free the graph."""
@@ -138,11 +136,16 @@ def _choose_device(tensorflow: Any, wanted: str) -> str:
     return "cuda"
 
 
+def _sides(tensor: Any) -> list[int | None] | None:
+    """The shape that a signature states; None where it leaves even the number of dimensions open."""
+    return None if tensor.shape.rank is None else list(tensor.shape.as_list())
+
+
 def _load(tensorflow: Any, folder: Path) -> tuple[Any, Any]:
     try:
         model = tensorflow.saved_model.load(str(folder))
     except Exception as error:  # TensorFlow raises a dozen classes of its own
-        message = f"{folder} is not a SavedModel that TensorFlow {tensorflow.__version__} can run: {error}"
+        message = f"{folder} is not a SavedModel that TensorFlow {tensorflow.__version__} can run: {cause(error)}"
         raise ModelError(message) from error
     if SIGNATURE not in model.signatures:
         raise ModelError(f"the SavedModel in {folder} has no signature '{SIGNATURE}'")

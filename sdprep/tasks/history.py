@@ -16,6 +16,7 @@ from sdprep.data.folders import read_below
 from sdprep.data.history import UNDONE, Reversal, RunEntry, Version, file_hash, in_order, reversals, runs, versions
 from sdprep.data.journal import FILE_LIMIT, Change, apply
 from sdprep.errors import CatalogError
+from sdprep.files import real_path
 from sdprep.rules.plain import plain
 from sdprep.tasks.runs import run_info
 from sdprep.types import FailureCode, Listener, RunReport, Silent, Stop
@@ -146,7 +147,7 @@ def restore(
     `version` counts from 1, as `sdprep log` numbers them. What the file held is in the journal afterwards, so a
     restore can be undone. Raises CatalogError if there is no such text.
     """
-    path = path.resolve()
+    path = real_path(path)
     access = Access("restore", Purpose.CHANGE, (listener or Silent()).note)
     with _catalog_of(path, catalog, access) as found:
         known = _versions_of(found, path)
@@ -194,7 +195,7 @@ def _chosen_version(known: list[Version], version: int | None, held: bytes | Non
 
 
 def _versions_of(catalog: Catalog, path: Path) -> list[Version]:
-    known = versions(catalog, path.resolve())
+    known = versions(catalog, real_path(path))
     if not known:
         raise CatalogError(f"{catalog.file} knows nothing of {path}: sdprep has not written it")
     return known
@@ -221,9 +222,9 @@ def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tu
 @contextmanager
 def catalogs_of(directory: Path, fixed: Path | None, access: Access) -> Iterator[list[Catalog]]:
     """The catalogs of a folder: the nearest at or above it, and all below."""
-    directory = directory.resolve()
+    directory = real_path(directory)
     if fixed is not None:
-        files = [fixed.resolve()]
+        files = [real_path(fixed)]
     else:
         above = find_catalog(directory)
         files = list(dict.fromkeys([*([above] if above else []), *catalogs_below(directory)]))
@@ -236,7 +237,7 @@ def catalogs_of(directory: Path, fixed: Path | None, access: Access) -> Iterator
 
 @contextmanager
 def _catalog_of(path: Path, fixed: Path | None, access: Access) -> Iterator[Catalog]:
-    file = fixed.resolve() if fixed else find_catalog(path.resolve().parent)
+    file = real_path(fixed) if fixed else find_catalog(real_path(path).parent)
     if file is None or not file.is_file():
         raise CatalogError(f"no catalog at or above {path.parent}")
     with Catalogs(path.parent, access, trusted=fixed is not None) as opened:

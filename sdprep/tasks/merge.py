@@ -20,6 +20,7 @@ from sdprep.data.metadata import Entries, Entry
 from sdprep.data.sidecar import read_text, sidecar_name
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.errors import ImageError, MissingSidecars, UsageError, starting_threads
+from sdprep.files import real_path
 from sdprep.tasks.metadata_file import Files, open_metadata, replace_metadata
 from sdprep.tasks.runs import catalogs_for
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport, Silent, Stop
@@ -80,7 +81,7 @@ def merge(
         # Opened before the work begins: another run may be at work, or nothing can be written there.
         catalog = catalogs.of(settings.layout.output_dir or source.directory)
         if not settings.dry_run:
-            check_writable(files.output.resolve().parent, "Give -o FILE for another output")
+            check_writable(real_path(files.output).parent, "Give -o FILE for another output")
         pictures = _read_pictures(items, settings, listener, stop)
         if stop:
             report.remaining, report.stopped = report.found, stop.exit_code

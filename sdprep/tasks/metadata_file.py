@@ -13,6 +13,7 @@ from sdprep.data.folders import read_below
 from sdprep.data.journal import FILE_LIMIT, Change, apply
 from sdprep.data.metadata import Entries
 from sdprep.errors import MetadataError
+from sdprep.files import real_path
 from sdprep.tasks.runs import run_info
 from sdprep.types import RunReport
 
@@ -48,7 +49,7 @@ def replace_metadata(files: Files, after: bytes, catalog: Catalog, settings: Mer
 
     Raises MetadataError if the file is no longer what it was or cannot be written, WriteError on a full disk.
     """
-    path = files.output.resolve()
+    path = real_path(files.output)
     info = run_info("merge", settings, None)
     report.run = info.uid
     applied = apply(catalog, info, [Change(path, files.before, after)], path.parent)

@@ -18,6 +18,7 @@ from platformdirs import user_data_path
 
 from sdprep.config import QuantizeSettings
 from sdprep.errors import MissingExtra, ModelError, UsageError, WriteError
+from sdprep.files import real_path
 from sdprep.models import registry
 from sdprep.models.agreement import Agreement
 from sdprep.models.backends import check_installed, with_backend
@@ -85,7 +86,7 @@ def quantize(
     if find_spec("onnx") is None:
         raise MissingExtra("onnx", "quantize")
     name = f"{spec.name.rpartition('/')[2]}-{settings.precision}"
-    folder = (settings.out or user_data_path("sdprep") / "models" / name).expanduser().resolve()
+    folder = real_path((settings.out or user_data_path("sdprep") / "models" / name).expanduser())
     _check_free(name, folder)
     files = locate(spec) or fetch(spec, listener or Silent())
     original = OnnxTagger(spec, files, Execution(RUNS_ON[settings.precision], BATCH))

@@ -7,6 +7,7 @@ from pathlib import Path
 from sdprep.data.catalogs import Access, Purpose
 from sdprep.data.decoder import DECODER
 from sdprep.data.quarantine import HARMFUL, Remembered, forget, remembered
+from sdprep.files import real_path
 from sdprep.tasks.history import catalogs_of
 from sdprep.types import FailureCode, Listener, Silent
 
@@ -18,7 +19,7 @@ def retry(
 
     Raises CatalogError if there is no catalog.
     """
-    directory = directory.resolve()
+    directory = real_path(directory)
     codes = HARMFUL if quarantined else tuple(FailureCode)
     forgotten = []
     with catalogs_of(directory, catalog, Access("retry", Purpose.CHANGE, (listener or Silent()).note)) as found:

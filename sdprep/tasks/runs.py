@@ -14,6 +14,7 @@ import msgspec
 from sdprep.config import Layout
 from sdprep.data.catalog import FILE, FOLDER, RunInfo
 from sdprep.data.catalogs import Access, Catalogs
+from sdprep.files import real_path
 from sdprep.spelling import spell_time
 
 PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
@@ -39,7 +40,7 @@ def _versions() -> dict[str, str]:
 
 def catalogs_for(directory: Path, layout: Layout, access: Access) -> Catalogs:
     """The catalogs of a run over a folder: one that is named, that of the output folder, or the nearest."""
-    fixed = layout.catalog.resolve() if layout.catalog else None
+    fixed = real_path(layout.catalog) if layout.catalog else None
     if fixed is None and layout.output_dir is not None:
-        fixed = layout.output_dir.resolve() / FOLDER / FILE
-    return Catalogs((layout.output_dir or directory).resolve(), access, fixed)
+        fixed = real_path(layout.output_dir) / FOLDER / FILE
+    return Catalogs(real_path(layout.output_dir or directory), access, fixed)

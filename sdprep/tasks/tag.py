@@ -15,7 +15,7 @@ from sdprep.config import TagSettings
 from sdprep.data.decoder import DECODER, decoder_of
 from sdprep.data.results import are_scores, decode_scores
 from sdprep.errors import UsageError
-from sdprep.files import replace_file
+from sdprep.files import real_path, replace_file
 from sdprep.models.backends import check_installed, with_backend, with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.hub import fetch, identity
@@ -162,7 +162,7 @@ def _in_model_dir(spec: ModelSpec, folder: Path, listener: Listener) -> ModelSpe
     if missing := [name for name in spec.files if not (place / name).is_file()]:
         listener.note(f"{place} has no {' and no '.join(missing)}; the cache of the Hub is used instead")
         return spec
-    return msgspec.structs.replace(spec, source=Source(path=str(place.resolve())))
+    return msgspec.structs.replace(spec, source=Source(path=str(real_path(place))))
 
 
 def _check_scores_path(path: Path) -> None:

@@ -9,6 +9,8 @@ from sdprep.cli.doctor import doctor
 from sdprep.doctor import examine
 from tests.doctor.patients import CARD, Facts, facts, onnx_probe, probe
 
+pytestmark = pytest.mark.alone
+
 TWICE = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
 
 

@@ -1,5 +1,7 @@
 """Folders and names as people have them; folders that must stay as they are."""
 
+import sys
+
 import pytest
 
 NAMES = [
@@ -76,3 +78,18 @@ def test_an_undo_brings_back_the_folder(sdprep_command, imgs):
     sdprep_command("tag", imgs, "--model", "demo-tag", "--existing", "overwrite")
     sdprep_command("undo", "--dir", imgs)
     assert {path: data for path, data in contents(imgs).items() if path.parts[0] != ".sdprep"} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows makes links only for administrators")
+@pytest.mark.parametrize(
+    "words",
+    [["tag", "imgs", "--model", "demo-tag", "--catalog", "loop"], ["log", "loop"], ["restore", "loop/a.txt"],
+     ["merge", "imgs", "-o", "loop"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_link_to_itself_is_refused_in_plain_words(words, imgs, sdprep_command, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    outcome = sdprep_command(*words)
+    assert outcome.code in (1, 2)
+    assert "Traceback" not in outcome.err
+    assert not list(imgs.glob("*.txt"))

@@ -17,7 +17,10 @@ from tests.cli.conftest import ROOT
 COUNT = 1500
 PATIENCE = 120.0
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send"),
+]
 
 
 PLACES = {

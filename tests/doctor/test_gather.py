@@ -14,6 +14,8 @@ from sdprep.doctor.probe_onnxruntime import USED
 from sdprep.doctor.process import Ended
 from sdprep.models.providers import PROVIDERS, to_ask
 
+pytestmark = pytest.mark.alone
+
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and permissions of POSIX")
 
 

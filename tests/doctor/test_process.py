@@ -3,7 +3,11 @@
 import sys
 import time
 
+import pytest
+
 from sdprep.doctor.process import run_bounded
+
+pytestmark = pytest.mark.alone
 
 
 def test_what_a_program_says_is_kept():

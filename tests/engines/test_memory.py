@@ -13,7 +13,10 @@ from sdprep.engines import memory
 from sdprep.engines.memory import DECODING_BYTES, limited
 from sdprep.types import MAX_PIXELS, Decoded, ImageItem
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the addresses of a process")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the addresses of a process"),
+]
 ITEM = ImageItem.at(Path("/a.png"))
 
 

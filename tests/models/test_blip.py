@@ -208,9 +208,11 @@ def test_a_picture_is_squashed_to_the_size_that_the_weights_know() -> None:
 @pytest.mark.parametrize("decoder", ["fast", "reference"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_in_half_precision_captions_are_right_and_scores_are_rounded(dtype: str, decoder: str) -> None:
-    half, exact = captions([batch(0, 1, 2)], dtype=dtype, decoder=decoder), captions([batch(0, 1, 2)])
-    assert {key: each.text for key, each in half.items()} == {key: each.text for key, each in exact.items()}
-    assert all(0 < abs(each.score - exact[key].score) < 0.1 for key, each in half.items())
+    half, exact = captions(dtype=dtype, decoder=decoder), captions(decoder=decoder)
+    assert [half[number].text for number in range(3)] == [exact[number].text for number in range(3)]
+    assert all(abs(half[number].score - exact[number].score) < 0.1 for number in range(3))
+    # Of a drawing the model is so sure that both scores can be the same number; where it is in doubt, they are not.
+    assert all(half[number].score != exact[number].score for number in (3, 4))
 
 
 @pytest.mark.parametrize(("least", "form"), [(5, AbsorbedAttention), (32, CachedAttention)])

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 
 import msgspec
 import pytest
@@ -114,6 +115,27 @@ def test_a_file_that_is_nested_too_deep_is_refused(tmp_path, monkeypatch, kind):
     read["settings"] = lambda: read_config(path)
     with pytest.raises((ModelError, UsageError), match=r"deep|recursion"):
         read[kind]()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"size = {'1' * 5000}", "4300 digits"),
+        (f"{'a.' * 1000}b = 1", "a line has more than 500 dots"),
+        (f"a = 1 # {'x' * 65_536}", "larger than 65,536 bytes"),
+    ],
+    ids=["digits", "dots", "size"],
+)
+def test_a_description_that_would_take_long_to_read_is_refused(tmp_path, text, said):
+    (tmp_path / "toy.toml").write_text(text)
+    with pytest.raises(ModelError, match=rf"toy\.toml: .*{said}"):
+        load(tmp_path / "toy.toml")
+
+
+def test_a_description_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "toy.toml")
+    with pytest.raises(ModelError, match=r"toy\.toml: it is not a regular file"):
+        load(tmp_path / "toy.toml")
 
 
 @given(data=st.one_of(st.binary(max_size=60), VALUES.map(lambda value: as_toml({"tag": value}))))

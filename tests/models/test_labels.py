@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from sdprep.errors import ModelError
 from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
 from sdprep.models.labels import read_columns
+from sdprep.models.parse import LARGEST_FILE
 
 CODES = {"general": 0, "character": 4, "rating": 9}
 WORDS = {"general": "General", "character": "Character"}
@@ -219,3 +221,29 @@ def test_any_json_file_is_a_table_or_refused(content, within, tmp_path_factory):
     with contextlib.suppress(ModelError):
         table, columns = reader(tmp_path_factory.getbasetemp())(content, "tag_mapping.json", within=within)
         assert len(table.names) == len(columns.outputs) > 0
+
+
+@pytest.mark.parametrize("name", ["selected_tags.csv", "tag_mapping.json"])
+def test_a_label_file_that_is_larger_than_any_tagger_has_is_refused(read, tmp_path, name):
+    content = f"{HEADER}\n1,aka,4,1,0.5\n" if name.endswith(".csv") else {"0": {"tag": "aka", "category": "General"}}
+    read(content, name)
+    with (tmp_path / name).open("ab") as stream:
+        stream.truncate(LARGEST_FILE + 1)
+    labels = LabelSpec(name, CODES)
+    spec = ModelSpec("toy", "tag", "onnx", Source(path="."), ("model.onnx", name), ImageSpec("pad"), labels=labels)
+    with pytest.raises(ModelError, match=rf"{name}.*it is larger than 33,554,432 bytes"):
+        read_columns(spec, ModelFiles(tmp_path, None, ""))
+
+
+def test_a_label_file_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "tags.csv")
+    labels = LabelSpec("tags.csv", CODES)
+    spec = ModelSpec("toy", "tag", "onnx", Source(path="."), ("model.onnx", "x"), ImageSpec("pad"), labels=labels)
+    with pytest.raises(ModelError, match=r"tags\.csv.*it is not a regular file"):
+        read_columns(spec, ModelFiles(tmp_path, None, ""))
+
+
+def test_a_name_that_is_longer_than_any_tag_is_refused_and_not_repeated(read):
+    said = refusal(read, f"{HEADER}\n1,{'a' * 100_000},0,1,0.5\n")
+    assert "the name has 100,000 characters, more than 1,000" in said
+    assert len(said) < 500

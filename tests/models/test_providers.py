@@ -66,7 +66,7 @@ def test_providers_that_are_named_are_asked_for_in_their_order():
     assert to_ask("cpu,tensorrt,cuda", ALL) == ("cpu", "tensorrt", "cuda")
 
 
-@pytest.mark.parametrize("name", set(PROVIDERS) - {"cpu"})
+@pytest.mark.parametrize("name", sorted(set(PROVIDERS) - {"cpu"}))
 def test_a_provider_that_the_installed_onnxruntime_lacks_is_refused_with_the_command_that_brings_it(name):
     with pytest.raises(MissingProvider) as caught:
         to_ask(f"{name},cpu", [CPU])

@@ -21,6 +21,8 @@ from sdprep.tasks.retry import retry
 from tests.engines.faults import DECODER
 from tests.stories.telling import CATALOG, codes, counts, hide_models, renew_times, tag, texts, write
 
+pytestmark = pytest.mark.alone
+
 # A worker decodes as many pictures at once as there are threads here.
 SOME = {"workers": 2, "batch_size": 2, "image_timeout": 3.0}
 
