@@ -10,6 +10,7 @@ from typing import Any
 
 from sdprep.devices import check_devices, parse_devices
 from sdprep.errors import ModelError, UsageError
+from sdprep.files import read_limited
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import CHOSEN, MCUT, STORED_FLOOR, TagRules
@@ -25,12 +26,12 @@ AUTO = "auto"
 # A little above 1 a threshold writes nothing, which kohya's users know as a way to leave a category out.
 THRESHOLD_CEILING = 2.0
 CONFIG_NAME = "sdprep.toml"
+LARGEST_CONFIG = 1 << 20
 KEY_STYLES = ("absolute", "relative", "stem")
 MISSING = ("skip", "empty", "error")
 DECODERS = ("fast", "reference")
 BENCH_STAGES = ("read", "decode", "predict", "write", "all")
 TABLES = ("caption", "tag", "merge")
-# The pictures that are read.
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl"})
 
 
@@ -282,13 +283,13 @@ def read_preset(name: str) -> dict[str, dict[str, Any]]:
     return read_config(known[name])
 
 
-def read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """The tables of an `sdprep.toml`, one a command, with hyphens in names turned to underscores.
+def read_config(path: Path, limit: int = LARGEST_CONFIG) -> dict[str, dict[str, Any]]:
+    """Return the tables of an `sdprep.toml`, one per command, with hyphens in names turned to underscores.
 
-    Raises UsageError naming the file if it is not TOML, or holds anything but tables of settings.
+    Raises UsageError naming the file if it is larger than `limit` bytes, or anything but TOML with tables of settings.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        data = tomllib.loads(read_limited(path, limit).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {(isinstance(error, OSError) and error.strerror) or error}") from error
     for name, table in data.items():

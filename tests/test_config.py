@@ -124,3 +124,10 @@ def test_a_setting_outside_a_table_is_refused_with_what_to_do(tmp_path: Path) ->
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gone\.toml"):
         read_config(tmp_path / "gone.toml")
+
+
+def test_a_settings_file_of_many_gigabytes_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "sdprep.toml").open("wb") as stream:
+        stream.truncate(6 << 30)
+    with pytest.raises(UsageError, match="larger than 1,048,576 bytes"):
+        read_config(tmp_path / "sdprep.toml")

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from sdprep.cli import kinds
-from sdprep.cli.found import confined
+from sdprep.cli import found, kinds
 from sdprep.errors import SdprepError
 from sdprep.redact import redact
 from sdprep.types import MAX_PIXELS
@@ -123,7 +122,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Take settings from a preset and from `sdprep.toml`, which wins: the one that is named, else the one in DIR."""
-    from sdprep.config import CONFIG_NAME, read_config, read_preset
+    from sdprep.config import CONFIG_NAME, LARGEST_CONFIG, read_config, read_preset
 
     if param.name == "preset" and value is not None:
         file = ctx.default_map or {}
@@ -137,7 +136,8 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         ctx.meta["config"] = value / CONFIG_NAME
     else:
         return value
-    table = read_config(ctx.meta["config"]).get(str(ctx.info_name), {})
+    largest = found.LARGEST if param.name == "directory" else LARGEST_CONFIG
+    table = read_config(ctx.meta["config"], largest).get(str(ctx.info_name), {})
     known = {param.name for param in ctx.command.params if param.name} - set(ASIDE)
     for name in table:
         if name not in known:
@@ -148,7 +148,7 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         if isinstance(each, click.Option) and each.name in table:
             kinds.check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {spelled(each.name)}")
     if param.name == "directory":
-        table = confined(ctx.command, table, ctx.meta["config"])
+        table = found.confined(ctx.command, table, ctx.meta["config"])
     ctx.default_map = {**ctx.meta.get("preset", {}), **table}
     # What the file says is no longer the preset's.
     ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}

@@ -1,8 +1,9 @@
-"""What a settings file may say that lies among pictures: whoever made the folder wrote it, and not who runs sdprep."""
+"""What a settings file that lies among the images may say: whoever made the folder wrote it, not who runs sdprep."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os.path
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +11,147 @@ import click
 
 from sdprep.confine import is_inside, stays_below
 from sdprep.rules.exclude import is_regex, parse_exclusions
+from sdprep.rules.plain import plain
 
-# A setting that is a file unless it is this word.
-FILE_OR_WORD = ("tag_thresholds", "model")
-TRUSTED = "allow_pickle"
+# The largest file, in bytes. TOML has forms whose reading takes time with the square of their size.
+LARGEST = 16 << 10
+# Characters of a text and of all texts of a list, entries of a list, characters of a separator.
+LONGEST_TEXT, LONGEST_LIST, MOST_TEXTS, LONGEST_SEPARATOR = 1_000, 10_000, 500, 20
 ADVICE = "Say it on the command line, or name this file with --config if you trust it"
+
+# What is wrong with the value of an option, or None. A click type has checked the value, or will.
+Check = Callable[[click.Option, Any], "str | None"]
+
+
+def anything(_: click.Option, __: Any) -> None:
+    """Accept every value that the option takes."""
+
+
+def never(_: click.Option, __: Any) -> str:
+    """Accept no value."""
+    return "cannot be set by a file that lies among the images"
+
+
+def only(*values: str | bool) -> Check:
+    """Accept these values."""
+
+    def check(_: click.Option, value: Any) -> str | None:
+        names = " or ".join(str(each).lower() for each in values)
+        return None if value in values else f"can only be {names} in a file that lies among the images"
+
+    return check
+
+
+def at_most(most: float | None = None, least: float = 0) -> Check:
+    """Accept numbers up to the built-in value, or up to `most` if the option has none."""
+
+    def check(option: click.Option, value: Any) -> str | None:
+        limit = option.default if most is None else most
+        within = f"can only be from {least:,} to {limit:,}" if least else f"can only be {limit:,} or less"
+        return None if least <= value <= limit else f"{within} in a file that lies among the images"
+
+    return check
+
+
+def visible(_: click.Option, value: Any) -> str | None:
+    """Accept text, or a list of texts, of bounded length and without characters that nobody sees."""
+    texts = value if isinstance(value, list) else [value]
+    if any(plain(text) != text for text in texts if isinstance(text, str)):
+        return "has a control character, a line break, a change of direction or an invisible character"
+    longest = max((len(text) for text in texts if isinstance(text, str)), default=0)
+    if len(texts) > MOST_TEXTS or longest > LONGEST_TEXT or sum(len(str(text)) for text in texts) > LONGEST_LIST:
+        return f"is longer than {LONGEST_TEXT} characters, or {MOST_TEXTS} entries, or {LONGEST_LIST} characters in all"
+    return None
+
+
+def separator(option: click.Option, value: Any) -> str | None:
+    """Accept a short visible text."""
+    return (
+        f"is longer than {LONGEST_SEPARATOR} characters" if len(value) > LONGEST_SEPARATOR else visible(option, value)
+    )
+
+
+def exclusions(option: click.Option, value: Any) -> str | None:
+    """Accept names and wildcards: a regular expression may take a lifetime."""
+    entries = parse_exclusions(value) if isinstance(value, str) else value
+    if any(map(is_regex, entries)):
+        return "has a regular expression, and a folder of images cannot bring regular expressions"
+    return visible(option, value)
+
+
+def registered_model(option: click.Option, value: Any) -> str | None:
+    """Accept the name of a model that `sdprep models list` shows: not a file, a folder or a repository of the Hub."""
+    from sdprep.models.registry import registered
+
+    known = visible(option, value) is None and value in registered()
+    return None if known else "is not a name that `sdprep models list` shows"
+
+
+EXTENSION = only(".txt", ".caption", "txt", "caption")
+# Every option of caption, tag and merge. What is not here is refused.
+CHECKS: Mapping[str, Check] = {
+    # What is written, and what a word means.
+    **dict.fromkeys(("prefix", "suffix", "prompt", "bad_words", "drop_words", "always_first_tags"), visible),
+    **dict.fromkeys(("tag_replacement", "category_threshold", "threshold", "fields"), visible),
+    "caption_separator": separator,
+    "exclude": exclusions,
+    **dict.fromkeys(("caption_extension", "tag_extension"), EXTENSION),
+    **dict.fromkeys(
+        (
+            "general_threshold", "character_threshold", "copyright_threshold", "artist_threshold", "meta_threshold",
+            "model_threshold", "remove_underscore", "implied", "character_tag_expand", "ratings", "quality", "order",
+            "max_tags", "character_tags_first", "escape_parentheses", "scores_min", "frequency_tags", "sample", "top_p",
+            "top_k", "repetition_penalty", "no_repeat_ngram_size", "decode_again", "count_prompt", "seed", "preprocess",
+            "exact_decode", "decoder", "dtype", "recursive", "sidecar_name", "keys", "missing", "update", "limit",
+            "dry_run", "debug",
+        ),
+        anything,
+    ),
+    # What runs: a model that the table pins, on one device.
+    "model": registered_model,
+    "backend": only("auto", "onnx"),
+    "provider": only("auto", "cpu", "cuda", "rocm", "migraphx", "directml", "coreml", "openvino"),
+    "device": only("auto", "cpu", "cuda", "mps"),
+    # Time and memory: no more than without the file. Without a worker process, an image could end the run.
+    **dict.fromkeys(("batch_size", "memory", "image_timeout", "max_pixels"), at_most()),
+    **dict.fromkeys(("num_beams", "captions", "min_length", "max_length"), at_most()),
+    "workers": at_most(least=1),
+    "best_of": at_most(1),
+    # What costs the user's words, trust, or the network.
+    "existing": only("keep"),
+    **dict.fromkeys(("allow_pickle", "allow_truncated", "force_download", "refresh", "prune"), only(False)),
+    # Files: lists that are read, and a folder for sidecars; nothing that is replaced, and no model.
+    **dict.fromkeys(("aliases", "implications", "tag_thresholds", "output_dir"), anything),
+    **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir"), never),
+}  # fmt: skip
 
 
 def confined(command: click.Command, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """The settings of a file that was found in DIR, paths joined to its folder.
+    """Return the settings of a file that was found in DIR, paths joined to its folder.
 
-    Raises UsageError if one leaves the folder, is a pipe, a device, a model of the folder or a regular expression, or
-    says whom to trust.
+    Raises UsageError if one does more than choose among harmless things.
     """
     found = dict(table)
     for param in command.params:
-        name, value = str(param.name), table.get(str(param.name))
-        if value is None:
+        name = str(param.name)
+        if name not in table or not isinstance(param, click.Option):
             continue
-        if isinstance(param.type, click.Path) or (name == FILE_OR_WORD[0] and value != FILE_OR_WORD[1]):
-            found[name] = str(file.parent / value)
-            if not stays_below(value) or not is_inside(Path(found[name]), file.parent):
-                raise click.UsageError(f"{file}: {name} leaves the folder of the file: {value!r}\n{ADVICE}")
-            if _is_special(Path(found[name])):
-                raise click.UsageError(f"{file}: {name} is no ordinary file: {value!r}\n{ADVICE}")
-        if name == "model" and (value.lower().endswith(".toml") or value.startswith("~") or Path(value).is_dir()):
-            raise click.UsageError(f"{file}: model is no name of one: {value!r}\n{ADVICE}")
-        if name == "exclude" and any(map(is_regex, parse_exclusions(value) if isinstance(value, str) else value)):
-            # One that is made to take a lifetime would hold up the run.
-            raise click.UsageError(f"{file}: a folder of pictures cannot bring regular expressions\n{ADVICE}")
-        if name == TRUSTED and value:
-            raise click.UsageError(f"{file}: a folder of pictures cannot allow pickles, which can run code\n{ADVICE}")
+        value = table[name]
+        if isinstance(param.type, click.Path) or (name == "tag_thresholds" and value != "model"):
+            found[name] = str(_below(name, value, file))
+        if (fault := CHECKS.get(name, never)(param, value)) is not None:
+            raise click.UsageError(f"{file}: {name.replace('_', '-')} {fault}\n{ADVICE}")
     return found
 
 
-def _is_special(path: Path) -> bool:
-    """Whether a path is that of a pipe or device, which a reader may wait for without end."""
-    return path.exists() and not (path.is_file() or path.is_dir())
+def _below(name: str, value: str, file: Path) -> Path:
+    """Return a path joined to the folder of a file. Raises UsageError if it leaves it, or is a pipe or device."""
+    path = file.parent / value
+    if not stays_below(value) or any(part.startswith(".") for part in path.relative_to(file.parent).parts):
+        raise click.UsageError(f"{file}: {name} leaves the folder of the file, or is hidden: {value!r}\n{ADVICE}")
+    if not is_inside(path, file.parent):
+        raise click.UsageError(f"{file}: {name} leaves the folder of the file: {value!r}\n{ADVICE}")
+    # A reader may wait for a pipe or a device without end.
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # noqa: PTH110, PTH113, PTH112
+        raise click.UsageError(f"{file}: {name} is no ordinary file: {value!r}\n{ADVICE}")
+    return path

@@ -11,6 +11,8 @@ import click
 
 # What a message to a worker holds of a whole number.
 MOST = 2**63 - 1
+# How much of a wrong value a message repeats: entries of a list, characters of a text.
+MOST_SHOWN, LONGEST_SHOWN = 5, 200
 
 
 class AsGiven(click.types.UnprocessedParamType):
@@ -67,7 +69,17 @@ def check_kind(option: click.Option, value: Any, where: str) -> None:
     words, kinds = _taken(option)
     texts = all(isinstance(part, str) for part in value) if isinstance(value, list) else True
     if type(value) not in kinds or not texts:
-        raise click.UsageError(f"{where} takes {words}, not {json.dumps(value, ensure_ascii=False, default=str)}")
+        raise click.UsageError(f"{where} takes {words}, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """Return the beginning of a value as TOML has it. A table may be nested deeper than Python can follow."""
+    if isinstance(value, dict):
+        return "{...}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value[:MOST_SHOWN]))}{', ...' if len(value) > MOST_SHOWN else ''}]"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _taken(option: click.Option) -> tuple[str, tuple[type, ...]]:

@@ -24,19 +24,48 @@ def is_regex(entry: str) -> bool:
     return len(entry) > 2 and entry[0] == entry[-1] == "/"
 
 
-def compile_exclusion(entry: str) -> re.Pattern[str] | None:
-    """What an entry describes: `/.../` is searched for, `*` and `?` stand for letters of a whole tag; else None.
+class Wildcard:
+    """A pattern of a whole text, in which `*` stands for any characters and `?` for one.
 
-    Raises UsageError for a regular expression that is none.
+    It reads each character of the text once, whatever the pattern: `re` takes a lifetime for some patterns.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        # Bit n of a state says that n characters of the pattern, not counting stars, have been found so far.
+        self._stars, self._any, self._letters, place = 0, 0, dict[str, int](), 1
+        for letter in pattern:
+            if letter == "*":
+                self._stars |= place
+                continue
+            if letter == "?":
+                self._any |= place
+            else:
+                self._letters[letter] = self._letters.get(letter, 0) | place
+            place <<= 1
+        self._end = place
+
+    def search(self, text: str) -> bool:
+        """Return whether the pattern matches the text from its first to its last character."""
+        state = 1
+        for letter in text:
+            state = (state & (self._any | self._letters.get(letter, 0))) << 1 | state & self._stars
+            if not state:
+                return False
+        return bool(state & self._end)
+
+
+def compile_exclusion(entry: str) -> re.Pattern[str] | Wildcard | None:
+    """Return what an entry describes: `/.../` is a regular expression, `*` or `?` make a wildcard; else None.
+
+    Raises UsageError for a regular expression that is not valid.
     """
     if is_regex(entry):
         try:
             return re.compile(entry[1:-1], re.IGNORECASE)
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise UsageError(f"{entry} is not a regular expression: {error}") from error
     if "*" in entry or "?" in entry:
-        letters = re.escape(fold(entry)).replace(r"\*", ".*").replace(r"\?", ".")
-        return re.compile(rf"\A{letters}\Z", re.DOTALL)
+        return Wildcard(fold(entry))
     return None
 
 
@@ -54,7 +83,7 @@ class Exclusion:
 
     def __contains__(self, tag: str) -> bool:
         folded = fold(tag)
-        spellings = (tag, folded, folded.replace(" ", "_"))
+        spellings = {tag, folded, folded.replace(" ", "_")}
         return folded in self._exact or any(
             pattern.search(spelling) for pattern in self._patterns for spelling in spellings
         )

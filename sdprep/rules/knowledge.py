@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 
 from sdprep.errors import UsageError
 from sdprep.rules.labels import STORED_FLOOR, fold
+from sdprep.rules.plain import plain
+
+LONGEST_TAG = 1000
+# How many steps along implications are followed per row of the list, and in any case. Real chains are short; one long
+# chain would take as many steps per row as the list has rows.
+STEPS_PER_ROW, FEWEST_STEPS = 10, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +87,41 @@ def resolve_aliases(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     for other, name in pairs:
         if fold(other) != fold(name) and fold(direct.setdefault(fold(other), name)) != fold(name):
             raise UsageError(f"'{other}' is an alias of both '{direct[fold(other)]}' and '{name}'")
-    resolved = {}
+    resolved: dict[str, str] = {}
     for other in direct:
-        name, seen = direct[other], {other}
-        while (key := fold(name)) in direct:
-            if key in seen:
-                raise UsageError(f"'{name}' is an alias of itself, by way of other aliases")
-            seen.add(key)
-            name = direct[key]
-        resolved[other] = name
+        # Every name of a chain is resolved with its first one, so that a long chain is followed once.
+        chain, key = {other: None}, other
+        while key not in resolved and (key := fold(direct[key])) in direct:
+            if key in chain:
+                raise UsageError(f"'{direct[key]}' is an alias of itself, by way of other aliases")
+            chain[key] = None
+        end = resolved.get(key) or direct[next(reversed(chain))]
+        resolved.update(dict.fromkeys(chain, end))
     return resolved
 
 
 def resolve_implications(pairs: Iterable[tuple[str, str]], aliases: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """All that every tag implies, the nearest first, under canonical names. Raises UsageError for a circle."""
+    """Return all that every tag implies, the nearest first, under canonical names.
+
+    Raises UsageError for a circle, and for chains so long that they take more time than their list is worth.
+    """
     direct: dict[str, dict[str, str]] = {}
     for antecedent, consequent in pairs:
         implied = aliases.get(fold(consequent), consequent)
         tag = fold(aliases.get(fold(antecedent), antecedent))
         if tag != fold(implied):
             direct.setdefault(tag, {})[fold(implied)] = implied
+    steps = STEPS_PER_ROW * sum(map(len, direct.values())) + FEWEST_STEPS
     resolved = {}
     for tag in direct:
         found = dict(direct[tag])
         waiting = list(found)
         for key in waiting:
-            for further, name in direct.get(key, {}).items():
+            nearest = direct.get(key, {})
+            steps -= len(nearest)
+            if steps < 0:
+                raise UsageError(f"the chains of its implications are too long to follow, that of '{tag}' for example")
+            for further, name in nearest.items():
                 if further not in found:
                     found[further] = name
                     waiting.append(further)
@@ -122,8 +137,12 @@ def _rows(text: str) -> list[tuple[int, list[str]]]:
     def numbered() -> Iterator[tuple[int, list[str]]]:
         reader = csv.reader(text.lstrip("\ufeff").splitlines(), strict=True)
         for row in reader:
-            if any(cell.strip() for cell in row):
-                yield reader.line_num, row
+            # A name that a terminal, an editor or a trainer shows as another one is no use to anybody.
+            cells = [plain(cell) for cell in row]
+            if max(map(len, cells), default=0) > LONGEST_TAG:
+                raise UsageError(f"line {reader.line_num}: a name has more than {LONGEST_TAG} characters")
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, cells
 
     try:
         return list(numbered())

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from sdprep.config import AUTO, TagSettings
 from sdprep.errors import UsageError
+from sdprep.files import read_limited
 from sdprep.models.base import ModelSpec
 from sdprep.rules.knowledge import TagKnowledge, parse_pairs, parse_thresholds, resolve_aliases, resolve_implications
 from sdprep.rules.labels import CHOSEN, NAMED_THRESHOLDS, LabelTable, TagRules, fold
@@ -17,6 +18,10 @@ from sdprep.types import Listener
 
 # What `--tag-thresholds` takes instead of a file.
 OF_THE_MODEL = "model"
+# The largest lists that booru sites publish have about 4 MB.
+LARGEST_LIST = 16 << 20
+# How many names a message has at most.
+MOST_NAMES = 10
 
 T = TypeVar("T")
 
@@ -45,7 +50,8 @@ class Knowledge:
         if not self._by_model:
             unknown = sorted(self._lists.thresholds.keys() - {fold(name) for name in labels.names})
             if unknown:
-                listener.note(f"--tag-thresholds: {model} has no tag called {', '.join(unknown)}")
+                more = f" and {len(unknown) - MOST_NAMES} more" if len(unknown) > MOST_NAMES else ""
+                listener.note(f"--tag-thresholds: {model} has no tag called {', '.join(unknown[:MOST_NAMES])}{more}")
             return self._lists
         if not labels.best_thresholds:
             raise UsageError(
@@ -91,7 +97,7 @@ def _read(path: Path | None, parse: Callable[[str], T]) -> tuple[T | None, str |
     if path is None:
         return None, None
     try:
-        data = path.read_bytes()
+        data = read_limited(path, LARGEST_LIST)
         return parse(data.decode("utf-8")), hashlib.sha256(data).hexdigest()[:12]
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error

@@ -1,14 +1,25 @@
-"""Settings that came with the pictures."""
+"""Settings that came with the images: a stranger may choose among harmless things only."""
 
+import json
 import os
 import sys
 
+import click
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sdprep.cli.command import ASIDE
+from sdprep.cli.found import CHECKS
+from sdprep.rules.plain import plain
+from tests.commands import COMMANDS
+
+SETTLED = ("caption", "tag", "merge")
 
 
 @pytest.fixture
 def says(sdprep_command, imgs):
-    """Runs a command over pictures among which this `sdprep.toml` lies."""
+    """Runs a command over images among which this `sdprep.toml` lies."""
 
     def run(text, command="tag", *words):
         (imgs / "sdprep.toml").write_text(text, encoding="utf-8")
@@ -16,6 +27,16 @@ def says(sdprep_command, imgs):
 
     return run
 
+
+def options(command):
+    return [param for param in COMMANDS[command].params if isinstance(param, click.Option) and param.name not in ASIDE]
+
+
+def test_somebody_has_decided_about_every_option():
+    assert {option.name for command in SETTLED for option in options(command)} == set(CHECKS)
+
+
+# Paths
 
 LEAVING = [
     "/etc/passwd",
@@ -27,11 +48,13 @@ LEAVING = [
     "\\\\host\\x",
     "a\\\\b",
     "nul",
+    ".git",
+    "a/.hidden",
     "a/CON.txt",
     "",
 ]
-PATHS = [("tag", "scores"), ("tag", "output-dir"), ("tag", "catalog"), ("tag", "aliases"), ("merge", "output")]
-PATHS += [("tag", "tag-thresholds"), ("merge", "in-json"), ("caption", "output-dir")]
+PATHS = [("tag", "output-dir"), ("tag", "aliases"), ("tag", "implications"), ("tag", "tag-thresholds")]
+PATHS += [("caption", "output-dir"), ("merge", "output-dir")]
 
 
 @pytest.mark.parametrize("value", LEAVING)
@@ -42,8 +65,8 @@ def test_a_path_that_leaves_the_folder_is_refused(says, command, name, value):
     assert f"{name.replace('-', '_')} leaves the folder of the file" in ended.err
 
 
-def test_a_path_starts_at_the_folder_of_the_pictures(says, imgs):
-    assert f'scores = "{imgs / "deep" / "scores.jsonl"}"' in says('[tag]\nscores = "deep/scores.jsonl"\n').out
+def test_a_path_starts_at_the_folder_of_the_images(says, imgs):
+    assert f'aliases = "{imgs / "deep" / "list.csv"}"' in says('[tag]\naliases = "deep/list.csv"\n').out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes have no place in folders there")
@@ -55,31 +78,113 @@ def test_a_path_of_a_pipe_is_refused(says, imgs, command, name):
     assert f"{name.replace('-', '_')} is no ordinary file" in ended.err
 
 
+WRITTEN = [("tag", "scores"), ("tag", "catalog"), ("tag", "model-dir"), ("merge", "output"), ("merge", "in-json")]
+
+
+@pytest.mark.parametrize(("command", "name"), WRITTEN)
+def test_a_file_that_would_be_replaced_is_refused(says, command, name):
+    ended = says(f'[{command}]\n{name} = "x.json"\n', command)
+    assert (ended.code, f"{name} cannot be set by a file that lies among the images" in ended.err) == (2, True)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_path_through_a_link_that_leaves_is_refused(says, imgs, tmp_path):
     (imgs / "out").symlink_to(tmp_path)
     assert "output_dir leaves the folder" in says('[tag]\noutput-dir = "out"\n').err
 
 
-@pytest.mark.parametrize("value", ["x.toml", "sub/X.TOML", "~/model", "."])
-def test_a_model_of_the_folder_is_refused(says, value):
+# Models
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x.toml", "sub/X.TOML", "~/model", ".", "SmilingWolf/wd-vit-tagger-v3", "unheard-of", "demo-tag\u200b", ""],
+)
+def test_a_model_that_the_table_does_not_pin_is_refused(says, value):
     ended = says(f'[tag]\nmodel = "{value}"\n')
-    assert (ended.code, "model is no name of one" in ended.err) == (2, True)
+    assert (ended.code, "model is not a name that `sdprep models list` shows" in ended.err) == (2, True)
 
 
-@pytest.mark.parametrize("value", ["demo-tag", "SmilingWolf/wd-vit-tagger-v3", "model"])
-def test_a_name_of_a_model_is_fine(says, value):
-    assert f'model = "{value}"  # sdprep.toml' in says(f'[tag]\nmodel = "{value}"\n').out
+def test_a_name_of_a_model_is_fine(says):
+    assert 'model = "demo-tag"  # sdprep.toml' in says('[tag]\nmodel = "demo-tag"\n').out
 
 
 def test_the_word_model_for_thresholds_is_no_path(says):
     assert 'tag-thresholds = "model"' in says('[tag]\ntag-thresholds = "model"\n').out
 
 
-def test_pictures_cannot_allow_pickles(says):
-    ended = says("[caption]\nallow-pickle = true\n", "caption")
-    assert (ended.code, "cannot allow pickles" in ended.err) == (2, True)
-    assert says("[caption]\nallow-pickle = false\n", "caption").code == 0
+# Values
+
+HARMFUL = {
+    "overwriting": ("tag", "existing = 'overwrite'", "existing can only be keep"),
+    "adding to texts": ("caption", "existing = 'append'", "existing can only be keep"),
+    "another extension": ("tag", "caption-extension = '.pth'", "caption-extension can only be .txt"),
+    "an extension for code": ("caption", "caption_extension = '.py'", "caption-extension can only be .txt"),
+    "an extension of captions": ("merge", "tag-extension = '.json'", "tag-extension can only be .txt"),
+    "a line break": ("caption", r'prefix = "a\nimport os"', "prefix has a control character"),
+    "an escape": ("tag", r'prefix = ["a", "\u001b[2J"]', "prefix has a control character"),
+    "a change of direction": ("tag", r'suffix = "\u202egpj"', "suffix has a control character"),
+    "an invisible character": ("caption", r'prompt = "a\u200b"', "prompt has a control character"),
+    "a line separator": ("tag", r'tag-replacement = "a,b\u2028c"', "tag-replacement has a control character"),
+    "a hidden tag": ("tag", r'always-first-tags = ["\U000E0041"]', "always-first-tags has a control character"),
+    "a separator with a line break": ("tag", r'caption-separator = "\n"', "caption-separator has a control character"),
+    "a separator without end": ("tag", f"caption-separator = '{'x' * 21}'", "caption-separator is longer than 20"),
+    "a text without end": ("caption", f"prefix = '{'x' * 1001}'", "prefix is longer than 1000 characters"),
+    "a list without end": ("tag", f"exclude = {['x'] * 501}", "exclude is longer than"),
+    "pickles": ("caption", "allow-pickle = true", "allow-pickle can only be false"),
+    "incomplete images": ("tag", "allow-truncated = true", "allow-truncated can only be false"),
+    "a new download": ("tag", "force-download = true", "force-download can only be false"),
+    "all work again": ("tag", "refresh = true", "refresh can only be false"),
+    "entries dropped": ("merge", "prune = true", "prune can only be false"),
+    "a program as a model": ("tag", "backend = 'tensorflow'", "backend can only be auto or onnx"),
+    "many processes": ("tag", "device = 'cpu,cpu,cpu'", "device can only be auto"),
+    "a program of a driver": ("tag", "provider = 'tensorrt'", "provider can only be auto"),
+    "more memory": ("tag", "memory = 513", "memory can only be 512 or less"),
+    "larger images": ("tag", "max-pixels = 100000001", "max-pixels can only be 100,000,000 or less"),
+    "more threads": ("tag", "workers = 3", "workers can only be from 1 to 2"),
+    "no process for decoding": ("tag", "workers = 0", "workers can only be from 1 to 2"),
+    "larger batches": ("tag", "batch-size = 9", "batch-size can only be 8 or less"),
+    "more time": ("tag", "image-timeout = 61", "image-timeout can only be 60.0 or less"),
+    "time without end": ("tag", "image-timeout = inf", "image-timeout can only be 60.0 or less"),
+    "a time that is none": ("tag", "image-timeout = nan", "image-timeout can only be 60.0 or less"),
+    "more beams": ("caption", "num-beams = 4", "num-beams can only be 3 or less"),
+    "longer captions": ("caption", "max-length = 76", "max-length can only be 75 or less"),
+    "no short captions": ("caption", "min-length = 6", "min-length can only be 5 or less"),
+    "more captions": ("caption", "captions = 2", "captions can only be 1 or less"),
+    "captions thrown away": ("caption", "best-of = 2", "best-of can only be 1 or less"),
+}
+
+
+@pytest.mark.parametrize(("command", "line", "said"), HARMFUL.values(), ids=HARMFUL)
+def test_what_could_do_harm_is_refused_by_name(says, imgs, command, line, said):
+    ended = says(f"[{command}]\n{line}\n", command)
+    assert (ended.code, said in ended.err) == (2, True), ended.err
+    assert "name this file with --config if you trust it" in ended.err
+    allowed = says(f"[{command}]\n{line}\n", command, "--config", imgs / "sdprep.toml").err
+    assert "--config if you trust it" not in allowed
+
+
+HARMLESS = {
+    "tag": "existing='keep'\ncaption-extension='caption'\nprefix=['a','青い']\nmemory=1\nworkers=1\nmax-tags=9\n"
+    "exclude='*_hair, solo'\nallow-truncated=false\noutput-dir='out'\ndevice='cuda'\nthreshold='mcut'\n",
+    "caption": "prompt='a photo of'\nnum-beams=1\nmax-length=20\nallow-pickle=false\nsuffix='👩\u200d👧'\nseed=7\n",
+    "merge": "keys='relative'\nfields=['tags']\ncaption-extension='.txt'\nprune=false\n",
+}
+
+
+@pytest.mark.parametrize(("command", "lines"), HARMLESS.items(), ids=HARMLESS)
+def test_what_is_harmless_is_taken(says, command, lines):
+    ended = says(f"[{command}]\n{lines}", command)
+    assert (ended.code, ended.out.count("# sdprep.toml")) == (0, lines.count("\n")), ended.err
+
+
+def test_a_path_beyond_the_limit_of_the_system_is_no_traceback(says):
+    assert says(f"[tag]\naliases = '{'x' * 900}'\n").code == 0
+
+
+def test_a_settings_file_that_is_too_large_is_refused_unread(says, imgs):
+    ended = says("[tag]\n" + "#" * (16 << 10))
+    assert (ended.code, "it is larger than 16,384 bytes" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize("value", [r"['1girl', '/((\w+)+)+!/']", r"'1girl, /((\w+)+)+!/'"])
@@ -99,3 +204,103 @@ def test_a_file_that_a_person_names_may_say_everything(says, imgs, tmp_path):
     text = f'[caption]\nallow-pickle = true\nmodel = "{tmp_path}"\noutput-dir = "{tmp_path}"\n'
     ended = says(text, "caption", "--config", imgs / "sdprep.toml")
     assert "allow-pickle = true  # sdprep.toml" in ended.out
+
+
+# Any settings file at all
+
+ODD = st.text(
+    st.sampled_from("ab,;=/.*?~\\:\"'()_\n\r\x00\x1b\x7f\x85\u200b\u202e\u2028\ufeff\U000e0041é青"), max_size=12
+)
+WORDS = [
+    "",
+    ".txt",
+    ".caption",
+    ".pth",
+    "keep",
+    "overwrite",
+    "append",
+    "../x",
+    "/etc/passwd",
+    "sub/x.csv",
+    "auto",
+    "mcut",
+]
+WORDS += [
+    "cuda:0,1",
+    "cpu,cpu",
+    "demo-tag",
+    "demo-caption",
+    "owner/name",
+    "x.toml",
+    "/(a+)+$/",
+    "*" * 900 + "Z",
+    "a" * 2000,
+]
+TEXT = ODD | st.sampled_from(WORDS) | st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+NUMBER = st.integers(-3, 100) | st.integers() | st.floats() | st.sampled_from([10**30, -(10**30), 10**400])
+PLAIN = st.booleans() | NUMBER | TEXT
+VALUE = (
+    PLAIN
+    | st.lists(PLAIN, max_size=4)
+    | st.dictionaries(st.sampled_from("ab"), st.lists(PLAIN, max_size=2), max_size=2)
+)
+
+
+OF_THE_FILE = "  # sdprep.toml"
+
+
+def as_toml(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {as_toml(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def taken(out):
+    """The settings that a command took from the file, by name."""
+    rows = [
+        line.removesuffix("  # sdprep.toml").partition(" = ") for line in out.splitlines() if "# sdprep.toml" in line
+    ]
+    return {name: json.loads(value) for name, _, value in rows}
+
+
+def texts(value):
+    return [each for part in value for each in texts(part)] if isinstance(value, list) else [value]
+
+
+def assert_harmless(name, value, option, folder):
+    assert all(plain(each) == each for each in texts(value) if isinstance(each, str))
+    assert name not in ("scores", "output", "in-json", "catalog", "model-dir")
+    if name.endswith("extension"):
+        assert value in (".txt", ".caption", "txt", "caption")
+    if isinstance(option.type, click.Path):
+        assert value.startswith(f"{folder}{os.sep}")
+        assert ".." not in value
+    if name in ("memory", "max-pixels", "batch-size", "workers", "num-beams", "max-length", "min-length", "captions"):
+        assert 0 <= value <= option.default
+    if name.startswith(("allow-", "force-")) or name in ("refresh", "prune"):
+        assert value is False
+    assert name != "existing" or value == "keep"
+
+
+@pytest.mark.parametrize("command", SETTLED)
+def test_any_settings_file_is_refused_in_plain_words_or_harmless(command, says, sdprep_command, tmp_path, request):
+    (tmp_path / "empty").mkdir()
+    by_name = {option.name.replace("_", "-"): option for option in options(command)}
+
+    @settings(max_examples=request.config.getoption("--settings-files"), suppress_health_check=list(HealthCheck))
+    @given(st.dictionaries(st.sampled_from(sorted(by_name)) | TEXT.map(lambda name: name or "x"), VALUE, max_size=3))
+    def check(table):
+        lines = "".join(f"{as_toml(name)} = {as_toml(value)}\n" for name, value in table.items())
+        shown = says(f"[{command}]\n{lines}", command)
+        assert (shown.code, "Traceback" in shown.err) in [(0, False), (2, False)], shown.err
+        for name, value in taken(shown.out).items():
+            assert_harmless(name, value, by_name[name], tmp_path / "imgs")
+        (tmp_path / "empty" / "sdprep.toml").write_bytes((tmp_path / "imgs" / "sdprep.toml").read_bytes())
+        ended = sdprep_command(command, "empty")
+        assert ended.code in (2, 4), ended.err
+
+    check()

@@ -144,9 +144,11 @@ REFUSED = {
     "a number beyond all bounds": ("[tag]\nlimit = 99999999999999999999999\n", "is too large a number"),
     "a threshold beyond all bounds": (f"[tag]\nthreshold = 1{'0' * 400}\n", "is neither a probability"),
     "a category's threshold beyond all bounds": (f"[tag]\ngeneral-threshold = 1{'0' * 400}\n", "not a number that can"),
-    "a time beyond all bounds": (f"[tag]\nimage-timeout = 1{'0' * 400}\n", "not a number that can be used"),
+    "a time beyond all bounds": (f"[tag]\nimage-timeout = 1{'0' * 400}\n", "image-timeout can only be 60"),
     "more digits than are read": (f"[tag]\nlimit = 1{'0' * 5000}\n", "sdprep.toml"),
     "a table for a text": ("[tag.model]\nname = 'x'\n", "[tag] model takes text, not {"),
+    "a table that is nested beyond all bounds": (f"[tag]\n{'.'.join(['model'] * 2000)} = 1\n", "takes text, not {...}"),
+    "a text beyond all bounds": (f"[tag]\nlimit = '{'x' * 9000}'\n", "xxx..."),
     "a file that is not TOML": ("[tag\n", "sdprep.toml"),
 }
 

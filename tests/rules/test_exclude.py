@@ -1,11 +1,13 @@
 """Tags that are never to be written."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.errors import UsageError
-from sdprep.rules.exclude import Exclusion, compile_exclusion, parse_exclusions
+from sdprep.rules.exclude import Exclusion, Wildcard, compile_exclusion, parse_exclusions
 
 KNOWN = ("1girl", "2girls", "long_hair", "short_hair", "hair_bow", "?", "!?", "*_*", "/\\/\\/\\")
 
@@ -83,3 +85,24 @@ def test_entries_without_commas_and_slashes_come_out_as_they_went_in(entries: li
 @given(st.text(), st.text(max_size=5))
 def test_nothing_is_excluded_by_an_empty_list(tag: str, other: str) -> None:
     assert tag not in Exclusion((), (other,))
+
+
+# Wildcards take time in proportion to the text
+
+
+@given(st.text("ab*?", max_size=8), st.text("abc", max_size=8))
+def test_a_wildcard_matches_what_the_same_regular_expression_does(pattern: str, text: str) -> None:
+    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    assert Wildcard(pattern).search(text) == bool(re.fullmatch(expression, text, re.DOTALL))
+
+
+@pytest.mark.parametrize("pattern", ["*" * 2000 + "Z", "a*" * 500 + "Z", "*a" * 500 + "Z", "?*" * 500 + "Z"])
+def test_a_wildcard_that_a_regular_expression_never_finishes_is_answered(pattern: str) -> None:
+    assert "a" * 600 not in Exclusion([pattern], ())
+    assert "a" * 600 + "z" in Exclusion([pattern], ())
+
+
+@pytest.mark.parametrize("pattern", ["(" * 5000 + ")" * 5000, "a{99999999999}"])
+def test_a_regular_expression_beyond_the_limits_of_python_is_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match="is not a regular expression"):
+        compile_exclusion(f"/{pattern}/")

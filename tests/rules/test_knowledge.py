@@ -205,3 +205,46 @@ def test_any_text_is_either_read_or_refused(text: str) -> None:
             parse(text)
         except UsageError:
             continue
+
+
+# The cost of a list grows with its size only
+
+
+def test_a_long_chain_of_aliases_leads_to_its_end() -> None:
+    chain = [(f"a{place}", f"a{place + 1}") for place in range(100_000)]
+    assert set(resolve_aliases(chain).values()) == {"a100000"}
+
+
+def test_a_chain_of_aliases_may_begin_in_the_middle() -> None:
+    assert resolve_aliases([("b", "c"), ("a", "b"), ("c", "d")]) == {"a": "d", "b": "d", "c": "d"}
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(f"a{place}", f"a{place + 1}") for place in range(100_000)],
+        [(f"a{place}", f"a{later}") for place in range(300) for later in range(place + 1, 300)],
+        [(f"a{place}", "hub") for place in range(5_000)] + [("hub", f"b{place}") for place in range(5_000)],
+    ],
+    ids=["a chain", "all to all", "a hub"],
+)
+def test_implications_whose_number_outgrows_their_list_are_refused(pairs: list[tuple[str, str]]) -> None:
+    with pytest.raises(UsageError, match="too long to follow"):
+        resolve_implications(pairs, {})
+
+
+def test_a_short_list_may_have_a_chain_of_any_form() -> None:
+    pairs = [(f"a{place}", f"a{place + 1}") for place in range(100)]
+    assert len(resolve_implications(pairs, {})["a0"]) == 100
+
+
+# What stands in a list is written into sidecars
+
+
+def test_characters_that_nobody_sees_are_taken_out_of_a_list() -> None:
+    assert parse_pairs("a\u202eb,c\x1b[31m\u200b\n") == [("ab", "c[31m")]
+
+
+def test_a_name_without_end_is_refused_with_its_line() -> None:
+    with pytest.raises(UsageError, match="line 2: a name has more than 1000 characters"):
+        parse_pairs("a,b\nc," + "d" * 1001)

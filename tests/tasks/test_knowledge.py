@@ -233,3 +233,12 @@ def test_what_is_chosen_as_the_best_has_no_threshold(category: str) -> None:
 
 def test_the_widest_gap_is_a_threshold(folder: Path) -> None:
     assert tags(folder, threshold="mcut")
+
+
+@pytest.mark.parametrize("name", ["tag_thresholds", "aliases", "implications"])
+def test_a_list_of_many_gigabytes_is_refused_unread(folder: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "list.csv"
+    with path.open("wb") as stream:
+        stream.truncate(6 << 30)
+    with pytest.raises(UsageError, match=r"list\.csv: it is larger than 16,777,216 bytes"):
+        run(folder, **{name: str(path) if name == "tag_thresholds" else path})
