@@ -29,3 +29,4 @@ def a_home_of_its_own(tmp_path_factory, monkeypatch):
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=160, help="how often runs are killed to see that nothing is lost")
+    parser.addoption("--edits", type=int, default=400, help="how many sequences of edits and runs are tried on a text")
