@@ -53,12 +53,12 @@ def encode_text(text: str) -> bytes:
 
 
 def read_text(folder: Folder, name: str) -> str | None:
-    """The text of a sidecar, None where there is none or one of 0 bytes, as a power cut leaves it.
+    """The text of a sidecar, None where there is none.
 
     Raises ImageError `bad_text` if it is no text, and OSError as `Folder.read`.
     """
     data = folder.read(name)
-    if not data:
+    if data is None:
         return None
     text = decode_text(data)
     if text is None:

@@ -100,12 +100,10 @@ def test_a_missing_sidecar_has_no_text(tmp_path: Path) -> None:
         assert read_text(folders.at(""), "a.txt") is None
 
 
-def test_a_sidecar_of_no_bytes_has_no_text_and_an_empty_line_is_one(tmp_path: Path) -> None:
+def test_a_sidecar_of_no_bytes_is_an_empty_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
-    (tmp_path / "b.txt").write_bytes(b"\n")
     with Folders(tmp_path) as folders:
-        assert read_text(folders.at(""), "a.txt") is None
-        assert read_text(folders.at(""), "b.txt") == "\n"
+        assert read_text(folders.at(""), "a.txt") == ""
 
 
 def test_a_sidecar_that_is_no_text_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sdprep.tasks.history import log, undo
+from sdprep.config import MergeSettings
+from sdprep.tasks.history import log, restore, undo
+from sdprep.tasks.merge import merge
 from tests.stories.telling import CATALOG, LOOSE, STRICT, USUAL, counts, hide_models, tag, tags_of, texts, write
 
 NOTHING = 1.5
@@ -175,3 +177,56 @@ def test_undoing_every_run_gives_the_first_bytes(tagged, request, monkeypatch):
         assert texts(tagged) == before
 
     live()
+
+
+@pytest.mark.parametrize("first", [None, "mine"])
+def test_undo_takes_a_file_that_a_power_cut_emptied_for_the_text_of_the_run(album, first):
+    if first is not None:
+        write(album / "a.txt", first)
+    before = texts(album)
+    tag(album, existing="overwrite")
+    (album / "a.txt").write_bytes(b"")
+
+    assert counts(undo(album)) == {"written": 3}
+    assert texts(album) == before
+
+
+def test_restore_takes_a_file_that_a_power_cut_emptied_for_the_text_of_the_last_run(album):
+    write(album / "a.txt", "mine")
+    tag(album, existing="overwrite")
+    (album / "a.txt").write_bytes(b"")
+
+    restore(album / "a.txt")
+
+    assert (album / "a.txt").read_bytes() == b"mine"
+
+
+def test_restore_gives_an_emptied_file_its_only_text(tagged):
+    before = texts(tagged)
+    (tagged / "a.txt").write_bytes(b"")
+
+    restore(tagged / "a.txt")
+
+    assert texts(tagged) == before
+
+
+def test_merge_takes_a_json_that_a_power_cut_emptied_for_what_it_wrote(tagged):
+    merge(tagged, MergeSettings(keys="relative"))
+    output = tagged / "metadata.json"
+    output.write_text(output.read_text().replace('"tags"', '"mine": 1e999,\n    "tags"', 1))
+    tag(tagged, threshold=STRICT)
+    merge(tagged, MergeSettings(keys="relative"))
+    before = output.read_bytes()
+    output.write_bytes(b"")
+
+    report = merge(tagged, MergeSettings(keys="relative"))
+
+    assert counts(report) == {"written": 3}
+    assert output.read_bytes() == before
+    assert b"1e999" in before
+
+
+def test_merge_makes_a_json_of_no_bytes_that_it_does_not_know_anew(tagged):
+    (tagged / "metadata.json").write_bytes(b"")
+
+    assert counts(merge(tagged, MergeSettings(keys="relative"))) == {"written": 3}
