@@ -36,3 +36,4 @@ def pytest_addoption(parser):
     )
     parser.addoption("--power-cuts", type=int, default=5, help="how many power cuts in a run are looked at")
     parser.addoption("--damages", type=int, default=24, help="how often a catalog is damaged at a random place")
+    parser.addoption("--edits", type=int, default=400, help="how many sequences of edits and runs are tried on a text")

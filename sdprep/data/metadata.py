@@ -7,7 +7,6 @@ was typed in, a path without its extension, or the bare stem. Here every spellin
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +15,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from sdprep.confine import can_be_looked_at
+from sdprep.data.exact_json import dump_exactly, parse_exactly
+from sdprep.data.journal import FILE_LIMIT
 from sdprep.errors import MetadataError
-from sdprep.files import real_path
+from sdprep.files import read_limited, real_path
 from sdprep.types import Failure, FailureCode, ImageItem
 
 Entry = dict[str, Any]
@@ -29,7 +30,7 @@ NAMES_SHOWN = 3
 def load(path: Path) -> Entries:
     """The entries of a metadata JSON. Raises MetadataError naming the file if it is missing or broken."""
     try:
-        data = path.read_bytes()
+        data = read_limited(path, FILE_LIMIT)
     except OSError as error:
         raise MetadataError(f"{path}: {error.strerror or error}") from error
     return parse(data, path)
@@ -41,8 +42,8 @@ def parse(data: bytes, path: Path) -> Entries:
     Raises MetadataError naming `path` if they are anything but a JSON object of objects.
     """
     try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        values = parse_exactly(data)
+    except ValueError as error:
         raise MetadataError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise MetadataError(f"{path} is not a metadata JSON: an object with an entry for each image is expected")
@@ -53,10 +54,8 @@ def parse(data: bytes, path: Path) -> Entries:
 
 
 def dump(entries: Mapping[str, Entry]) -> bytes:
-    """The bytes of a metadata JSON: UTF-8, LF, two spaces a level, one final newline."""
-    text = json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
-    # A lone surrogate has no UTF-8; this error handler happens to spell it as JSON does, so it survives as \udce9.
-    return text.encode("utf-8", "backslashreplace")
+    """The bytes of a metadata JSON: UTF-8, LF, two spaces per level, one final newline, numbers as they were read."""
+    return dump_exactly(entries)
 
 
 def key_of(item: ImageItem, style: str) -> str:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 from sdprep.data.folders import Folder
 from sdprep.errors import ImageError
 from sdprep.types import FailureCode
+
+NO_ENCODING = "neither UTF-8 nor UTF-16 with a byte order mark"
+# No text has these. Where they stand, the bytes are of another encoding, UTF-16 or UTF-32 above all, or of several.
+_NOT_IN_TEXT = re.compile("[\\x00-\\x08\\x0e-\\x1f\\ufffe\\uffff]")
+# So many bytes of ASCII in a row are not UTF-16: another program has added them to the file in an encoding of its own.
+_ASCII_IN_UTF_16 = re.compile(rb"[\t\r\n -~]{12}")
 
 
 def sidecar_name(picture: str, extension: str, naming: str) -> str:
@@ -25,12 +32,16 @@ def sidecar_path(target: Path, extension: str, naming: str) -> Path:
 
 
 def decode_text(data: bytes) -> str | None:
-    """The text of a sidecar: UTF-8 with or without a byte order mark, or UTF-16 with one; None if it is neither."""
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    """The text of a sidecar: UTF-8 with or without a byte order mark, or UTF-16 with one; None if it is neither.
+
+    Bytes that can be decoded and still make no text are None too: a text whose encoding is unsure is never extended.
+    """
+    is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode(encoding)
+        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         return None
+    return None if _NOT_IN_TEXT.search(text) or (is_utf_16 and _ASCII_IN_UTF_16.search(data)) else text
 
 
 def encode_text(text: str) -> bytes:
@@ -51,5 +62,5 @@ def read_text(folder: Folder, name: str) -> str | None:
         return None
     text = decode_text(data)
     if text is None:
-        raise ImageError(FailureCode.BAD_TEXT, f"{name} is neither UTF-8 nor UTF-16; save it as UTF-8")
+        raise ImageError(FailureCode.BAD_TEXT, f"{name} is {NO_ENCODING}; save it as UTF-8")
     return text

@@ -1,23 +1,27 @@
-"""Text that a person and sdprep wrote together: taking it apart and putting it together again.
+"""Text that the user and sdprep wrote together: taking it apart and putting it together again.
 
-A text is a list of pieces: the tags of a tag file, parted by its separator, or the lines of a caption file. The
-person's pieces are never changed; the machine's pieces may be replaced by newer ones; a piece that the person took
-out is never put back.
+A text is a list of pieces: the tags of a tag file, separated by its separator, or the lines of a caption file. The
+user's pieces are never changed; the machine's pieces may be replaced by newer ones; a piece that the user removed is
+never put back.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sdprep.rules.labels import fold
 from sdprep.rules.tags import split_tags
 
+# More tags than any tagger has. Of more removed pieces, the latest are remembered.
+MOST_REMOVED = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Who wrote what: the person's text as it stands, the machine's pieces, the pieces that the person removed."""
+    """Who wrote what: the user's text as it stands, the machine's pieces, the pieces that the user removed."""
 
     person: str = ""
     machine: tuple[str, ...] = ()
@@ -30,43 +34,91 @@ def normalize(text: str) -> str:
     return (re.sub(r"\r+\n", "\n", text) if "\r" in text else text).rstrip("\r\n")
 
 
-def take_apart(text: str, known: Parts | None, joiner: str) -> Parts:
-    """The person's part of a text, to the letter, given what the machine last wrote into it (None: nothing).
+def take_apart(text: str, known: Parts | None, joiner: str, others: Sequence[str] = (), where: str = "append") -> Parts:
+    """The user's part of a text, to the letter, given what the machine last wrote into it (None: nothing).
 
-    A machine piece that is gone was taken out by the person, and is remembered as removed.
+    A piece that is gone was removed by the user, and is remembered. `others` are further separators that the user may
+    have written; `where` says on which side the machine's pieces stand.
     """
-    if known is None or not known.machine:
-        return Parts(person=normalize(text), removed=known.removed if known else ())
+    text = normalize(text)
+    if known is None:
+        return Parts(text)
     core = joiner.strip() or joiner
-    segments = normalize(text).split(core)
-    present = {fold(segment) for segment in segments}
-    # A machine piece may hold the separator itself; it is then several segments.
-    pieces = {piece: {fold(part) for part in split_tags(piece, joiner)} for piece in known.machine}
-    # To the letter: a piece that the person spelt anew is the person's.
-    machine = {part for piece in known.machine for part in split_tags(piece, joiner)}
-    person = core.join(segment for segment in segments if segment.strip() not in machine)
-    removed = [piece for piece, parts in pieces.items() if not parts <= present]
-    return Parts(_trimmed(person, core), removed=_unique([*known.removed, *removed]))
+    segments = text.split(core)
+    machine = _find_pieces([segment.strip() for segment in segments], known.machine, joiner, where)
+    person = text
+    if machine:
+        person = core.join(segment for place, segment in enumerate(segments) if place not in machine)
+        person = _trimmed(person, core, start=0 in machine, end=len(segments) - 1 in machine)
+    has = _holder(text, joiner, others)
+    written = [*_pieces_of(known.person, joiner, others), *known.machine]
+    removed = [piece for piece in written if not has(piece)]
+    return Parts(person, removed=_unique([*known.removed, *removed])[-MOST_REMOVED:])
+
+
+def _find_pieces(segments: list[str], pieces: Iterable[str], joiner: str, where: str) -> set[int]:
+    """The places of segments that are the machine's: to the letter, and each piece once.
+
+    A piece that the user spelt anew or wrote a second time is the user's.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    # The machine's pieces stand at one side, so they are found there first.
+    for place in range(len(segments)) if where == "append" else reversed(range(len(segments))):
+        places[segments[place]].append(place)
+    found: set[int] = set()
+    # A piece may hold the separator itself; it is then several segments.
+    for parts in sorted((split_tags(piece, joiner) for piece in pieces), key=len, reverse=True):
+        for first in reversed(places.get(parts[0], []) if parts else []):
+            block = range(first, first + len(parts))
+            if segments[first : block.stop] == parts and found.isdisjoint(block):
+                found.update(block)
+                break
+    return found
 
 
 def put_together(
-    parts: Parts, pieces: Iterable[str], where: str, joiner: str, person_joiner: str | None = None
+    parts: Parts, pieces: Iterable[str], where: str, joiner: str, others: Sequence[str] = ()
 ) -> tuple[str, Parts]:
-    """The text of the person's part and new machine pieces, appended or prepended, and who wrote what in it.
+    """The text of the user's part and new machine pieces, appended or prepended, and who wrote what in it.
 
-    A piece that the person has already, or has removed, is left out. `where` is "append" or "prepend";
-    `person_joiner` is what parted the pieces when the person's part was written, if it was not `joiner`.
+    A piece that the user has already, or has removed, is left out. `where` is "append" or "prepend"; `others` are
+    further separators that may stand between the user's pieces.
     """
-    persons = split_tags(parts.person, joiner) + split_tags(parts.person, person_joiner or joiner)
-    taken = {fold(piece) for piece in [*persons, *parts.removed]}
-    machine = tuple(piece for piece in pieces if fold(piece) not in taken)
-    added = joiner.join(machine)
-    first, second = (parts.person, added) if where == "append" else (added, parts.person)
-    return _joined(first, second, joiner), Parts(parts.person, machine, parts.removed)
+    removed, has = {fold(piece) for piece in parts.removed}, _holder(parts.person, joiner, others)
+    machine = tuple(piece for piece in pieces if fold(piece) not in removed and not has(piece))
+    written = Parts(parts.person, machine, parts.removed)
+    return text_of(written, where, joiner), written
+
+
+def text_of(parts: Parts, where: str, joiner: str) -> str:
+    """The text that the user's part and the machine's pieces give."""
+    added = joiner.join(parts.machine)
+    return _joined(parts.person, added, joiner) if where == "append" else _joined(added, parts.person, joiner)
+
+
+def _holder(text: str, joiner: str, others: Sequence[str]) -> Callable[[str], bool]:
+    """What says whether a text has a piece, in any spelling and between any of these separators."""
+    cores = dict.fromkeys(separator.strip() or separator for separator in (joiner, *others))
+    framed = [(core, _framed(text, core)) for core in cores]
+    single = {fold(piece) for piece in _pieces_of(text, joiner, others)}
+    return lambda piece: fold(piece) in single or any(_framed(piece, core) in line for core, line in framed)
+
+
+def _pieces_of(text: str, joiner: str, others: Sequence[str]) -> list[str]:
+    """The pieces of a text in which the user may have written several separators."""
+    cores = dict.fromkeys(separator.strip() or separator for separator in (joiner, *others))
+    # A space separates only where it is the one separator.
+    marks = [core for core in cores if core.strip() or core == "\n"] or list(cores)
+    return [piece.strip() for piece in re.split("|".join(map(re.escape, marks)), text) if piece.strip()]
+
+
+def _framed(text: str, core: str) -> str:
+    """The pieces of a text, reduced to what is compared, each between two NULs, which are in no text."""
+    return "".join(("\0", *(f"{fold(part)}\0" for part in text.split(core) if part.strip())))
 
 
 def _joined(first: str, second: str, joiner: str) -> str:
-    """Two texts parted by the joiner, of which a person may have written the beginning at the end of the first."""
+    """Two texts with the joiner between them, of which the user may have written the beginning."""
     if not first.strip() or not second.strip():
         return first if first.strip() else second
     core = joiner.strip()
@@ -75,10 +127,13 @@ def _joined(first: str, second: str, joiner: str) -> str:
     return first + joiner + second
 
 
-def _trimmed(text: str, core: str) -> str:
-    """A text without the white space, and the separator that parted it from pieces that are gone, at its ends."""
-    text = text.strip()
-    return text.removesuffix(core).rstrip() if core.strip() else text
+def _trimmed(text: str, core: str, *, start: bool, end: bool) -> str:
+    """A text without what separated it from the machine's pieces at its start or end."""
+    if not core.strip():
+        return text
+    if start:
+        text = text.lstrip()
+    return text.rstrip().removesuffix(core).rstrip() if end else text
 
 
 def _unique(pieces: Iterable[str]) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
-"""What a command does with one image's sidecar: the rules of make, with a person's text above them.
+"""What a command does with one image's sidecar: the rules of make, with the user's text above them.
 
 | on disk                                                              | the command                         |
 |----------------------------------------------------------------------|-------------------------------------|
-| absent                                                               | writes it                           |
+| absent, or 0 bytes, as after a power cut                             | writes it                           |
 | exactly what this run would write                                    | current                             |
 | sdprep's and untouched; a stated setting or the image has changed    | rewrites it                         |
 | sdprep's and untouched; only unstated defaults differ                | current, counted; `--update` renews |
-| a person's, another tool's, or another task's                        | kept; `--existing` changes that     |
+| the user's, another tool's, or another task's                        | kept; `--existing` changes that     |
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SidecarState:
-    """What sdprep knows of a sidecar that it wrote or adopted.
+    """What sdprep knows of a sidecar that it wrote, adopted, or found nothing to add to.
 
-    `text` is the normalised text; `origin` is "machine" or "mixed"; `digest` is the SHA-256 of the image that the
-    text describes; `settings` are all that shaped the text; `where` says on which side the machine's part stands.
+    `text` is the normalised text; `origin` is "machine", "mixed" or "user"; `digest` is the SHA-256 of the image that
+    the text describes; `settings` are all that shaped the text; `where` says on which side the machine's part stands.
     """
 
     task: str
@@ -75,11 +75,15 @@ REPLACE, COMBINE = Decision(Action.REPLACE), Decision(Action.COMBINE)
 
 @dataclass(frozen=True, slots=True)
 class OnDisk:
-    """What lies beside the image: its text (None: no sidecar; undecodable text is never anybody's but a person's)."""
+    """What lies beside the image: its text (None: no sidecar, or one of 0 bytes, which `is_emptied` tells apart).
+
+    Text that cannot be decoded is the user's.
+    """
 
     text: str | None
     state: SidecarState | None = None
     digest: bytes | None = None
+    is_emptied: bool = False
     untouched: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -94,10 +98,12 @@ class OnDisk:
 
 def decide(disk: OnDisk, wish: Wish) -> Decision:
     """What to do with a sidecar, before anything is known of what the model says."""
-    if disk.text is None:
-        return REPLACE
     state = disk.state
-    if state is None or not disk.untouched or state.task != wish.task:
+    if disk.text is None:
+        # The user's part is still in the catalog.
+        is_mixed = state is not None and state.origin == "mixed" and state.task == wish.task
+        return COMBINE if disk.is_emptied and is_mixed and wish.existing != "overwrite" else REPLACE
+    if state is None or not disk.untouched or state.task != wish.task or state.origin == "user":
         return _decide_for_foreign(disk, wish)
     if state.origin == "mixed" and wish.existing == "overwrite":
         return REPLACE

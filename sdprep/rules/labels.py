@@ -87,8 +87,8 @@ class TagRules:
 
 @lru_cache(maxsize=65536)
 def fold(tag: str) -> str:
-    """A tag reduced to what a person means by it, so that both spellings and any letter case compare equal."""
-    return tag.strip().replace("_", " ").casefold()
+    """A tag reduced to what is meant by it: underscores, escaped parentheses and letter case make no difference."""
+    return tag.strip().replace("\\(", "(").replace("\\)", ")").replace("_", " ").casefold()
 
 
 def spell(tag: str, *, remove_underscore: bool) -> str:

@@ -23,6 +23,7 @@ from sdprep.types import FailureCode, Listener, RunReport, Silent, Stop
 
 CHANGED = "it was changed after that run; --force takes it back all the same"
 OUTSIDE = "it lies outside the folder of its catalog; if you trust the catalog, say --catalog {}"
+EMPTY = file_hash(b"")
 # Files of an undo that are committed together; a wish to stop is looked at between two groups.
 GROUP = 64
 
@@ -126,7 +127,8 @@ def _change_for(catalog: Catalog, back: Reversal, root: Path, force: bool, repor
     if file_hash(data) == back.before:
         report.current += 1
         return None
-    if file_hash(data) != back.after and not force:
+    # A file of 0 bytes is what a power cut left of the run's text.
+    if data != b"" and file_hash(data) != back.after and not force:
         report.refuse(str(back.path), FailureCode.CHANGED_SINCE, CHANGED)
         return None
     report.written += 1
@@ -185,10 +187,15 @@ def _chosen_version(known: list[Version], version: int | None, held: bytes | Non
         if chosen is None:
             raise CatalogError(f"version {version} of {path} is that there was no file; delete it, or undo the run")
         return chosen
+    # A file of 0 bytes is what a power cut left of the last text.
+    emptied = held == EMPTY
+    held = known[-1].text if emptied else held
     last = max((place for place, each in enumerate(known) if each.text == held), default=len(known))
     # A file that is gone gets its last text back; one that holds a known text, the one before it.
     candidates = known if held is None else known[:last]
-    texts = [each.text for each in candidates if each.text is not None and each.text != held]
+    texts = [each.text for each in candidates if each.text not in (None, held, EMPTY)]
+    if emptied and not texts and held is not None:
+        return held
     if not texts:
         raise CatalogError(f"no earlier text of {path} is known")
     return texts[-1]

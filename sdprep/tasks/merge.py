@@ -14,6 +14,7 @@ from sdprep.confine import is_inside
 from sdprep.data import metadata
 from sdprep.data.catalogs import Access, Purpose
 from sdprep.data.decoder import failure_of
+from sdprep.data.exact_json import Number
 from sdprep.data.folders import Folders, check_writable
 from sdprep.data.image import read_size
 from sdprep.data.metadata import Entries, Entry
@@ -21,7 +22,7 @@ from sdprep.data.sidecar import read_text, sidecar_name
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.errors import ImageError, MissingSidecars, UsageError, starting_threads
 from sdprep.files import real_path
-from sdprep.tasks.metadata_file import Files, open_metadata, replace_metadata
+from sdprep.tasks.metadata_file import Files, open_metadata, recall_metadata, replace_metadata
 from sdprep.tasks.runs import catalogs_for
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport, Silent, Stop
 
@@ -52,7 +53,9 @@ class Picture:
     def fields(self, missing: str) -> Entry:
         """What this image contributes to its entry."""
         texts: Entry = {name: text or "" for name, text in self.texts.items() if text is not None or missing == "empty"}
-        return texts if self.size is None else {**texts, "image_size": self.size}
+        if self.size is None:
+            return texts
+        return {**texts, "image_size": [Number(str(side)) for side in self.size]}
 
 
 def merge(
@@ -80,6 +83,7 @@ def merge(
     with catalogs_for(directory, settings.layout, Access("merge", purpose, listener.note)) as catalogs:
         # Opened before the work begins: another run may be at work, or nothing can be written there.
         catalog = catalogs.of(settings.layout.output_dir or source.directory)
+        files = recall_metadata(files, catalog)
         if not settings.dry_run:
             check_writable(real_path(files.output).parent, "Give -o FILE for another output")
         pictures = _read_pictures(items, settings, listener, stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdprep.config import MergeSettings
@@ -10,6 +10,7 @@ from sdprep.confine import is_inside
 from sdprep.data import metadata
 from sdprep.data.catalog import Catalog
 from sdprep.data.folders import read_below
+from sdprep.data.history import versions
 from sdprep.data.journal import FILE_LIMIT, Change, apply
 from sdprep.data.metadata import Entries
 from sdprep.errors import MetadataError
@@ -39,9 +40,18 @@ def open_metadata(directory: Path, settings: MergeSettings) -> Files:
         before = read_below(output.parent, output, FILE_LIMIT)
     except OSError as error:
         raise MetadataError(f"{output}: {error.strerror or error}") from error
-    held = {} if before is None else metadata.parse(before, output)
+    held = metadata.parse(before, output) if before else {}
     base = held if settings.in_json is None else metadata.load(settings.in_json)
     return Files(output, before, held, base)
+
+
+def recall_metadata(files: Files, catalog: Catalog) -> Files:
+    """Take an output of 0 bytes, which a power cut or a full disk left, for the text that the catalog has of it."""
+    if files.before != b"" or files.base is not files.held:
+        return files
+    known = [version.text for version in versions(catalog, files.output.resolve()) if version.text is not None]
+    data = catalog.text(known[-1]) if known else b""
+    return replace(files, base=metadata.parse(data, files.output)) if data else files
 
 
 def replace_metadata(files: Files, after: bytes, catalog: Catalog, settings: MergeSettings, report: RunReport) -> None:

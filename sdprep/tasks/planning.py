@@ -14,10 +14,9 @@ from sdprep.data.catalogs import Catalogs
 from sdprep.data.decoder import file_digest
 from sdprep.data.folders import Folders
 from sdprep.data.keys import Key, Stamp, as_key, stamp_of
-from sdprep.data.sidecar import decode_text, encode_text, sidecar_name, sidecar_path
+from sdprep.data.sidecar import NO_ENCODING, decode_text, sidecar_name, sidecar_path
 from sdprep.errors import ImageError
-from sdprep.rules.compose import Parts, normalize, put_together, take_apart
-from sdprep.rules.decide import KEEP, Action, Decision, OnDisk, SidecarState, Wish, decide
+from sdprep.rules.decide import KEEP, Action, Decision, OnDisk, Wish, decide
 from sdprep.tasks.stored import TOGETHER, Stored, StoredResults
 from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem, Remark
 
@@ -166,7 +165,7 @@ class Planner:
                     self._read(look)
             # A first run holds all its images, and most have nothing.
             if (look.before, state, look.digest) != (None, None, None):
-                look.disk = OnDisk(_text(look.before), state, look.digest)
+                look.disk = OnDisk(_text(look.before), state, look.digest, look.before == b"")
             look.decision = decide(look.disk, self._job.wish)
         catalog.flush()
 
@@ -201,7 +200,7 @@ class Planner:
             return None
         if target.decision.action is Action.COMBINE and target.before and decode_text(target.before) is None:
             name = self._job.sidecar(target.item).name
-            message = f"{name} is neither UTF-8 nor UTF-16, so nothing can be added to it"
+            message = f"{name} is {NO_ENCODING}, so nothing can be added to it; save it as UTF-8"
             return Failure(target.item, FailureCode.BAD_TEXT, message)
         if target.disk.digest is None:
             return None
@@ -215,45 +214,11 @@ def _inside(folder: Path) -> str:
 
 
 def _text(data: bytes | None) -> str | None:
-    """What a sidecar says; bytes that are no text get a NUL, and so equal nothing that sdprep writes."""
-    if data is None:
+    """What a sidecar says; bytes that are no text get a NUL, and so equal nothing that sdprep writes.
+
+    A file of 0 bytes says nothing: a power cut or a full disk left it. An empty line is a text.
+    """
+    if not data:
         return None
     text = decode_text(data)
     return "\0" + data.decode("latin-1") if text is None else text
-
-
-def text_for(target: Target, job: Job) -> tuple[bytes, SidecarState]:
-    """The bytes that the sidecar of a target with a result shall hold, and what will be known of it then."""
-    wish, known = job.wish, target.disk.state
-    pieces = job.render(_known(target.result))
-    if target.decision.action is not Action.COMBINE:
-        text, parts, origin, where = job.joiner.join(pieces), Parts(machine=tuple(pieces)), "machine", "append"
-    else:
-        ours = known if known is not None and known.task == wish.task else None
-        old_joiner = str(ours.settings.get("caption_separator", job.joiner)) if ours else job.joiner
-        if ours is not None and target.disk.untouched:
-            parts, where = ours.parts, ours.where
-        else:
-            parts, where = take_apart(target.disk.text or "", ours.parts if ours else None, old_joiner), wish.existing
-        text, parts = put_together(parts, pieces, where, job.joiner, old_joiner)
-        origin = "mixed" if parts.person or parts.removed else "machine"
-    state = SidecarState(wish.task, origin, normalize(text), _known(target.disk.digest), wish.settings, parts, where)
-    return encode_text(text), state
-
-
-def _known(value: bytes | None) -> bytes:
-    if value is None:
-        raise AssertionError("a text was asked for before its image was known")
-    return value
-
-
-def would_be_current(target: Target, job: Job) -> SidecarState | None:
-    """The state under which a kept sidecar is exactly what this run would write, if a stored result shows it."""
-    if target.result is None or target.disk.digest is None or target.disk.text is None:
-        return None
-    pieces = job.render(target.result)
-    text = normalize(job.joiner.join(pieces))
-    if normalize(target.disk.text) != text:
-        return None
-    parts = Parts(machine=tuple(pieces))
-    return SidecarState(job.wish.task, "machine", text, target.disk.digest, job.wish.settings, parts)

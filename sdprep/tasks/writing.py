@@ -12,7 +12,8 @@ from sdprep.data.journal import Change, adopt, apply, holds
 from sdprep.errors import WriteError
 from sdprep.rules.compose import normalize
 from sdprep.rules.decide import Action, SidecarState
-from sdprep.tasks.planning import Job, Target, text_for, would_be_current
+from sdprep.tasks.composing import adopted_state, is_what_would_be_written, text_for
+from sdprep.tasks.planning import Job, Target
 from sdprep.types import Failure, FailureCode, ImageItem, Listener, Remark, RunReport
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
@@ -62,15 +63,22 @@ class Writer:
 
     def settle(self, target: Target) -> None:
         """An image whose sidecar stays as it is: current, or kept."""
-        adopted = None if target.decision.action is Action.CURRENT else would_be_current(target, self.job)
-        if adopted is None or self._report.dry_run:
-            self._count_settled(target, adopted)
-        else:
+        is_current = self._is_current(target)
+        if is_current and not self._report.dry_run and self._adopted(target) is not None:
             self._take(target)
+        else:
+            self._count_settled(target, is_current)
 
-    def _count_settled(self, target: Target, adopted: SidecarState | None) -> None:
+    def _is_current(self, target: Target) -> bool:
+        return target.decision.action is Action.CURRENT or is_what_would_be_written(target, self.job)
+
+    def _adopted(self, target: Target) -> SidecarState | None:
+        """The state under which a sidecar that is current counts as sdprep's from now on; None if it does already."""
+        return None if target.decision.action is Action.CURRENT else adopted_state(target, self.job)
+
+    def _count_settled(self, target: Target, is_current: bool) -> None:
         report, decision = self._report, target.decision
-        if decision.action is Action.CURRENT or adopted is not None:
+        if is_current:
             report.current += 1
             report.other_settings += decision.other_settings
             return
@@ -145,18 +153,21 @@ class Writer:
     def _change_of(self, target: Target) -> Change | None:
         """The change that a result asks for; None, and counted, where the sidecar stays as it is."""
         if target.settled:
-            adopted = None if target.decision.action is Action.CURRENT else would_be_current(target, self.job)
-            self._count_settled(target, adopted)
+            is_current = self._is_current(target)
+            self._count_settled(target, is_current)
+            adopted = self._adopted(target) if is_current else None
             if adopted is not None:
                 adopt(target.catalog, self.job.sidecar(target.item), adopted)
             return None
         after, state = text_for(target, self.job)
-        if target.decision.action is Action.COMBINE and not target.disk.untouched and not state.parts.machine:
-            # There is nothing to add: the text stays a person's, and no later run may add to it unasked.
-            self._report.keep(target.item.rel)
-            return None
-        if target.disk.text is not None and normalize(target.disk.text) == state.text:
+        disk = target.disk
+        if disk.text is None or normalize(disk.text) != state.text:
+            return Change(self.job.sidecar(target.item), target.before, after, state)
+        # What another task knows of its own text is not forgotten for a text of the user's.
+        if state.origin != "user" or disk.state is None or disk.state.task == state.task:
             adopt(target.catalog, self.job.sidecar(target.item), state)
+        if state.origin == "user":
+            self._report.keep(target.item.rel)
+        else:
             self._report.current += 1
-            return None
-        return Change(self.job.sidecar(target.item), target.before, after, state)
+        return None

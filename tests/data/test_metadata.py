@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.config import KEY_STYLES
+from sdprep.data.exact_json import Number
+from sdprep.data.journal import FILE_LIMIT
 from sdprep.data.metadata import (
     drop,
     dump,
@@ -75,13 +77,13 @@ def test_tags_that_are_a_list_are_accepted(tmp_path):
 
 
 def test_the_json_is_plain_utf8_indented_by_two_with_a_final_newline():
-    assert dump({"猫": {"image_size": [8, 6]}}).decode() == (
+    assert dump({"猫": {"image_size": [Number("8"), Number("6")]}}).decode() == (
         '{\n  "猫": {\n    "image_size": [\n      8,\n      6\n    ]\n  }\n}\n'
     )
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters()),
+    st.none() | st.booleans() | st.integers().map(str).map(Number) | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
@@ -90,6 +92,20 @@ json_values = st.recursive(
 @given(st.dictionaries(st.text(), st.dictionaries(st.text(), json_values, max_size=3), max_size=3))
 def test_what_is_written_is_read_back(entries):
     assert parse(dump(entries), Path("x")) == entries
+
+
+def test_what_is_refused_is_named_with_the_file(tmp_path):
+    with pytest.raises(MetadataError, match=r"x\.json .*'a' twice"):
+        parse(b'{"a": {}, "a": {}}', tmp_path / "x.json")
+    with pytest.raises(MetadataError, match=r"x\.json .*NaN"):
+        parse(b'{"a": {"b": NaN}}', tmp_path / "x.json")
+
+
+def test_a_file_beyond_the_limit_is_refused_unread(tmp_path):
+    with (tmp_path / "x.json").open("wb") as stream:
+        stream.truncate(FILE_LIMIT + 1)
+    with pytest.raises(MetadataError, match=r"x\.json.*larger than"):
+        load(tmp_path / "x.json")
 
 
 def test_a_lone_surrogate_that_another_tool_wrote_survives():

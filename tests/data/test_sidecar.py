@@ -52,6 +52,35 @@ def test_bytes_that_are_no_text_are_not_guessed_at(data: bytes) -> None:
     assert decode_text(data) is None
 
 
+UNSURE = {
+    "utf-16 without mark": "solo, 1girl".encode("utf-16-le"),
+    "the other utf-16 without mark": "solo, 1girl".encode("utf-16-be"),
+    "utf-32": "solo".encode("utf-32"),
+    "utf-32 without mark": "solo".encode("utf-32-le"),
+    "utf-16 with the mark of the other": codecs.BOM_UTF16_BE + "a\n, b".encode("utf-16-le") + b"\xff\xff",
+    "iso-2022-jp": "青い髪".encode("iso2022_jp"),
+    "gbk": "蓝色头发".encode("gbk"),
+    "shift-jis": "青い髪".encode("shift_jis"),
+    "latin-1": "café".encode("latin-1"),
+    "utf-8, then utf-16": b"solo\n" + "1girl".encode("utf-16-le"),
+    "utf-16, then utf-8": "solo\n".encode("utf-16") + b"1girl, blue_hair\n",
+    "utf-8, then latin-1": "é".encode() + "é".encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("data", UNSURE.values(), ids=UNSURE)
+def test_a_text_of_another_encoding_or_of_two_is_not_taken_for_text(data: bytes) -> None:
+    assert decode_text(data) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["蓝色头发的女孩，独自一人，看着观众，微笑，户外，天空，白色连衣裙", "青い髪の少女", "파란 머리", "🙂\ta\r\nb"],
+)
+def test_text_of_any_script_is_read_as_utf_8_and_as_utf_16_with_mark(text: str) -> None:
+    assert decode_text(text.encode("utf-8")) == decode_text(text.encode("utf-16")) == text
+
+
 @pytest.mark.parametrize("text", ["a, b", "a, b\n", "a, b\n\n"])
 def test_a_text_is_written_with_one_final_newline(text: str) -> None:
     assert encode_text(text) == b"a, b\n"

@@ -46,8 +46,36 @@ def test_a_text_that_sdprep_never_wrote_is_kept() -> None:
     assert decide(on_disk("mine", None), WISH) == Decision(Action.KEEP)
 
 
-def test_an_empty_file_that_sdprep_never_wrote_is_kept() -> None:
-    assert action(on_disk("", None)) is Action.KEEP
+def test_an_empty_line_that_sdprep_never_wrote_is_kept() -> None:
+    assert action(on_disk("\n", None)) is Action.KEEP
+
+
+def test_a_text_that_both_wrote_and_that_was_emptied_is_put_together_again() -> None:
+    assert action(on_disk(None, MIXED, is_emptied=True)) is Action.COMBINE
+
+
+@pytest.mark.parametrize(
+    ("disk", "existing"),
+    [
+        (on_disk(None, MIXED), "keep"),
+        (on_disk(None, STATE, is_emptied=True), "append"),
+        (on_disk(None, None, is_emptied=True), "append"),
+        (on_disk(None, replace(MIXED, origin="user"), is_emptied=True), "keep"),
+        (on_disk(None, replace(MIXED, task="caption"), is_emptied=True), "keep"),
+        (on_disk(None, MIXED, is_emptied=True), "overwrite"),
+    ],
+)
+def test_any_other_sidecar_that_is_gone_or_was_emptied_is_written(disk: OnDisk, existing: str) -> None:
+    assert action(disk, existing=existing) is Action.REPLACE
+
+
+@pytest.mark.parametrize(
+    ("existing", "expected"),
+    [("overwrite", Action.REPLACE), ("append", Action.COMBINE), ("prepend", Action.COMBINE), ("keep", Action.KEEP)],
+)
+def test_a_text_that_is_known_to_be_the_users_is_treated_as_one(existing: str, expected: Action) -> None:
+    disk = on_disk(MIXED.text, replace(MIXED, origin="user"))
+    assert action(disk, existing=existing, settings=OTHER, stated=frozenset({"threshold"})) is expected
 
 
 def test_a_text_that_was_edited_is_kept() -> None:
@@ -132,7 +160,11 @@ def test_a_setting_that_no_longer_exists_does_not_count() -> None:
 
 
 TEXTS = st.sampled_from([None, "", "mine", "1girl, solo", "1girl, solo\r\n", "mine, 1girl, solo", "mine, 1girl"])
-DISKS = st.builds(on_disk, TEXTS, st.sampled_from([None, STATE, MIXED]), digest=st.sampled_from([None, b"image", b"x"]))
+STATES = st.sampled_from([None, STATE, MIXED])
+DIGESTS = st.sampled_from([None, b"image", b"x"])
+DISKS = st.builds(on_disk, TEXTS, STATES, digest=DIGESTS) | st.builds(
+    on_disk, st.none(), STATES, digest=DIGESTS, is_emptied=st.just(True)
+)
 WISHES = st.builds(
     Wish,
     st.sampled_from(["tag", "caption"]),
@@ -163,13 +195,18 @@ def test_a_persons_text_is_only_added_to_when_that_is_asked_for(disk: OnDisk, wi
 
 @given(DISKS, WISHES)
 def test_a_persons_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_asked_for(disk: OnDisk, wish: Wish) -> None:
-    if disk.text is not None and disk.state is MIXED and wish.existing != "overwrite":
+    if (
+        disk.state is MIXED
+        and (disk.text is not None or disk.is_emptied)
+        and disk.state.task == wish.task
+        and wish.existing != "overwrite"
+    ):
         assert decide(disk, wish).action is not Action.REPLACE
 
 
 @given(DISKS, WISHES)
 def test_what_is_absent_is_always_written(disk: OnDisk, wish: Wish) -> None:
-    assert disk.text is not None or decide(disk, wish).action is Action.REPLACE
+    assert disk.text is not None or decide(disk, wish).action in (Action.REPLACE, Action.COMBINE)
 
 
 @given(DISKS, WISHES)

@@ -80,13 +80,35 @@ def test_emptying_a_text_is_an_edit(tagged):
     assert report.kept_paths == ["a.png"]
 
 
-def test_an_empty_text_of_another_tool_is_kept(album):
-    write(album / "a.txt", "")
+def test_an_empty_line_of_another_tool_is_kept(album):
+    write(album / "a.txt", "\n")
 
     report = tag(album)
 
     assert report.kept_paths == ["a.png"]
-    assert (album / "a.txt").read_bytes() == b""
+    assert (album / "a.txt").read_bytes() == b"\n"
+
+
+def test_a_file_of_no_bytes_is_nobodys_text_and_is_written(album, tmp_path):
+    tag(album, output_dir=tmp_path / "aside")
+    write(album / "a.txt", "")
+
+    report = tag(album)
+
+    assert counts(report) == {"written": 3}
+    assert texts(album) == texts(tmp_path / "aside")
+
+
+@pytest.mark.parametrize("existing", ["append", "prepend"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32", "latin-1", "shift_jis", "gbk"])
+def test_nothing_is_added_to_a_text_in_another_encoding(album, encoding, existing):
+    words = "café, solo" if encoding == "latin-1" else "青い髪, solo"
+    (album / "b.txt").write_bytes(words.encode(encoding))
+
+    report = tag(album, existing=existing)
+
+    assert codes(report) == {"b.png": "bad_text"}
+    assert (album / "b.txt").read_bytes() == words.encode(encoding)
 
 
 # No text at all

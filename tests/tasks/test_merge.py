@@ -623,3 +623,43 @@ def test_merging_twice_is_merging_once(folder, entries, wanted):
         report = merge(root, wanted)
         assert (root / "metadata.json").read_bytes() == once
         assert report.written == 0
+
+
+THEIRS = """{
+  "a.png": {
+    "caption": "old",
+    "score": 0.1000,
+    "far": 1e999,
+    "big": 123456789012345678901234567890,
+    "deep": {
+      "z": [
+        -0.0,
+        1.0
+      ],
+      "a": "\\u0001\\udce9"
+    }
+  }
+}
+"""
+
+
+def test_what_others_wrote_into_the_json_keeps_its_letters_and_its_order(tmp_path):
+    picture(tmp_path, "a.png", "new")
+    (tmp_path / "metadata.json").write_text(THEIRS, encoding="utf-8")
+
+    merge(tmp_path, CAPTIONS)
+
+    assert (tmp_path / "metadata.json").read_text(encoding="utf-8") == THEIRS.replace("old", "new")
+
+
+@pytest.mark.parametrize("entry", ['{"n": NaN}', '{"n": 1, "n": 2}', '{"n": [-Infinity]}', "[" * 200 + "]" * 200])
+@pytest.mark.parametrize("name", ["metadata.json", "base.json"])
+def test_a_json_that_cannot_keep_its_letters_is_refused_and_left_alone(tmp_path, name, entry):
+    picture(tmp_path, "a.png", "new")
+    (tmp_path / name).write_text(f'{{"b.png": {{"x": {entry}}}}}', encoding="utf-8")
+    before = (tmp_path / name).read_bytes()
+
+    with pytest.raises(MetadataError, match=name):
+        merge(tmp_path, replace(CAPTIONS, in_json=tmp_path / name if name == "base.json" else None))
+
+    assert (tmp_path / name).read_bytes() == before

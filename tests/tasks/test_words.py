@@ -1,0 +1,143 @@
+"""Any sequence of edits and runs on one tag file: what the user typed stays, and what the user removed stays out."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sdprep.rules.decide import OnDisk, Wish, decide
+from sdprep.rules.labels import fold
+from sdprep.tasks.planning import Job, Target
+from sdprep.tasks.writing import Writer
+from sdprep.types import ImageItem, RunReport, Silent
+
+ITEM = ImageItem(Path("d"), "a.png", Path("d"))
+SEPARATORS = (", ", ",", " | ", "; ", "\n")
+MACHINE = ("1girl", "long_hair", "solo", "x_(y)", "hat", "smile")
+# What the machine gives, in its order, by threshold.
+GIVEN = {0.9: MACHINE[:1], 0.5: MACHINE[:4], 0.1: MACHINE}
+WORDS = (*MACHINE, "Long Hair", "SOLO", r"x \(y\)", "mine", "b c", "1boy")
+TRIGGER = "my_Trigger"
+RUNS = st.fixed_dictionaries(
+    {"existing": st.sampled_from(["keep", "append", "prepend"])},
+    optional={
+        "threshold": st.sampled_from(list(GIVEN)),
+        "caption_separator": st.sampled_from(SEPARATORS),
+        "remove_underscore": st.booleans(),
+    },
+)
+PLACES = st.floats(0, 1, exclude_max=True)
+STEPS = st.one_of(
+    RUNS.map(lambda stated: ("run", stated)),
+    st.tuples(st.just("type"), st.sampled_from(WORDS), PLACES),
+    st.tuples(st.just("remove"), PLACES),
+    st.just(("empty",)),
+)
+
+
+class Catalog:
+    """The least that a catalog does for one sidecar."""
+
+    state = None
+
+    def key(self, path):
+        return str(path)
+
+    def store_state(self, state):
+        return state
+
+    def set_state(self, _, state):
+        self.state = state
+
+
+def pieces_of(text):
+    return [piece.strip() for piece in re.split(r"[,|;\n]", text) if piece.strip()]
+
+
+class File:
+    """A tag file between a user and runs of sdprep; it knows what the user typed and what the user removed."""
+
+    def __init__(self):
+        self.catalog, self.data = Catalog(), None
+        self.typed, self.removed = [], set()
+        # Words that came, and words that went, since a run last looked at who wrote what.
+        self.unseen, self.doubtful = set(), set()
+
+    @property
+    def text(self):
+        return (self.data or b"").decode().rstrip("\n")
+
+    def run(self, stated):
+        values = {"threshold": 0.5, "caption_separator": ", ", "remove_underscore": False, **stated}
+        existing = values.pop("existing")
+        wish = Wish("tag", values, frozenset(stated) - {"existing"}, existing)
+        spelled = [tag.replace("_", " ") if values["remove_underscore"] else tag for tag in GIVEN[values["threshold"]]]
+        job = Job(wish, ".txt", "stem", values["caption_separator"], {}, lambda _: list(spelled), "decoder", False)
+        disk = OnDisk(self.data.decode() if self.data else None, self.catalog.state, b"image", self.data == b"")
+        target = Target(ITEM, self.catalog, (0, 0), self.data, disk, decide(disk, wish), b"result")
+        change = Writer(RunReport("tag", found=1), None, job, Silent())._change_of(target)
+        if change is not None:
+            self.data = change.after
+            self.catalog.set_state("", change.state)
+        if existing != "keep":
+            self.unseen.clear()
+            self.doubtful.clear()
+
+    def type(self, word, place):
+        places = [0, *(match.end() for match in re.finditer(r"[,|;\n]", self.text)), len(self.text)]
+        at = places[int(place * len(places))]
+        before, after = self.text[:at], self.text[at:]
+        self.save(f"{before}, {word}" if before and not after else f"{before} {word}, {after}")
+        # A word that went and came back meanwhile looks as if it had never gone.
+        self.typed.extend([word] if fold(word) not in self.doubtful else [])
+        self.unseen.add(fold(word))
+        self.removed.discard(fold(word))
+
+    def remove(self, place):
+        words = [word for word in pieces_of(self.text) if word != TRIGGER]
+        if words:
+            self.strike({fold(words[int(place * len(words))])})
+
+    def empty(self):
+        self.strike({fold(word) for word in pieces_of(self.text) if word != TRIGGER})
+
+    def strike(self, gone):
+        self.save(", ".join(word for word in pieces_of(self.text) if fold(word) not in gone))
+        self.typed = [word for word in self.typed if fold(word) not in gone]
+        self.doubtful |= gone
+        # Of a word that came and went meanwhile, sdprep cannot know.
+        self.removed |= gone - self.unseen
+
+    def save(self, text):
+        self.data = f"{text}\n".encode()
+
+    def check(self, before, existing):
+        found, typed = Counter(pieces_of(self.text)), Counter(self.typed)
+        assert not typed - found
+        folded = Counter(map(fold, pieces_of(self.text)))
+        assert self.removed.isdisjoint(folded)
+        if existing != "keep":
+            theirs = Counter(map(fold, self.typed))
+            held = Counter(map(fold, pieces_of(before)))
+            assert not {word for word in folded if folded[word] > max(1, theirs[word], held[word])}
+
+
+@pytest.mark.parametrize("start", ["the machine's text", "the user's text"])
+def test_what_the_user_typed_stays_and_what_was_removed_stays_out(start, request):
+    @settings(max_examples=request.config.getoption("--edits"), suppress_health_check=list(HealthCheck))
+    @given(st.lists(STEPS, min_size=2, max_size=10))
+    def live(steps):
+        file = File()
+        if start == "the machine's text":
+            file.run({"existing": "keep"})
+        else:
+            file.type(TRIGGER, 0)
+        for name, *details in steps:
+            before = file.text
+            getattr(file, name)(*details)
+            file.check(before, details[0]["existing"] if name == "run" else "keep")
+
+    live()
