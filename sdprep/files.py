@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import IO
 from uuid import uuid4
 
 CHUNK = 1 << 20
@@ -43,31 +42,13 @@ def read_limited(path: Path | str, limit: int) -> bytes:
         PermissionError: it is a pipe, a socket or a device, which may have no end.
         OSError: it cannot be read; errno EFBIG if it is larger than `limit`.
     """
-    descriptor = _open_regular(path)
+    # Non-blocking, since opening a pipe waits for its other end; regular files know no difference.
+    flags = os.O_RDONLY | flag("O_NONBLOCK") | flag("O_NOCTTY") | flag("O_CLOEXEC") | flag("O_BINARY")
+    descriptor = os.open(path, flags)
     try:
         return read_stream(descriptor, limit, str(path))
     finally:
         os.close(descriptor)
-
-
-def open_regular(path: Path | str, buffering: int = -1) -> IO[bytes]:
-    """Open a regular file for reading.
-
-    Raises:
-        PermissionError: it is a folder, a pipe, a socket or a device.
-        OSError: it cannot be opened.
-    """
-    return os.fdopen(_open_regular(path), "rb", buffering=buffering)
-
-
-def _open_regular(path: Path | str) -> int:
-    # Non-blocking, since opening a pipe waits for its other end; regular files know no difference.
-    flags = os.O_RDONLY | flag("O_NONBLOCK") | flag("O_NOCTTY") | flag("O_CLOEXEC") | flag("O_BINARY")
-    descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _irregular(path)
-    return descriptor
 
 
 def read_toml_bytes(path: Path | str) -> bytes:
@@ -88,9 +69,7 @@ def read_stream(descriptor: int, limit: int, name: str) -> bytes:
 
     Raises what `read_limited` raises.
     """
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        raise _irregular(name)
+    found = check_regular(descriptor, name)
     if found.st_size > limit:
         raise _too_large(limit, name)
     # One byte more than the file says it has: the read that returns less then confirms the end.
@@ -103,8 +82,12 @@ def read_stream(descriptor: int, limit: int, name: str) -> bytes:
     return data
 
 
-def _irregular(name: Path | str) -> PermissionError:
-    return PermissionError(errno.EACCES, "it is not a regular file", str(name))
+def check_regular(descriptor: int, name: str) -> os.stat_result:
+    """Return what the system knows of an open file. Raises PermissionError for a folder, a pipe or a device."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise PermissionError(errno.EACCES, "it is not a regular file", name)
+    return found
 
 
 def _too_large(limit: int, name: str) -> OSError:

@@ -12,6 +12,7 @@ from benchmarks import pictures, standins
 from benchmarks.measure import Taken, ratios, run, spread
 from benchmarks.tag import agreement
 from sdprep.data.image import read_size
+from sdprep.types import ImageItem
 
 pytestmark = pytest.mark.alone
 
@@ -31,7 +32,7 @@ def test_eight_of_ten_pictures_are_jpeg_and_one_each_png_and_webp(album):
 
 
 def test_every_picture_has_the_size_that_was_asked_for(album):
-    sizes = [read_size(path) for path in pictures.fill(album, ALBUM)]
+    sizes = [read_size(ImageItem.at(path)) for path in pictures.fill(album, ALBUM)]
     assert all(1_800 <= width * height <= 22_000 for width, height in sizes)
 
 

@@ -7,14 +7,15 @@ import hashlib
 import os
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
+from typing import IO
 
 from PIL import __version__ as pillow_version
 
 from sdprep import __version__ as sdprep_version
 from sdprep.config import Work
+from sdprep.data.folders import open_item
 from sdprep.errors import ImageError, shortened
-from sdprep.files import CHUNK, open_regular, read_limited
+from sdprep.files import CHUNK, read_stream
 from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem
 
 OUT_OF_MEMORY = "decoding it takes more memory than there is"
@@ -89,26 +90,29 @@ def file_limit(max_pixels: int) -> int:
     return 8 * max_pixels + METADATA_BYTES
 
 
-def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
+def read_file(item: ImageItem, max_pixels: int = MAX_PIXELS) -> bytes:
     """The bytes of a file, at rest: if it is changed meanwhile, it is read once more.
 
     Raises ImageError `unreadable`, `too_large`, or `changing` if it is changed again.
     """
-    return _at_rest(path, file_limit(max_pixels), lambda limit: read_limited(path, limit))
+    limit = file_limit(max_pixels)
+    return _at_rest(item, limit, lambda stream: read_stream(stream.fileno(), limit, item.rel))
 
 
-def file_digest(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
+def file_digest(item: ImageItem, max_pixels: int = MAX_PIXELS) -> bytes:
     """Return the SHA-256 of a file, which is never in memory as a whole. Raises ImageError as `read_file` does."""
-    return _at_rest(path, file_limit(max_pixels), lambda limit: _hashed(path, limit))
+    limit = file_limit(max_pixels)
+    return _at_rest(item, limit, lambda stream: _hashed(stream, limit))
 
 
-def _at_rest(path: Path, limit: int, look: Callable[[int], bytes]) -> bytes:
+def _at_rest(item: ImageItem, limit: int, look: Callable[[IO[bytes]], bytes]) -> bytes:
     """What `look` makes of a file that has not changed meanwhile."""
     try:
         for _ in range(2):
-            before = path.stat()
-            found = look(limit)
-            after = path.stat()
+            with open_item(item, 0) as stream:
+                before = os.fstat(stream.fileno())
+                found = look(stream)
+            after = item.path.lstat()
             if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
                 return found
     except OSError as error:
@@ -120,16 +124,15 @@ def _at_rest(path: Path, limit: int, look: Callable[[int], bytes]) -> bytes:
     raise ImageError(FailureCode.CHANGING, message)
 
 
-def _hashed(path: Path, limit: int) -> bytes:
+def _hashed(stream: IO[bytes], limit: int) -> bytes:
     digest, left = hashlib.sha256(), limit
-    with open_regular(path, buffering=0) as stream:
-        if os.fstat(stream.fileno()).st_size > limit:
+    if os.fstat(stream.fileno()).st_size > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    while data := stream.read(CHUNK):
+        left -= len(data)
+        if left < 0:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        while data := stream.read(CHUNK):
-            left -= len(data)
-            if left < 0:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            digest.update(data)
+        digest.update(data)
     return digest.digest()
 
 

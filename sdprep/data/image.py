@@ -6,7 +6,6 @@ Every model of this house is given the same RGB picture; only its fitting into t
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -14,10 +13,10 @@ from PIL import Image
 from sdprep.data import kohya_image
 from sdprep.data.decoder import failure_of, read_file
 from sdprep.data.fitting import fitted
+from sdprep.data.folders import open_item
 from sdprep.data.opening import can_be_incomplete, faults_named, load, load_incomplete, size_of, turn_of
 from sdprep.data.resizing import Size
 from sdprep.errors import ImageError
-from sdprep.files import open_regular
 from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, Remark
 
 WHITE = (255, 255, 255)
@@ -41,7 +40,7 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     """Read, hash, decode and fit one picture; every fault of the file becomes a Failure with a code."""
     digest = None
     try:
-        data = read_file(item.path, fit.max_pixels)
+        data = read_file(item, fit.max_pixels)
         digest = hashlib.sha256(data).digest()
         image, full, kind, remarks = _look(data, fit)
         if item.path.suffix.lower() not in SUFFIXES[kind]:
@@ -131,13 +130,13 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (grey, alpha))
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(item: ImageItem) -> tuple[int, int]:
     """Width and height as stored in the file, from its header alone; trainers do not rotate by EXIF. Any size will do.
 
     Raises ImageError with the code of what is wrong with the file.
     """
     try:
-        with open_regular(path) as stream:
+        with open_item(item) as stream:
             return size_of(stream)
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdprep.data.catalog import Catalog, OpenIntent, RunInfo
-from sdprep.data.folders import Folder, Folders
+from sdprep.data.folders import Folders
 from sdprep.data.keys import Key
+from sdprep.data.open_folder import Folder
 from sdprep.errors import WriteError
 from sdprep.files import FOR_ALL_FILES
 from sdprep.rules.decide import SidecarState

@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, cast
 
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -15,11 +14,11 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from sdprep.data import plugins
 from sdprep.data.decoder import OUT_OF_MEMORY, file_limit, what_it_is
 from sdprep.data.fitting import padded_pixels, room
+from sdprep.data.folders import open_item
 from sdprep.data.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_ends, webp_size
 from sdprep.data.resizing import Size
 from sdprep.errors import ImageError
-from sdprep.files import open_regular
-from sdprep.types import MAX_PIXELS, FailureCode, Fit
+from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem
 
 # Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
@@ -192,26 +191,26 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
     return TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
-def stored_bytes(path: Path, fit: Fit) -> int:
+def stored_bytes(item: ImageItem, fit: Fit) -> int:
     """The size of a file; 0 for one that is not read, since it is too large or cannot be looked at."""
     try:
-        stored = path.stat().st_size
+        stored = item.path.stat().st_size
     except OSError:
         return 0
     return stored if stored <= file_limit(fit.max_pixels) else 0
 
 
-def decoding_bytes(path: Path, fit: Fit) -> int:
+def decoding_bytes(item: ImageItem, fit: Fit) -> int:
     """About the most memory that a picture takes from its file to the model's square, by its header alone.
 
     Pillow has four bytes for a pixel. What decoders and conversions take besides was measured with pictures of 12
     megapixels. 0 for what is not decoded: too large, or cannot be opened.
     """
-    stored = stored_bytes(path, fit)
+    stored = stored_bytes(item, fit)
     if not stored:
         return 0
     try:
-        with open_regular(path) as stream:
+        with open_item(item) as stream:
             extra, size, _ = _prepared(stream)
             if extra is not None and size is not None:
                 # Opening it would decode it.

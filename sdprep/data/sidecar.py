@@ -6,7 +6,7 @@ import codecs
 import re
 from pathlib import Path
 
-from sdprep.data.folders import Folder
+from sdprep.data.open_folder import Folder
 from sdprep.errors import ImageError
 from sdprep.types import FailureCode
 

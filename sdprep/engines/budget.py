@@ -74,8 +74,8 @@ def bounded(decode: Decode, budget: Budget, fit: Fit, held: Held) -> Decode:
     def within(item: ImageItem) -> Decoded | Failure:
         with suppress(MemoryError):
             # Some headers are as large as their files. The share is given back before another is asked for.
-            with budget.share(stored_bytes(item.path, fit), lambda: held(item)):
-                wanted = decoding_bytes(item.path, fit)
+            with budget.share(stored_bytes(item, fit), lambda: held(item)):
+                wanted = decoding_bytes(item, fit)
             with budget.share(wanted, lambda: held(item)):
                 outcome = decode(item)
             if not isinstance(outcome, Failure) or outcome.code is not FailureCode.OUT_OF_MEMORY:

@@ -67,7 +67,8 @@ class Image(msgspec.Struct, frozen=True, tag=True):
     """A picture to decode and predict, by a number of the run."""
 
     number: int
-    path: Path
+    folder: Path
+    rel: Path
 
 
 class GroupEnds(msgspec.Struct, frozen=True, tag=True):

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from sdprep.engines.messages import (
     Answer,
@@ -115,7 +116,7 @@ class Shift:
         else:
             number, self.left[number] = self._supply.pictures.popleft()
         self._waiting += 1
-        self._worker.tell(Image(number, self.left[number].path))
+        self._worker.tell(Image(number, self.left[number].folder, Path(self.left[number].rel)))
 
     def _note(self, message: FromWorker) -> None:
         if isinstance(message, Decoding):

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from sdprep.data.decoder import file_digest
 from sdprep.engines.messages import Order, Start
@@ -121,7 +120,7 @@ class Supervised:
 
     def _failure(self, item: ImageItem, shift: Shift) -> Failure:
         """The verdict on a picture on which a worker died."""
-        digest = _digest_within(item.path, self._order.settings.work.max_pixels, self._timeout)
+        digest = _digest_within(item, self._order.settings.work.max_pixels, self._timeout)
         if shift.overdue is not None:
             message = f"it is not decoded within {self._timeout:g} s; --image-timeout sets this limit"
             return Failure(item, FailureCode.TIMED_OUT, message, digest)
@@ -140,13 +139,13 @@ def _too_often(deaths: int, shift: Shift) -> str:
     )
 
 
-def _digest_within(path: Path, max_pixels: int, seconds: float) -> bytes | None:
+def _digest_within(item: ImageItem, max_pixels: int, seconds: float) -> bytes | None:
     """The SHA-256 of a file; None if it cannot be read in this time, as on a disk that hangs."""
     found: list[bytes] = []
 
     def read() -> None:
         with suppress(ImageError):
-            found.append(file_digest(path, max_pixels))
+            found.append(file_digest(item, max_pixels))
 
     reader = threading.Thread(target=read, daemon=True)
     with starting_threads():

@@ -122,7 +122,7 @@ class Worker:
 
     def _group(self) -> Iterator[ImageItem]:
         while isinstance(message := self._inbox.get(), Image) and not self._stop:
-            item = ImageItem.at(message.path)
+            item = ImageItem(message.folder, message.rel.as_posix(), message.folder)
             self._numbers[item] = message.number
             yield item
 

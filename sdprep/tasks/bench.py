@@ -104,7 +104,7 @@ class _Run:
         timer, images = _Timer(), 0
         for item in items:
             try:
-                file_digest(item.path)
+                file_digest(item)
                 images += 1
             except ImageError as error:
                 self._fail(Failure(item, error.code, str(error)))

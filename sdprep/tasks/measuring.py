@@ -54,7 +54,7 @@ def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
     failures: list[Failure] = []
     for item in FolderSource(images, Layout()).items():
         try:
-            items.setdefault(file_digest(item.path), item)
+            items.setdefault(file_digest(item), item)
         except ImageError as error:
             failures.append(Failure(item, error.code, str(error)))
     pictures: list[Decoded] = []

@@ -168,7 +168,7 @@ def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings, fol
     for name in settings.fields:
         try:
             if name == "image_size":
-                size = list(read_size(item.path))
+                size = list(read_size(item))
             else:
                 sidecar = sidecar_name(item.rel, extensions[name], settings.layout.sidecar_name)
                 texts[name] = _read_stripped(sidecar, folders)

@@ -171,7 +171,7 @@ class Planner:
 
     def _read(self, look: _Look) -> None:
         try:
-            look.digest = file_digest(look.item.path, self._job.max_pixels)
+            look.digest = file_digest(look.item, self._job.max_pixels)
         except ImageError as error:
             look.failure = Failure(look.item, error.code, str(error))
         else:

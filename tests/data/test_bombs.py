@@ -22,11 +22,11 @@ image.decode(ImageItem.at(folder / "good-0.png"), fit)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]),) * 2)
 for name in names:
-    opening.decoding_bytes(folder / name, fit)
+    opening.decoding_bytes(ImageItem.at(folder / name), fit)
     outcome = image.decode(ImageItem.at(folder / name), fit)
     decoded = outcome.code.value if isinstance(outcome, Failure) else "decoded"
     try:
-        size = "{}x{}".format(*image.read_size(folder / name))
+        size = "{}x{}".format(*image.read_size(ImageItem.at(folder / name)))
     except image.ImageError as error:
         size = error.code.value
     print(json.dumps([name, [decoded, size]]), flush=True)

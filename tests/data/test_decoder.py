@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import io
 import os
 import struct
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -21,9 +23,9 @@ ITEM = ImageItem.at(Path("/a.png"))
 
 def test_a_file_at_rest_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_bytes(b"bytes")
-    real, reads = decoder.read_limited, []
-    monkeypatch.setattr(decoder, "read_limited", lambda path, limit: reads.append(path) or real(path, limit))
-    assert (read_file(tmp_path / "a"), len(reads)) == (b"bytes", 1)
+    real, reads = decoder.read_stream, []
+    monkeypatch.setattr(decoder, "read_stream", lambda *given: reads.append(given) or real(*given))
+    assert (read_file(ImageItem.at(tmp_path / "a")), len(reads)) == (b"bytes", 1)
 
 
 def test_a_file_that_was_replaced_while_it_was_read_is_read_again(
@@ -31,30 +33,30 @@ def test_a_file_that_was_replaced_while_it_was_read_is_read_again(
 ) -> None:
     (tmp_path / "a").write_bytes(b"old")
     (tmp_path / "b").write_bytes(b"newer")
-    real = decoder.read_limited
+    real = decoder.read_stream
 
-    def read(path: Path, limit: int) -> bytes:
-        data = real(path, limit)
+    def read(file: int, limit: int, name: str) -> bytes:
+        data = real(file, limit, name)
         if (tmp_path / "b").exists():
-            (tmp_path / "b").replace(path)
+            (tmp_path / "b").replace(tmp_path / "a")
         return data
 
-    monkeypatch.setattr(decoder, "read_limited", read)
-    assert read_file(tmp_path / "a") == b"newer"
+    monkeypatch.setattr(decoder, "read_stream", read)
+    assert read_file(ImageItem.at(tmp_path / "a")) == b"newer"
 
 
 def test_a_file_that_keeps_changing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_bytes(b"")
-    real = decoder.read_limited
+    real = decoder.read_stream
 
-    def read(path: Path, limit: int) -> bytes:
-        data = real(path, limit)
-        path.write_bytes(data + b"more")
+    def read(file: int, limit: int, name: str) -> bytes:
+        data = real(file, limit, name)
+        (tmp_path / "a").write_bytes(data + b"more")
         return data
 
-    monkeypatch.setattr(decoder, "read_limited", read)
+    monkeypatch.setattr(decoder, "read_stream", read)
     with pytest.raises(ImageError, match="another program changes it") as caught:
-        read_file(tmp_path / "a")
+        read_file(ImageItem.at(tmp_path / "a"))
     assert caught.value.code is FailureCode.CHANGING
 
 
@@ -69,28 +71,45 @@ def enormous(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("look", [read_file, file_digest])
 def test_no_byte_of_a_file_beyond_the_limit_is_read(
-    enormous: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Path], bytes]
+    enormous: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[ImageItem], bytes]
 ) -> None:
     monkeypatch.setattr(os, "read", lambda *_: pytest.fail("it was read"))
     monkeypatch.setattr(decoder, "CHUNK", "none")
     with pytest.raises(ImageError, match="its file is larger than 864 MB; --max-pixels sets this limit") as caught:
-        look(enormous)
+        look(ImageItem.at(enormous))
     assert caught.value.code is FailureCode.TOO_LARGE
 
 
 @pytest.mark.parametrize("look", [read_file, file_digest])
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes in folders there")
-def test_a_pipe_in_the_place_of_an_image_holds_nobody_up(tmp_path: Path, look: Callable[[Path], bytes]) -> None:
+def test_a_pipe_in_the_place_of_an_image_holds_nobody_up(tmp_path: Path, look: Callable[[ImageItem], bytes]) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(ImageError) as caught:
-        look(tmp_path / "a.png")
+        look(ImageItem.at(tmp_path / "a.png"))
+    assert caught.value.code is FailureCode.UNREADABLE
+
+
+@pytest.mark.parametrize("look", [read_file, file_digest])
+@pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
+@pytest.mark.parametrize("swapped", ["sub/a.png", "sub"])
+def test_no_link_that_has_taken_the_place_of_an_image_or_its_folder_is_followed_out(
+    tmp_path: Path, look: Callable[[ImageItem], bytes], swapped: str
+) -> None:
+    (tmp_path / "set" / "sub").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.png").write_bytes(b"private")
+    if swapped == "sub":
+        (tmp_path / "set" / "sub").rmdir()
+    (tmp_path / "set" / swapped).symlink_to(tmp_path / "elsewhere" / ("" if swapped == "sub" else "a.png"))
+    with pytest.raises(ImageError, match="link") as caught:
+        look(ImageItem(tmp_path / "set", "sub/a.png", tmp_path / "set"))
     assert caught.value.code is FailureCode.UNREADABLE
 
 
 def test_a_digest_is_that_of_all_bytes(tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     (tmp_path / "a").write_bytes(data)
-    assert file_digest(tmp_path / "a") == hashlib.sha256(data).digest()
+    assert file_digest(ImageItem.at(tmp_path / "a")) == hashlib.sha256(data).digest()
 
 
 def test_a_file_that_grows_beyond_the_limit_while_it_is_hashed_is_given_up(
@@ -98,10 +117,12 @@ def test_a_file_that_grows_beyond_the_limit_while_it_is_hashed_is_given_up(
 ) -> None:
     (tmp_path / "a").write_bytes(bytes(decoder.CHUNK * 2))
     monkeypatch.setattr(decoder, "file_limit", lambda _: decoder.CHUNK + 1)
+    grown = io.BytesIO(bytes(decoder.CHUNK * 2))
+    grown.fileno = lambda: 0  # type: ignore[method-assign]
     monkeypatch.setattr(os, "fstat", lambda _: Path(os.devnull).stat())
-    monkeypatch.setattr(decoder, "open_regular", lambda path, buffering: path.open("rb", buffering=buffering))
+    monkeypatch.setattr(decoder, "open_item", lambda *_: grown)
     with pytest.raises(ImageError) as caught:
-        file_digest(tmp_path / "a")
+        file_digest(ImageItem.at(tmp_path / "a"))
     assert caught.value.code is FailureCode.TOO_LARGE
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.data.folders import MOST_OPEN, Folder, Folders, read_below, write_obstacle
+from sdprep.data.folders import MOST_OPEN, Folders, read_below, write_obstacle
+from sdprep.data.open_folder import Folder
 
 ON_POSIX = pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sdprep.data.fitting import fitted, padded_to_square
 from sdprep.data.image import open_rgb, read_size, to_rgb
-from sdprep.types import Decoded, Fit
+from sdprep.types import Decoded, Fit, ImageItem
 from tests.data.files import FORMATS, NOISE, chunk, decoded, encoded, exif, plain, raw_png
 
 WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
@@ -267,4 +267,4 @@ def test_one_fit_may_come_after_another() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_the_size_is_that_of_the_file_and_not_of_the_upright_picture(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a").write_bytes(encoded(NOISE, kind, exif=exif(6)))
-    assert read_size(tmp_path / "a") == NOISE.size
+    assert read_size(ImageItem.at(tmp_path / "a")) == NOISE.size

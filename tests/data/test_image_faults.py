@@ -16,7 +16,7 @@ from PIL import Image
 
 from sdprep.data.image import decode, open_rgb, read_size
 from sdprep.errors import ImageError
-from sdprep.types import MAX_PIXELS, Decoded, Failure, FailureCode, Fit
+from sdprep.types import MAX_PIXELS, Decoded, Failure, FailureCode, Fit, ImageItem
 from tests.data.files import FORMATS, NOISE, SQUARE, decoded, encoded, item_of, plain, raw_png
 
 
@@ -112,13 +112,13 @@ def test_no_damage_to_a_file_raises(tmp_path_factory: Any, seed: bytes, changes:
 def test_the_size_of_what_is_no_picture_is_a_code(tmp_path: Path, data: bytes, code: FailureCode) -> None:
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(ImageError) as caught:
-        read_size(tmp_path / "a")
+        read_size(ImageItem.at(tmp_path / "a"))
     assert caught.value.code is code
 
 
 def test_the_size_of_a_missing_file_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
-        read_size(tmp_path / "gone.png")
+        read_size(ImageItem.at(tmp_path / "gone.png"))
     assert caught.value.code is FailureCode.UNREADABLE
 
 

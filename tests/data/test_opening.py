@@ -13,7 +13,7 @@ from sdprep.data import opening
 from sdprep.data.image import open_rgb
 from sdprep.data.opening import decoding_bytes, load, load_incomplete, open_image
 from sdprep.errors import ImageError
-from sdprep.types import FailureCode, Fit
+from sdprep.types import FailureCode, Fit, ImageItem
 from tests.corpus import with_size
 from tests.data.files import NOISE, encoded, exif, plain, raw_png
 
@@ -154,7 +154,7 @@ def test_what_decoding_takes_follows_from_format_and_mode(
 ) -> None:
     data = encoded(image, kind, **options)
     (tmp_path / "a").write_bytes(data)
-    assert decoding_bytes(tmp_path / "a", STRICT) == len(data) + each * 40 * 30
+    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == len(data) + each * 40 * 30
 
 
 @pytest.mark.parametrize(("exact", "size"), [(False, (1400, 700)), (True, (2800, 1400))])
@@ -164,7 +164,7 @@ def test_a_jpeg_that_is_shrunk_while_it_is_decoded_takes_less(
     data = encoded(plain("RGB", 0, (2800, 1400)), "JPEG")
     (tmp_path / "a").write_bytes(data)
     fit = Fit(448, "letterbox", exact=exact)
-    assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * size[0] * size[1]
+    assert decoding_bytes(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * size[0] * size[1]
 
 
 # Ten pixels of the picture to one of the result; the widest filter looks three of these to each side.
@@ -190,11 +190,11 @@ def test_padding_beside_a_picture_takes_memory_too(
 ) -> None:
     data = encoded(plain("RGB", 0, size), exif=exif(orientation))
     (tmp_path / "a").write_bytes(data)
-    assert decoding_bytes(tmp_path / "a", fit) == len(data) + 5 * 500 * 1000 + 4 * padded
+    assert decoding_bytes(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * 500 * 1000 + 4 * padded
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff"])
 def test_what_cannot_be_opened_takes_nothing(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
-    assert decoding_bytes(tmp_path / "a", STRICT) == 0
-    assert decoding_bytes(tmp_path / "missing", STRICT) == 0
+    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == 0
+    assert decoding_bytes(ImageItem.at(tmp_path / "missing"), STRICT) == 0

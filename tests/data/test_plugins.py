@@ -12,7 +12,7 @@ from sdprep.data import plugins
 from sdprep.data.image import decode, open_rgb, read_size
 from sdprep.data.plugins import jxl_size, recognised
 from sdprep.errors import ImageError
-from sdprep.types import Decoded, Failure, FailureCode, Fit
+from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
 from tests.corpus import HEIC, JXL, JXL_BOMB, PLAIN
 from tests.data.files import FORMATS, NOISE, encoded, item_of, plain
 
@@ -42,7 +42,7 @@ def test_no_other_format_is_taken_for_one_of_them(kind: str) -> None:
 def test_without_the_extra_its_command_is_named(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(plugins, "find_spec", lambda _: None)
     (tmp_path / "a.jpg").write_bytes(KINDS[kind][1])
-    for act in (lambda: open_rgb(KINDS[kind][1]), lambda: read_size(tmp_path / "a.jpg")):
+    for act in (lambda: open_rgb(KINDS[kind][1]), lambda: read_size(ImageItem.at(tmp_path / "a.jpg"))):
         with pytest.raises(ImageError, match=r'pip install "sdprep\[heic\]"') as caught:
             act()
         assert caught.value.code is FailureCode.MISSING_DECODER
@@ -64,7 +64,7 @@ def test_an_extra_that_cannot_be_loaded_is_named_with_the_reason(
     assert outcome.code is FailureCode.MISSING_DECODER
     assert f"{module} is installed but cannot be loaded (libfar.so.1" in outcome.message
     with pytest.raises(ImageError, match=r"cannot be loaded \(libfar"):
-        read_size(tmp_path / f"a.{suffix}")
+        read_size(ImageItem.at(tmp_path / f"a.{suffix}"))
 
 
 @WITH_BOTH
@@ -76,7 +76,7 @@ def test_with_the_extra_it_is_decoded(kind: str, tmp_path: Path) -> None:
     assert isinstance(outcome, Decoded)
     assert outcome.remarks == ()
     np.testing.assert_allclose(outcome.pixels.mean((0, 1)), PLAIN, atol=3)
-    assert read_size(tmp_path / f"a.{suffix}") == (32, 24)
+    assert read_size(ImageItem.at(tmp_path / f"a.{suffix}")) == (32, 24)
 
 
 @WITH_BOTH
@@ -156,7 +156,7 @@ def test_a_bomb_of_jpeg_xl_is_not_decoded(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(ImageError) as caught:
         open_rgb(JXL_BOMB)
     assert caught.value.code is FailureCode.TOO_LARGE
-    assert read_size(tmp_path / "a.jxl") == (2**30, 2**30)
+    assert read_size(ImageItem.at(tmp_path / "a.jxl")) == (2**30, 2**30)
 
 
 def test_a_jpeg_xl_that_its_decoder_turns_has_its_sides_changed() -> None:

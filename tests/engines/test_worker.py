@@ -255,7 +255,7 @@ def test_a_picture_is_announced_before_it_is_decoded(tmp_path, monkeypatch):
 
 def test_a_message_is_read_as_it_was_written():
     stream = io.BytesIO()
-    message = Image(7, Path(os.fsdecode(b"/d/\xff.png")))
+    message = Image(7, Path("/d"), Path(os.fsdecode(b"\xff.png")))
     write(stream, message)
     stream.seek(0)
 
@@ -293,7 +293,7 @@ def test_a_worker_limits_the_memory_of_decoding_if_it_is_told_to(tmp_path, limit
     bell = threading.Event()
     worker = WorkerProcess(Start.of(order, limit_memory=limit_memory), bell)
     try:
-        for message in (Image(0, item.path), GroupEnds()):
+        for message in (Image(0, item.folder, Path(item.rel)), GroupEnds()):
             worker.tell(message)
         heard = list(iter(lambda: hear(worker, bell), GroupDone()))
     finally:

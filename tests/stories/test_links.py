@@ -141,7 +141,7 @@ def test_a_name_that_the_disk_of_the_texts_cannot_have_fails_alone(album, drawin
     real = os.replace
 
     def as_on_exfat(source, target, **folders):
-        if ":" in target:
+        if ":" in str(target):
             raise OSError(code, os.strerror(code), target)
         real(source, target, **folders)
 
