@@ -210,17 +210,18 @@ def decoding_bytes(path: Path, fit: Fit) -> int:
     stored = stored_bytes(path, fit)
     if not stored:
         return 0
+    most = 0
     try:
         with open_regular(path) as stream:
             extra, size, _ = _prepared(stream)
-            if extra is not None and size is not None:
-                # Opening it would decode it.
+            if size is not None:
                 _check_size(size, fit.max_pixels)
-                return stored + size[0] * size[1] * (20 + OF_DECODER[extra])
-            return stored + _pixel_bytes(open_image(stream, fit.max_pixels), fit)
+                most = stored + size[0] * size[1] * (20 + OF_DECODER[extra or "WEBP"])
+            # Opening a JPEG XL would decode it.
+            return most if extra == "JXL" else stored + _pixel_bytes(open_image(stream, fit.max_pixels), fit)
     except (ImageError, OSError):
-        # Decoding it will say why.
-        return 0
+        # Decoding it will say why; a WebP may be sound, and lack the memory that opening it takes.
+        return most
 
 
 def _pixel_bytes(image: Image.Image, fit: Fit) -> int:
