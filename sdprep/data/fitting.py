@@ -39,10 +39,11 @@ def padded_pixels(size: Size, fit: Fit) -> int:
     """The most pixels of a picture together with the padding that is laid beside it before it is resized."""
     width, height = size
     if fit.mode == "pad" and fit.preprocess == "kohya":
-        return max(size) ** 2
+        return min(MAX_PIXELS, max(size) ** 2)
     if fit.mode != "pad" or width >= height:
         return 0
-    return height * (height if _squared(fit) else min(height, width + 2 * _margin(height / fit.size)))
+    # Beyond this, a strip is made smaller first.
+    return min(MAX_PIXELS, height * (height if _squared(fit) else min(height, width + 2 * _margin(height / fit.size))))
 
 
 def fitted(image: Image.Image, fit: Fit, full: Size | None = None) -> Image.Image:

@@ -61,6 +61,11 @@ def webp_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
+def riff_end(head: bytes) -> int:
+    """Return where a RIFF file, such as a WebP, ends by what it says."""
+    return 8 + int.from_bytes(head[4:8], "little")
+
+
 def both_ends(stream: IO[bytes]) -> tuple[bytes, int]:
     """Return the beginning and the end of a file, without what lies between if it is long, and its size."""
     size = stream.seek(0, os.SEEK_END)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from sdprep.data import plugins
 from sdprep.data.decoder import OUT_OF_MEMORY, file_limit, what_it_is
 from sdprep.data.fitting import padded_pixels, room
 from sdprep.data.folders import open_item
-from sdprep.data.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_ends, webp_size
+from sdprep.data.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_ends, riff_end, webp_size
 from sdprep.data.resizing import Size
 from sdprep.errors import ImageError
 from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem
@@ -88,8 +89,12 @@ def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool 
 
 def size_of(stream: IO[bytes]) -> tuple[int, int]:
     """Width and height of a picture of any size, of which no pixel is decoded. Raises ImageError as `open_image`."""
-    _, size, _ = _prepared(stream)
-    return open_image(stream, whole=False).size if size is None else size
+    _, size, head = _prepared(stream)
+    if size is None:
+        return open_image(stream, whole=False).size
+    if head.startswith(b"RIFF") and stream.seek(0, os.SEEK_END) < riff_end(head):
+        raise ImageError(FailureCode.TRUNCATED, "WEBP: the end of the file is missing")
+    return size
 
 
 def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None, bytes]:
@@ -155,7 +160,7 @@ def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
     elif plugins.is_picture_in_boxes(data):
         ends_early = plugins.end_of_boxes(data) > size
     else:
-        ends_early = data.startswith(b"RIFF") and size < 8 + int.from_bytes(data[4:8], "little")
+        ends_early = data.startswith(b"RIFF") and size < riff_end(data)
     truncated = ends_early or isinstance(error, EOFError) or "truncated" in str(error).lower()
     return FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
 
@@ -209,17 +214,18 @@ def decoding_bytes(item: ImageItem, fit: Fit) -> int:
     stored = stored_bytes(item, fit)
     if not stored:
         return 0
+    most = 0
     try:
         with open_item(item) as stream:
             extra, size, _ = _prepared(stream)
-            if extra is not None and size is not None:
-                # Opening it would decode it.
+            if size is not None:
                 _check_size(size, fit.max_pixels)
-                return stored + size[0] * size[1] * (20 + OF_DECODER[extra])
-            return stored + _pixel_bytes(open_image(stream, fit.max_pixels), fit)
+                most = stored + size[0] * size[1] * (20 + OF_DECODER[extra or "WEBP"])
+            # Opening a JPEG XL would decode it.
+            return most if extra == "JXL" else stored + _pixel_bytes(open_image(stream, fit.max_pixels), fit)
     except (ImageError, OSError):
-        # Decoding it will say why.
-        return 0
+        # Decoding it will say why; a WebP may be sound, and lack the memory that opening it takes.
+        return most
 
 
 def _pixel_bytes(image: Image.Image, fit: Fit) -> int:

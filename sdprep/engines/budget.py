@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 
 from sdprep.config import Work
+from sdprep.data.decoder import OUT_OF_MEMORY
 from sdprep.data.opening import decoding_bytes, stored_bytes
 from sdprep.pipeline import Decode
 from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
@@ -72,15 +75,26 @@ def bounded(decode: Decode, budget: Budget, fit: Fit, held: Held) -> Decode:
     """
 
     def within(item: ImageItem) -> Decoded | Failure:
+        wanted = 0
         with suppress(MemoryError):
             # Some headers are as large as their files. The share is given back before another is asked for.
             with budget.share(stored_bytes(item, fit), lambda: held(item)):
                 wanted = decoding_bytes(item, fit)
             with budget.share(wanted, lambda: held(item)):
-                outcome = decode(item)
+                outcome = _told_from_memory(decode(item), wanted)
             if not isinstance(outcome, Failure) or outcome.code is not FailureCode.OUT_OF_MEMORY:
                 return outcome
         with budget.share(budget.total, lambda: held(item)):
-            return decode(item)
+            return _told_from_memory(decode(item), wanted)
 
     return within
+
+
+def _told_from_memory(outcome: Decoded | Failure, wanted: int) -> Decoded | Failure:
+    """The outcome; what a decoder calls damage is a lack of memory if that is not to be had: some do not tell them."""
+    if isinstance(outcome, Failure) and outcome.code in (FailureCode.CORRUPT, FailureCode.TRUNCATED) and wanted:
+        try:
+            mmap.mmap(-1, wanted).close()
+        except (OSError, MemoryError):
+            return replace(outcome, code=FailureCode.OUT_OF_MEMORY, message=OUT_OF_MEMORY)
+    return outcome

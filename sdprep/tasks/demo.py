@@ -9,6 +9,7 @@ import sdprep.demo
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
 from sdprep.data.source import is_picture
 from sdprep.errors import UsageError
+from sdprep.files import replace_file
 from sdprep.models.backends import check_installed
 from sdprep.models.base import Task
 from sdprep.models.registry import resolve
@@ -52,9 +53,14 @@ def copy_pictures(directory: Path) -> None:
     """
     pictures = {path.relative_to(PICTURES): path.read_bytes() for path in PICTURES.rglob("*") if path.is_file()}
     for path in directory.rglob("*"):
-        if path.is_file() and is_picture(path.name) and path.read_bytes() != pictures.get(path.relative_to(directory)):
+        if path.is_file() and is_picture(path.name) and not _holds(path, pictures.get(path.relative_to(directory))):
             raise UsageError(f"{path} is not a picture of the demo; give a folder without pictures of your own")
     for name, data in pictures.items():
         if not (directory / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            (directory / name).write_bytes(data)
+            replace_file(directory / name, data)
+
+
+def _holds(path: Path, data: bytes | None) -> bool:
+    # By its size first: a file of somebody else's may have any.
+    return data is not None and path.stat().st_size == len(data) and path.read_bytes() == data

@@ -1,10 +1,12 @@
 """`sdprep demo`: everything once, on a machine without network."""
 
 import subprocess
+import sys
 
 import pytest
 
-from sdprep.tasks.demo import PICTURES
+from sdprep.errors import UsageError
+from sdprep.tasks.demo import PICTURES, copy_pictures
 
 COUNT = len([path for path in PICTURES.rglob("*") if path.is_file()])
 
@@ -51,6 +53,27 @@ def refused(sdprep_command, tmp_path):
 
 def test_a_demo_refuses_to_overwrite_a_file_that_is_not_its_own(refused):
     assert (refused.code, "kuro.png" in refused.err) == (2, True)
+
+
+def test_an_image_of_any_size_is_told_from_one_of_the_demo_unread(tmp_path, monkeypatch):
+    with (tmp_path / "kuro.png").open("wb") as stream:
+        stream.truncate(6 * 2**30)
+    monkeypatch.setattr(type(tmp_path), "read_bytes", lambda path: b"" if path.is_relative_to(PICTURES) else 1 / 0)
+
+    with pytest.raises(UsageError, match=r"kuro\.png is not a picture of the demo"):
+        copy_pictures(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
+def test_no_image_of_a_demo_is_written_through_a_link(tmp_path):
+    name = next(path.name for path in PICTURES.iterdir() if path.is_file())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).symlink_to(tmp_path / "elsewhere")
+
+    copy_pictures(tmp_path / "mine")
+
+    assert not (tmp_path / "elsewhere").exists()
+    assert (tmp_path / "mine" / name).read_bytes() == (PICTURES / name).read_bytes()
 
 
 def test_a_demo_that_is_refused_leaves_the_file(refused, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from sdprep.data import opening
 from sdprep.data.header import ENDS_BYTES, HeaderReader, both_ends, webp_size
-from sdprep.data.image import open_rgb
+from sdprep.data.image import open_rgb, read_size
 from sdprep.data.opening import open_image, turn_of
 from sdprep.errors import ImageError
 from sdprep.types import FailureCode, Fit
@@ -72,6 +73,13 @@ def test_of_a_long_file_both_ends_are_looked_at() -> None:
 )
 def test_the_size_of_a_webp_is_that_which_pillow_finds(mode: str, size: tuple[int, int], options: Any) -> None:
     assert webp_size(encoded(plain(mode, 0, size), "WEBP", **options)) == size
+
+
+def test_the_size_of_a_webp_without_its_end_is_no_size(tmp_path: Path) -> None:
+    (tmp_path / "a.webp").write_bytes(encoded(NOISE, "WEBP")[:-1])
+    with pytest.raises(ImageError) as caught:
+        read_size(ImageItem.at(tmp_path / "a.webp"))
+    assert caught.value.code is FailureCode.TRUNCATED
 
 
 @pytest.mark.parametrize("data", [b"", b"RIFF", encoded(NOISE, "WEBP")[:29], encoded(NOISE, "PNG")])

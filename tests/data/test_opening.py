@@ -10,10 +10,11 @@ import pytest
 from PIL import Image, ImageFile
 
 from sdprep.data import opening
+from sdprep.data.decoder import file_limit
 from sdprep.data.image import open_rgb
 from sdprep.data.opening import decoding_bytes, load, load_incomplete, open_image
 from sdprep.errors import ImageError
-from sdprep.types import FailureCode, Fit, ImageItem
+from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem
 from tests.corpus import with_size
 from tests.data.files import NOISE, encoded, exif, plain, raw_png
 
@@ -191,6 +192,42 @@ def test_padding_beside_a_picture_takes_memory_too(
     data = encoded(plain("RGB", 0, size), exif=exif(orientation))
     (tmp_path / "a").write_bytes(data)
     assert decoding_bytes(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * 500 * 1000 + 4 * padded
+
+
+def test_a_webp_that_cannot_be_opened_takes_the_most_that_its_size_may(tmp_path: Path) -> None:
+    data = encoded(plain("RGB", 0, (40, 30)), "WEBP")[:-9]
+    (tmp_path / "a").write_bytes(data)
+    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == len(data) + 33 * 40 * 30
+
+
+@pytest.mark.parametrize("preprocess", ["sdprep", "kohya"])
+def test_a_strip_is_padded_to_no_more_than_the_largest_picture(tmp_path: Path, preprocess: str) -> None:
+    data = raw_png((1, 900_000), 8, 2, b"")
+    (tmp_path / "a").write_bytes(data)
+    fit = Fit(448, "pad", exact=True, preprocess=preprocess)
+    assert decoding_bytes(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * 900_000 + 4 * MAX_PIXELS
+
+
+def test_a_png_whose_exif_block_may_follow_its_pixels_is_not_decoded_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("pixels were decoded"))
+    (tmp_path / "a").write_bytes(raw_png((34_000, 2_000), 8, 2, b""))
+    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) > 5 * 34_000 * 2_000
+
+
+def test_a_palette_that_is_missing_counts_as_transparent(tmp_path: Path) -> None:
+    data = raw_png((1, 1), 8, 3, b"\0")
+    (tmp_path / "a").write_bytes(data)
+    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == len(data) + 20
+
+
+def test_a_file_that_is_not_read_takes_nothing(tmp_path: Path) -> None:
+    data = raw_png((1, 1), 8, 2, bytes(3))
+    with (tmp_path / "a").open("wb") as stream:
+        stream.write(data)
+        stream.truncate(file_limit(MAX_PIXELS) + 1)
+    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff"])

@@ -1,5 +1,6 @@
 """What pictures may take while they are decoded, and while they wait for the model."""
 
+import mmap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -166,6 +167,32 @@ def test_an_image_for_which_memory_runs_out_is_tried_once_more_alone(tmp_path, r
     assert [each.code.value for each in found if isinstance(each, Failure)] == ["out_of_memory"]
     assert [tried.count(item) for item in items] == [2 if number in (3, 7) else 1 for number in range(12)]
     assert budget.free == budget.total
+
+
+@pytest.mark.parametrize(
+    ("refusals", "expected"), [(0, ["corrupt"]), (1, ["corrupt", "done"]), (2, ["corrupt", "out_of_memory"])]
+)
+def test_what_a_decoder_calls_damage_is_a_lack_of_memory_where_there_is_none(tmp_path, monkeypatch, refusals, expected):
+    Image.new("RGB", (10, 5)).save(tmp_path / "a.png")
+    item, left, tried, real = item_of(tmp_path / "a.png"), [OSError] * refusals, [], mmap.mmap
+
+    def refuse(*arguments):
+        if left:
+            raise left.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+
+    def decode(item):
+        tried.append(item)
+        if len(tried) == 2 and refusals == 1:
+            return Decoded(item, b"", np.zeros((1, 1, 3), np.uint8))
+        return Failure(item, FailureCode.CORRUPT, "broken data stream")
+
+    found = bounded(decode, Budget(100_000), Fit(8, "squash"), lambda _: nullcontext())(item)
+
+    assert len(tried) == len(expected)
+    assert (found.code.value if isinstance(found, Failure) else "done") == expected[-1]
 
 
 def test_a_header_is_read_within_the_budget_too(tmp_path, monkeypatch):
