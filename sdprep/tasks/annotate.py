@@ -18,6 +18,7 @@ from sdprep.data.journal import Applied, Change, apply
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.engines import local
 from sdprep.errors import CatalogFailed, ModelError, ReadOnlyFolder, WriteError
+from sdprep.files import real_path
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import fetch, locate
@@ -86,7 +87,7 @@ class Annotation:
             if not rehearsal:
                 self._predict(unseen)
                 known = [item for item in items if item not in self._refused] if self._refused else items
-                catalog = catalogs.of(self._settings.layout.output_dir or directory.resolve())
+                catalog = catalogs.of(self._settings.layout.output_dir or real_path(directory))
                 results = partial(stored_results, known, self._job, catalogs)
                 self._kind.finish(results, self.report, partial(self._replace, catalog))
             self.report.revision = self._files.revision if self._files else self._kind.spec.source.revision

@@ -10,7 +10,7 @@ from pathlib import Path
 from sdprep.data.folders import read_below
 from sdprep.data.journal import FILE_LIMIT, Applied, Change
 from sdprep.errors import UsageError, WriteError
-from sdprep.files import flag, sync, write_all
+from sdprep.files import flag, real_path, sync, write_all
 
 # Always the same: what a killed run leaves of it is replaced by the next.
 TEMPORARY = ".sdprep-scores.tmp"
@@ -40,7 +40,7 @@ def write_scores(path: Path, lines: Iterable[bytes], journal: Callable[[Change],
 
     Raises WriteError if it cannot be written or changed meanwhile, UsageError if it is too large for the journal.
     """
-    path = path.parent.resolve() / path.name
+    path = real_path(path.parent) / path.name
     try:
         before = read_below(path.parent, path, FILE_LIMIT)
         if not before:
