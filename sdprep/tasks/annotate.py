@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from sdprep.config import CaptionSettings, TagSettings
+from sdprep.data.catalog import Catalog
 from sdprep.data.catalogs import Access, Catalogs, Purpose
 from sdprep.data.folders import write_obstacle
+from sdprep.data.journal import Applied, Change, apply
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.engines import local
 from sdprep.errors import CatalogFailed, ModelError, ReadOnlyFolder, WriteError
+from sdprep.files import real_path
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import fetch, locate
@@ -32,6 +35,10 @@ OUTPUT_DIR = "Give --output-dir for pictures that must stay untouched"
 MODEL_DESCRIPTION = "model_description"
 
 
+# What gives the names of images and their stored results.
+Results = Callable[[], Iterable[tuple[str, bytes]]]
+
+
 class Kind(Protocol):
     """What makes caption and tag differ. With `want_results`, images that need no text are shown to the model too."""
 
@@ -42,8 +49,8 @@ class Kind(Protocol):
     def make_job(self, files: ModelFiles | None) -> Job:
         """The job with the model's files, or without them as long as they are not on this machine."""
 
-    def finish(self, results: Callable[[], Iterable[tuple[str, bytes]]], report: RunReport) -> None:
-        """What is to be done when all images have their outcome; `results` gives names and stored results."""
+    def finish(self, results: Results, report: RunReport, journal: Callable[[Change], Applied]) -> None:
+        """Do what is left when all images have their outcome; files that are there are replaced by `journal`."""
 
 
 class Annotation:
@@ -53,7 +60,7 @@ class Annotation:
         self._kind, self._settings, self._listener, self._stop = kind, settings, listener, stop
         self._files = locate(kind.spec)
         self._job = kind.make_job(self._files)
-        info = run_info(kind.command, settings, str(self._job.wish.settings["model"]))
+        self._info = info = run_info(kind.command, settings, str(self._job.wish.settings["model"]))
         self.report = RunReport(kind.command, run=info.uid, dry_run=settings.work.dry_run, model=kind.spec.name)
         self._refused: set[ImageItem] = set()
         self._obstacles: dict[Path, OSError | None] = {}
@@ -80,7 +87,9 @@ class Annotation:
             if not rehearsal:
                 self._predict(unseen)
                 known = [item for item in items if item not in self._refused] if self._refused else items
-                self._kind.finish(partial(stored_results, known, self._job, catalogs), self.report)
+                catalog = catalogs.of(self._settings.layout.output_dir or real_path(directory))
+                results = partial(stored_results, known, self._job, catalogs)
+                self._kind.finish(results, self.report, partial(self._replace, catalog))
             self.report.revision = self._files.revision if self._files else self._kind.spec.source.revision
             self.report.stopped = self._stop.exit_code
             self.report.seconds = time.monotonic() - began
@@ -89,6 +98,9 @@ class Annotation:
                 with catalog.transaction():
                     catalog.end_run(str(self.report.run), self.report.as_dict())
         return self.report
+
+    def _replace(self, catalog: Catalog, change: Change) -> Applied:
+        return apply(catalog, self._info, [change], change.path.parent)
 
     def _found(self, directory: Path) -> list[ImageItem]:
         source = FolderSource(directory, self._settings.layout)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sdprep.config import CaptionSettings
 from sdprep.data.decoder import DECODER, decoder_of
+from sdprep.data.journal import Applied, Change
 from sdprep.data.results import decode_caption, is_caption
 from sdprep.models.backends import with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec
@@ -16,7 +17,7 @@ from sdprep.models.pickles import check_pickles
 from sdprep.models.registry import resolve
 from sdprep.rules.captions import caption_lines, repeats, written_captions
 from sdprep.rules.decide import Wish
-from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
+from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Results
 from sdprep.tasks.planning import Job
 from sdprep.types import Caption, Listener, RunReport, Silent, Stop
 
@@ -94,7 +95,7 @@ class Captioning:
         found = [caption, *caption.others]
         return found if self._settings.best_of is None else sorted(found, key=lambda each: -each.score)
 
-    def finish(self, results: Callable[[], Iterable[tuple[str, bytes]]], report: RunReport) -> None:
+    def finish(self, results: Results, report: RunReport, journal: Callable[[Change], Applied]) -> None:
         """Nothing is left to do."""
 
 

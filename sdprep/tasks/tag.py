@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import msgspec
 
 from sdprep.config import TagSettings
 from sdprep.data.decoder import DECODER, decoder_of
+from sdprep.data.journal import Applied, Change
 from sdprep.data.results import are_scores, decode_scores
-from sdprep.errors import UsageError
-from sdprep.files import real_path, replace_file
+from sdprep.files import real_path
 from sdprep.models.backends import check_installed, with_backend, with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.hub import fetch, identity
@@ -26,15 +26,14 @@ from sdprep.rules.decide import Wish
 from sdprep.rules.labels import LabelTable
 from sdprep.rules.tags import TagSelector
 from sdprep.spelling import spell
-from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation
+from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Results
 from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_thresholds
 from sdprep.tasks.planning import Job
+from sdprep.tasks.scores import check_scores_path, write_scores
 from sdprep.types import Listener, RunReport, Silent, Stop
 
 # The setting under which a text remembers what a model's card recommended, if that was asked for.
 CARD_THRESHOLD = "card_threshold"
-# A label file of ten thousand names fits into a line of scores of this many characters.
-MOST_OF_A_LINE = 10_000_000
 
 
 def tag(
@@ -83,7 +82,7 @@ class Tagging:
             values = ", ".join(f"{name} {value:g}" for name, value in recommended.items())
             listener.note(f"--threshold {settings.rules.threshold}, from the card of {spec.name}: {values}")
         if settings.scores is not None:
-            _check_scores_path(settings.scores)
+            check_scores_path(settings.scores)
         self._files: ModelFiles | None = None
 
     def make_job(self, files: ModelFiles | None) -> Job:
@@ -136,12 +135,12 @@ class Tagging:
     def _render(self, result: bytes) -> list[str]:
         return self._selector.select(decode_scores(result))
 
-    def finish(self, results: Callable[[], Iterable[tuple[str, bytes]]], report: RunReport) -> None:
-        """Write a JSON line for every picture whose scores are known, in their order, and count the tags of all."""
+    def finish(self, results: Results, report: RunReport, journal: Callable[[Change], Applied]) -> None:
+        """Write a JSON line for every image whose scores are known, in their order, and count the tags of all."""
         path = self._settings.scores
         if path is not None:
             lines = (self._scores_line(rel, result).encode("utf-8") for rel, result in results())
-            replace_file(path, b"".join(lines))
+            write_scores(path, lines, journal)
         if self._settings.frequency_tags:
             counts = Counter(tag for _, result in results() for tag in self._render(result))
             report.tag_counts = dict(counts.most_common())
@@ -163,18 +162,3 @@ def _in_model_dir(spec: ModelSpec, folder: Path, listener: Listener) -> ModelSpe
         listener.note(f"{place} has no {' and no '.join(missing)}; the cache of the Hub is used instead")
         return spec
     return msgspec.structs.replace(spec, source=Source(path=str(real_path(place))))
-
-
-def _check_scores_path(path: Path) -> None:
-    """Raise UsageError if scores would take the place of anything but older scores."""
-    if not path.parent.is_dir():
-        raise UsageError(f"--scores {path}: there is no folder {path.parent}")
-    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
-        return
-    try:
-        with path.open(encoding="utf-8") as stream:
-            first = json.loads(stream.readline(MOST_OF_A_LINE))
-    except (OSError, ValueError):
-        first = None
-    if not isinstance(first, dict) or "path" not in first:
-        raise UsageError(f"--scores {path}: this file is there and holds no scores; give another name")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.compose import Parts, normalize, put_together, take_apart
+from sdprep.rules.compose import MOST_REMOVED, Parts, normalize, put_together, take_apart
 from sdprep.rules.tags import fold, split_tags
 
 SIDES = ("append", "prepend")
@@ -173,3 +173,40 @@ def test_the_persons_pieces_survive_any_new_machine_part(mixture: tuple, newer: 
 def test_no_piece_of_the_machine_repeats_one_of_the_person(mixture: tuple) -> None:
     _, parts, _, _, joiner = mixture
     assert {fold(piece) for piece in parts.machine}.isdisjoint(map(fold, split_tags(parts.person, joiner)))
+
+
+def test_of_too_many_removed_tags_the_latest_are_remembered() -> None:
+    older = tuple(map(str, range(MOST_REMOVED)))
+    removed = take_apart("mine", Parts("mine", ("latest",), older), ", ").removed
+    assert (len(removed), removed[0], removed[-1]) == (MOST_REMOVED, "1", "latest")
+
+
+def test_a_tag_that_the_user_typed_beside_the_same_tag_of_the_machine_is_the_users() -> None:
+    assert take_apart("mine, solo, 1girl, solo", Parts("mine", ("1girl", "solo")), ", ").person == "mine, solo"
+
+
+@pytest.mark.parametrize("theirs", ["mine | long_hair", "mine; Long Hair|x", "mine\nlong hair", "mine、long hair; b"])
+def test_a_tag_between_any_separators_is_not_added_again(theirs: str) -> None:
+    others = ("|", ";", "\n", "、")
+    assert put_together(Parts(theirs), ["long_hair", "solo"], "append", ", ", others)[1].machine == ("solo",)
+
+
+def test_a_tag_with_escaped_parentheses_is_the_same_tag() -> None:
+    assert combine(r"x \(y\)", ["x_(y)", "solo"]) == r"x \(y\), solo"
+
+
+def test_a_tag_of_several_words_is_found_where_a_space_separates() -> None:
+    assert put_together(Parts("mine long hair"), ["long hair", "hair band"], "append", " ")[1].machine == ("hair band",)
+
+
+def test_a_piece_that_the_user_wrote_and_removed_is_not_put_back() -> None:
+    parts = take_apart("mine, 1girl", Parts("mine, solo", ("1girl",)), ", ")
+    assert put_together(parts, ["1girl", "solo"], "append", ", ")[0] == "mine, 1girl"
+
+
+@pytest.mark.parametrize("where", SIDES)
+def test_the_indents_of_the_users_lines_stay(where: str) -> None:
+    text, parts = put_together(Parts("  first\n\n\tsecond"), ["a girl"], where, "\n")
+    assert take_apart(text + " longer" if where == "prepend" else "  new\n" + text, parts, "\n", (), where).person == (
+        "  first\n\n\tsecond longer" if where == "prepend" else "  new\n  first\n\n\tsecond"
+    )

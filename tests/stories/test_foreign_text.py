@@ -2,6 +2,7 @@
 
 import pytest
 
+from sdprep.data.folders import SIDECAR_LIMIT
 from sdprep.tasks.history import undo
 from tests.stories.telling import STRICT, codes, counts, tag, texts, watch_model, write
 
@@ -163,6 +164,17 @@ def test_a_folder_in_the_place_of_a_sidecar_fails_and_the_rest_goes_on(album):
 
     assert counts(report) == {"written": 2, "failed": 1}
     assert set(codes(report)) == {"b.png"}
+
+
+@pytest.mark.parametrize("existing", ["keep", "append", "overwrite"])
+def test_a_text_beyond_the_limit_fails_its_image_alone(album, existing):
+    with (album / "b.txt").open("wb") as stream:
+        stream.truncate(SIDECAR_LIMIT + 1)
+
+    report = tag(album, existing=existing)
+
+    assert codes(report) == {"b.png": "unreadable"}
+    assert (album / "b.txt").stat().st_size == SIDECAR_LIMIT + 1
 
 
 # Names that two pictures share

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.errors import UsageError
+from sdprep.data.journal import FILE_LIMIT
+from sdprep.errors import UsageError, WriteError
 from sdprep.rules.labels import TagRules
+from sdprep.tasks import scores
 from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.history import restore, undo
 from sdprep.tasks.tag import tag
 
 
@@ -19,8 +23,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def settings(scores):
-    return TagSettings(model="demo-tag", scores=scores)
+def settings(path):
+    return TagSettings(model="demo-tag", scores=path)
 
 
 def test_scores_have_a_line_for_every_picture_in_order(folder):
@@ -40,6 +44,71 @@ def test_scores_take_the_place_of_older_scores(folder):
     before = (folder / "s.jsonl").read_bytes()
     tag(folder, settings(folder / "s.jsonl"))
     assert (folder / "s.jsonl").read_bytes() == before
+
+
+def test_lines_of_the_users_that_scores_replace_come_back_by_undo(folder):
+    mine = b'{"path": "mine", "note": 1.0}\n'
+    (folder / "s.jsonl").write_bytes(mine)
+    tag(folder, settings(folder / "s.jsonl"))
+    assert (folder / "s.jsonl").read_bytes() != mine
+
+    undo(folder)
+
+    assert (folder / "s.jsonl").read_bytes() == mine
+    assert not (folder / "aka.txt").exists()
+
+
+def test_lines_of_the_users_that_scores_replace_come_back_by_restore(folder):
+    tag(folder, TagSettings(model="demo-tag"))
+    mine = b'{"path": "mine"}\n'
+    (folder / "s.jsonl").write_bytes(mine)
+    tag(folder, settings(folder / "s.jsonl"))
+
+    restore(folder / "s.jsonl")
+
+    assert (folder / "s.jsonl").read_bytes() == mine
+
+
+def test_scores_that_are_new_are_not_undone_and_leave_no_temporary_file(folder):
+    tag(folder, settings(folder / "s.jsonl"))
+    before = (folder / "s.jsonl").read_bytes()
+
+    undo(folder)
+
+    assert (folder / "s.jsonl").read_bytes() == before
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_scores_of_no_bytes_are_written_anew(folder):
+    (folder / "s.jsonl").touch()
+    tag(folder, settings(folder / "s.jsonl"))
+    assert len((folder / "s.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_scores_are_not_written_through_a_link_that_leaves_its_folder(folder, tmp_path_factory):
+    target = tmp_path_factory.mktemp("elsewhere") / "s.jsonl"
+    target.write_text('{"path": "mine"}\n')
+    (folder / "s.jsonl").symlink_to(target)
+    with pytest.raises(WriteError, match=r"s\.jsonl"):
+        tag(folder, settings(folder / "s.jsonl"))
+    assert target.read_text() == '{"path": "mine"}\n'
+
+
+def test_a_file_too_large_to_be_kept_for_undo_is_not_replaced_by_scores(folder):
+    with (folder / "s.jsonl").open("wb") as stream:
+        stream.write(b'{"path": "mine"}\n')
+        stream.truncate(FILE_LIMIT + 1)
+    with pytest.raises(UsageError, match="give a name that is not taken"):
+        tag(folder, settings(folder / "s.jsonl"))
+
+
+def test_scores_that_grow_too_large_to_be_kept_replace_nothing(folder, monkeypatch):
+    monkeypatch.setattr(scores, "FILE_LIMIT", 100)
+    (folder / "s.jsonl").write_text('{"path": "mine"}\n')
+    with pytest.raises(UsageError, match="give a name that is not taken"):
+        tag(folder, settings(folder / "s.jsonl"))
+    assert (folder / "s.jsonl").read_text() == '{"path": "mine"}\n'
 
 
 @pytest.mark.parametrize("name", ["sora.webp", "sora.txt", "list.json"])

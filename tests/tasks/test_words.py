@@ -75,16 +75,20 @@ class File:
         existing = values.pop("existing")
         wish = Wish("tag", values, frozenset(stated) - {"existing"}, existing)
         spelled = [tag.replace("_", " ") if values["remove_underscore"] else tag for tag in GIVEN[values["threshold"]]]
-        job = Job(wish, ".txt", "stem", values["caption_separator"], {}, lambda _: list(spelled), "decoder", False)
+        self.apply(
+            Job(wish, ".txt", "stem", values["caption_separator"], {}, lambda _: list(spelled), "decoder", False)
+        )
+        if existing != "keep":
+            self.unseen.clear()
+            self.doubtful.clear()
+
+    def apply(self, job):
         disk = OnDisk(self.data.decode() if self.data else None, self.catalog.state, b"image", self.data == b"")
-        target = Target(ITEM, self.catalog, (0, 0), self.data, disk, decide(disk, wish), b"result")
+        target = Target(ITEM, self.catalog, (0, 0), self.data, disk, decide(disk, job.wish), b"result")
         change = Writer(RunReport("tag", found=1), None, job, Silent())._change_of(target)
         if change is not None:
             self.data = change.after
             self.catalog.set_state("", change.state)
-        if existing != "keep":
-            self.unseen.clear()
-            self.doubtful.clear()
 
     def type(self, word, place):
         places = [0, *(match.end() for match in re.finditer(r"[,|;\n]", self.text)), len(self.text)]
@@ -139,5 +143,61 @@ def test_what_the_user_typed_stays_and_what_was_removed_stays_out(start, request
             before = file.text
             getattr(file, name)(*details)
             file.check(before, details[0]["existing"] if name == "run" else "keep")
+
+    live()
+
+
+LINES = ("a girl, smiling", "a girl with blue hair", "one girl")
+EDITS = st.one_of(
+    st.fixed_dictionaries(
+        {"existing": st.sampled_from(["keep", "append", "prepend"])}, optional={"best_of": st.sampled_from([1, 2, 3])}
+    ).map(lambda stated: ("run", stated)),
+    st.tuples(st.just("type"), st.sampled_from(["mine, smiling", "  indented", "a  girl; x", "my line"]), PLACES),
+    st.tuples(st.just("strike"), PLACES),
+)
+
+
+class CaptionFile(File):
+    """A caption file, of which the pieces are lines."""
+
+    @property
+    def lines(self):
+        return self.text.split("\n") if self.text else []
+
+    def run(self, stated):
+        values = {"best_of": 1, **stated}
+        wish = Wish("caption", values, frozenset(stated) - {"existing"}, values.pop("existing"))
+        self.apply(
+            Job(wish, ".caption", "stem", "\n", {}, lambda _: list(LINES[: values["best_of"]]), "decoder", False)
+        )
+
+    def type(self, line, place):
+        at = int(place * (len(self.lines) + 1))
+        self.save("\n".join([*self.lines[:at], line, *self.lines[at:]]))
+        self.typed.append(line)
+
+    def strike(self, place):
+        lines = self.lines
+        at = int(place * len(lines))
+        if lines and lines[at] in LINES:
+            self.removed.add(lines[at])
+            self.save("\n".join([*lines[:at], *lines[at + 1 :]]))
+
+    def check(self):
+        assert not Counter(self.typed) - Counter(self.lines)
+        assert self.removed.isdisjoint(self.lines)
+        assert max(Counter(line for line in self.lines if line in LINES).values(), default=1) == 1
+
+
+@pytest.mark.parametrize("start", ["the machine's text", "the user's text"])
+def test_every_line_of_a_caption_that_the_user_typed_stays_to_the_letter(start, request):
+    @settings(max_examples=request.config.getoption("--edits"), suppress_health_check=list(HealthCheck))
+    @given(st.lists(EDITS, min_size=2, max_size=10))
+    def live(steps):
+        file = CaptionFile()
+        file.run({"existing": "keep"}) if start == "the machine's text" else file.type(TRIGGER, 0)
+        for name, *details in steps:
+            getattr(file, name)(*details)
+            file.check()
 
     live()
