@@ -6,7 +6,6 @@ A command that writes has its catalogs to itself: it takes the lock of each befo
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from sdprep.data.catalog import FILE, FOLDER, Catalog
 from sdprep.data.damage import damage_of, set_aside
-from sdprep.data.database import is_outside
+from sdprep.data.database import SQLITE_ERRORS, is_outside
 from sdprep.data.folder_lock import FolderLock
 from sdprep.data.journal import look_at_open_changes, recover
 from sdprep.data.places import check_journal, check_place
@@ -128,10 +127,11 @@ class Catalogs:
             for lock in self._locks:
                 ends.callback(lock.release)
             fault = self._close(error)
-            if isinstance(fault, sqlite3.Error | DamagedCatalog) and fault is not self._refused:
-                raise self._answer(fault) from fault
-            if fault is not None and fault is not error:
-                raise fault
+            answer = fault
+            if isinstance(fault, (*SQLITE_ERRORS, DamagedCatalog)) and fault is not self._refused:
+                answer = self._answer(fault)
+            if answer is not None and answer is not error:
+                raise answer from fault
 
     def _close(self, error: BaseException | None) -> BaseException | None:
         """Close all catalogs; the error that ended the command, or else the first one of closing."""
@@ -139,20 +139,23 @@ class Catalogs:
             try:
                 # After an error nothing more is written, which would fail again and hide the first reason.
                 catalog.db.close() if error else catalog.close()
-            except (sqlite3.Error, SdprepError) as fault:
+            except (*SQLITE_ERRORS, SdprepError) as fault:
                 error = error or fault
         return error
 
-    def _answer(self, fault: sqlite3.Error | DamagedCatalog) -> CatalogError:
+    def _answer(self, fault: BaseException) -> BaseException:
         """What to say of an error of a catalog; one that a second look finds damaged is put aside if that is allowed.
 
         Raises CatalogFailed if a catalog cannot be looked at.
         """
-        if isinstance(fault, DamagedCatalog) or not is_outside(fault):
+        if not (isinstance(fault, SQLITE_ERRORS) and is_outside(fault)):
             for file in [file for file, catalog in self._open.items() if catalog.file is not None]:
                 if damage_of(file) is not None:
                     said = isinstance(fault, DamagedCatalog)
                     return self._answer_damage(file, str(fault) if said else f"{file} is damaged: {fault}")
+        if isinstance(fault, UnicodeDecodeError):
+            # Of something else: no catalog is damaged.
+            return fault
         return CatalogFailed(f"the catalog of {self._home} cannot be used: {fault}. {AGAIN}")
 
     def _answer_damage(self, file: Path, error: str) -> CatalogError:

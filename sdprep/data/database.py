@@ -16,6 +16,8 @@ from sdprep.errors import CatalogFailed, DamagedCatalog, NewerCatalog
 
 # A file of up to this many bytes is looked through whenever it is opened, which takes less than a tenth of a second.
 LOOKED_THROUGH = 64_000_000
+# Python cannot decode a message of SQLite's that quotes damaged bytes.
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 # SQLite's codes for what a disk, its rights, memory or another process is to blame for, and never the content:
 # PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, NOLFS, AUTH.
 # https://sqlite.org/rescode.html
@@ -87,13 +89,13 @@ def _tried(file: Path | None, read_only: bool) -> Opened:
             return Opened(opened.db, True, opened.backup)
     except OSError as error:
         raise CatalogFailed(f"{file} cannot be used: {error.strerror}") from error
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if is_outside(error):
             raise CatalogFailed(f"{file} cannot be used: {error}") from error
         raise DamagedCatalog(f"{file} is no catalog: {error}") from error
 
 
-def is_outside(error: sqlite3.Error) -> bool:
+def is_outside(error: sqlite3.Error | UnicodeDecodeError) -> bool:
     """Whether an error is no fault of the catalog's content."""
     code = getattr(error, "sqlite_errorcode", None)
     return str(error).startswith(MESSAGES) if code is None else code & 0xFF in OUTSIDE
