@@ -71,7 +71,7 @@ def damage_of(file: Path) -> str | None:
     try:
         with closing(sqlite3.connect(str(file))) as db:
             db.execute("PRAGMA query_only = ON")
-            return damage_in(db, "integrity_check") or _dangling(db) or _nonsense(db)
+            return damage_in(db, file, "integrity_check") or _dangling(db) or _nonsense(db)
     except SQLITE_ERRORS as error:
         if is_outside(error):
             raise CatalogFailed(f"{file} cannot be used: {error}") from error

@@ -164,7 +164,7 @@ def _schema_of(db: sqlite3.Connection, file: Path | None) -> int:
         return 0
     if found <= 0 or held != _definitions_of(found):
         raise DamagedCatalog(f"{file} is no catalog: it has other tables")
-    if file is not None and file.stat().st_size <= LOOKED_THROUGH and (fault := damage_in(db, "quick_check")):
+    if file is not None and file.stat().st_size <= LOOKED_THROUGH and (fault := damage_in(db, file, "quick_check")):
         raise DamagedCatalog(f"{file} is damaged: {fault}")
     return int(found)
 
@@ -183,7 +183,7 @@ def _definitions_of(schema: int) -> set[tuple[str, ...]]:
         return _definitions(db)
 
 
-def damage_in(db: sqlite3.Connection, check: str) -> str | None:
+def damage_in(db: sqlite3.Connection, file: Path, check: str) -> str | None:
     """What SQLite finds wrong in a file. Raises CatalogFailed if it could not read the file to the end."""
     [found] = db.execute(f"PRAGMA {check}(1)").fetchone()
     if found == "ok":
@@ -192,7 +192,7 @@ def damage_in(db: sqlite3.Connection, check: str) -> str | None:
     # SQLite reports a read that failed in the same list as damage.
     code = re.search(r"error code[ =](\d+)", fault)
     if "failed to get page" in fault or (code and int(code[1]) & 0xFF in OUTSIDE):
-        raise CatalogFailed(f"the catalog cannot be read to its end: {fault}")
+        raise CatalogFailed(f"{file} cannot be read to its end: {fault}")
     return fault
 
 
