@@ -5,9 +5,11 @@ A command that writes has its catalogs to itself: it takes the lock of each befo
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -27,6 +29,8 @@ LOST = (
 )
 AGAIN = "What was written so far is kept; run the command again to go on"
 ADVICE = "Give --output-dir for pictures that must stay untouched, or --catalog for another place"
+# What says that there is no file, or can be none of this name.
+NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 WOULD_ASIDE = "A run would put it aside and begin a new one"
 
 
@@ -62,16 +66,15 @@ def find_catalog(folder: Path) -> Path | None:
 
     Raises CatalogFailed for a place that may have one and cannot be looked at.
     """
-    with _looking_at(folder):
-        while not folder.exists():
-            folder = folder.parent
-        device = folder.stat().st_dev
-        above_home = _above_home()
-        for place in (folder, *folder.parents):
-            if place.stat().st_dev != device or place in above_home:
-                return None
-            if (place / FOLDER / FILE).is_file():
-                return place / FOLDER / FILE
+    while (found := _look_at(folder)) is None:
+        folder = folder.parent
+    above_home = _above_home()
+    for place in (folder, *folder.parents):
+        here = _look_at(place)
+        if here is None or here.st_dev != found.st_dev or place in above_home:
+            return None
+        if _has_catalog(place):
+            return place / FOLDER / FILE
     return None
 
 
@@ -87,21 +90,27 @@ def catalogs_below(folder: Path) -> Iterator[Path]:
     waiting = [folder]
     while waiting:
         place = waiting.pop()
-        with _looking_at(place):
-            if (place / FOLDER / FILE).is_file():
-                yield place / FOLDER / FILE
+        if _has_catalog(place):
+            yield place / FOLDER / FILE
         # A folder that cannot be listed has nothing that a run could have been at work with.
         with suppress(OSError), os.scandir(place) as entries:
             found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
             waiting += [place / name for name in sorted(found, reverse=True) if not name.startswith(".")]
 
 
-@contextmanager
-def _looking_at(place: Path) -> Iterator[None]:
+def _has_catalog(place: Path) -> bool:
+    found = _look_at(place / FOLDER / FILE)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def _look_at(path: Path) -> os.stat_result | None:
+    """What is at a path; None if nothing is or can be there. Raises CatalogFailed if that cannot be known."""
     try:
-        yield
+        return path.stat()
     except OSError as error:
-        raise CatalogFailed(f"{place} cannot be looked at for a catalog: {error.strerror}. {ADVICE}") from error
+        if error.errno in NOTHING_THERE:
+            return None
+        raise CatalogFailed(f"{path} cannot be looked at: {error.strerror}. {ADVICE}") from error
 
 
 class Catalogs:
