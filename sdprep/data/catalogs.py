@@ -5,17 +5,18 @@ A command that writes has its catalogs to itself: it takes the lock of each befo
 
 from __future__ import annotations
 
+import errno
 import os
-import sqlite3
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 from sdprep.data.catalog import FILE, FOLDER, Catalog
 from sdprep.data.damage import damage_of, set_aside
-from sdprep.data.database import is_outside
+from sdprep.data.database import SQLITE_ERRORS, is_outside
 from sdprep.data.folder_lock import FolderLock
 from sdprep.data.journal import look_at_open_changes, recover
 from sdprep.data.places import check_journal, check_place
@@ -28,6 +29,8 @@ LOST = (
 )
 AGAIN = "What was written so far is kept; run the command again to go on"
 ADVICE = "Give --output-dir for pictures that must stay untouched, or --catalog for another place"
+# What says that there is no file, or can be none of this name.
+NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 WOULD_ASIDE = "A run would put it aside and begin a new one"
 
 
@@ -63,16 +66,15 @@ def find_catalog(folder: Path) -> Path | None:
 
     Raises CatalogFailed for a place that may have one and cannot be looked at.
     """
-    with _looking_at(folder):
-        while not folder.exists():
-            folder = folder.parent
-        device = folder.stat().st_dev
-        above_home = _above_home()
-        for place in (folder, *folder.parents):
-            if place.stat().st_dev != device or place in above_home:
-                return None
-            if (place / FOLDER / FILE).is_file():
-                return place / FOLDER / FILE
+    while (found := _look_at(folder)) is None:
+        folder = folder.parent
+    above_home = _above_home()
+    for place in (folder, *folder.parents):
+        here = _look_at(place)
+        if here is None or here.st_dev != found.st_dev or place in above_home:
+            return None
+        if _has_catalog(place):
+            return place / FOLDER / FILE
     return None
 
 
@@ -88,21 +90,27 @@ def catalogs_below(folder: Path) -> Iterator[Path]:
     waiting = [folder]
     while waiting:
         place = waiting.pop()
-        with _looking_at(place):
-            if (place / FOLDER / FILE).is_file():
-                yield place / FOLDER / FILE
+        if _has_catalog(place):
+            yield place / FOLDER / FILE
         # A folder that cannot be listed has nothing that a run could have been at work with.
         with suppress(OSError), os.scandir(place) as entries:
             found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
             waiting += [place / name for name in sorted(found, reverse=True) if not name.startswith(".")]
 
 
-@contextmanager
-def _looking_at(place: Path) -> Iterator[None]:
+def _has_catalog(place: Path) -> bool:
+    found = _look_at(place / FOLDER / FILE)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def _look_at(path: Path) -> os.stat_result | None:
+    """What is at a path; None if nothing is or can be there. Raises CatalogFailed if that cannot be known."""
     try:
-        yield
+        return path.stat()
     except OSError as error:
-        raise CatalogFailed(f"{place} cannot be looked at for a catalog: {error.strerror}. {ADVICE}") from error
+        if error.errno in NOTHING_THERE:
+            return None
+        raise CatalogFailed(f"{path} cannot be looked at: {error.strerror}. {ADVICE}") from error
 
 
 class Catalogs:
@@ -128,10 +136,11 @@ class Catalogs:
             for lock in self._locks:
                 ends.callback(lock.release)
             fault = self._close(error)
-            if isinstance(fault, sqlite3.Error | DamagedCatalog) and fault is not self._refused:
-                raise self._answer(fault) from fault
-            if fault is not None and fault is not error:
-                raise fault
+            answer = fault
+            if isinstance(fault, (*SQLITE_ERRORS, DamagedCatalog)) and fault is not self._refused:
+                answer = self._answer(fault)
+            if answer is not None and answer is not error:
+                raise answer from fault
 
     def _close(self, error: BaseException | None) -> BaseException | None:
         """Close all catalogs; the error that ended the command, or else the first one of closing."""
@@ -139,20 +148,23 @@ class Catalogs:
             try:
                 # After an error nothing more is written, which would fail again and hide the first reason.
                 catalog.db.close() if error else catalog.close()
-            except (sqlite3.Error, SdprepError) as fault:
+            except (*SQLITE_ERRORS, SdprepError) as fault:
                 error = error or fault
         return error
 
-    def _answer(self, fault: sqlite3.Error | DamagedCatalog) -> CatalogError:
+    def _answer(self, fault: BaseException) -> BaseException:
         """What to say of an error of a catalog; one that a second look finds damaged is put aside if that is allowed.
 
         Raises CatalogFailed if a catalog cannot be looked at.
         """
-        if isinstance(fault, DamagedCatalog) or not is_outside(fault):
+        if not (isinstance(fault, SQLITE_ERRORS) and is_outside(fault)):
             for file in [file for file, catalog in self._open.items() if catalog.file is not None]:
                 if damage_of(file) is not None:
                     said = isinstance(fault, DamagedCatalog)
                     return self._answer_damage(file, str(fault) if said else f"{file} is damaged: {fault}")
+        if isinstance(fault, UnicodeDecodeError):
+            # Of something else: no catalog is damaged.
+            return fault
         return CatalogFailed(f"the catalog of {self._home} cannot be used: {fault}. {AGAIN}")
 
     def _answer_damage(self, file: Path, error: str) -> CatalogError:

@@ -21,7 +21,7 @@ from sdprep.data.content import (
     as_time,
     unpacked,
 )
-from sdprep.data.database import damage_in, is_outside
+from sdprep.data.database import SQLITE_ERRORS, damage_in, is_outside
 from sdprep.errors import CatalogFailed
 
 
@@ -71,8 +71,8 @@ def damage_of(file: Path) -> str | None:
     try:
         with closing(sqlite3.connect(str(file))) as db:
             db.execute("PRAGMA query_only = ON")
-            return damage_in(db, "integrity_check") or _dangling(db) or _nonsense(db)
-    except sqlite3.Error as error:
+            return damage_in(db, file, "integrity_check") or _dangling(db) or _nonsense(db)
+    except SQLITE_ERRORS as error:
         if is_outside(error):
             raise CatalogFailed(f"{file} cannot be used: {error}") from error
         return str(error)

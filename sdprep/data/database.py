@@ -16,6 +16,8 @@ from sdprep.errors import CatalogFailed, DamagedCatalog, NewerCatalog
 
 # A file of up to this many bytes is looked through whenever it is opened, which takes less than a tenth of a second.
 LOOKED_THROUGH = 64_000_000
+# Python cannot decode a message of SQLite's that quotes damaged bytes.
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 # SQLite's codes for what a disk, its rights, memory or another process is to blame for, and never the content:
 # PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, NOLFS, AUTH.
 # https://sqlite.org/rescode.html
@@ -87,13 +89,13 @@ def _tried(file: Path | None, read_only: bool) -> Opened:
             return Opened(opened.db, True, opened.backup)
     except OSError as error:
         raise CatalogFailed(f"{file} cannot be used: {error.strerror}") from error
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if is_outside(error):
             raise CatalogFailed(f"{file} cannot be used: {error}") from error
         raise DamagedCatalog(f"{file} is no catalog: {error}") from error
 
 
-def is_outside(error: sqlite3.Error) -> bool:
+def is_outside(error: sqlite3.Error | UnicodeDecodeError) -> bool:
     """Whether an error is no fault of the catalog's content."""
     code = getattr(error, "sqlite_errorcode", None)
     return str(error).startswith(MESSAGES) if code is None else code & 0xFF in OUTSIDE
@@ -162,7 +164,7 @@ def _schema_of(db: sqlite3.Connection, file: Path | None) -> int:
         return 0
     if found <= 0 or held != _definitions_of(found):
         raise DamagedCatalog(f"{file} is no catalog: it has other tables")
-    if file is not None and file.stat().st_size <= LOOKED_THROUGH and (fault := damage_in(db, "quick_check")):
+    if file is not None and file.stat().st_size <= LOOKED_THROUGH and (fault := damage_in(db, file, "quick_check")):
         raise DamagedCatalog(f"{file} is damaged: {fault}")
     return int(found)
 
@@ -181,7 +183,7 @@ def _definitions_of(schema: int) -> set[tuple[str, ...]]:
         return _definitions(db)
 
 
-def damage_in(db: sqlite3.Connection, check: str) -> str | None:
+def damage_in(db: sqlite3.Connection, file: Path, check: str) -> str | None:
     """What SQLite finds wrong in a file. Raises CatalogFailed if it could not read the file to the end."""
     [found] = db.execute(f"PRAGMA {check}(1)").fetchone()
     if found == "ok":
@@ -190,7 +192,7 @@ def damage_in(db: sqlite3.Connection, check: str) -> str | None:
     # SQLite reports a read that failed in the same list as damage.
     code = re.search(r"error code[ =](\d+)", fault)
     if "failed to get page" in fault or (code and int(code[1]) & 0xFF in OUTSIDE):
-        raise CatalogFailed(f"the catalog cannot be read to its end: {fault}")
+        raise CatalogFailed(f"{file} cannot be read to its end: {fault}")
     return fault
 
 

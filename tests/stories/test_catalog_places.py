@@ -1,14 +1,19 @@
 """Where the catalog lies, and what happens to a dataset that moves, splits, or loses its catalog."""
 
+import errno
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from sdprep.errors import CatalogError
+from sdprep.data.catalogs import catalogs_below, find_catalog
+from sdprep.errors import CatalogError, CatalogFailed
 from sdprep.tasks.history import log, undo
 from tests.stories.telling import (
     CATALOG,
@@ -279,3 +284,63 @@ def test_adopted_texts_follow_another_threshold_again(forgotten):
 def test_without_its_catalog_there_is_nothing_to_undo(forgotten):
     with pytest.raises(CatalogError):
         undo(forgotten)
+
+
+# Places that cannot be looked at
+
+
+@pytest.fixture
+def deep(tagged):
+    """The tagged album with folders whose paths are as long as this system can have, and longer."""
+    here = Path.cwd()
+    try:
+        os.chdir(tagged)
+        for _ in range(2100):
+            Path("d").mkdir()
+            os.chdir("d")
+    finally:
+        os.chdir(here)
+    yield tagged
+    # Deeper than shutil goes.
+    subprocess.run(["rm", "-rf", tagged / "d"], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="paths as long as these")
+def test_folders_deeper_than_any_path_hide_no_catalog(deep):
+    assert [entry.changed for entry in log(deep)] == [3]
+    assert list(catalogs_below(deep)) == [deep / CATALOG]
+
+
+def test_a_path_that_is_too_long_for_a_catalog_has_none(tmp_path):
+    assert find_catalog(tmp_path / ("x" * 300)) is None
+
+
+@pytest.mark.parametrize("look", [find_catalog, lambda folder: list(catalogs_below(folder))])
+def test_a_place_that_may_not_be_looked_at_is_named(tagged, monkeypatch, look):
+    real = Path.stat
+
+    def stat(self, **options):
+        if self.name == "catalog.sqlite":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(CatalogFailed, match=r"catalog\.sqlite cannot be looked at: Permission denied"):
+        look(tagged)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="about HOME")
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_without_a_home_folder_catalogs_are_found(tagged, monkeypatch, home):
+    if home is None:
+        monkeypatch.delenv("HOME")
+        pwd = pytest.importorskip("pwd")
+
+        def getpwuid(_):
+            raise KeyError("nobody knows this user")
+
+        monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    else:
+        monkeypatch.setenv("HOME", home)
+
+    assert find_catalog(tagged) == tagged / CATALOG

@@ -16,7 +16,7 @@ import pytest
 
 from sdprep.demo.draw import draw
 from sdprep.demo.figures import random_figure
-from sdprep.tasks.history import file_versions, log
+from sdprep.tasks.history import file_versions, log, undo
 from tests.stories.telling import CATALOG, PYTHON, ROOT, leftovers, write
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGKILL and no fork here")
@@ -32,6 +32,14 @@ RUNS = {
     "caption": ([*CAPTION, "0"], 8),
     "caption with a worker": ([*CAPTION, "2"], 2),
 }
+# What the dataset held before sdprep ever wrote to it, and all that sdprep could have written.
+FIRST = {
+    "a.txt": b"mine, a",
+    "b.txt": b"mine, b",
+    "b.caption": b"a person's words",
+    "metadata.json": b'{"a.png": {"theirs": 1, "tags": "old"}, "gone.png": {}}',
+}
+SIDECARS = [f"{stem}{ending}" for stem in ("a", "b", "sub/c", "sub/d") for ending in (".txt", ".caption")]
 # Loaded once for all runs of a kind; a worker loads its own.
 LOADED = {
     "tag": ("sdprep.engines.inline", "sdprep.models.wd_onnx", "onnxruntime"),
@@ -92,7 +100,7 @@ def before(tmp_path_factory, mortals):
     paint(folder, "b.png", "sub/d.png")
     write(folder / "b.txt", "mine, b")
     write(folder / "b.caption", "a person's words")
-    write(folder / "metadata.json", '{"a.png": {"theirs": 1, "tags": "old"}, "gone.png": {}}')
+    write(folder / "metadata.json", FIRST["metadata.json"].decode())
     return folder
 
 
@@ -126,7 +134,10 @@ def tree(folder):
 
 
 def killed(mortal, name, number, share, before, undisturbed, tmp_path):
-    """A copy of the dataset in which the run was killed: two of three before one of its steps, one at some time."""
+    """A copy of the dataset in which the run was killed: two of three before one of its steps, one at some time.
+
+    Half of them are begun and killed again, up to five times, wherever that may be.
+    """
     words, _, steps, seconds = undisturbed
     rng = random.Random(f"{name} {number}")
     for attempt in range(20):
@@ -137,6 +148,8 @@ def killed(mortal, name, number, share, before, undisturbed, tmp_path):
         else:
             end = {"seconds": rng.uniform(0.002, seconds) / (1 + attempt)}
         if mortal.run(words, folder, **end)["status"] == -9:
+            for _ in range(rng.choice((0, 0, 0, 1, 2, 5))):
+                mortal.run(words, folder, event=rng.randrange(1, steps + 10))
             return folder
     raise AssertionError(f"{name} is never killed")
 
@@ -152,6 +165,12 @@ def completed(kill, mortals, before, undisturbed, tmp_path):
     return folder, wanted[1]
 
 
+def undo_everything(folder):
+    for run in [entry.uid for entry in reversed(log(folder)) if entry.changed]:
+        report = undo(folder, run)
+        assert report.failures == []
+
+
 def test_a_run_that_was_killed_is_completed_by_the_next(completed):
     folder, wanted = completed
 
@@ -163,6 +182,8 @@ def test_a_run_that_was_killed_is_completed_by_the_next(completed):
     # A person's texts are there, or can be had back.
     assert "mine, a" in [version.excerpt for version in file_versions(folder / "a.txt")]
     assert (folder / "b.txt").read_bytes() == b"mine, b" or file_versions(folder / "b.txt")[0].excerpt == "mine, b"
+    undo_everything(folder)
+    assert {name: data for name, data in tree(folder).items() if name in FIRST or name in SIDECARS} == FIRST
 
 
 def test_the_undisturbed_runs_change_what_they_should(before, undisturbed):
