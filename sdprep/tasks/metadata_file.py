@@ -49,7 +49,7 @@ def recall_metadata(files: Files, catalog: Catalog) -> Files:
     """Take an output of 0 bytes, which a power cut or a full disk left, for the text that the catalog has of it."""
     if files.before != b"" or files.base is not files.held:
         return files
-    known = [version.text for version in versions(catalog, files.output.resolve()) if version.text is not None]
+    known = [version.text for version in versions(catalog, real_path(files.output)) if version.text is not None]
     data = catalog.text(known[-1]) if known else b""
     return replace(files, base=metadata.parse(data, files.output)) if data else files
 
