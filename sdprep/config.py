@@ -10,7 +10,7 @@ from typing import Any
 
 from sdprep.devices import check_devices, parse_devices
 from sdprep.errors import ModelError, UsageError
-from sdprep.files import read_limited
+from sdprep.files import read_toml_bytes
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import CHOSEN, MCUT, STORED_FLOOR, TagRules
@@ -289,7 +289,7 @@ def read_config(path: Path, limit: int = LARGEST_CONFIG) -> dict[str, dict[str, 
     Raises UsageError naming the file if it is larger than `limit` bytes, or anything but TOML with tables of settings.
     """
     try:
-        data = tomllib.loads(read_limited(path, limit).decode("utf-8-sig"))
+        data = tomllib.loads(read_toml_bytes(path, limit).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {(isinstance(error, OSError) and error.strerror) or error}") from error
     for name, table in data.items():

@@ -51,14 +51,14 @@ def read_limited(path: Path | str, limit: int) -> bytes:
         os.close(descriptor)
 
 
-def read_toml_bytes(path: Path | str) -> bytes:
-    """Return the bytes of a TOML file that can be parsed within a second.
+def read_toml_bytes(path: Path | str, limit: int = LARGEST_TOML) -> bytes:
+    """Return the bytes of a TOML file without keys that take long to parse.
 
     Raises:
-        OSError: as `read_limited`, with a limit of 64 KiB.
+        OSError: as `read_limited`.
         ValueError: a line has more dots than any key needs.
     """
-    data = read_limited(path, LARGEST_TOML)
+    data = read_limited(path, limit)
     if any(line.count(b".") > MOST_DOTS for line in data.split(b"\n")):
         raise ValueError(f"a line has more than {MOST_DOTS} dots")
     return data

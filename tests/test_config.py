@@ -131,3 +131,9 @@ def test_a_settings_file_of_many_gigabytes_is_refused_unread(tmp_path: Path) -> 
         stream.truncate(6 << 30)
     with pytest.raises(UsageError, match="larger than 1,048,576 bytes"):
         read_config(tmp_path / "sdprep.toml")
+
+
+def test_a_settings_file_with_a_key_that_takes_long_to_parse_is_refused(tmp_path):
+    (tmp_path / "sdprep.toml").write_text(f"[tag]\n{'a.' * 1000}b = 1\n")
+    with pytest.raises(UsageError, match=r"sdprep\.toml: a line has more than 500 dots"):
+        read_config(tmp_path / "sdprep.toml")

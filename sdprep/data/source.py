@@ -12,6 +12,7 @@ from pathlib import Path
 from sdprep.config import PICTURE_SUFFIXES, Layout
 from sdprep.data.sidecar import sidecar_name
 from sdprep.errors import NoImages, UsageError
+from sdprep.files import real_path
 from sdprep.types import Failure, FailureCode, ImageItem
 
 # OneTrainer keeps masks and condition images beside the pictures under these endings of the stem.
@@ -29,15 +30,15 @@ class FolderSource:
     def __init__(self, directory: Path, layout: Layout) -> None:
         try:
             found = directory.is_dir()
-            self.directory = directory.resolve()
-        except (OSError, RuntimeError) as error:
+            self.directory = real_path(directory)
+        except OSError as error:
             raise UsageError(f"{directory} cannot be read: {error}") from error
         if not found:
             raise UsageError(f"{directory} is not a folder")
         self._recursive = layout.recursive
         self._unread: Counter[str] = Counter()
         self._unlisted: list[tuple[str, str]] = []
-        self._target_root = layout.output_dir.resolve() if layout.output_dir else self.directory
+        self._target_root = real_path(layout.output_dir) if layout.output_dir else self.directory
 
     def items(self) -> list[ImageItem]:
         """All pictures. Raises NoImages when there are none."""

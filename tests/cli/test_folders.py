@@ -84,6 +84,7 @@ def test_an_undo_brings_back_the_folder(sdprep_command, imgs):
 @pytest.mark.parametrize(
     "words",
     [["tag", "imgs", "--model", "demo-tag", "--catalog", "loop"], ["log", "loop"], ["restore", "loop/a.txt"],
+     ["tag", "imgs", "--model", "demo-tag", "--output-dir", "loop"],
      ["merge", "imgs", "-o", "loop"]],
     ids=" ".join,
 )  # fmt: skip

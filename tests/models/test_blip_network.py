@@ -84,7 +84,6 @@ def test_both_forms_give_the_same_logits_at_every_step(beams: int) -> None:
 
 @pytest.mark.parametrize(("tower", "count", "tokens"), [("base", 2, 6), ("large", 1, 3)])
 def test_captions_in_true_shapes_are_those_of_transformers(tower: str, count: int, tokens: int) -> None:
-    torch.set_num_threads(2)
     model, whole = real_blip(tower), pictures(images(count, 384))
     weights, few = take_weights(model, "5.23.0"), partial(Decoding, min_new_tokens=1, max_new_tokens=tokens)
     greedy = few(repetition_penalty=1.3, no_repeat_ngram_size=2, bad_words=((1012,),))

@@ -99,6 +99,11 @@ def is_whole(path, data, before, wanted):
     return data in (before.get(path), wanted.get(path)) or path.endswith(".tmp")
 
 
+def comparable(files):
+    """Files by path; metadata without the order of its entries, since those that failed come last at the next run."""
+    return {path: json.loads(data) if path == "metadata.json" else data for path, data in files.items()}
+
+
 def tree(folder):
     """Every file but the catalog, as bytes."""
     found = (path for path in folder.rglob("*") if path.is_file() and ".sdprep" not in path.parts)
@@ -164,7 +169,7 @@ def test_no_call_that_fails_loses_a_text_or_keeps_the_next_run_from_its_work(num
     if name != "undo":
         code, again = run(RUNS[name], folder)
         assert code == 0, f"{again}\nafter {context}"
-        assert tree(folder) == wanted, context
+        assert comparable(tree(folder)) == comparable(wanted), context
         assert leftovers(folder) == [], context
     for each in reversed(log(folder)):
         run(["undo", each.uid, "--dir", "."], folder)
