@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -16,7 +15,7 @@ from typing import Any
 
 import click
 
-from sdprep.spelling import spell
+from sdprep.cli.output import print_json
 from sdprep.types import RunReport, Stop
 
 MODEL_COMMANDS = ("caption", "tag")
@@ -33,7 +32,8 @@ class Terminal:
     def note(self, message: str) -> None:
         """Print a message, above the bar if there is one."""
         if self._bar is not None:
-            self._bar.write(message, file=sys.stderr)
+            # In one piece: what is printed without a line end is taken for a part of the bar.
+            self._bar.write(f"{message}\n", file=sys.stderr, end="")
         else:
             click.echo(message, err=True)
 
@@ -100,7 +100,7 @@ def perform(task: Callable[..., RunReport], *args: Any, json_report: bool, **kwa
 def deliver(report: RunReport, *, json_report: bool) -> None:
     """Print a report and leave with its exit code."""
     if json_report:
-        click.echo(json.dumps(report.as_dict(), ensure_ascii=True, indent=2))
+        print_json(report.as_dict())
     else:
         for tag, count in (report.tag_counts or {}).items():
             click.echo(f"{tag}: {count}")
@@ -112,8 +112,8 @@ def summarize(report: RunReport) -> None:
     """Say on stderr what became of the images: first what needs a person, then the counts."""
 
     def talk(text: str) -> None:
-        # A file name may hold a line break, or what makes a terminal do something.
-        click.echo("".join(each if each.isprintable() else repr(each)[1:-1] for each in spell(text)), err=True)
+        # A file name may hold a line break.
+        click.echo(text.replace("\n", r"\n"), err=True)
 
     for failure in report.failures:
         talk(f"failed: {failure['path']}: {failure['code']}: {failure['message']}")
