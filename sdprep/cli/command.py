@@ -18,6 +18,7 @@ from click.core import ParameterSource
 from sdprep.cli import found, kinds
 from sdprep.errors import SdprepError
 from sdprep.redact import redact
+from sdprep.spelling import spell
 from sdprep.types import MAX_PIXELS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,6 +50,15 @@ class Option(click.Option):
     ) -> None:
         super().__init__([*declarations, *aliases], **attrs)
         self._aliases, self.shortcuts = aliases, shortcuts or {}
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value in its type. Raises BadParameter for text that neither a file nor the system can hold."""
+        # A path may have bytes that are not UTF-8.
+        may_be_path = isinstance(self.type, click.Path) or self.name in ("model", "tag_thresholds")
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(text, str) and ("\0" in text or (not may_be_path and spell(text) != text)):
+                raise click.BadParameter(f"{text!r} has a character that no text can have", ctx, self)
+        return super().type_cast_value(ctx, value)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """The help of the official names."""

@@ -257,7 +257,7 @@ def test_a_user_without_a_home_folder_is_served(words, home, monkeypatch, sdprep
 
 
 @pytest.mark.parametrize("words", [["log"], ["merge"], ["undo"], ["tag", "."], ["demo"]], ids=str)
-def test_a_current_folder_that_is_gone_is_said(words, sdprep_command, tmp_path, monkeypatch):
+def test_a_current_folder_that_is_gone_is_said(words, sdprep_command, tmp_path, monkeypatch, capsys):
     sdprep_command("log")
     (tmp_path / "gone").mkdir()
     os.chdir(tmp_path / "gone")
@@ -265,7 +265,10 @@ def test_a_current_folder_that_is_gone_is_said(words, sdprep_command, tmp_path, 
     monkeypatch.setattr(sys, "argv", ["sdprep", *words])
     with pytest.raises(SystemExit) as leaving:
         main()
-    assert leaving.value.code in (1, 4)
+    shown = capsys.readouterr().err
+    assert leaving.value.code in (1, 2, 4)
+    assert "the current folder is gone" in shown or "No such file or directory" in shown
+    assert "fault of sdprep" not in shown
 
 
 def test_streams_are_as_before_when_a_command_has_ended(sdprep_command):
