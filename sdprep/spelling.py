@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -16,8 +17,13 @@ def json_ready(value: Any) -> Any:
 
 
 def spell(name: str) -> str:
-    r"""A file name as text: bytes that are no UTF-8, which strict readers of JSON refuse, are written as `ÿ`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""Return a name without lone surrogates, which readers of JSON refuse; a byte that is not UTF-8 is `\xff`."""
+    return re.sub("[\ud800-\udfff]", _escaped, name)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def spell_time(seconds: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:

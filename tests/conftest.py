@@ -29,6 +29,7 @@ def a_home_of_its_own(tmp_path_factory, monkeypatch):
 
 def pytest_addoption(parser):
     parser.addoption("--settings-files", type=int, default=60, help="how many settings files of a stranger are tried")
+    parser.addoption("--odd-values", type=int, default=100, help="how many odd values of options are tried")
     parser.addoption("--kills", type=int, default=120, help="how often runs are killed to see that nothing is lost")
     parser.addoption("--images", type=int, default=80, help="how many damaged images go through whole runs")
     parser.addoption(

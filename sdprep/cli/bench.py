@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from sdprep.cli import command as shared
 from sdprep.cli import kinds
+from sdprep.cli.output import print_json
 from sdprep.cli.report import Terminal, run_signals
 from sdprep.config import BENCH_STAGES
 from sdprep.types import Stop
@@ -55,7 +55,7 @@ def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_:
     for failure in made.failures:
         click.echo(f"failed: {failure['path']}: {failure['code']}: {failure['message']}", err=True)
     if json_report:
-        click.echo(json.dumps(_as_dict(made), ensure_ascii=True, indent=2))
+        print_json(_as_dict(made))
     else:
         _print(made)
     sys.exit(3 if made.failures else 0)

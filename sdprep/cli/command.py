@@ -18,6 +18,7 @@ from click.core import ParameterSource
 from sdprep.cli import found, kinds
 from sdprep.errors import SdprepError
 from sdprep.redact import redact
+from sdprep.spelling import spell
 from sdprep.types import MAX_PIXELS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +28,8 @@ SOURCES = {
     ParameterSource.ENVIRONMENT: "environment",
     ParameterSource.DEFAULT_MAP: "sdprep.toml",
 }
+# A variable that asks for the traceback of a fault of sdprep.
+TRACEBACK = "SDPREP_TRACEBACK"
 # Options that ask for something else than a setting of the run.
 ASIDE = ("help", "show_config", "config", "preset", "json_report")
 
@@ -47,6 +50,15 @@ class Option(click.Option):
     ) -> None:
         super().__init__([*declarations, *aliases], **attrs)
         self._aliases, self.shortcuts = aliases, shortcuts or {}
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value in its type. Raises BadParameter for text that neither a file nor the system can hold."""
+        # A path may have bytes that are not UTF-8.
+        may_be_path = isinstance(self.type, click.Path) or self.name in ("model", "tag_thresholds")
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(text, str) and ("\0" in text or (not may_be_path and spell(text) != text)):
+                raise click.BadParameter(f"{text!r} has a character that no text can have", ctx, self)
+        return super().type_cast_value(ctx, value)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """The help of the official names."""
@@ -229,25 +241,51 @@ def show_config(ctx: click.Context) -> None:
 
 
 def guarded(function: Callable[[], Any]) -> None:
-    """Run the command line; errors become one or two lines on stderr and an exit code."""
+    """Run the command line; errors become a few lines on stderr and an exit code."""
     try:
         function()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except SdprepError as error:
-        click.echo(f"sdprep: {redact(str(error))}", err=True)
+        _say(redact(str(error)))
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # Whoever read the output has gone; what Python would still flush at its end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has gone.
         sys.exit(1)
     except OSError as error:
-        click.echo(f"sdprep: {error}", err=True)
+        _say(str(error) if _is_current_folder_there() else "the current folder is gone; change to another one")
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("sdprep: interrupted", err=True)
+        _say("interrupted")
         sys.exit(130)
-    except Exception:  # noqa: BLE001 - a fault of sdprep: it is shown whole, but for secrets
-        click.echo(redact(traceback.format_exc()), err=True)
+    except Exception as error:  # noqa: BLE001 - nothing that happens is shown as a traceback unasked
+        _say(_in_plain_words(error))
+        if os.environ.get(TRACEBACK):
+            click.echo(redact(traceback.format_exc()), err=True)
         sys.exit(1)
+
+
+def _say(message: str) -> None:
+    click.echo(f"sdprep: {message}", err=True)
+
+
+def _is_current_folder_there() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
+def _in_plain_words(error: Exception) -> str:
+    """Return what to tell of an error that is not sdprep's own."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to go on"
+    if isinstance(error, RecursionError):
+        return "a file or a setting is nested too deeply to be read"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "the system lets this process start no more threads; see ulimit -u"
+    last = redact(str(error)).strip().splitlines()[-1:]
+    what = ": ".join([type(error).__name__, *last])
+    return f"this is a fault of sdprep: {what}\nPlease report it, with what is printed with {TRACEBACK}=1 set"

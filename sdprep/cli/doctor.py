@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import textwrap
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli.output import print_json
 
 if TYPE_CHECKING:
     from sdprep.doctor.examine import Diagnosis, Job
@@ -42,7 +42,7 @@ def doctor(directory: Path | None, asked: tuple[Job, ...], fix: bool, json_repor
     click.echo("trying everything that is installed; this can take a minute", err=True)
     diagnosis = examine.doctor(directory, asked, cuda_visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
     if json_report:
-        click.echo(json.dumps(diagnosis.as_dict(), ensure_ascii=True, indent=2))
+        print_json(diagnosis.as_dict())
     elif fix:
         _print_script(diagnosis)
     else:

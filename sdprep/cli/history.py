@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from sdprep.cli import command as shared
 from sdprep.cli import kinds
+from sdprep.cli.output import print_json
 from sdprep.cli.report import Terminal, deliver, perform
 from sdprep.spelling import spell_time
 
@@ -42,7 +42,7 @@ def log(path: Path, catalog: Path | None, json_report: bool) -> None:
             for number, each in enumerate(found, start=1)
         ]
     if json_report:
-        click.echo(json.dumps(rows, ensure_ascii=True, indent=2))
+        print_json(rows)
         return
     for row in rows:
         shown = [_cell(name, value) for name, value in row.items() if value is not None or name == "text"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import partial
 
 import click
@@ -15,6 +17,7 @@ from sdprep.cli.doctor import doctor
 from sdprep.cli.history import log, restore, undo
 from sdprep.cli.merge import merge
 from sdprep.cli.models import models
+from sdprep.cli.output import printing
 from sdprep.cli.quantize import quantize
 from sdprep.cli.retry import retry
 from sdprep.cli.tag import tag
@@ -40,4 +43,15 @@ for _command in (caption, tag, merge, demo, bench, doctor, models, log, undo, re
 
 def main() -> None:
     """The console script."""
-    guarded(partial(cli, standalone_mode=False))
+    _find_home()
+    with printing():
+        guarded(partial(cli, standalone_mode=False))
+
+
+def _find_home() -> None:
+    """Give a user without a home folder the root as one, as containers do: every library asks for it."""
+    if sys.platform != "win32":
+        if not os.environ.get("HOME", "/").startswith("/"):
+            del os.environ["HOME"]
+        if os.path.expanduser("~") == "~":  # noqa: PTH111
+            os.environ["HOME"] = "/"

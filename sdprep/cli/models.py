@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli import output
 from sdprep.cli.report import Terminal
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def print_json(result: Any) -> None:
     if "spec" in data:
         # One object for a model: what its description says, with what is known of each file.
         data = {**data.pop("spec"), **data}
-    click.echo(json.dumps({"schema": 1, **data}, ensure_ascii=True, indent=2))
+    output.print_json({"schema": 1, **data})
 
 
 def print_table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +14,15 @@ from typing import Any
 
 import click
 
-from sdprep.spelling import spell
+from sdprep.cli.output import print_json
+from sdprep.cli.watchdog import watchdog
 from sdprep.types import RunReport, Stop
 
 MODEL_COMMANDS = ("caption", "tag")
 # Seconds after SIGTERM that the batch in hand may take, and that the process may take to write what is there.
 BATCH_SECONDS, LAST_SECONDS = 6.0, 9.0
+# Seconds after these in which Python itself can still end the process, before it is killed.
+GRACE = 0.5
 
 
 class Terminal:
@@ -33,7 +34,8 @@ class Terminal:
     def note(self, message: str) -> None:
         """Print a message, above the bar if there is one."""
         if self._bar is not None:
-            self._bar.write(message, file=sys.stderr)
+            # In one piece: what is printed without a line end is taken for a part of the bar.
+            self._bar.write(f"{message}\n", file=sys.stderr, end="")
         else:
             click.echo(message, err=True)
 
@@ -62,26 +64,30 @@ def run_signals(stop: Stop) -> Iterator[None]:
     While the run is not listening, as during a download, the first one does. Whoever sends SIGTERM ends what does not
     end soon (Slurm, a spot machine), so after a while the batch is given up, and at last the process.
     """
-    end = threading.Timer(LAST_SECONDS, os._exit, (128 + signal.SIGTERM,))
-    end.daemon = True
 
     def ask(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and (stop or not stop.heeded):
             raise KeyboardInterrupt
+        if number == signal.SIGTERM and stop.deadline == math.inf:
+            stop.deadline = time.monotonic() + BATCH_SECONDS
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
         if not stop.heeded:
             click.echo("sdprep: terminated", err=True)
             sys.exit(128 + number)
         stop.exit_code = 128 + number
-        if number == signal.SIGTERM and stop.deadline == math.inf:
-            stop.deadline = time.monotonic() + BATCH_SECONDS
-            end.start()
         click.echo("finishing the batch in hand; Ctrl-C again stops at once", err=True)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Any] = {signal.SIGINT: ask, signal.SIGTERM: ask}
+    if hasattr(signal, "SIGALRM"):
+        handlers[signal.SIGALRM] = lambda *_: os._exit(128 + signal.SIGTERM)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        with watchdog(LAST_SECONDS + GRACE):
+            yield
     finally:
-        end.cancel()
+        if stop.deadline != math.inf and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -100,7 +106,7 @@ def perform(task: Callable[..., RunReport], *args: Any, json_report: bool, **kwa
 def deliver(report: RunReport, *, json_report: bool) -> None:
     """Print a report and leave with its exit code."""
     if json_report:
-        click.echo(json.dumps(report.as_dict(), ensure_ascii=True, indent=2))
+        print_json(report.as_dict())
     else:
         for tag, count in (report.tag_counts or {}).items():
             click.echo(f"{tag}: {count}")
@@ -112,8 +118,8 @@ def summarize(report: RunReport) -> None:
     """Say on stderr what became of the images: first what needs a person, then the counts."""
 
     def talk(text: str) -> None:
-        # A file name may hold a line break, or what makes a terminal do something.
-        click.echo("".join(each if each.isprintable() else repr(each)[1:-1] for each in spell(text)), err=True)
+        # A file name may hold a line break.
+        click.echo(text.replace("\n", r"\n"), err=True)
 
     for failure in report.failures:
         talk(f"failed: {failure['path']}: {failure['code']}: {failure['message']}")

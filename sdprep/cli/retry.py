@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from sdprep.cli import command as shared
+from sdprep.cli.output import print_json
 from sdprep.cli.report import Terminal
 
 
@@ -32,7 +32,7 @@ def retry(directory: Path, quarantined: bool, catalog: Path | None, json_report:
         for each in task(directory, quarantined=quarantined, catalog=catalog, listener=Terminal())
     ]
     if json_report:
-        click.echo(json.dumps(rows, ensure_ascii=True, indent=2))
+        print_json(rows)
     else:
         for row in rows:
             click.echo(f"{click.format_filename(row['path'])}: {row['code']}: {row['message']}")

@@ -7,12 +7,15 @@ reads. The two joiners stay where they join letters or emoji beyond ASCII: famil
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # C0 and C1 controls, and the separators of lines and paragraphs: what stands for space stays one.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 # Soft hyphen, marks and overrides of direction, what has no width, notes between lines, tags, and lone surrogates.
+# Fillers that are as wide as nothing, and selectors that can carry words from one program to another.
 UNSEEN = re.compile(
-    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff"
+    "\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff]"
 )
 JOINERS = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])")
 SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
@@ -24,3 +27,21 @@ def plain(text: str) -> str:
         return text
     text = CONTROL.sub(lambda run: " " if SPACES.intersection(run[0]) else "", text)
     return JOINERS.sub("", UNSEEN.sub("", text))
+
+
+def escape(text: str) -> str:
+    """Return a text with an escape such as `\\x1b` for each character that a terminal does not show; line ends stay."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    text = JOINERS.sub(lambda run: "".join(map(_escaped, run[0])), text)
+    return "".join(each if _is_shown(each) else _escaped(each) for each in text)
+
+
+def _is_shown(letter: str) -> bool:
+    if letter in "\n\u200c\u200d":
+        return True
+    return (letter.isprintable() or unicodedata.category(letter) == "Zs") and not UNSEEN.match(letter)
+
+
+def _escaped(letter: str) -> str:
+    return repr(letter)[1:-1] if letter < "\x80" else letter.encode("ascii", "backslashreplace").decode()

@@ -168,7 +168,62 @@ def test_after_sigterm_a_process_that_cannot_be_asked_ends_all_the_same(stuck, t
 
 
 def test_these_limits_are_within_the_ten_seconds_that_are_usual():
-    assert report.BATCH_SECONDS < report.LAST_SECONDS < 10
+    assert report.BATCH_SECONDS < report.LAST_SECONDS < report.LAST_SECONDS + report.GRACE < 10
+
+
+# Work that holds the interpreter
+
+HELD = """
+import re
+from sdprep.cli import report
+from sdprep.types import Stop
+report.LAST_SECONDS = 0.1
+stop = Stop()
+with report.run_signals(stop):
+    stop.heeded = {listens}
+    print("begun", flush=True)
+    {work}
+"""
+# A regular expression lets Python look for signals, but no other thread run. A sum does neither.
+WORK = {
+    "a regular expression": (r're.search(r"((\w?){40}){40}!", "a" * 60)', 143),
+    "a thread that waits": ("import threading; threading.Event().wait()", 143),
+    "a step of Python that takes hours": ("sum(range(10**13))", -signal.SIGKILL),
+}
+
+
+@pytest.mark.parametrize("listens", [True, False])
+@pytest.mark.parametrize(("work", "code"), WORK.values(), ids=WORK)
+def test_after_sigterm_work_that_holds_the_interpreter_ends_all_the_same(work, code, listens):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HELD.format(work=work, listens=listens)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=-1, stderr=-1, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    # A signal that comes before the step begins is answered by Python.
+    assert process.returncode in (code, 143)
+
+
+def test_where_no_process_can_watch_a_run_goes_on(monkeypatch, sdprep_command, imgs):
+    def full(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    assert sdprep_command("tag", imgs, "--model", "demo-tag", "--workers", "0").code == 0
+
+
+def test_handlers_and_timers_are_as_before_when_a_run_has_ended(sdprep_command, imgs):
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    sdprep_command("tag", imgs, "--model", "demo-tag", "--workers", "0")
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

@@ -15,7 +15,7 @@ from sdprep.data.header import ENDS_BYTES, HeaderReader, both_ends, webp_size
 from sdprep.data.image import open_rgb, read_size
 from sdprep.data.opening import open_image, turn_of
 from sdprep.errors import ImageError
-from sdprep.types import FailureCode, Fit
+from sdprep.types import FailureCode, Fit, ImageItem
 from tests.data.bombs import behind
 from tests.data.files import NOISE, chunk, encoded, exif, plain, raw_png
 

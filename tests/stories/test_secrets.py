@@ -78,8 +78,11 @@ def test_what_is_shown_of_settings_holds_no_secret(said, imgs, words):
     assert said(*words)
 
 
-def test_a_fault_of_sdprep_itself_is_shown_without_secrets(monkeypatch, capsys):
-    from sdprep.cli.command import guarded
+@pytest.mark.parametrize("traceback", ["", "1"])
+def test_a_fault_of_sdprep_itself_is_shown_without_secrets(monkeypatch, capsys, traceback):
+    from sdprep.cli.command import TRACEBACK, guarded
+
+    monkeypatch.setenv(TRACEBACK, traceback)
 
     def fault():
         raise RuntimeError(f"GET http://me:{PASSWORD}@hub/x with Bearer {TOKEN}")
@@ -88,6 +91,7 @@ def test_a_fault_of_sdprep_itself_is_shown_without_secrets(monkeypatch, capsys):
         guarded(fault)
     shown = capsys.readouterr().err
     assert leaving.value.code == 1
-    assert "Traceback" in shown
+    assert "this is a fault of sdprep: RuntimeError" in shown
+    assert ("Traceback" in shown) == bool(traceback)
     assert TOKEN not in shown
     assert PASSWORD not in shown
