@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from sdprep.data.open_folder import IS_LINK, OPEN_FOLDER, Folder, is_below, step_into
+from sdprep.data.open_folder import IS_LINK, NO_FOLLOW, OPEN_FOLDER, Folder, is_below, step_into
 from sdprep.errors import ReadOnlyFolder
 from sdprep.types import ImageItem
 
@@ -24,7 +24,7 @@ BY_NAME = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd
 
 
 class Folders:
-    """The folders below `root`, which may itself be a link; to be used in a `with` block."""
+    """The folders below `root`, a path that was resolved when the command began; to be used in a `with` block."""
 
     def __init__(self, root: Path) -> None:
         self._named = str(root)
@@ -101,7 +101,8 @@ class Folders:
     def _descended(self, parts: Iterable[str], *, make: bool) -> Folder:
         if make:
             Path(self._named).mkdir(parents=True, exist_ok=True)
-        descriptor, path = os.open(self._named, OPEN_FOLDER), self._named
+        # What was resolved is a link no more, unless somebody has exchanged it since.
+        descriptor, path = os.open(self._named, OPEN_FOLDER | NO_FOLLOW), self._named
         for part in parts:
             above = descriptor
             try:

@@ -37,7 +37,7 @@ def open_metadata(directory: Path, settings: MergeSettings) -> Files:
     if output.is_symlink() and not is_inside(output, output.parent):
         raise MetadataError(f"{output} is a link that leaves its folder; name the file itself with -o")
     try:
-        before = read_below(output.parent, output, FILE_LIMIT)
+        before = read_below(real_path(output.parent), real_path(output.parent) / output.name, FILE_LIMIT)
     except OSError as error:
         raise MetadataError(f"{output}: {error.strerror or error}") from error
     held = metadata.parse(before, output) if before else {}
