@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
-from uuid import uuid4
+from zlib import crc32
 
 CHUNK = 1 << 20
 LARGEST_TOML = 64 << 10
@@ -94,13 +95,16 @@ def _too_large(limit: int, name: str) -> OSError:
     return OSError(errno.EFBIG, f"it is larger than {limit:,} bytes, the limit for such files", name)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, parts: Iterable[bytes]) -> None:
     """Put a file in the place of another in one step that survives a power cut. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    # Always the same name for a file: what a killed process leaves of it is replaced by the next.
+    temporary = path.with_name(f".sdprep-{crc32(os.fsencode(path.name)):08x}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flag("O_BINARY") | flag("O_CLOEXEC"), 0o666)
         try:
-            write_all(file, data)
+            for part in parts:
+                write_all(file, part)
             sync(file)
         finally:
             os.close(file)

@@ -63,7 +63,7 @@ class OpenIntent:
 
 
 class Catalog(CatalogFile):
-    """One catalog. Rows are written inside `transaction()`; in a rehearsal none is."""
+    """One catalog. Rows are written inside `transaction()`; in a dry run none is."""
 
     def __init__(self, file: Path | None, root: Path, *, rehearsal: bool = False) -> None:
         super().__init__(file, rehearsal=rehearsal)

@@ -91,7 +91,7 @@ def bounded(decode: Decode, budget: Budget, fit: Fit, held: Held) -> Decode:
 
 
 def _told_from_memory(outcome: Decoded | Failure, wanted: int) -> Decoded | Failure:
-    """The outcome; what a decoder calls damage is a lack of memory if that is not to be had: some do not tell them."""
+    """Return an outcome, as `out_of_memory` where there is too little of it: some decoders call that damage."""
     if isinstance(outcome, Failure) and outcome.code in (FailureCode.CORRUPT, FailureCode.TRUNCATED) and wanted:
         try:
             mmap.mmap(-1, wanted).close()

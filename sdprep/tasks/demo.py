@@ -58,7 +58,7 @@ def copy_pictures(directory: Path) -> None:
     for name, data in pictures.items():
         if not (directory / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            replace_file(directory / name, data)
+            replace_file(directory / name, [data])
 
 
 def _holds(path: Path, data: bytes | None) -> bool:

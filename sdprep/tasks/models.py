@@ -210,7 +210,7 @@ def add(path: Path, *, replace: bool = False) -> AddedModel:
     data = registry.with_absolute_path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, data)
+        replace_file(target, [data])
     except OSError as error:
         raise WriteError(error) from error
     folder = registry.local_folder(spec.source)

@@ -10,10 +10,8 @@ from pathlib import Path
 from sdprep.data.folders import read_below
 from sdprep.data.journal import FILE_LIMIT, Applied, Change
 from sdprep.errors import UsageError, WriteError
-from sdprep.files import flag, real_path, sync, write_all
+from sdprep.files import real_path, replace_file
 
-# Always the same: what a killed run leaves of it is replaced by the next.
-TEMPORARY = ".sdprep-scores.tmp"
 # A label file of ten thousand names fits into a line of scores of this many characters.
 MOST_OF_A_LINE = 10_000_000
 
@@ -44,7 +42,7 @@ def write_scores(path: Path, lines: Iterable[bytes], journal: Callable[[Change],
     try:
         before = read_below(path.parent, path, FILE_LIMIT)
         if not before:
-            _write_new(path, lines)
+            replace_file(path, lines)
             return
     except OSError as error:
         raise WriteError(error) from error
@@ -70,21 +68,3 @@ def _joined(path: Path, lines: Iterable[bytes]) -> bytes:
 
 def _too_large(path: Path) -> str:
     return f"--scores {path}: a file of more than {FILE_LIMIT:,} bytes is not replaced; give a name that is not taken"
-
-
-def _write_new(path: Path, lines: Iterable[bytes]) -> None:
-    """Write a file that was not there, however large, a line at a time."""
-    temporary = path.with_name(TEMPORARY)
-    temporary.unlink(missing_ok=True)
-    try:
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flag("O_BINARY") | flag("O_CLOEXEC"), 0o666)
-        try:
-            for line in lines:
-                write_all(file, line)
-            sync(file)
-        finally:
-            os.close(file)
-        os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic everywhere
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

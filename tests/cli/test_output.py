@@ -21,7 +21,7 @@ from sdprep.cli.report import Terminal
 from sdprep.errors import SdprepError
 from tests.cli.conftest import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="names and streams like these are not to be had there")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such names and streams there")
 
 # A title, a cleared screen, an 8-bit escape, a change of direction, a hidden tag, a byte that is not UTF-8, a line end.
 EVIL = "a\x1b]0;t\x07\x1b[2J\x9b31m\u202e\u200b\U000e0041\x7f\udcff\r\nb"
