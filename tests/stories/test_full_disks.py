@@ -140,9 +140,10 @@ def limited(folder, most, words):
 @pytest.mark.parametrize("most", [60_000, 250_000], ids=["from the start", "in the midst"])
 def test_a_catalog_that_may_not_grow_is_met_like_a_full_disk(tmp_path, many, most):
     album = copy(many, tmp_path)
-    (album / "sdprep.toml").write_text(f'[tag]\nprefix = "{"word " * 60_000}"')
-    full = limited(album, most, ["tag", ".", "--workers", "0"])
-    after = {"code": 0, "tree": plain(run(album, ["tag", ".", "--workers", "0"]))}
+    (tmp_path / "long.toml").write_text(f'[tag]\nprefix = "{"word " * 60_000}"')
+    words = ["tag", ".", "--workers", "0", "--config", str(tmp_path / "long.toml")]
+    full = limited(album, most, words)
+    after = {"code": 0, "tree": plain(run(album, words))}
 
     assert "cannot be used: disk I/O error" in full["said"]
     check({"full": full, "after": after}, after["tree"], PICTURES)
