@@ -36,8 +36,11 @@ class Printer:
         self._stream, self._is_talk = stream, is_talk
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
 
-    def write(self, text: str) -> int:
+    def write(self, text: str | bytes) -> int:
         """Write a text. Raises TypeError for anything else, as text streams do."""
+        if isinstance(text, bytes) and text:
+            # click prints what completes a command as bytes, to any stream.
+            text = text.decode("utf-8", "backslashreplace")
         if not isinstance(text, str):
             raise TypeError(f"a text is written, not {type(text).__name__}")
         length = len(text)

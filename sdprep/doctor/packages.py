@@ -17,6 +17,7 @@ RESIZER, RESIZER_MACHINES = "cykooz-resizer", ("x86_64", "AMD64", "arm64")
 CORE_PACKAGES = {
     "click": "8.1.7",
     RESIZER: "4.0",
+    "filelock": "4.1",
     "huggingface_hub": "1.0",
     "msgspec": "0.19",
     "numpy": "1.23",

@@ -147,7 +147,8 @@ REFUSED = {
     "a time beyond all bounds": (f"[tag]\nimage-timeout = 1{'0' * 400}\n", "image-timeout can only be 60"),
     "more digits than are read": (f"[tag]\nlimit = 1{'0' * 5000}\n", "sdprep.toml"),
     "a table for a text": ("[tag.model]\nname = 'x'\n", "[tag] model takes text, not {"),
-    "a table that is nested beyond all bounds": (f"[tag]\n{'.'.join(['model'] * 2000)} = 1\n", "takes text, not {...}"),
+    "a table that is nested beyond all bounds": (f"[tag]\n{'.'.join(['model'] * 400)} = 1\n", "takes text, not {...}"),
+    "a key of more parts than can be read in time": (f"[tag]\n{'.'.join(['model'] * 2000)} = 1\n", "500 dots"),
     "a text beyond all bounds": (f"[tag]\nlimit = '{'x' * 9000}'\n", "xxx..."),
     "a file that is not TOML": ("[tag\n", "sdprep.toml"),
 }

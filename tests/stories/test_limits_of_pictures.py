@@ -133,7 +133,7 @@ def test_the_command_takes_both_options(halved):
 
 def test_a_picture_that_changes_once_while_it_is_read_is_read_again(album, drawings, monkeypatch, tmp_path):
     pending = [lambda path: path.write_bytes(drawings[3])]
-    meddle_while_reading(monkeypatch, "b.png", pending)
+    meddle_while_reading(monkeypatch, album / "b.png", pending)
 
     report = tag(album)
 
@@ -153,7 +153,7 @@ def tags_alone(picture, folder):
 def test_a_picture_that_keeps_changing_fails_and_is_tried_by_the_next_run(album, drawings, monkeypatch):
     with monkeypatch.context() as patch:
         pending = [lambda path: path.write_bytes(drawings[3]), lambda path: path.write_bytes(drawings[3] + b"more")]
-        meddle_while_reading(patch, "b.png", pending)
+        meddle_while_reading(patch, album / "b.png", pending)
         report = tag(album)
     assert codes(report) == {"b.png": "changing"}
     (album / "b.png").write_bytes(drawings[1])
@@ -161,17 +161,17 @@ def test_a_picture_that_keeps_changing_fails_and_is_tried_by_the_next_run(album,
     assert counts(tag(album)) == {"written": 1, "current": 2}
 
 
-def meddle_while_reading(monkeypatch, name, pending):
-    """After a picture was read, do what is pending, once each."""
-    real = decoder.read_limited
+def meddle_while_reading(monkeypatch, path, pending):
+    """After an image was read, do what is pending, once each."""
+    real = decoder.read_stream
 
-    def read(path, limit):
-        data = real(path, limit)
-        if path.name == name and pending:
+    def read(file, limit, name):
+        data = real(file, limit, name)
+        if name == path.name and pending:
             pending.pop(0)(path)
         return data
 
-    monkeypatch.setattr(decoder, "read_limited", read)
+    monkeypatch.setattr(decoder, "read_stream", read)
 
 
 # How much at once
