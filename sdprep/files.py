@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from zlib import crc32
@@ -109,9 +110,30 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
         finally:
             os.close(file)
         os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic everywhere
+        sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(path: Path) -> None:
+    """Return when it is on the disk which files a folder has; Windows and some shares cannot be asked for that."""
+    if sys.platform == "win32":
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        sync_names(folder)
+    finally:
+        os.close(folder)
+
+
+def sync_names(folder: int) -> None:
+    """Return when the names in an open folder are on the disk, if its file system can be asked for that."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+            raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

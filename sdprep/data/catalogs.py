@@ -90,9 +90,11 @@ def catalogs_below(folder: Path) -> Iterator[Path]:
     waiting = [folder]
     while waiting:
         place = waiting.pop()
+        # A folder that cannot be entered or listed has nothing that a run could have been at work with.
+        if not os.access(place, os.X_OK):
+            continue
         if _has_catalog(place):
             yield place / FOLDER / FILE
-        # A folder that cannot be listed has nothing that a run could have been at work with.
         with suppress(OSError), os.scandir(place) as entries:
             found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
             waiting += [place / name for name in sorted(found, reverse=True) if not name.startswith(".")]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -76,7 +77,9 @@ class Folders:
     def _close_oldest(self) -> None:
         folder = self._open.pop(next(iter(self._open)))
         if folder is not None and folder.descriptor is not None:
-            os.close(folder.descriptor)
+            # Nothing was written through it, so a disk that fails now loses nothing.
+            with suppress(OSError):
+                os.close(folder.descriptor)
 
     def _opened(self, rel: str, *, make: bool) -> Folder | None:
         parts = [part for part in rel.split("/") if part]

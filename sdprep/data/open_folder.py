@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from sdprep.files import FORBIDDEN, check_regular, flag, read_stream, start_writing, sync, write_all
+from sdprep.files import FORBIDDEN, check_regular, flag, read_stream, start_writing, sync, sync_names, write_all
 
 if TYPE_CHECKING:
     from sdprep.data.folders import Folders
@@ -40,17 +40,8 @@ def step_into(above: int, name: str, *, make: bool) -> int:
             raise
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=above)
-        _sync_folder(above)
+        sync_names(above)
     return os.open(name, OPEN_FOLDER | NO_FOLLOW, dir_fd=above)
-
-
-def _sync_folder(descriptor: int) -> None:
-    """Have the names in a folder reach the disk, where its file system can be asked for that."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
-            raise
 
 
 class Folder:
@@ -160,7 +151,7 @@ class Folder:
     def sync_names(self) -> None:
         """Return when it is on the disk which files the folder has; Windows cannot be asked for that."""
         if self.descriptor is not None:
-            _sync_folder(self.descriptor)
+            sync_names(self.descriptor)
 
     def obstacle(self, name: str) -> OSError | None:
         """Return what forbids making files here, or None; tried with a file that has no name, or else with `name`."""

@@ -136,8 +136,8 @@ def _number_key(number: re.Match[str]) -> str:
 def sidecar_collisions(items: list[ImageItem], extension: str, naming: str) -> list[Failure]:
     """A failure for every picture that would share its sidecar with another.
 
-    Names are compared as macOS and Windows would, so that a dataset stays whole when it moves; pictures whose own
-    names differ in letter case alone live on a file system that tells their sidecars apart too.
+    Names are compared as macOS and Windows would, so that a dataset stays whole when it moves. Images whose own names
+    differ in letter case alone are on a file system that tells their sidecars apart too, if they are written there.
     """
     seen: set[str] = set()
     shared: dict[str, list[ImageItem]] = {}
@@ -153,7 +153,8 @@ def sidecar_collisions(items: list[ImageItem], extension: str, naming: str) -> l
             shared[name].append(item)
     failures = []
     for group in shared.values():
-        if len({_folded(item.rel) for item in group}) > 1:
+        elsewhere = group[0].target_folder != group[0].folder
+        if elsewhere or len({_folded(item.rel) for item in group}) > 1:
             names = ", ".join(item.rel for item in group[:NAMES_SHOWN])
             names += f" and {len(group) - NAMES_SHOWN} more" if len(group) > NAMES_SHOWN else ""
             message = f"{names} would share one sidecar; rename one, or use --sidecar-name full (a.jpg{extension})"

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
 from sdprep.config import PICTURE_SUFFIXES, MergeSettings
 from sdprep.confine import is_inside
 from sdprep.data import metadata
-from sdprep.data.catalogs import Access, Purpose
+from sdprep.data.catalogs import Access, Catalogs, Purpose
 from sdprep.data.decoder import failure_of
 from sdprep.data.exact_json import Number
 from sdprep.data.folders import Folders, check_writable
 from sdprep.data.image import read_size
 from sdprep.data.metadata import Entries, Entry
-from sdprep.data.sidecar import read_text, sidecar_name
+from sdprep.data.sidecar import read_text, sidecar_name, sidecar_path
 from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.errors import ImageError, MissingSidecars, UsageError, starting_threads
 from sdprep.files import real_path
@@ -86,7 +87,7 @@ def merge(
         files = recall_metadata(files, catalog)
         if not settings.dry_run:
             check_writable(real_path(files.output).parent, "Give -o FILE for another output")
-        pictures = _read_pictures(items, settings, listener, stop)
+        pictures = _read_pictures(items, settings, catalogs, listener, stop)
         if stop:
             report.remaining, report.stopped = report.found, stop.exit_code
         else:
@@ -129,7 +130,9 @@ def _check(settings: MergeSettings) -> None:
         )
 
 
-def _read_pictures(items: list[ImageItem], settings: MergeSettings, listener: Listener, stop: Stop) -> list[Picture]:
+def _read_pictures(
+    items: list[ImageItem], settings: MergeSettings, catalogs: Catalogs, listener: Listener, stop: Stop
+) -> list[Picture]:
     """All pictures, in order; fewer only if a stop came in between."""
     unkeyed = {**metadata.key_failures(items, settings.keys), **_collisions(items, settings)}
     pictures: list[Picture] = []
@@ -141,7 +144,8 @@ def _read_pictures(items: list[ImageItem], settings: MergeSettings, listener: Li
             with starting_threads():
                 read = pool.map(lambda group: _read_group(group, unkeyed, settings), some)
             for picture in chain.from_iterable(read):
-                pictures.append(picture)
+                empty = "" in picture.texts.values()
+                pictures.append(_recalled(picture, catalogs, settings) if empty else picture)
                 listener.advance()
     stop.heeded = False
     return pictures
@@ -149,7 +153,7 @@ def _read_pictures(items: list[ImageItem], settings: MergeSettings, listener: Li
 
 def _collisions(items: list[ImageItem], settings: MergeSettings) -> dict[str, Failure]:
     """The pictures that share a wanted sidecar: nobody can say whose text it is."""
-    extensions = {"caption": settings.caption_extension, "tags": settings.tag_extension}
+    extensions = _extensions(settings)
     wanted = [extension for name, extension in extensions.items() if name in settings.fields]
     naming = settings.layout.sidecar_name
     clashes = [clash for extension in wanted[:1] for clash in sidecar_collisions(items, extension, naming)]
@@ -162,7 +166,7 @@ def _read_group(group: list[ImageItem], unkeyed: dict[str, Failure], settings: M
 
 
 def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings, folders: Folders) -> Picture:
-    extensions = {"caption": settings.caption_extension, "tags": settings.tag_extension}
+    extensions = _extensions(settings)
     texts: dict[str, str | None] = {}
     size = None
     for name in settings.fields:
@@ -185,6 +189,22 @@ def _read_stripped(sidecar: str, folders: Folders) -> str | None:
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, f"{name}: {error.strerror or error}") from error
     return None if text is None else text.replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def _recalled(picture: Picture, catalogs: Catalogs, settings: MergeSettings) -> Picture:
+    """An image with what a run wrote in its sidecars of 0 bytes, which a power cut or a full disk has left."""
+    texts, target = dict(picture.texts), picture.item.target
+    for name in [name for name, text in texts.items() if text == ""]:
+        path = sidecar_path(target, _extensions(settings)[name], settings.layout.sidecar_name)
+        if os.path.lexists(path) and path.lstat().st_size == 0:
+            catalog = catalogs.of(target.parent)
+            state = catalog.state_of(catalog.key(path))
+            texts[name] = "" if state is None else state.text.strip()
+    return replace(picture, texts=texts)
+
+
+def _extensions(settings: MergeSettings) -> dict[str, str]:
+    return {"caption": settings.caption_extension, "tags": settings.tag_extension}
 
 
 def _count_missing(pictures: list[Picture], settings: MergeSettings, report: RunReport) -> None:

@@ -80,7 +80,6 @@ class _Place:
     """Where the images of one folder lie, and how the names in it begin in the catalog."""
 
     catalog: Catalog
-    images: str
     prefix: str
 
 
@@ -119,34 +118,37 @@ class Planner:
             # The sidecar first: if another run writes it now, it must not look as if a person had edited it since.
             with Folders(together[0].target_folder) as folders:
                 looks = [self._look(item, folders) for item in together]
-            for catalog in {id(look.place.catalog): look.place.catalog for look in looks}.values():
-                self._decide(catalog, [look for look in looks if look.place.catalog is catalog and not look.failure])
-            results = self._results(looks)
+            seen = [look for look in looks if isinstance(look, _Look)]
+            for catalog in {id(look.place.catalog): look.place.catalog for look in seen}.values():
+                self._decide(catalog, [look for look in seen if look.place.catalog is catalog])
+            results = self._results(seen)
             for look in looks:
+                if isinstance(look, Failure):
+                    yield look
+                    continue
                 yield look.failure or self._target(look, *results.get((id(look.place.catalog), look.digest), NOTHING))
 
-    def _look(self, item: ImageItem, folders: Folders) -> _Look:
+    def _look(self, item: ImageItem, folders: Folders) -> _Look | Failure:
         folder, _, name = item.rel.rpartition("/")
-        place = self._places.get(folder) or self._place_of(item, folder)
         sidecar = sidecar_name(name, self._job.extension, self._job.naming)
-        look = _Look(item, place, as_key(place.prefix + name), as_key(place.prefix + sidecar))
         try:
             sidecars = folders.find(folder)
-            look.before = None if sidecars is None else sidecars.read(sidecar)
+            before = None if sidecars is None else sidecars.read(sidecar)
         except OSError as error:
-            look.failure = Failure(item, FailureCode.UNREADABLE, f"{sidecar}: {error.strerror}")
-            return look
+            return Failure(item, FailureCode.UNREADABLE, f"{sidecar}: {error.strerror}")
         try:
             # Taken before the image is read: should it change in between, the next run sees another and looks again.
-            look.stamp = stamp_of(os.stat(place.images + name))  # noqa: PTH116 - a path that is no Path, a million times
+            stamp = stamp_of(os.stat(f"{item.folder}/{item.rel}"))  # noqa: PTH116 - a million times
         except OSError as error:
-            look.failure = Failure(item, FailureCode.UNREADABLE, error.strerror or str(error))
-        return look
+            return Failure(item, FailureCode.UNREADABLE, error.strerror or str(error))
+        # Only now, since a folder that may not be entered has no catalog that can be looked for.
+        place = self._places.get(folder) or self._place_of(item, folder)
+        return _Look(item, place, as_key(place.prefix + name), as_key(place.prefix + sidecar), before, stamp)
 
     def _place_of(self, item: ImageItem, folder: str) -> _Place:
         target = item.target_folder / folder
         catalog = self._catalogs.of(target)
-        place = _Place(catalog, _inside(item.folder / folder), catalog.prefix(target))
+        place = _Place(catalog, catalog.prefix(target))
         self._places[folder] = place
         return place
 
@@ -206,11 +208,6 @@ class Planner:
             return None
         known = target.catalog.failure(target.disk.digest, self._job.decoder)
         return Failure(target.item, FailureCode(known[0]), known[1]) if known else None
-
-
-def _inside(folder: Path) -> str:
-    """What comes before the name of a file in a folder."""
-    return str(folder).removesuffix(os.sep) + os.sep
 
 
 def _text(data: bytes | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -95,12 +96,12 @@ class Writer:
         self._committed = time.monotonic()
 
     def _present(self) -> list[Target]:
-        """What is in hand, but for pictures whose folder was deleted: it is not made again for their texts."""
+        """What is in hand, but for images whose folder is gone: it is not made again for their sidecars."""
         folders = {target.item.path.parent for target in self._ready}
-        gone = {folder for folder in folders if not folder.is_dir()}
+        gone = {folder: reason for folder in folders if (reason := _why_gone(folder)) is not None}
         for target in self._ready if gone else ():
-            if target.item.path.parent in gone:
-                self.fail(target, Failure(target.item, FailureCode.UNREADABLE, "its folder was deleted meanwhile"))
+            if (reason := gone.get(target.item.path.parent)) is not None:
+                self.fail(target, Failure(target.item, FailureCode.UNREADABLE, reason))
         return [target for target in self._ready if target.item.path.parent not in gone]
 
     def _commit_to(self, catalog: Catalog, ready: list[Target]) -> None:
@@ -132,7 +133,12 @@ class Writer:
 
     def _count_overtaken(self, rel: str, change: Change, root: Path) -> None:
         """Another run may have written the very same text meanwhile."""
-        if holds(root, change.path, change.after):
+        try:
+            same = holds(root, change.path, change.after)
+        except OSError:
+            # It was another file a moment ago, and cannot be looked at now.
+            same = False
+        if same:
             self._report.current += 1
         else:
             self._report.keep(rel)
@@ -171,3 +177,13 @@ class Writer:
         else:
             self._report.current += 1
         return None
+
+
+def _why_gone(folder: Path) -> str | None:
+    """Why nothing can be written in the folder of an image, although an image was found there; None if it can."""
+    try:
+        return None if stat.S_ISDIR(folder.stat().st_mode) else "its folder was deleted meanwhile"
+    except (FileNotFoundError, NotADirectoryError):
+        return "its folder was deleted meanwhile"
+    except OSError as error:
+        return f"its folder cannot be reached: {error.strerror}"

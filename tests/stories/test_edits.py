@@ -1,5 +1,6 @@
 """What the user typed and removed, between runs of every kind; tests/tasks/test_words.py tries any sequence."""
 
+import json
 import sqlite3
 from contextlib import closing
 
@@ -20,6 +21,26 @@ def forget_texts(album):
     """As if no run had written a text yet; the stored results stay, so that no model is needed."""
     with closing(sqlite3.connect(album / CATALOG)) as catalog, catalog:
         catalog.execute("DELETE FROM sidecars")
+
+
+@pytest.mark.parametrize(
+    "settings", [MergeSettings(fields=("tags",)), MergeSettings(fields=("tags",), missing="empty")]
+)
+def test_merge_takes_a_text_of_no_bytes_for_what_the_last_run_left(tagged, settings):
+    merge(tagged, settings)
+    before = (tagged / "metadata.json").read_bytes()
+    write(tagged / "a.txt", "")
+
+    merge(tagged, settings)
+
+    assert (tagged / "metadata.json").read_bytes() == before
+
+
+def test_merge_takes_an_empty_line_for_what_it_says(tagged):
+    write(tagged / "a.txt", "\n")
+    merge(tagged, MergeSettings(fields=("tags",), keys="stem"))
+
+    assert json.loads((tagged / "metadata.json").read_bytes())["a"] == {"tags": ""}
 
 
 def test_an_empty_line_stays_when_a_run_that_has_no_tags_finds_it(tagged):

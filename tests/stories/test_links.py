@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdprep.config import Layout, MergeSettings
-from sdprep.tasks.history import undo
+from sdprep.tasks.history import log, undo
 from sdprep.tasks.merge import merge
 from tests.stories.telling import LOOSE, STRICT, codes, counts, everything, tag, texts, while_the_model_looks, write
 
@@ -174,3 +174,70 @@ def test_a_file_in_the_place_of_a_folder_of_the_output_fails_its_images_alone(ne
 
     assert counts(report) == {"written": 3, "failed": 1}
     assert (tmp_path / "out" / "sub").read_bytes() == b"a file of the user's"
+
+
+@pytest.mark.parametrize("names", [("a.png", "A.png"), ("\u00e9.png", "e\u0301.png")])
+def test_names_that_another_disk_may_not_tell_apart_fail_where_texts_lie_elsewhere(album, drawings, tmp_path, names):
+    for name in names:
+        (album / name).write_bytes(drawings[3])
+
+    report = tag(album, output_dir=tmp_path / "out")
+
+    assert codes(report) == dict.fromkeys(names, "stem_collision")
+    assert set(texts(tmp_path / "out")) == {"a.txt", "b.txt", "c.txt"} - {f"{names[0][0]}.txt"}
+
+
+# Folders that cannot be entered
+
+
+@pytest.fixture
+def barred(monkeypatch):
+    """Bars a folder to this process, root included; `moment` gives what is to happen from then on."""
+    folders = []
+    real_stat, real_open = os.stat, os.open
+
+    def check(path, error=errno.EACCES):
+        for folder in folders:
+            if str(path).startswith(f"{folder}{os.sep}"):
+                raise OSError(error, os.strerror(error), str(path))
+
+    def looking(path, *rest, **options):
+        if options.get("dir_fd") is None and isinstance(path, (str, os.PathLike)):
+            check(path)
+        return real_stat(path, *rest, **options)
+
+    def opening(path, flags, *rest, dir_fd=None):
+        if dir_fd is None:
+            check(path)
+        elif any(os.path.samestat(os.fstat(dir_fd), real_stat(folder)) for folder in folders):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real_open(path, flags, *rest, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "stat", looking)
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "access", lambda path, _: str(path) not in map(str, folders))
+    return folders.append
+
+
+def test_a_folder_that_may_not_be_entered_fails_its_images_alone(nested, barred):
+    barred(nested / "sub")
+
+    report = tag(nested)
+
+    assert (codes(report), counts(report)) == ({"sub/d.png": "unreadable"}, {"written": 3, "failed": 1})
+
+
+def test_log_and_undo_work_beside_a_folder_that_may_not_be_entered(nested, barred):
+    tag(nested, limit=3)
+    barred(nested / "sub")
+
+    assert len(log(nested)) == 1
+    assert counts(undo(nested)) == {"written": 3}
+
+
+def test_a_folder_that_may_not_be_entered_any_more_fails_its_images_alone(nested, barred, monkeypatch):
+    while_the_model_looks(monkeypatch, lambda: barred(nested / "sub"))
+
+    report = tag(nested)
+
+    assert (codes(report), counts(report)) == ({"sub/d.png": "unwritable"}, {"written": 3, "failed": 1})
