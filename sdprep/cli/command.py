@@ -160,7 +160,7 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         if isinstance(each, click.Option) and each.name in table:
             kinds.check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {spelled(each.name)}")
     if param.name == "directory":
-        table = found.confined(ctx.command, table, ctx.meta["config"])
+        table = found.confined(ctx, table, ctx.meta["config"])
     ctx.default_map = {**ctx.meta.get("preset", {}), **table}
     # What the file says is no longer the preset's.
     ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}
