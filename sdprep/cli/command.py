@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from sdprep.cli import found, kinds
-from sdprep.errors import SdprepError
+from sdprep.errors import SdprepError, UsageError
 from sdprep.redact import redact
 from sdprep.spelling import spell
 from sdprep.types import MAX_PIXELS
@@ -106,7 +106,10 @@ class Command(click.Command):
         if ctx.params.pop("show_config", False):
             show_config(ctx)
             return None
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise UsageError(f"{error}{found.origin(ctx, str(error))}") from error
 
 
 def spelled(name: str) -> str:

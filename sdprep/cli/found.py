@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from sdprep.cli import kinds
 from sdprep.confine import is_inside, stays_below
@@ -154,6 +155,17 @@ def confined(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[s
         if (fault := CHECKS.get(name, never)(param, value)) is not None:
             raise click.UsageError(f"{file}: {name.replace('_', '-')} {fault}\n{ADVICE}")
     return found
+
+
+def origin(ctx: click.Context, message: str) -> str:
+    """Return a line that says what a settings file set, unless a message names the file: it may have been refused."""
+    file, preset = ctx.meta.get("config"), ctx.meta.get("preset", {})
+    names = [
+        name.replace("_", "-")
+        for name in ctx.params
+        if ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP and name not in preset
+    ]
+    return f"\n{file} sets {', '.join(names)}" if names and str(file) not in message else ""
 
 
 def _below(name: str, value: str, file: Path) -> Path:

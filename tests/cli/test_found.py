@@ -204,6 +204,25 @@ def test_a_value_that_its_option_refuses_is_told_with_its_file(says, imgs, line)
     assert (ended.code, f"{imgs / 'sdprep.toml'}: {line.partition(' ')[0]}: " in ended.err) == (2, True), ended.err
 
 
+CONTRADICTIONS = ["threshold = 0.0", "threshold = nan", "exclude = ['/(/']", "caption-separator = ''", "device = 'x'"]
+
+
+@pytest.mark.parametrize("line", CONTRADICTIONS)
+@pytest.mark.parametrize("stated", [False, True])
+def test_a_value_that_the_settings_refuse_is_told_with_its_file(sdprep_command, imgs, line, stated):
+    file = imgs / "sdprep.toml"
+    file.write_text(f"[tag]\n{line}\nmax-tags = 5\n")
+    ended = sdprep_command("tag", imgs, *(["--config", file] if stated else []))
+    assert (ended.code, str(file) in ended.err, line.partition(" ")[0] in ended.err) == (2, True, True), ended.err
+
+
+def test_a_value_of_the_command_line_is_not_blamed_on_a_file(sdprep_command, imgs):
+    (imgs / "sdprep.toml").write_text("[tag]\nthreshold = 0.0\n")
+    for words in (["--threshold", "0"], ["--threshold", "0", "--preset", "kohya"]):
+        ended = sdprep_command("tag", imgs, *words)
+        assert (ended.code, "sdprep.toml" in ended.err) == (2, False), ended.err
+
+
 def test_a_list_of_more_than_a_megabyte_is_refused_unread(says, imgs):
     for size, code in (((1 << 20), 0), ((1 << 20) + 1, 2)):
         (imgs / "x.csv").write_bytes(b"a" * size)
