@@ -245,9 +245,7 @@ def _check_thresholds(values: Iterable[float | str]) -> None:
         elif not value <= THRESHOLD_CEILING:
             raise UsageError(f"a threshold is a probability such as 0.35, not {value:g}")
         elif value < STORED_FLOOR:
-            raise UsageError(
-                f"a threshold of {value:g} is below {STORED_FLOOR:g}, the lowest probability that is stored"
-            )
+            raise UsageError(f"a threshold of {value:g} is below {STORED_FLOOR:g}, the lowest probability stored")
 
 
 def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, name: str) -> None:
@@ -291,7 +289,8 @@ def read_config(path: Path, limit: int = LARGEST_CONFIG) -> dict[str, dict[str, 
     try:
         data = tomllib.loads(read_toml_bytes(path, limit).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: {(isinstance(error, OSError) and error.strerror) or error}") from error
+        deep = isinstance(error, RecursionError) and "it is nested too deeply to be read"
+        raise UsageError(f"{path}: {deep or (isinstance(error, OSError) and error.strerror) or error}") from error
     for name, table in data.items():
         if not isinstance(table, dict):
             raise UsageError(f"{path}: '{name}' stands outside a table; write it under [caption], [tag] or [merge]")

@@ -24,7 +24,7 @@ def read(folder: Path, text: str | bytes) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", ["threshold", "general_threshold", "character_threshold"])
 def test_a_threshold_below_what_is_stored_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=r"0\.005 is below 0\.01, the lowest probability that is stored"):
+    with pytest.raises(UsageError, match=r"0\.005 is below 0\.01, the lowest probability stored"):
         TagSettings(rules=TagRules(**{name: 0.005}))
 
 
@@ -137,3 +137,9 @@ def test_a_settings_file_with_a_key_that_takes_long_to_parse_is_refused(tmp_path
     (tmp_path / "sdprep.toml").write_text(f"[tag]\n{'a.' * 1000}b = 1\n")
     with pytest.raises(UsageError, match=r"sdprep\.toml: a line has more than 500 dots"):
         read_config(tmp_path / "sdprep.toml")
+
+
+@pytest.mark.parametrize("text", ["[tag]\nprefix = " + "[" * 2000, "[tag]\nprefix = " + "{a = " * 2000])
+def test_a_settings_file_that_is_nested_too_deeply_is_refused_in_plain_words(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"sdprep\.toml: it is nested too deeply to be read"):
+        read(tmp_path, text)

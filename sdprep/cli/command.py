@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from sdprep.cli import found, kinds
-from sdprep.errors import SdprepError
+from sdprep.errors import SdprepError, UsageError
 from sdprep.redact import redact
 from sdprep.spelling import spell
 from sdprep.types import MAX_PIXELS
@@ -106,7 +106,10 @@ class Command(click.Command):
         if ctx.params.pop("show_config", False):
             show_config(ctx)
             return None
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise UsageError(f"{error}{found.origin(ctx, str(error))}") from error
 
 
 def spelled(name: str) -> str:
@@ -160,7 +163,7 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         if isinstance(each, click.Option) and each.name in table:
             kinds.check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {spelled(each.name)}")
     if param.name == "directory":
-        table = found.confined(ctx.command, table, ctx.meta["config"])
+        table = found.confined(ctx, table, ctx.meta["config"])
     ctx.default_map = {**ctx.meta.get("preset", {}), **table}
     # What the file says is no longer the preset's.
     ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}

@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from sdprep.cli import kinds
 from sdprep.confine import is_inside, stays_below
-from sdprep.rules.exclude import is_regex, parse_exclusions
-from sdprep.rules.plain import plain
+from sdprep.rules.exclude import is_regex
+from sdprep.rules.plain import has_hidden
 
 # The largest file, in bytes. TOML has forms whose reading takes time with the square of their size.
 LARGEST = 16 << 10
 # Characters of a text and of all texts of a list, entries of a list, characters of a separator.
 LONGEST_TEXT, LONGEST_LIST, MOST_TEXTS, LONGEST_SEPARATOR = 1_000, 10_000, 500, 20
+MOST_WILDCARDS, LONGEST_WILDCARD = 50, 200
+# The largest list of tags, in bytes. One of 14 MB takes half a minute and 1 GB of memory.
+LARGEST_LIST = 1 << 20
 ADVICE = "Say it on the command line, or name this file with --config if you trust it"
 
-# What is wrong with the value of an option, or None. A click type has checked the value, or will.
+# What is wrong with the value of an option as the run would use it, or None.
 Check = Callable[[click.Option, Any], "str | None"]
 
 
@@ -55,13 +60,18 @@ def at_most(most: float | None = None, least: float = 0) -> Check:
 
 def visible(_: click.Option, value: Any) -> str | None:
     """Accept text, or a list of texts, of bounded length and without characters that nobody sees."""
-    texts = value if isinstance(value, list) else [value]
-    if any(plain(text) != text for text in texts if isinstance(text, str)):
+    texts = _texts(value)
+    if any(map(has_hidden, texts)):
         return "has a control character, a line break, a change of direction or an invisible character"
-    longest = max((len(text) for text in texts if isinstance(text, str)), default=0)
-    if len(texts) > MOST_TEXTS or longest > LONGEST_TEXT or sum(len(str(text)) for text in texts) > LONGEST_LIST:
+    lengths = [*map(len, texts)]
+    if len(lengths) > MOST_TEXTS or max(lengths, default=0) > LONGEST_TEXT or sum(lengths) > LONGEST_LIST:
         return f"is longer than {LONGEST_TEXT} characters, or {MOST_TEXTS} entries, or {LONGEST_LIST} characters in all"
     return None
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts of a value: of a text, a tuple of texts, or a tuple of pairs of texts and numbers."""
+    return [text for part in value for text in _texts(part)] if isinstance(value, tuple) else [str(value)]
 
 
 def separator(option: click.Option, value: Any) -> str | None:
@@ -72,10 +82,12 @@ def separator(option: click.Option, value: Any) -> str | None:
 
 
 def exclusions(option: click.Option, value: Any) -> str | None:
-    """Accept names and wildcards: a regular expression may take a lifetime."""
-    entries = parse_exclusions(value) if isinstance(value, str) else value
-    if any(map(is_regex, entries)):
+    """Accept names and some wildcards: a regular expression may run without end, and many wildcards for minutes."""
+    if any(map(is_regex, value)):
         return "has a regular expression, and a folder of images cannot bring regular expressions"
+    wildcards = [len(entry) for entry in value if "*" in entry or "?" in entry]
+    if len(wildcards) > MOST_WILDCARDS or max(wildcards, default=0) > LONGEST_WILDCARD:
+        return f"has more than {MOST_WILDCARDS} wildcards, or one of more than {LONGEST_WILDCARD} characters"
     return visible(option, value)
 
 
@@ -126,22 +138,34 @@ CHECKS: Mapping[str, Check] = {
 }  # fmt: skip
 
 
-def confined(command: click.Command, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def confined(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """Return the settings of a file that was found in DIR, paths joined to its folder.
 
-    Raises UsageError if one does more than choose among harmless things.
+    A check sees the value that the run would use: an option may split a text, or take blanks from its ends.
+    Raises UsageError if a setting does more than choose among harmless things, or if its option refuses it.
     """
     found = dict(table)
-    for param in command.params:
+    for param in ctx.command.params:
         name = str(param.name)
         if name not in table or not isinstance(param, click.Option):
             continue
-        value = table[name]
-        if isinstance(param.type, click.Path) or (name == "tag_thresholds" and value != "model"):
-            found[name] = str(_below(name, value, file))
+        if isinstance(param.type, click.Path) or (name == "tag_thresholds" and table[name] != "model"):
+            found[name] = str(_below(name, table[name], file))
+        value = kinds.value_used(ctx, param, found[name], f"{file}: {name.replace('_', '-')}")
         if (fault := CHECKS.get(name, never)(param, value)) is not None:
             raise click.UsageError(f"{file}: {name.replace('_', '-')} {fault}\n{ADVICE}")
     return found
+
+
+def origin(ctx: click.Context, message: str) -> str:
+    """Return a line that says what a settings file set, unless a message names the file: it may have been refused."""
+    file, preset = ctx.meta.get("config"), ctx.meta.get("preset", {})
+    names = [
+        name.replace("_", "-")
+        for name in ctx.params
+        if ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP and name not in preset
+    ]
+    return f"\n{file} sets {', '.join(names)}" if names and str(file) not in message else ""
 
 
 def _below(name: str, value: str, file: Path) -> Path:
@@ -154,4 +178,6 @@ def _below(name: str, value: str, file: Path) -> Path:
     # A reader may wait for a pipe or a device without end.
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # noqa: PTH110, PTH113, PTH112
         raise click.UsageError(f"{file}: {name} is no ordinary file: {value!r}\n{ADVICE}")
+    if os.path.isfile(path) and os.path.getsize(path) > LARGEST_LIST:  # noqa: PTH113, PTH202
+        raise click.UsageError(f"{file}: {name} is larger than {LARGEST_LIST:,} bytes: {value!r}\n{ADVICE}")
     return path

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from sdprep.errors import UsageError
+
 # What a message to a worker holds of a whole number.
 MOST = 2**63 - 1
 # How much of a wrong value a message repeats: entries of a list, characters of a text.
@@ -70,6 +72,15 @@ def check_kind(option: click.Option, value: Any, where: str) -> None:
     texts = all(isinstance(part, str) for part in value) if isinstance(value, list) else True
     if type(value) not in kinds or not texts:
         raise click.UsageError(f"{where} takes {words}, not {_shown(value)}")
+
+
+def value_used(ctx: click.Context, option: click.Option, value: Any, where: str) -> Any:
+    """Return what a run uses for a value of a settings file. Raises UsageError if the option refuses it."""
+    try:
+        return option.process_value(ctx, value)
+    except (click.UsageError, UsageError) as error:
+        said = error.message if isinstance(error, click.UsageError) else str(error)
+        raise click.UsageError(f"{where}: {said}") from error
 
 
 def _shown(value: Any) -> str:

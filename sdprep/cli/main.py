@@ -29,6 +29,7 @@ from sdprep.cli.tag import tag
         "auto_envvar_prefix": "SDPREP",
         "help_option_names": ["-h", "--help"],
         "max_content_width": 120,
+        "color": True,
     }
 )
 @click.version_option(__version__, prog_name="sdprep")
@@ -44,7 +45,9 @@ for _command in (caption, tag, merge, demo, bench, doctor, models, log, undo, re
 def main() -> None:
     """The console script."""
     _find_home()
-    with printing():
+    # click removes what looks like an escape sequence, also from a name, before it is printed as escapes: unless told
+    # that colors are wanted.
+    with printing(), click.Context(cli, color=True):
         guarded(partial(cli, standalone_mode=False))
 
 

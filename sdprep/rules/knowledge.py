@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from sdprep.rules.labels import STORED_FLOOR, fold
 from sdprep.rules.plain import plain
 
 LONGEST_TAG = 1000
+# How many characters of a wrong line a message repeats.
+LONGEST_QUOTED = 200
 # How many steps along implications are followed per row of the list, and in any case. Real chains are short; one long
 # chain would take as many steps per row as the list has rows.
 STEPS_PER_ROW, FEWEST_STEPS = 10, 10_000
@@ -36,13 +39,14 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
     without a heading. Rows whose `status` is not `active` are passed over. Raises UsageError naming the line.
     """
     rows = _rows(text)
-    heading = [cell.strip().lower().removesuffix("_name") for cell in rows[0][1]] if rows else []
+    first = next(rows, (0, []))
+    heading = [cell.strip().lower().removesuffix("_name") for cell in first[1]]
     places, has_heading = (0, 1), False
     if "antecedent" in heading and "consequent" in heading:
-        places, rows, has_heading = (heading.index("antecedent"), heading.index("consequent")), rows[1:], True
+        places, has_heading = (heading.index("antecedent"), heading.index("consequent")), True
     status = heading.index("status") if "status" in heading else None
     pairs = []
-    for line, row in rows:
+    for line, row in rows if has_heading or not heading else itertools.chain([first], rows):
         if status is not None and status < len(row) and row[status].strip().lower() != "active":
             continue
         try:
@@ -50,7 +54,7 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
         except IndexError:
             antecedent = consequent = ""
         if not antecedent or not consequent or (len(row) > 2 and not has_heading):
-            raise UsageError(f"line {line}: expected antecedent,consequent but found '{','.join(row)}'")
+            raise UsageError(f"line {line}: expected antecedent,consequent but found {_quoted(row)}")
         pairs.append((antecedent, consequent))
     return pairs
 
@@ -68,7 +72,7 @@ def parse_thresholds(text: str) -> dict[str, float]:
         except ValueError:
             if not thresholds and [cell.strip().lower() for cell in row] == ["tag", "threshold"]:
                 continue
-            raise UsageError(f"line {line}: expected tag,threshold but found '{','.join(row)}'") from None
+            raise UsageError(f"line {line}: expected tag,threshold but found {_quoted(row)}") from None
         if not STORED_FLOOR <= threshold <= 2:
             raise UsageError(
                 f"line {line}: a threshold is a probability such as 0.35, and at least {STORED_FLOOR:g}, "
@@ -131,11 +135,16 @@ def resolve_implications(pairs: Iterable[tuple[str, str]], aliases: Mapping[str,
     return resolved
 
 
-def _rows(text: str) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file that say something, with their line numbers."""
+def _quoted(row: list[str]) -> str:
+    """Return the beginning of a row for a message."""
+    text = ",".join(row)
+    return f"'{text}'" if len(text) <= LONGEST_QUOTED else f"'{text[:LONGEST_QUOTED]}...'"
 
-    def numbered() -> Iterator[tuple[int, list[str]]]:
-        reader = csv.reader(text.lstrip("\ufeff").splitlines(), strict=True)
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV file that say something, with their line numbers. Raises UsageError for another file."""
+    reader = csv.reader(text.lstrip("\ufeff").splitlines(), strict=True)
+    try:
         for row in reader:
             # A name that a terminal, an editor or a trainer shows as another one is no use to anybody.
             cells = [plain(cell) for cell in row]
@@ -143,8 +152,5 @@ def _rows(text: str) -> list[tuple[int, list[str]]]:
                 raise UsageError(f"line {reader.line_num}: a name has more than {LONGEST_TAG} characters")
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, cells
-
-    try:
-        return list(numbered())
     except csv.Error as error:
         raise UsageError(f"it is not a CSV file: {error}") from error

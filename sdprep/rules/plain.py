@@ -20,6 +20,12 @@ UNSEEN = re.compile(
 JOINERS = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])")
 SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 
+# What a category does not tell: variation selectors, and letters and marks that are drawn as nothing or as a blank.
+BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U00016fe4\U0001d159\U000e0000-\U000e0fff]"
+)
+HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+
 
 def plain(text: str) -> str:
     """A text without unseen characters; a run of controls that part words is a space."""
@@ -27,6 +33,21 @@ def plain(text: str) -> str:
         return text
     text = CONTROL.sub(lambda run: " " if SPACES.intersection(run[0]) else "", text)
     return JOINERS.sub("", UNSEEN.sub("", text))
+
+
+def has_hidden(text: str) -> bool:
+    """Whether a text has anything that nobody sees, or another space than the usual and the ideographic one.
+
+    It is stricter than `plain`: joiners and selectors of emoji count, since they can carry words that nobody sees.
+    """
+    if text.isascii():
+        return not text.isprintable()
+    return BLANK.search(text) is not None or any(map(_is_hidden, text))
+
+
+def _is_hidden(letter: str) -> bool:
+    category = unicodedata.category(letter)
+    return category in HIDDEN or (category == "Zs" and letter not in " \u3000")
 
 
 def escape(text: str) -> str:

@@ -145,6 +145,28 @@ def test_no_command_prints_what_a_terminal_obeys(words, evil, sdprep_command):
     assert "fault of sdprep" not in ended.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tag", "{}", "--model", "demo-tag"],
+        ["merge", "{}", "--debug"],
+        ["tag", "{}", "--threshold", "e\x1b[2Jqz"],
+        ["tag", "{}", "--model", "e\x1b[2Jqz"],
+        ["tag", "{}", "--prefix", "e\x1b[2Jqz", "--show-config"],
+        ["tag", "{}/e\x1b[2Jqz"],
+        ["e\x1b[2Jqz"],
+    ],
+    ids=["a run", "a merge", "a value", "a model", "settings", "a folder", "a command"],
+)
+def test_an_odd_name_is_never_shown_as_another(words, imgs, sdprep_command):
+    (imgs / "e\x1b[2Jqz.jpg").touch()
+    (imgs / "e\x1b[2Jqz.txt").write_text("x")
+    ended = sdprep_command(*(word.replace("{}", str(imgs)) for word in words))
+    shown = (ended.out + ended.err).replace(r"\u001b", r"\x1b")
+    assert r"e\x1b[2Jqz" in shown
+    assert "eqz" not in shown
+
+
 def test_a_settings_file_of_a_stranger_prints_nothing_that_a_terminal_obeys(evil, sdprep_command):
     (evil / "sdprep.toml").write_text('[tag]\n"\\u001b[2J\\u009b" = 1\n')
     ended = sdprep_command("tag", evil)

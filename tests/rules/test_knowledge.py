@@ -130,6 +130,13 @@ def test_half_a_pair_is_refused_with_its_line(row: str) -> None:
         parse_pairs(f"a,b\n{row}\n")
 
 
+def test_a_long_line_that_is_refused_is_quoted_in_part() -> None:
+    for parse, line in ((parse_pairs, "x," * 5_000), (parse_thresholds, "x," * 5_000)):
+        with pytest.raises(UsageError, match="line 1: expected") as raised:
+            parse(line + "\n")
+        assert len(str(raised.value)) < 300
+
+
 def test_an_open_quote_is_refused() -> None:
     with pytest.raises(UsageError, match="not a CSV file"):
         parse_pairs('"a,b')
