@@ -8,7 +8,7 @@ from sdprep.rules.decide import Action, OnDisk, SidecarState
 from sdprep.tasks.planning import Job, Target
 
 # What users separate tags by, whatever the separator of a run is. Captions are lines.
-TAG_SEPARATORS = (",", ";", "|", "\n", "\uff0c", "\uff1b", "\u3001")
+TAG_SEPARATORS = (",", ";", "|", "\n", "\t", "\uff0c", "\uff1b", "\u3001")
 # Under this name the settings of a text keep the separators of earlier runs: the user's part may still have them.
 SEPARATORS = "separators"
 

@@ -227,3 +227,28 @@ def test_a_separator_that_a_text_was_once_read_with_counts_in_every_later_run(te
 
     assert text in file.text
     assert file.text.count("1girl") == file.text.count("solo") == 1
+
+
+BREAKS = ("\n", "\r", "\r\n", "\v", "\f", "\x85", "\u2028", "\u2029", "\t")
+
+
+@pytest.mark.parametrize("line_break", BREAKS, ids=ascii)
+@pytest.mark.parametrize("existing", ["append", "prepend"])
+def test_every_line_break_and_the_tab_separate_tags(line_break, existing):
+    text = line_break.join(["1girl", "Solo", "mine"])
+    file = File()
+    file.save(text)
+    for stated in ({}, {"caption_separator": " | "}, {"remove_underscore": True}):
+        file.run({"existing": existing, "threshold": 0.1, **stated})
+
+    assert text.replace("\r\n", "\n") in file.text
+    assert file.text.casefold().count("1girl") == file.text.casefold().count("solo") == 1
+
+
+@pytest.mark.parametrize("line_break", [each for each in BREAKS if each != "\t"], ids=ascii)
+def test_every_line_break_separates_captions(line_break):
+    file = CaptionFile()
+    file.save(line_break.join(["mine", LINES[0], "also mine"]))
+    file.run({"existing": "append", "best_of": 2})
+
+    assert (file.text.count(LINES[0]), file.text.count(LINES[1])) == (1, 1)
