@@ -14,6 +14,7 @@ from sdprep.files import read_toml_bytes
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import CHOSEN, MCUT, STORED_FLOOR, TagRules
+from sdprep.rules.plain import check_stated
 from sdprep.types import MAX_PIXELS
 
 if sys.version_info >= (3, 11):
@@ -102,6 +103,7 @@ class TagSettings:
         for entry in self.rules.exclude:
             compile_exclusion(entry)
         _check_extension(self, "caption_extension")
+        check_stated(caption_separator=self.caption_separator)
         if not self.caption_separator:
             raise UsageError("the caption separator is empty: tags would run together")
 
@@ -181,6 +183,7 @@ class CaptionSettings:
 
     def __post_init__(self) -> None:
         _check_extension(self, "caption_extension")
+        check_stated(prompt=self.prompt)
         check_devices(self.device, self.work.workers)
         if self.decoder not in DECODERS:
             raise UsageError(f"--decoder is one of {', '.join(DECODERS)}, not '{self.decoder}'")
@@ -188,8 +191,7 @@ class CaptionSettings:
             raise UsageError("--decoder reference has no int8: say --dtype float32, or leave --decoder out")
         if self.min_length > self.max_length:
             raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
-        if self.best_of is not None and self.rules.captions > self.best_of:
-            many = self.rules.captions
+        if self.best_of is not None and (many := self.rules.captions) > self.best_of:
             raise UsageError(f"{many} captions cannot be the best of {self.best_of}; say --best-of {many} or more")
         if not self.sample and self.candidates > self.num_beams:
             raise UsageError(

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings, read_config
+from sdprep.data.sidecar import decode_text, encode_text
 from sdprep.errors import UsageError
+from sdprep.rules.captions import CaptionRules
 from sdprep.rules.labels import STORED_FLOOR, TagRules
 
 WRITING = [TagSettings, CaptionSettings]
@@ -46,6 +50,35 @@ def test_the_default_threshold_is_the_same_for_every_model() -> None:
 def test_an_empty_separator_is_refused() -> None:
     with pytest.raises(UsageError, match="separator is empty"):
         TagSettings(caption_separator="")
+
+
+STATED = {
+    "prefix": lambda text: TagSettings(rules=TagRules(prefix=("mine", text))),
+    "suffix": lambda text: TagSettings(rules=TagRules(suffix=(text,))),
+    "always-first-tags": lambda text: TagSettings(rules=TagRules(always_first_tags=(text,))),
+    "tag-replacement": lambda text: TagSettings(rules=TagRules(tag_replacement=(("solo", text),))),
+    "caption-separator": lambda text: TagSettings(caption_separator=text),
+    "prompt": lambda text: CaptionSettings(prompt=text),
+    "prefix of a caption": lambda text: CaptionSettings(rules=CaptionRules(prefix=text)),
+    "suffix of a caption": lambda text: CaptionSettings(rules=CaptionRules(suffix=text)),
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+@pytest.mark.parametrize("character", ["\0", "\x01", "\x1b", "\x1f", "\ufffe", "\uffff", "\udce9"], ids=ascii)
+def test_what_no_text_has_is_refused_in_what_is_written_into_texts(name: str, character: str) -> None:
+    with pytest.raises(UsageError, match=f"--{name.split()[0]} holds "):
+        STATED[name](f"a{character}b")
+
+
+@given(st.characters(), st.sampled_from(list(STATED)))
+def test_what_is_accepted_in_a_setting_is_read_again(character: str, name: str) -> None:
+    text = f"a{character}b"
+    try:
+        STATED[name](text)
+    except UsageError:
+        return
+    assert decode_text(encode_text(text)) == f"{text}\n"
 
 
 def test_a_shortest_caption_longer_than_the_longest_is_refused() -> None:

@@ -1,8 +1,9 @@
-"""JSON of others that keeps its letters: numbers are written again as they were spelled, keys in their order."""
+"""JSON of others: numbers are written again as they were spelled, keys in their order, strings with their content."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ from typing import Any
 # Deeper than any tool nests. Reading, comparing and writing a value take a call for each level.
 MOST_LEVELS = 100
 
-_encoded = json.JSONEncoder(ensure_ascii=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+# JSON lets them stand unescaped, but a terminal acts on them and other programs end a line at them.
+_RAW_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
+def _encoded(value: Any) -> str:
+    return _RAW_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", _encode(value))
 
 
 @dataclass(frozen=True, slots=True, repr=False)

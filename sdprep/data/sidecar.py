@@ -8,12 +8,10 @@ from pathlib import Path
 
 from sdprep.data.open_folder import Folder
 from sdprep.errors import ImageError
+from sdprep.rules.plain import NO_TEXT
 from sdprep.types import FailureCode
 
 NO_ENCODING = "neither UTF-8 nor UTF-16 with a byte order mark"
-# No text has these. Where they stand, the bytes are of another encoding, UTF-16 or UTF-32 above all, or of several.
-_CONTROLS = bytes([*range(0x09), *range(0x0E, 0x20)])
-_NO_CHARACTERS = ("\ufffe", "\uffff")
 # So many bytes of ASCII in a row are not UTF-16: another program has added them to the file in an encoding of its own.
 _ASCII_IN_UTF_16 = re.compile(rb"[\t\r\n -~]{12}")
 
@@ -44,10 +42,7 @@ def decode_text(data: bytes) -> str | None:
         return None
     if is_utf_16 and _ASCII_IN_UTF_16.search(data):
         return None
-    # In UTF-8 every control character is one byte, and no other character has that byte.
-    plain = text.encode("utf-8") if is_utf_16 else data
-    has_controls = len(plain.translate(None, _CONTROLS)) < len(plain)
-    return None if has_controls or any(sign in text for sign in _NO_CHARACTERS) else text
+    return None if NO_TEXT.search(text) else text
 
 
 def encode_text(text: str) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sdprep.rules.plain import plain
+from sdprep.rules.plain import check_stated, plain
 
 # A phrase of up to this many words that stands this many times in a row is no sentence any more.
 LONGEST_PHRASE, MOST_IN_A_ROW = 6, 3
@@ -25,6 +25,9 @@ class CaptionRules:
     prefix: str = ""
     suffix: str = ""
     drop_words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_stated(prefix=self.prefix, suffix=self.suffix)
 
     def settings(self) -> dict[str, Any]:
         """The rules by name, as they are remembered of a text."""

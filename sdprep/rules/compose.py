@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from sdprep.rules.labels import fold
 from sdprep.rules.tags import split_tags
 
+# What ends a line for one program or another, all that str.splitlines knows.
+LINE_BREAK = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 # More tags than any tagger has. Of more removed pieces, the latest are remembered.
 MOST_REMOVED = 20_000
 
@@ -98,7 +100,7 @@ def text_of(parts: Parts, where: str, joiner: str) -> str:
 
 def _holder(text: str, joiner: str, others: Sequence[str]) -> Callable[[str], bool]:
     """What says whether a text has a piece, in any spelling and between any of these separators."""
-    cores = dict.fromkeys(separator.strip() or separator for separator in (joiner, *others))
+    text, cores = LINE_BREAK.sub("\n", text), _cores(joiner, others)
     framed = [(core, _framed(text, core)) for core in cores]
     single = {fold(piece) for piece in _pieces_of(text, joiner, others)}
     return lambda piece: fold(piece) in single or any(_framed(piece, core) in line for core, line in framed)
@@ -106,10 +108,16 @@ def _holder(text: str, joiner: str, others: Sequence[str]) -> Callable[[str], bo
 
 def _pieces_of(text: str, joiner: str, others: Sequence[str]) -> list[str]:
     """The pieces of a text in which the user may have written several separators."""
-    cores = dict.fromkeys(separator.strip() or separator for separator in (joiner, *others))
+    cores = _cores(joiner, others)
     # A space separates only where it is the one separator.
-    marks = [core for core in cores if core.strip() or core == "\n"] or list(cores)
-    return [piece.strip() for piece in re.split("|".join(map(re.escape, marks)), text) if piece.strip()]
+    marks = [core for core in cores if core.strip() or core in "\n\t"] or cores
+    pieces = re.split("|".join(map(re.escape, marks)), LINE_BREAK.sub("\n", text))
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _cores(joiner: str, others: Sequence[str]) -> list[str]:
+    """Separators as they are looked for: without the spaces around them, and with one line break for all."""
+    return list(dict.fromkeys(LINE_BREAK.sub("\n", each.strip() or each) for each in (joiner, *others)))
 
 
 def _framed(text: str, core: str) -> str:

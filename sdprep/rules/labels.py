@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from sdprep.rules.plain import check_stated
+
 # Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
 # Danbooru tag list, as the Waifu Diffusion taggers' own demo protects them.
 KAOMOJI = frozenset("0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split())
@@ -66,6 +68,14 @@ class TagRules:
     prefix: tuple[str, ...] = ()
     suffix: tuple[str, ...] = ()
     escape_parentheses: bool = False
+
+    def __post_init__(self) -> None:
+        check_stated(
+            prefix=self.prefix,
+            suffix=self.suffix,
+            always_first_tags=self.always_first_tags,
+            tag_replacement=[tag for pair in self.tag_replacement for tag in pair],
+        )
 
     def own_thresholds(self) -> dict[str, float]:
         """The thresholds of single categories that were given."""

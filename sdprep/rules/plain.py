@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+
+from sdprep.errors import UsageError
 
 # C0 and C1 controls, and the separators of lines and paragraphs: what stands for space stays one.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -15,8 +18,10 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 # Fillers that are as wide as nothing, and selectors that can carry words from one program to another.
 UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff"
-    "\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff]"
+    "\uffa0\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff]"
 )
+# No text has these. Where they stand, the bytes are of another encoding, UTF-16 or UTF-32 above all, or of several.
+NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 JOINERS = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])")
 SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 
@@ -48,6 +53,17 @@ def has_hidden(text: str) -> bool:
 def _is_hidden(letter: str) -> bool:
     category = unicodedata.category(letter)
     return category in HIDDEN or (category == "Zs" and letter not in " \u3000")
+
+
+def check_stated(**stated: str | Iterable[str]) -> None:
+    """Check settings, by name, that are written into sidecars: what no text has makes them unreadable to the next run.
+
+    Raises UsageError naming the option.
+    """
+    for name, value in stated.items():
+        for text in [value] if isinstance(value, str) else value:
+            if found := NO_TEXT.search(text):
+                raise UsageError(f"--{name.replace('_', '-')} holds {_escaped(found[0])}, which no text has")
 
 
 def escape(text: str) -> str:

@@ -8,15 +8,20 @@ from sdprep.rules.decide import Action, OnDisk, SidecarState
 from sdprep.tasks.planning import Job, Target
 
 # What users separate tags by, whatever the separator of a run is. Captions are lines.
-TAG_SEPARATORS = (",", ";", "|", "\n", "\uff0c", "\uff1b", "\u3001")
+TAG_SEPARATORS = (",", ";", "|", "\n", "\t", "\uff0c", "\uff1b", "\u3001")
+# Under this name the settings of a text keep the separators of earlier runs: the user's part may still have them.
+SEPARATORS = "separators"
 
 
 def text_for(target: Target, job: Job) -> tuple[bytes, SidecarState]:
     """The bytes that the sidecar of a target with a result shall hold, and what will be known of it then."""
-    wish = job.wish
+    wish, settings = job.wish, job.wish.settings
     pieces = job.render(_known(target.result))
     if target.decision.action is Action.COMBINE:
         parts, where, separators = _parts_of(target, job)
+        # The settings of all texts are one object where they can be, which saves the catalog a search for each.
+        if earlier := [each for each in separators if each != job.joiner and not _is_known_to_all(each)]:
+            settings = {**settings, SEPARATORS: earlier}
         text, parts = put_together(parts, pieces, where, job.joiner, separators)
         origin = "mixed" if parts.person or parts.removed else "machine"
         if _is_nothing_added(target.disk, normalize(text), parts, wish.task):
@@ -24,7 +29,7 @@ def text_for(target: Target, job: Job) -> tuple[bytes, SidecarState]:
             parts = Parts(text, removed=parts.removed)
     else:
         text, parts, origin, where = job.joiner.join(pieces), Parts(machine=tuple(pieces)), "machine", "append"
-    state = SidecarState(wish.task, origin, normalize(text), _known(target.disk.digest), wish.settings, parts, where)
+    state = SidecarState(wish.task, origin, normalize(text), _known(target.disk.digest), settings, parts, where)
     return encode_text(text), state
 
 
@@ -50,16 +55,31 @@ def _parts_of(target: Target, job: Job) -> tuple[Parts, str, tuple[str, ...]]:
     """
     disk, wish = target.disk, job.wish
     known = disk.state if disk.state is not None and disk.state.task == wish.task else None
-    joiner = job.joiner if known is None else str(known.settings.get("caption_separator", job.joiner))
-    separators = (joiner, *(TAG_SEPARATORS if wish.task == "tag" else ()))
+    joiner, *others = separators = _separators(known, job)
     if known is None:
         return take_apart(disk.text or "", None, joiner), wish.existing, separators
     is_known = disk.text is None or disk.untouched
     if is_known and normalize(text_of(known.parts, known.where, joiner)) == known.text:
         return known.parts, known.where, separators
     text = known.text if disk.text is None else disk.text
-    parts = take_apart(text, known.parts, joiner, separators, known.where)
+    parts = take_apart(text, known.parts, joiner, others, known.where)
     return parts, known.where if is_known else wish.existing, separators
+
+
+def _separators(known: SidecarState | None, job: Job) -> tuple[str, ...]:
+    """What may separate the pieces of a text, the separator that it was last written or read with first.
+
+    The user's part keeps the separators it was typed with, so all that a run ever read it with count.
+    """
+    settings = {} if known is None else known.settings
+    last, earlier = settings.get("caption_separator", job.joiner), settings.get(SEPARATORS)
+    stated = (last, *(earlier if isinstance(earlier, list) else ()), job.joiner)
+    found = [each for each in stated if isinstance(each, str) and each]
+    return tuple(dict.fromkeys((*found, *(TAG_SEPARATORS if job.wish.task == "tag" else ()))))
+
+
+def _is_known_to_all(separator: str) -> bool:
+    return (separator.strip() or separator) in TAG_SEPARATORS
 
 
 def _known(value: bytes | None) -> bytes:

@@ -22,14 +22,17 @@ def check_scores_path(path: Path) -> None:
         raise UsageError(f"--scores {path}: there is no folder {path.parent}")
     if not os.path.lexists(path) or (path.is_file() and path.stat().st_size == 0):
         return
-    if path.is_file() and path.stat().st_size > FILE_LIMIT:
+    # Opening a pipe would wait for its other end.
+    if not path.is_file():
+        raise UsageError(f"--scores {path}: it is not a regular file; give another name")
+    if path.stat().st_size > FILE_LIMIT:
         raise UsageError(_too_large(path))
     try:
         with path.open(encoding="utf-8") as stream:
             first = json.loads(stream.readline(MOST_OF_A_LINE))
     except (OSError, ValueError, RecursionError):
         first = None
-    if not path.is_file() or not isinstance(first, dict) or "path" not in first:
+    if not isinstance(first, dict) or "path" not in first:
         raise UsageError(f"--scores {path}: this file is there and holds no scores; give another name")
 
 

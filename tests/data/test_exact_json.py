@@ -85,3 +85,10 @@ def test_any_bytes_are_a_value_or_refused(data):
     except ValueError:
         return
     assert is_same(parse_exactly(dump_exactly(value)), value)
+
+
+def test_strings_are_spelled_anew_and_control_characters_are_escaped():
+    data = rb'{"\u007f": "\u00e9 \/ \u0085 \u2028 \ud83d\ude00 \u001b \\u007f"}'
+    written = dump_exactly(parse_exactly(data))
+    assert written == '{\n  "\\u007f": "é / \\u0085 \\u2028 😀 \\u001b \\\\u007f"\n}\n'.encode()
+    assert parse_exactly(written) == parse_exactly(data)

@@ -1,8 +1,10 @@
 """Scores as a file, and settings that make no sense."""
 
 import json
+import os
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from sdprep.rules.labels import TagRules
 from sdprep.tasks import scores
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.history import restore, undo
+from sdprep.tasks.scores import check_scores_path
 from sdprep.tasks.tag import tag
 
 
@@ -119,6 +122,24 @@ def test_scores_never_take_the_place_of_anything_else(folder, name):
     with pytest.raises(UsageError, match="holds no scores"):
         tag(folder, settings(folder / name))
     assert (folder / name).read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes among files")
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "device", "folder", "link to nothing"])
+def test_scores_refuse_what_is_not_a_regular_file_unread(folder, kind):
+    path = folder / "scores.jsonl"
+    if kind == "device":
+        path = Path(os.devnull)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(folder / "target")
+        if kind == "link to a pipe":
+            os.mkfifo(folder / "target")
+    with pytest.raises(UsageError, match="not a regular file"):
+        check_scores_path(path)
 
 
 def test_scores_need_a_folder_that_is_there(folder):

@@ -15,7 +15,7 @@ from sdprep.tasks.writing import Writer
 from sdprep.types import ImageItem, RunReport, Silent
 
 ITEM = ImageItem(Path("d"), "a.png", Path("d"))
-SEPARATORS = (", ", ",", " | ", "; ", "\n")
+SEPARATORS = (", ", ",", " | ", "; ", "\n", " / ", "/", " + ")
 MACHINE = ("1girl", "long_hair", "solo", "x_(y)", "hat", "smile")
 # What the machine gives, in its order, by threshold.
 GIVEN = {0.9: MACHINE[:1], 0.5: MACHINE[:4], 0.1: MACHINE}
@@ -54,7 +54,7 @@ class Catalog:
 
 
 def pieces_of(text):
-    return [piece.strip() for piece in re.split(r"[,|;\n]", text) if piece.strip()]
+    return [piece.strip() for piece in re.split(r"[,|;\n/+]", text) if piece.strip()]
 
 
 class File:
@@ -91,7 +91,7 @@ class File:
             self.catalog.set_state("", change.state)
 
     def type(self, word, place):
-        places = [0, *(match.end() for match in re.finditer(r"[,|;\n]", self.text)), len(self.text)]
+        places = [0, *(match.end() for match in re.finditer(r"[,|;\n/+]", self.text)), len(self.text)]
         at = places[int(place * len(places))]
         before, after = self.text[:at], self.text[at:]
         self.save(f"{before}, {word}" if before and not after else f"{before} {word}, {after}")
@@ -129,7 +129,7 @@ class File:
             assert not {word for word in folded if folded[word] > max(1, theirs[word], held[word])}
 
 
-@pytest.mark.parametrize("start", ["the machine's text", "the user's text"])
+@pytest.mark.parametrize("start", ["the machine's text", "the user's text", "a text with separators of its own"])
 def test_what_the_user_typed_stays_and_what_was_removed_stays_out(start, request):
     @settings(max_examples=request.config.getoption("--edits"), suppress_health_check=list(HealthCheck))
     @given(st.lists(STEPS, min_size=2, max_size=10))
@@ -137,8 +137,13 @@ def test_what_the_user_typed_stays_and_what_was_removed_stays_out(start, request
         file = File()
         if start == "the machine's text":
             file.run({"existing": "keep"})
-        else:
+        elif start == "the user's text":
             file.type(TRIGGER, 0)
+        else:
+            file.typed = [TRIGGER, "1girl", "SOLO"]
+            file.save(f"{TRIGGER} / 1girl + SOLO")
+            for separator in (" / ", " + "):
+                file.run({"existing": "append", "caption_separator": separator})
         for name, *details in steps:
             before = file.text
             getattr(file, name)(*details)
@@ -201,3 +206,49 @@ def test_every_line_of_a_caption_that_the_user_typed_stays_to_the_letter(start, 
             file.check()
 
     live()
+
+
+@pytest.mark.parametrize(
+    ("text", "separators"),
+    [
+        ("1girl solo", [" ", ", ", ", ", " | ", ", "]),
+        ("mine / 1girl / solo", [" / ", ", ", "; ", ", "]),
+        ("mine + 1girl / solo", [" / ", " + ", ", ", "\t", ", "]),
+    ],
+)
+@pytest.mark.parametrize("existing", ["append", "prepend"])
+def test_a_separator_that_a_text_was_once_read_with_counts_in_every_later_run(text, separators, existing):
+    file = File()
+    file.save(text)
+    for separator in separators:
+        file.run({"existing": existing, "caption_separator": separator, "threshold": 0.1})
+    file.run({"existing": "keep", "threshold": 0.5})
+    file.run({"existing": existing, "remove_underscore": True})
+
+    assert text in file.text
+    assert file.text.count("1girl") == file.text.count("solo") == 1
+
+
+BREAKS = ("\n", "\r", "\r\n", "\v", "\f", "\x85", "\u2028", "\u2029", "\t")
+
+
+@pytest.mark.parametrize("line_break", BREAKS, ids=ascii)
+@pytest.mark.parametrize("existing", ["append", "prepend"])
+def test_every_line_break_and_the_tab_separate_tags(line_break, existing):
+    text = line_break.join(["1girl", "Solo", "mine"])
+    file = File()
+    file.save(text)
+    for stated in ({}, {"caption_separator": " | "}, {"remove_underscore": True}):
+        file.run({"existing": existing, "threshold": 0.1, **stated})
+
+    assert text.replace("\r\n", "\n") in file.text
+    assert file.text.casefold().count("1girl") == file.text.casefold().count("solo") == 1
+
+
+@pytest.mark.parametrize("line_break", [each for each in BREAKS if each != "\t"], ids=ascii)
+def test_every_line_break_separates_captions(line_break):
+    file = CaptionFile()
+    file.save(line_break.join(["mine", LINES[0], "also mine"]))
+    file.run({"existing": "append", "best_of": 2})
+
+    assert (file.text.count(LINES[0]), file.text.count(LINES[1])) == (1, 1)
