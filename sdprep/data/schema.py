@@ -36,9 +36,11 @@ CREATE INDEX journal_by_key ON journal (key, id);
 CREATE INDEX journal_by_run ON journal (run, id);
 CREATE INDEX journal_open ON journal (status) WHERE status = 'intent';
 """,
-    # What tells a damaged result; results of schema 1 have none, and are believed if they have the right shape.
+    # What tells a damaged row; rows of schema 1 have none, and are believed if their content has the right shape.
     """
 ALTER TABLE results ADD COLUMN checksum INTEGER;
+ALTER TABLE states ADD COLUMN checksum INTEGER;
+ALTER TABLE journal ADD COLUMN checksum INTEGER;
 """,
 ]
 

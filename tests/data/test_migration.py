@@ -4,6 +4,7 @@
 which a.bmp had a text by hand: first with `--existing overwrite --threshold 0.35`, then with `--threshold 0.02`.
 """
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -77,7 +78,10 @@ def test_a_catalog_of_0_1_keeps_all_that_it_had(album, file):
     after = content(file)
     assert after[1] == (len(STEPS),)
     assert len(after[0]) == len(before)
-    assert set(before) - set(after[0]) == {line for line in before if '"results"' in line or "TABLE results" in line}
+    # Each row of these tables has a checksum more, which is not there.
+    changed = [line for line in before if re.search(r'"(results|states|journal)"|TABLE (results|states|journal)', line)]
+    assert set(before) - set(after[0]) == set(changed)
+    assert {line.replace(");", ",NULL);") for line in changed if line.startswith("INSERT")} <= set(after[0])
 
 
 def test_before_a_catalog_is_changed_it_is_copied_whole(album, file):

@@ -181,11 +181,11 @@ ROWS = {
     "settings that are a list": "UPDATE settings SET json = '[1]'",
     "settings that are gone": "DELETE FROM settings",
     "settings that are no Unicode": "UPDATE settings SET json = CAST(x'7bff' AS TEXT)",
-    "pieces that are cut": "UPDATE states SET machine = '{'",
-    "pieces that are numbers": "UPDATE states SET machine = '[1]'",
-    "pieces without end": "UPDATE states SET removed = printf('%.*c', 200000, '[')",
-    "a text that is gone": "UPDATE states SET text = x'00'",
-    "a person's text that is bytes": "UPDATE states SET person = x'00'",
+    "pieces that are cut": "UPDATE states SET checksum = NULL, machine = '{'",
+    "pieces that are numbers": "UPDATE states SET checksum = NULL, machine = '[1]'",
+    "pieces without end": "UPDATE states SET checksum = NULL, removed = printf('%.*c', 200000, '[')",
+    "a text that is gone": "UPDATE states SET checksum = NULL, text = x'00'",
+    "a person's text that is bytes": "UPDATE states SET checksum = NULL, person = x'00'",
     "a packed text that is none": "UPDATE texts SET packed = 1",
     "a text that is no Unicode": "UPDATE texts SET data = x'ff'",
 }
@@ -207,7 +207,7 @@ def test_a_row_that_makes_no_sense_ends_the_run_and_makes_room_for_the_next(tagg
 
 
 def test_a_dry_run_that_meets_such_a_row_moves_nothing(tagged):
-    alter(tagged, "UPDATE states SET machine = '{'")
+    alter(tagged, "UPDATE states SET checksum = NULL, machine = '{'")
 
     with pytest.raises(CatalogError, match="A run would put it aside"):
         tag(tagged, dry_run=True)
@@ -225,7 +225,7 @@ def test_a_time_that_is_none_is_said_by_commands_that_look_back(tagged, command,
 
 @pytest.mark.parametrize("key", ["7", "x'00'"])
 def test_undo_says_that_a_name_is_none_of_a_file(tagged, key):
-    alter(tagged, f"UPDATE journal SET key = {key}")
+    alter(tagged, f"UPDATE journal SET checksum = NULL, key = {key}")
 
     with pytest.raises(DamagedCatalog, match="the name of a file is not as sdprep wrote it"):
         undo(tagged)
