@@ -34,6 +34,7 @@ from sdprep.data.content import (
     unpacked,
 )
 from sdprep.data.keys import Key, Stamp, as_key
+from sdprep.data.open_folder import SIDECAR_LIMIT
 from sdprep.data.schema import select_many
 from sdprep.rules.compose import Parts, normalize
 from sdprep.rules.decide import Settings, SidecarState
@@ -186,11 +187,11 @@ class Catalog(CatalogFile):
         )
         return digest
 
-    def text(self, digest: bytes) -> bytes:
-        """The bytes of a kept text. Raises DamagedCatalog if it is not there."""
+    def text(self, digest: bytes, limit: int | None = None) -> bytes:
+        """The bytes of a kept text, or the first ones beyond a limit. Raises DamagedCatalog if it is not there."""
         row = self.db.execute("SELECT packed, data FROM texts WHERE hash = ?", (digest,)).fetchone()
         with self.decoding("a kept text"):
-            return unpacked(row[0], row[1], digest)
+            return unpacked(row[0], row[1], digest, limit)
 
     def state_id_of(self, key: Key) -> int | None:
         """The number of the state of a sidecar, or None."""
@@ -212,10 +213,12 @@ class Catalog(CatalogFile):
         kept = list(select_many(self.db, "SELECT hash, packed, data FROM texts WHERE hash IN ({})", missing))
         found = {}
         with self.decoding("what it knows of a text file"):
-            texts.update((text, unpacked(packed, data, text)) for text, packed, data in kept)
+            texts.update((text, unpacked(packed, data, text, SIDECAR_LIMIT)) for text, packed, data in kept)
             for key, known_sum, *row in rows:
                 check_state(row, known_sum)
                 task, origin, text, digest, settings, where, person, machine, removed = row
+                if len(texts[text]) > SIDECAR_LIMIT:
+                    continue  # No sidecar that is read holds it, so it is not sdprep's.
                 parts = Parts(as_text(person), as_pieces(machine), () if removed == "[]" else as_pieces(removed))
                 known = normalize(texts[text].decode("utf-8"))
                 found[key] = SidecarState(task, origin, known, as_bytes(digest), self._settings(settings), parts, where)

@@ -29,14 +29,19 @@ JSON_LIMIT = 10_000_000
 RESULT_LIMIT = 1_000_000
 
 
-def unpacked(packed: Any, data: Any, digest: bytes) -> bytes:
-    """Return the bytes of a kept text, which must have this SHA-256. Raises one of NO_SENSE."""
+def unpacked(packed: Any, data: Any, digest: bytes, limit: int | None = None) -> bytes:
+    """Return the bytes of a kept text, which must have this SHA-256; of one beyond `limit`, only the first bytes.
+
+    Raises one of NO_SENSE, also for more than TEXT_LIMIT where there is no limit.
+    """
     text = as_bytes(data)
     if packed:
         unpacker = zlib.decompressobj()
-        text = unpacker.decompress(text, TEXT_LIMIT)
-        if not unpacker.eof:
-            raise ValueError("a packed text is cut, or larger than any that sdprep keeps")
+        text = unpacker.decompress(text, TEXT_LIMIT if limit is None else limit + 1)
+    if limit is not None and len(text) > limit:
+        return text[: limit + 1]
+    if packed and not unpacker.eof:
+        raise ValueError("a packed text is cut, or larger than any that sdprep keeps")
     if hashlib.sha256(text).digest() != digest:
         raise ValueError("a text is not the one that was kept")
     return text

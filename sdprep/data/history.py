@@ -12,6 +12,7 @@ from pathlib import Path
 from sdprep.data.catalog import Catalog
 from sdprep.data.content import STATUSES, as_table, as_text, as_time, one_of
 from sdprep.data.keys import Key
+from sdprep.data.open_folder import SIDECAR_LIMIT
 from sdprep.rules.plain import plain
 
 # The setting of an undo that names the run which it takes back.
@@ -149,7 +150,7 @@ def versions(catalog: Catalog, path: Path) -> list[Version]:
 def _excerpt(catalog: Catalog, text: bytes | None) -> str | None:
     if text is None:
         return None
-    return plain(catalog.text(text)[:400].decode("utf-8", "replace").partition("\n")[0].strip())
+    return plain(catalog.text(text, SIDECAR_LIMIT)[:400].decode("utf-8", "replace").partition("\n")[0].strip())
 
 
 def file_hash(data: bytes | None) -> bytes | None:

@@ -51,4 +51,5 @@ def select_many(db: sqlite3.Connection, query: str, keys: Sequence[str | bytes],
     for start in range(0, len(keys), AT_ONCE):
         some = keys[start : start + AT_ONCE]
         # NULL equals nothing, and SQLite needs to read a query of the same length only once.
-        yield from db.execute(query, (*first, *some, *[None] * (AT_ONCE - len(some))))
+        # Fetched whole: a cursor that is left half read would be closed after its connection.
+        yield from db.execute(query, (*first, *some, *[None] * (AT_ONCE - len(some)))).fetchall()

@@ -168,6 +168,13 @@ def test_an_old_number_over_other_tables_is_damage(album, file):
         Catalog(file, album)
 
 
+def test_a_folder_in_the_place_of_the_copy_is_named(album, file):
+    (file.parent / "catalog.sqlite.copy.tmp").mkdir()
+
+    with pytest.raises(CatalogFailed, match=r"catalog\.sqlite\.copy\.tmp: .*Move that file or folder away"):
+        Catalog(file, album)
+
+
 def test_a_link_in_the_place_of_the_copy_is_not_followed(album, file, tmp_path):
     (tmp_path / "victim").write_bytes(b"dear diary")
     for name in ("catalog.sqlite.copy.tmp", "catalog.sqlite.schema-1"):

@@ -14,7 +14,7 @@ from sdprep.tasks.history import file_versions, log, restore, undo
 from sdprep.tasks.merge import merge
 from sdprep.tasks.retry import retry
 from sdprep.tasks.tag import tag as tag_task
-from tests.stories.telling import CATALOG, STRICT, caption, codes, counts, tag, tag_settings, texts, write
+from tests.stories.telling import CATALOG, STRICT, caption, codes, counts, run_cli, tag, tag_settings, texts, write
 from tests.stories.test_one_run_at_a_time import Heard
 
 
@@ -212,6 +212,16 @@ def test_a_dry_run_that_meets_such_a_row_moves_nothing(tagged):
     with pytest.raises(CatalogError, match="A run would put it aside"):
         tag(tagged, dry_run=True)
     assert whole(tagged / CATALOG)
+
+
+def test_a_damaged_row_of_an_image_leaves_no_trace_of_the_interpreter(tagged):
+    alter(tagged, "UPDATE images SET digest = 'text'")
+
+    done = run_cli("tag", tagged, "--model", "demo-tag", "--workers", "0", "--threshold", "0.5")
+
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("command", [log, undo])

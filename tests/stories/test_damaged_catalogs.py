@@ -8,6 +8,7 @@ import hashlib
 import random
 import shutil
 import sqlite3
+import tracemalloc
 import zlib
 from contextlib import closing
 from pathlib import Path
@@ -302,6 +303,24 @@ def test_a_kept_text_that_unpacks_without_end_is_refused(past, monkeypatch):
 
     with pytest.raises(DamagedCatalog, match="a kept text"):
         undo(past, log(past)[1].uid)
+
+
+@pytest.mark.parametrize("command", ["tag", "log"])
+def test_a_small_catalog_whose_texts_unpack_to_much_takes_little_memory(past, command):
+    big = bytes(200_000_000)
+    alter(past, "INSERT INTO texts VALUES (?, 1, ?)", sha(big), zlib.compress(big))
+    alter(past, "UPDATE states SET checksum = NULL, text = ?", sha(big))
+    alter(past, "UPDATE journal SET checksum = NULL, before = ? WHERE before NOT NULL", sha(big))
+    del big
+    before = texts(past)
+
+    tracemalloc.start()
+    counts(tag(past, threshold=STRICT)) if command == "tag" else file_versions(past / "a.txt")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 100_000_000
+    assert texts(past) == before
 
 
 def test_a_stored_result_with_a_flipped_bit_is_made_anew(tagged):
