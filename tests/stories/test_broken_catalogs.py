@@ -51,6 +51,7 @@ def spoil(folder, damage):
 
 def make_newer(folder):
     with closing(sqlite3.connect(folder / CATALOG)) as database:
+        database.execute("CREATE TABLE newer (a)")
         database.execute("PRAGMA user_version = 999")
 
 
@@ -350,6 +351,29 @@ def test_every_command_refuses_a_newer_catalog_with_what_to_install_and_leaves_i
     assert (tagged / CATALOG).read_bytes() == held
     assert texts(tagged) == before
     assert list((tagged / ".sdprep").glob("*.newer-*")) == []
+
+
+@pytest.mark.parametrize("last", ['{"sdprep": "0.1.0"}', "[", '{"sdprep": "0.8\'; rm"}'])
+def test_a_newer_catalog_says_which_version_to_install(tagged, last):
+    make_newer(tagged)
+    with pytest.raises(NewerCatalog, match="pip install --upgrade sdprep"):
+        log(tagged)
+    alter(tagged, """UPDATE runs SET versions = '{"sdprep": "0.10.2"}'""")
+    with pytest.raises(NewerCatalog, match=r"newer sdprep 0\.10\.2\. .*pip install 'sdprep>=0\.10\.2'.*schema 999"):
+        log(tagged)
+    with closing(sqlite3.connect(tagged / CATALOG)) as opened, opened:
+        opened.execute("UPDATE runs SET versions = ?", (last,))
+    with pytest.raises(NewerCatalog, match="pip install --upgrade sdprep"):
+        log(tagged)
+
+
+@pytest.mark.parametrize("number", [3, 6, 66])
+def test_a_flipped_bit_in_the_number_of_the_schema_is_damage(tagged, number):
+    alter(tagged, f"PRAGMA user_version = {number}")
+
+    with pytest.raises(DamagedCatalog, match=f"it says schema {number}"):
+        log(tagged)
+    assert counts(tag(tagged, threshold=STRICT)) == {"kept": 3}
 
 
 @pytest.mark.parametrize("content", [b"", b"not a catalog " * 1000], ids=["of another program", "a text"])
