@@ -10,26 +10,31 @@ import hashlib
 import os
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sdprep.data.connection import CatalogFile
 from sdprep.data.content import (
+    CHANGE,
     CODES,
     RESULT_LIMIT,
+    STATE,
     as_bytes,
     as_number,
     as_pieces,
-    as_side,
     as_table,
     as_text,
+    check_change,
+    check_state,
     checksum,
     dump,
+    row_checksum,
     unpacked,
 )
 from sdprep.data.keys import Key, Stamp, as_key
+from sdprep.data.open_folder import SIDECAR_LIMIT
 from sdprep.data.schema import select_many
 from sdprep.rules.compose import Parts, normalize
 from sdprep.rules.decide import Settings, SidecarState
@@ -51,15 +56,19 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenIntent:
-    """A change in the journal that was begun: the hashes of before and after, and the state it leads to."""
+class RecordedChange:
+    """A row of the journal: the hashes of before and after, and the states; `is_summed` says it has a checksum."""
 
     row: int
+    status: str
     uid: str
+    command: str
+    is_summed: bool
     key: Key
     before: bytes | None
     after: bytes | None
-    state: int | None
+    state_before: int | None
+    state_after: int | None
 
 
 class Catalog(CatalogFile):
@@ -178,11 +187,11 @@ class Catalog(CatalogFile):
         )
         return digest
 
-    def text(self, digest: bytes) -> bytes:
-        """The bytes of a kept text. Raises DamagedCatalog if it is not there."""
+    def text(self, digest: bytes, limit: int | None = None) -> bytes:
+        """The bytes of a kept text, or the first ones beyond a limit. Raises DamagedCatalog if it is not there."""
         row = self.db.execute("SELECT packed, data FROM texts WHERE hash = ?", (digest,)).fetchone()
         with self.decoding("a kept text"):
-            return unpacked(row[0], row[1], digest)
+            return unpacked(row[0], row[1], digest, limit)
 
     def state_id_of(self, key: Key) -> int | None:
         """The number of the state of a sidecar, or None."""
@@ -196,21 +205,23 @@ class Catalog(CatalogFile):
     def states(self, keys: Sequence[Key], held: Iterable[bytes] = ()) -> dict[Key, SidecarState]:
         """What is known of sidecars; `held` are bytes in which their texts may be found sooner than in the catalog."""
         select = (
-            "SELECT key, task, origin, text, digest, settings, side, person, machine, removed FROM sidecars"
-            " JOIN states ON states.id = sidecars.state WHERE key IN ({})"
+            f"SELECT key, checksum, {STATE} FROM sidecars JOIN states ON states.id = sidecars.state WHERE key IN ({{}})"
         )
         rows = list(select_many(self.db, select, keys))
         texts = {hashlib.sha256(data).digest(): data for data in held}
-        missing = [row[3] for row in rows if row[3] not in texts]
+        missing = [row[4] for row in rows if row[4] not in texts]
         kept = list(select_many(self.db, "SELECT hash, packed, data FROM texts WHERE hash IN ({})", missing))
         found = {}
         with self.decoding("what it knows of a text file"):
-            texts.update((text, unpacked(packed, data, text)) for text, packed, data in kept)
-            for key, task, origin, text, digest, settings, where, person, machine, removed in rows:
+            texts.update((text, unpacked(packed, data, text, SIDECAR_LIMIT)) for text, packed, data in kept)
+            for key, known_sum, *row in rows:
+                check_state(row, known_sum)
+                task, origin, text, digest, settings, where, person, machine, removed = row
+                if len(texts[text]) > SIDECAR_LIMIT:
+                    continue  # No sidecar that is read holds it, so it is not sdprep's.
                 parts = Parts(as_text(person), as_pieces(machine), () if removed == "[]" else as_pieces(removed))
                 known = normalize(texts[text].decode("utf-8"))
-                kind = as_text(task), as_text(origin), known, as_bytes(digest)
-                found[key] = SidecarState(*kind, self._settings(settings), parts, as_side(where))
+                found[key] = SidecarState(task, origin, known, as_bytes(digest), self._settings(settings), parts, where)
         return found
 
     def _settings(self, number: int) -> dict[str, Any]:
@@ -223,12 +234,11 @@ class Catalog(CatalogFile):
     def store_state(self, state: SidecarState) -> int:
         """Keep a state and return its number."""
         text = self.store_text((state.text + "\n").encode("utf-8"))
+        parts = state.parts.person, dump(state.parts.machine), dump(state.parts.removed)
+        row = state.task, state.origin, text, state.digest, self._settings_id(state.settings), state.where, *parts
         cursor = self.db.execute(
-            "INSERT INTO states (task, origin, text, digest, settings, side, person, machine, removed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (state.task, state.origin, text, state.digest, self._settings_id(state.settings),
-             state.where, state.parts.person, dump(state.parts.machine), dump(state.parts.removed)),
-        )  # fmt: skip
+            f"INSERT INTO states ({STATE}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_checksum(row))
+        )
         return int(cursor.lastrowid or 0)
 
     def _settings_id(self, settings: Settings) -> int:
@@ -256,13 +266,22 @@ class Catalog(CatalogFile):
 
     # Runs and their changes
 
-    def open_intents(self) -> list[OpenIntent]:
-        """The changes that were begun and not settled, oldest first."""
+    def changes(self, where: str = "", *values: Key) -> Iterator[RecordedChange]:
+        """Rows of the journal, oldest first, each of them checked. Raises DamagedCatalog."""
+        last = 0
         rows = self.db.execute(
-            "SELECT journal.id, uid, key, before, after, state_after FROM journal JOIN runs ON runs.id = journal.run"
-            " WHERE status = 'intent' ORDER BY journal.id"
+            f"SELECT journal.id, status, checksum, uid, command, {CHANGE} FROM journal LEFT JOIN runs"
+            f" ON runs.id = journal.run {where} ORDER BY journal.id",
+            values,
         )
-        return [OpenIntent(*row) for row in rows]
+        with self.decoding("its journal"):
+            for number, status, known, uid, command, *row in rows:
+                check_change(row, known, status)
+                # In a damaged file the same page may be named again and again.
+                if number <= last:
+                    raise ValueError("a row comes twice")
+                last = number
+                yield RecordedChange(number, status, as_text(uid), as_text(command), known is not None, *row[1:])
 
     def begin_run(self, info: RunInfo) -> int:
         """Write a run down before its first change, and return its number."""

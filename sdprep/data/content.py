@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from sdprep.types import FailureCode
@@ -16,6 +17,10 @@ from sdprep.types import FailureCode
 # What content raises that sdprep never wrote.
 NO_SENSE = (ValueError, TypeError, KeyError, RecursionError, OverflowError, zlib.error)
 CODES = frozenset(code.value for code in FailureCode)
+# The columns of states and of changes that are never written again, in the order of their checksum.
+STATE = "task, origin, text, digest, settings, side, person, machine, removed"
+CHANGE = "run, key, before, after, state_before, state_after"
+STATUSES = ("intent", "done", "void", "unclear")
 # The largest text that is unpacked: a metadata JSON of some three million images.
 TEXT_LIMIT = 1 << 30
 # More than the settings of a run or the tags of an image have, as JSON.
@@ -24,14 +29,19 @@ JSON_LIMIT = 10_000_000
 RESULT_LIMIT = 1_000_000
 
 
-def unpacked(packed: Any, data: Any, digest: bytes) -> bytes:
-    """Return the bytes of a kept text, which must have this SHA-256. Raises one of NO_SENSE."""
+def unpacked(packed: Any, data: Any, digest: bytes, limit: int | None = None) -> bytes:
+    """Return the bytes of a kept text, which must have this SHA-256; of one beyond `limit`, only the first bytes.
+
+    Raises one of NO_SENSE, also for more than TEXT_LIMIT where there is no limit.
+    """
     text = as_bytes(data)
     if packed:
         unpacker = zlib.decompressobj()
-        text = unpacker.decompress(text, TEXT_LIMIT)
-        if not unpacker.eof:
-            raise ValueError("a packed text is cut, or larger than any that sdprep keeps")
+        text = unpacker.decompress(text, TEXT_LIMIT if limit is None else limit + 1)
+    if limit is not None and len(text) > limit:
+        return text[: limit + 1]
+    if packed and not unpacker.eof:
+        raise ValueError("a packed text is cut, or larger than any that sdprep keeps")
     if hashlib.sha256(text).digest() != digest:
         raise ValueError("a text is not the one that was kept")
     return text
@@ -40,6 +50,35 @@ def unpacked(packed: Any, data: Any, digest: bytes) -> bytes:
 def checksum(digest: bytes, data: bytes) -> int:
     """Return what tells a stored result of an image from a damaged one."""
     return zlib.crc32(data, zlib.crc32(digest))
+
+
+def row_checksum(row: Sequence[Any]) -> int:
+    """Return the checksum of the columns of a row that never change."""
+    return zlib.crc32(repr(tuple(row)).encode("utf-8", "surrogatepass"))
+
+
+def check_state(row: Sequence[Any], known: Any) -> None:
+    """Check the STATE columns of a row of `states` against its checksum, None in a row of schema 1.
+
+    Raises ValueError if sdprep never wrote them: a damaged origin would make the user's text sdprep's.
+    """
+    _check_sum(row, known)
+    task, origin, _, _, _, side, person, _, _ = row
+    one_of(task, ("tag", "caption"))
+    one_of(side, ("append", "prepend"))
+    if one_of(origin, ("user", "mixed", "machine")) == "machine" and person != "":
+        raise ValueError("a text of the model's alone has a part of the user's")
+
+
+def check_change(row: Sequence[Any], known: Any, status: Any) -> None:
+    """Check the CHANGE columns of a row of `journal` and its status in the same way. Raises ValueError."""
+    _check_sum(row, known)
+    one_of(status, STATUSES)
+
+
+def _check_sum(row: Sequence[Any], known: Any) -> None:
+    if known is not None and known != row_checksum(row):
+        raise ValueError("a row is not as it was written")
 
 
 def as_table(text: Any) -> dict[str, Any]:
@@ -82,10 +121,10 @@ def as_number(value: Any) -> int:
     return value
 
 
-def as_side(value: Any) -> str:
-    """Return the side on which sdprep's part of a text stands. Raises ValueError."""
-    if value not in ("append", "prepend"):
-        raise ValueError(f"{value!r:.100} is not a side")
+def one_of(value: Any, known: tuple[str, ...]) -> str:
+    """Return a text of a row that has only these values. Raises ValueError."""
+    if value not in known:
+        raise ValueError(f"{value!r:.100} is none of {known}")
     return str(value)
 
 

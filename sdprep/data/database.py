@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from sdprep import __version__
+from sdprep.data.content import NO_SENSE, as_table, as_text
 from sdprep.data.migration import migrate
 from sdprep.data.schema import STEPS
 from sdprep.errors import CatalogFailed, DamagedCatalog, NewerCatalog
 
 # A file of up to this many bytes is looked through whenever it is opened, which takes less than a tenth of a second.
 LOOKED_THROUGH = 64_000_000
+# A version that a command line may name.
+VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){1,3}")
 # Python cannot decode a message of SQLite's that quotes damaged bytes.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 # SQLite's codes for what a disk, its rights, memory or another process is to blame for, and never the content:
@@ -154,12 +158,19 @@ def _unchanging(file: Path) -> sqlite3.Connection:
 def _schema_of(db: sqlite3.Connection, file: Path | None) -> int:
     """The schema of a catalog, 0 for an empty file. Raises NewerCatalog, or DamagedCatalog for all else."""
     [found] = db.execute("PRAGMA user_version").fetchone()
-    if found > len(STEPS):
-        raise NewerCatalog(
-            f"{file} was written by a newer sdprep. Update sdprep to use it: pip install --upgrade sdprep (the catalog "
-            f"has schema {found}, this sdprep knows up to {len(STEPS)}; it was left as it is)"
-        )
     held = _definitions(db)
+    if found > len(STEPS):
+        # A flipped bit in the number is damage, not a newer sdprep.
+        if held in [_definitions_of(schema) for schema in range(1, len(STEPS) + 1)]:
+            raise DamagedCatalog(f"{file} is damaged: it says schema {found}, and has the tables of an older one")
+        # A view of that name could be read without end.
+        is_known = any(each[1] == "runs" for each in held & _definitions_of(len(STEPS)))
+        version = _newer_version(db) if is_known else None
+        written, install = (f" {version}", f"'sdprep>={version}'") if version else ("", "--upgrade sdprep")
+        raise NewerCatalog(
+            f"{file} was written by a newer sdprep{written}. Update sdprep to use it: pip install {install} (the "
+            f"catalog has schema {found}, this sdprep knows up to {len(STEPS)}; it was left as it is)"
+        )
     if found == 0 and not held:
         return 0
     if found <= 0 or held != _definitions_of(found):
@@ -167,6 +178,24 @@ def _schema_of(db: sqlite3.Connection, file: Path | None) -> int:
     if file is not None and file.stat().st_size <= LOOKED_THROUGH and (fault := damage_in(db, file, "quick_check")):
         raise DamagedCatalog(f"{file} is damaged: {fault}")
     return int(found)
+
+
+def _newer_version(db: sqlite3.Connection) -> str | None:
+    """The newest version among the last runs of a catalog, if they can be read and it is newer than this sdprep."""
+    try:
+        rows = db.execute(
+            "SELECT versions FROM runs WHERE length(versions) < 10000 ORDER BY id DESC LIMIT 100"
+        ).fetchall()
+        found = [as_text(as_table(versions)["sdprep"]) for [versions] in rows]
+    except (*SQLITE_ERRORS, *NO_SENSE):
+        # The tables of a newer schema may be any; then its number is all that is known.
+        return None
+    newest = max(filter(VERSION.fullmatch, found), key=_release, default=__version__)
+    return newest if _release(newest) > _release(__version__) else None
+
+
+def _release(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"[0-9]+", version)]
 
 
 def _definitions(db: sqlite3.Connection) -> set[tuple[str, ...]]:

@@ -10,14 +10,18 @@ from itertools import pairwise
 from pathlib import Path
 
 from sdprep.data.catalog import Catalog
-from sdprep.data.content import as_table, as_text, as_time
+from sdprep.data.content import STATUSES, as_table, as_text, as_time, one_of
 from sdprep.data.keys import Key
+from sdprep.data.open_folder import SIDECAR_LIMIT
 from sdprep.rules.plain import plain
 
 # The setting of an undo that names the run which it takes back.
 UNDONE = "run"
 # What became of a change; of one that is not settled, only the catalog may know.
 STATUS = "CASE status WHEN 'intent' THEN outcome(journal.id) ELSE status END"
+
+# The status of a change that its file may show.
+MADE = ("done", "unclear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,11 @@ class Version:
 
 
 def runs(catalog: Catalog) -> list[RunEntry]:
-    """All runs that are known, oldest first."""
+    """All runs that are known, oldest first. Raises DamagedCatalog."""
+    with catalog.decoding("its journal"):
+        # What is counted must not leave out a change whose status cannot be read.
+        for [status] in catalog.db.execute("SELECT DISTINCT status FROM journal"):
+            one_of(status, STATUSES)
     rows = catalog.db.execute(
         "SELECT uid, command, model, started, ended,"
         f" (SELECT count(*) FROM journal WHERE run = runs.id AND {STATUS} = 'done'), settings FROM runs ORDER BY id"
@@ -113,39 +121,36 @@ def _undone(command: str, settings: str) -> str | None:
 
 def reversals(catalog: Catalog, uid: str) -> list[Reversal]:
     """What it takes to undo a run, a file once, in the order of the run."""
-    rows = catalog.db.execute(
-        "SELECT key, before, after, state_before FROM journal JOIN runs ON runs.id = journal.run"
-        " WHERE uid = ? AND status IN ('done', 'unclear') ORDER BY journal.id",
-        (uid,),
-    )
     files: dict[Key, Reversal] = {}
-    for key, before, after, state in rows:
-        first = files.get(key)
-        if first is not None:
-            before, state = first.before, first.state
-        files[key] = Reversal(catalog.path(key), before, after, state)
+    # All rows are looked at: what names the wrong run would be left out without a word.
+    for change in catalog.changes():
+        if change.uid == uid and change.status in MADE:
+            first, before, state = files.get(change.key), change.before, change.state_before
+            if first is not None:
+                with catalog.decoding("its journal"):
+                    if not change.is_summed and first.after != before:
+                        raise ValueError("a change does not begin with what the one before left")
+                before, state = first.before, first.state
+            files[change.key] = Reversal(catalog.path(change.key), before, change.after, state)
     return list(files.values())
 
 
 def versions(catalog: Catalog, path: Path) -> list[Version]:
     """The texts that a file has held as far as the journal knows, oldest first."""
-    rows = catalog.db.execute(
-        "SELECT uid, command, before, after FROM journal JOIN runs ON runs.id = journal.run"
-        f" WHERE key = ? AND {STATUS} IN ('done', 'unclear') ORDER BY journal.id",
-        (catalog.key(path),),
-    )
     found: list[Version] = []
-    for uid, command, before, after in rows:
-        if not found or found[-1].text != before:
-            found.append(Version(before, _excerpt(catalog, before), plain(f"found by run {uid}")))
-        found.append(Version(after, _excerpt(catalog, after), plain(f"written by {command}, run {uid}")))
+    for change in catalog.changes("WHERE key = ?", catalog.key(path)):
+        if catalog.outcomes.get(change.row, change.status) in MADE:
+            uid, before, after = change.uid, change.before, change.after
+            if not found or found[-1].text != before:
+                found.append(Version(before, _excerpt(catalog, before), plain(f"found by run {uid}")))
+            found.append(Version(after, _excerpt(catalog, after), plain(f"written by {change.command}, run {uid}")))
     return found
 
 
 def _excerpt(catalog: Catalog, text: bytes | None) -> str | None:
     if text is None:
         return None
-    return plain(catalog.text(text)[:400].decode("utf-8", "replace").partition("\n")[0].strip())
+    return plain(catalog.text(text, SIDECAR_LIMIT)[:400].decode("utf-8", "replace").partition("\n")[0].strip())
 
 
 def file_hash(data: bytes | None) -> bytes | None:

@@ -18,7 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdprep.data.catalog import Catalog, OpenIntent, RunInfo
+from sdprep.data.catalog import Catalog, RecordedChange, RunInfo
+from sdprep.data.content import CHANGE, row_checksum
 from sdprep.data.folders import Folders
 from sdprep.data.keys import Key
 from sdprep.data.open_folder import Folder
@@ -58,7 +59,7 @@ class _Intent:
     row: int
     key: Key
     change: Change
-    state: int | None
+    state_after: int | None
 
 
 def temporary_name(uid: str, row: int) -> str:
@@ -92,7 +93,7 @@ def apply(
             try:
                 with catalog.transaction():
                     for intent, done in group.outcomes:
-                        _settle(catalog, intent, done=done)
+                        _settle(catalog, intent, "done" if done else "void")
             except sqlite3.OperationalError as error:
                 raise WriteError(OSError(0, str(error), str(catalog.file)), group.made) from error
     return group.applied
@@ -238,19 +239,18 @@ def _write_intent(catalog: Catalog, run: int, change: Change) -> _Intent:
     key = catalog.key(change.path)
     state = catalog.store_state(change.state) if isinstance(change.state, SidecarState) else change.state
     hashes = [None if data is None else catalog.store_text(data) for data in (change.before, change.after)]
+    row = run, key, *hashes, catalog.state_id_of(key), state
     cursor = catalog.db.execute(
-        "INSERT INTO journal (run, key, before, after, state_before, state_after, status)"
-        " VALUES (?, ?, ?, ?, ?, ?, 'intent')",
-        (run, key, *hashes, catalog.state_id_of(key), state),
+        f"INSERT INTO journal ({CHANGE}, checksum, status) VALUES (?, ?, ?, ?, ?, ?, ?, 'intent')",
+        (*row, row_checksum(row)),
     )
     return _Intent(int(cursor.lastrowid or 0), key, change, state)
 
 
-def _settle(catalog: Catalog, intent: _Intent, *, done: bool) -> None:
-    status = "done" if done else "void"
+def _settle(catalog: Catalog, intent: _Intent | RecordedChange, status: str) -> None:
     catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, intent.row))
-    if done:
-        catalog.set_state(intent.key, intent.state)
+    if status == "done":
+        catalog.set_state(intent.key, intent.state_after)
 
 
 def recover(catalog: Catalog, folder: Path | None) -> None:
@@ -261,12 +261,15 @@ def recover(catalog: Catalog, folder: Path | None) -> None:
     of `folder` are looked at, unless that is None: a catalog that came with pictures may name any file. Intents of
     others, of runs that sdprep did not name, and of files that cannot be read now, stay open.
     """
-    if catalog.open_intents():
+    if _open_changes(catalog):
         with catalog.transaction():
             for intent, outcome in _outcomes(catalog, folder, tidy=True):
-                catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (outcome, intent.row))
-                if outcome == "done":
-                    catalog.set_state(intent.key, intent.state)
+                _settle(catalog, intent, outcome)
+
+
+def _open_changes(catalog: Catalog) -> list[RecordedChange]:
+    """The changes that were begun and not settled, oldest first."""
+    return list(catalog.changes("WHERE status = 'intent'"))
 
 
 def look_at_open_changes(catalog: Catalog, folder: Path | None) -> None:
@@ -274,13 +277,13 @@ def look_at_open_changes(catalog: Catalog, folder: Path | None) -> None:
     catalog.outcomes.update((intent.row, outcome) for intent, outcome in _outcomes(catalog, folder, tidy=False))
 
 
-def _outcomes(catalog: Catalog, folder: Path | None, *, tidy: bool) -> Iterator[tuple[OpenIntent, str]]:
+def _outcomes(catalog: Catalog, folder: Path | None, *, tidy: bool) -> Iterator[tuple[RecordedChange, str]]:
     """Each open change that may be looked at and what became of it; `tidy` removes the temporary files."""
     own = catalog.root
     with Folders(own) as below, Folders(folder or Path(own.anchor)) as beside:
-        for intent in catalog.open_intents():
+        for intent in _open_changes(catalog):
             path = catalog.path(intent.key)
-            for folders in (below, beside) if UID.fullmatch(str(intent.uid)) else ():
+            for folders in (below, beside) if UID.fullmatch(intent.uid) else ():
                 # What cannot be reached from the one may lie below the other.
                 with suppress(OSError, ValueError):
                     place = folders.find(folders.relative(path.parent))
@@ -290,7 +293,7 @@ def _outcomes(catalog: Catalog, folder: Path | None, *, tidy: bool) -> Iterator[
                     break
 
 
-def _outcome(intent: OpenIntent, name: str, folder: Folder | None) -> str:
+def _outcome(intent: RecordedChange, name: str, folder: Folder | None) -> str:
     data = None if folder is None else folder.read(name, FILE_LIMIT)
     found = None if data is None else hashlib.sha256(data).digest()
     return "done" if found == intent.after else "void" if found == intent.before else "unclear"

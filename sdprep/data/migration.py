@@ -36,8 +36,14 @@ def _keep_copy(db: sqlite3.Connection, file: Path, schema: int) -> Path:
     """Copy a catalog to a file beside it that is on the disk, whole, before it gets its name."""
     temporary = file.with_name(f"{file.name}.copy.tmp")
     # A run that was killed may have left it, and SQLite would follow a link.
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        raise CatalogFailed(
+            f"{file} cannot be copied before it is brought up to date: {temporary}: {error.strerror}. "
+            "Move that file or folder away"
+        ) from error
     try:
         with closing(sqlite3.connect(str(temporary), isolation_level=None)) as copy:
             db.backup(copy)

@@ -36,9 +36,11 @@ CREATE INDEX journal_by_key ON journal (key, id);
 CREATE INDEX journal_by_run ON journal (run, id);
 CREATE INDEX journal_open ON journal (status) WHERE status = 'intent';
 """,
-    # What tells a damaged result; results of schema 1 have none, and are believed if they have the right shape.
+    # What tells a damaged row; rows of schema 1 have none, and are believed if their content has the right shape.
     """
 ALTER TABLE results ADD COLUMN checksum INTEGER;
+ALTER TABLE states ADD COLUMN checksum INTEGER;
+ALTER TABLE journal ADD COLUMN checksum INTEGER;
 """,
 ]
 
@@ -49,4 +51,5 @@ def select_many(db: sqlite3.Connection, query: str, keys: Sequence[str | bytes],
     for start in range(0, len(keys), AT_ONCE):
         some = keys[start : start + AT_ONCE]
         # NULL equals nothing, and SQLite needs to read a query of the same length only once.
-        yield from db.execute(query, (*first, *some, *[None] * (AT_ONCE - len(some))))
+        # Fetched whole: a cursor that is left half read would be closed after its connection.
+        yield from db.execute(query, (*first, *some, *[None] * (AT_ONCE - len(some)))).fetchall()

@@ -208,12 +208,14 @@ def test_a_rehearsal_without_a_catalog_makes_no_file(tmp_path: Path) -> None:
 
 
 def test_a_catalog_of_a_newer_sdprep_is_refused(catalog: Catalog) -> None:
+    catalog.db.execute("CREATE TABLE newer (a)")
     catalog.db.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     with pytest.raises(NewerCatalog, match="written by a newer sdprep"):
         reopened(catalog)
 
 
 def test_a_catalog_of_a_newer_sdprep_is_left_as_it_is(catalog: Catalog) -> None:
+    catalog.db.execute("CREATE TABLE newer (a)")
     catalog.db.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     with pytest.raises(CatalogError):
         reopened(catalog)

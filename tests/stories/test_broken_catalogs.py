@@ -14,7 +14,7 @@ from sdprep.tasks.history import file_versions, log, restore, undo
 from sdprep.tasks.merge import merge
 from sdprep.tasks.retry import retry
 from sdprep.tasks.tag import tag as tag_task
-from tests.stories.telling import CATALOG, STRICT, caption, codes, counts, tag, tag_settings, texts, write
+from tests.stories.telling import CATALOG, STRICT, caption, codes, counts, run_cli, tag, tag_settings, texts, write
 from tests.stories.test_one_run_at_a_time import Heard
 
 
@@ -51,6 +51,7 @@ def spoil(folder, damage):
 
 def make_newer(folder):
     with closing(sqlite3.connect(folder / CATALOG)) as database:
+        database.execute("CREATE TABLE newer (a)")
         database.execute("PRAGMA user_version = 999")
 
 
@@ -181,11 +182,11 @@ ROWS = {
     "settings that are a list": "UPDATE settings SET json = '[1]'",
     "settings that are gone": "DELETE FROM settings",
     "settings that are no Unicode": "UPDATE settings SET json = CAST(x'7bff' AS TEXT)",
-    "pieces that are cut": "UPDATE states SET machine = '{'",
-    "pieces that are numbers": "UPDATE states SET machine = '[1]'",
-    "pieces without end": "UPDATE states SET removed = printf('%.*c', 200000, '[')",
-    "a text that is gone": "UPDATE states SET text = x'00'",
-    "a person's text that is bytes": "UPDATE states SET person = x'00'",
+    "pieces that are cut": "UPDATE states SET checksum = NULL, machine = '{'",
+    "pieces that are numbers": "UPDATE states SET checksum = NULL, machine = '[1]'",
+    "pieces without end": "UPDATE states SET checksum = NULL, removed = printf('%.*c', 200000, '[')",
+    "a text that is gone": "UPDATE states SET checksum = NULL, text = x'00'",
+    "a person's text that is bytes": "UPDATE states SET checksum = NULL, person = x'00'",
     "a packed text that is none": "UPDATE texts SET packed = 1",
     "a text that is no Unicode": "UPDATE texts SET data = x'ff'",
 }
@@ -207,11 +208,21 @@ def test_a_row_that_makes_no_sense_ends_the_run_and_makes_room_for_the_next(tagg
 
 
 def test_a_dry_run_that_meets_such_a_row_moves_nothing(tagged):
-    alter(tagged, "UPDATE states SET machine = '{'")
+    alter(tagged, "UPDATE states SET checksum = NULL, machine = '{'")
 
     with pytest.raises(CatalogError, match="A run would put it aside"):
         tag(tagged, dry_run=True)
     assert whole(tagged / CATALOG)
+
+
+def test_a_damaged_row_of_an_image_leaves_no_trace_of_the_interpreter(tagged):
+    alter(tagged, "UPDATE images SET digest = 'text'")
+
+    done = run_cli("tag", tagged, "--model", "demo-tag", "--workers", "0", "--threshold", "0.5")
+
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("command", [log, undo])
@@ -225,7 +236,7 @@ def test_a_time_that_is_none_is_said_by_commands_that_look_back(tagged, command,
 
 @pytest.mark.parametrize("key", ["7", "x'00'"])
 def test_undo_says_that_a_name_is_none_of_a_file(tagged, key):
-    alter(tagged, f"UPDATE journal SET key = {key}")
+    alter(tagged, f"UPDATE journal SET checksum = NULL, key = {key}")
 
     with pytest.raises(DamagedCatalog, match="the name of a file is not as sdprep wrote it"):
         undo(tagged)
@@ -340,6 +351,29 @@ def test_every_command_refuses_a_newer_catalog_with_what_to_install_and_leaves_i
     assert (tagged / CATALOG).read_bytes() == held
     assert texts(tagged) == before
     assert list((tagged / ".sdprep").glob("*.newer-*")) == []
+
+
+@pytest.mark.parametrize("last", ['{"sdprep": "0.1.0"}', "[", '{"sdprep": "0.8\'; rm"}'])
+def test_a_newer_catalog_says_which_version_to_install(tagged, last):
+    make_newer(tagged)
+    with pytest.raises(NewerCatalog, match="pip install --upgrade sdprep"):
+        log(tagged)
+    alter(tagged, """UPDATE runs SET versions = '{"sdprep": "0.10.2"}'""")
+    with pytest.raises(NewerCatalog, match=r"newer sdprep 0\.10\.2\. .*pip install 'sdprep>=0\.10\.2'.*schema 999"):
+        log(tagged)
+    with closing(sqlite3.connect(tagged / CATALOG)) as opened, opened:
+        opened.execute("UPDATE runs SET versions = ?", (last,))
+    with pytest.raises(NewerCatalog, match="pip install --upgrade sdprep"):
+        log(tagged)
+
+
+@pytest.mark.parametrize("number", [3, 6, 66])
+def test_a_flipped_bit_in_the_number_of_the_schema_is_damage(tagged, number):
+    alter(tagged, f"PRAGMA user_version = {number}")
+
+    with pytest.raises(DamagedCatalog, match=f"it says schema {number}"):
+        log(tagged)
+    assert counts(tag(tagged, threshold=STRICT)) == {"kept": 3}
 
 
 @pytest.mark.parametrize("content", [b"", b"not a catalog " * 1000], ids=["of another program", "a text"])

@@ -216,7 +216,7 @@ def open_intent(folder, key=None, uid=None):
     with closing(sqlite3.connect(folder / CATALOG, isolation_level=None)) as db:
         db.execute("UPDATE journal SET status = 'intent' WHERE key = 'a.txt'")
         if key is not None:
-            db.execute("UPDATE journal SET key = ? WHERE key = 'a.txt'", (key,))
+            db.execute("UPDATE journal SET checksum = NULL, key = ? WHERE key = 'a.txt'", (key,))
         if uid is not None:
             db.execute("UPDATE runs SET uid = ?", (uid,))
         return db.execute(

@@ -253,7 +253,7 @@ def test_undo_writes_no_file_outside_the_folder_of_a_catalog_that_it_found(overw
     name = str(victim) if key == "ABSOLUTE" else key
     with sqlite3.connect(overwritten / ".sdprep" / "catalog.sqlite") as db:
         # As if the run had deleted the file: undo would make it, with bytes from the catalog.
-        db.execute("UPDATE journal SET key = ?, after = NULL WHERE key = 'a.txt'", (name,))
+        db.execute("UPDATE journal SET checksum = NULL, key = ?, after = NULL WHERE key = 'a.txt'", (name,))
     db.close()
 
     report = undo(overwritten)
