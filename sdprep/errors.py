@@ -24,12 +24,19 @@ A fault of a single image is not an exception: it is a `Failure` that is counted
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sdprep.types import FailureCode
 
+# How systems and libraries say that memory, or the address space of the process, is short.
+NO_MEMORY = re.compile(
+    r"failed to map segment|cannot allocate memory|blas_thread_init: pthread_create failed|out of memory"
+    r"|not enough memory|\bMemoryError\b|bad_alloc|\[Errno 12\]",
+    re.IGNORECASE,
+)
 # Characters of the reason why an image failed.
 LONGEST_MESSAGE = 500
 
@@ -152,6 +159,11 @@ def starting_threads() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise WorkerError(f"{error}: the system allows no more of them (ulimit -u), or memory is short") from error
+
+
+def lacks_memory(error: BaseException | str) -> bool:
+    """Whether an error, or a line that a process printed, tells that memory is short."""
+    return isinstance(error, MemoryError) or NO_MEMORY.search(str(error)) is not None
 
 
 def shortened(message: str) -> str:

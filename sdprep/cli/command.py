@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from sdprep.cli import found, kinds
-from sdprep.errors import SdprepError, UsageError
+from sdprep.errors import SdprepError, UsageError, lacks_memory
 from sdprep.redact import redact
 from sdprep.spelling import spell
 from sdprep.types import MAX_PIXELS
@@ -285,10 +285,15 @@ def _in_plain_words(error: Exception) -> str:
     """Return what to tell of an error that is not sdprep's own."""
     if isinstance(error, MemoryError):
         return "there is not enough memory to go on"
+    if lacks_memory(error):
+        return f"there is not enough memory to go on, or too little is allowed (ulimit -v): {_last_line(error)}"
     if isinstance(error, RecursionError):
         return "a file or a setting is nested too deeply to be read"
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return "the system lets this process start no more threads; see ulimit -u"
-    last = redact(str(error)).strip().splitlines()[-1:]
-    what = ": ".join([type(error).__name__, *last])
+    what = ": ".join(filter(None, [type(error).__name__, _last_line(error)]))
     return f"this is a fault of sdprep: {what}\nPlease report it, with what is printed with {TRACEBACK}=1 set"
+
+
+def _last_line(error: Exception) -> str:
+    return "".join(redact(str(error)).strip().splitlines()[-1:])

@@ -16,7 +16,7 @@ from typing import IO
 
 from sdprep import errors
 from sdprep.engines.messages import Broken, FromWorker, Ready, Refused, Said, Start, ToWorker, read, write
-from sdprep.errors import SdprepError, WorkerError, starting_threads
+from sdprep.errors import SdprepError, WorkerError, lacks_memory, starting_threads
 from sdprep.types import Stop
 
 # The new process finds packages where this one does, and nothing is imported before it knows them.
@@ -62,6 +62,7 @@ class WorkerProcess:
         self._bell = bell
         self._inbox: SimpleQueue[FromWorker | None] = SimpleQueue()
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._no_memory: str | None = None
         self._readers = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._overhear)]
         # A program that does not close its engine would otherwise end while the readers hold locks, and abort.
         atexit.register(self.end)
@@ -112,8 +113,7 @@ class WorkerProcess:
             elif isinstance(message, Ready):
                 return message.provider
             elif isinstance(message, Death):
-                said = f": {self._last_lines[-1]}" if self._last_lines else ""
-                raise WorkerError(f"the worker ended before its model was loaded ({message.reason}){said}")
+                raise WorkerError(f"the worker ended before its model was loaded{self._why(message.reason)}")
         return ""
 
     def kill(self) -> None:
@@ -152,11 +152,21 @@ class WorkerProcess:
         while line := stream.readline(LINE_BYTES):
             if text := line.decode("utf-8", "replace").strip():
                 self._last_lines.append(text)
+                if self._no_memory is None and lacks_memory(text):
+                    # A long traceback may follow it.
+                    self._no_memory = text
 
     def _wait(self) -> None:
         # One that stays is ended by the kernel when a driver lets go of it.
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(FAREWELL)
+
+    def _why(self, reason: str) -> str:
+        """What to tell of an early end: what it printed of memory, else how it ended and its last line."""
+        # OpenBLAS ends a process for which it gets no thread by the signal of Ctrl-C.
+        if self._no_memory is not None:
+            return f", since memory is short or limited (ulimit -v): {self._no_memory}"
+        return f" ({reason})" + (f": {self._last_lines[-1]}" if self._last_lines else "")
 
     def _reason(self) -> str:
         """How it ended: by a signal, by its exit code."""

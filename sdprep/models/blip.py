@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdprep.config import CaptionSettings
-from sdprep.errors import MissingExtra, ModelError, UsageError
+from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.blip_again import GUARD, TOGETHER, SecondTry
 from sdprep.models.blip_attention import prefers_absorbed
@@ -21,6 +21,7 @@ from sdprep.models.blip_pictures import Pictures, Preparation
 from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
 from sdprep.models.blip_weights import take_weights
 from sdprep.models.decoding import Decoding, Hypothesis
+from sdprep.models.frameworks import importing
 from sdprep.models.guess import SAFETENSORS
 from sdprep.models.parse import cause
 from sdprep.models.pickles import check_pickles, pickled_weights, read_weights
@@ -207,14 +208,14 @@ def _load_model(transformers: Any, folder: Path, dtype: torch.dtype, weights: di
 
 
 def _import_frameworks() -> tuple[Any, Any]:
-    try:
+    with importing("torch", "caption"):
         import torch
-    except ImportError as error:
-        raise MissingExtra("torch", "caption") from error
-    try:
+    with importing("transformers", "caption"):
         import transformers
-    except ImportError as error:
-        raise MissingExtra("transformers", "caption") from error
+
+        # transformers imports what is behind a name when the name is used.
+        for name in ("BertTokenizer", "BlipConfig", "BlipForConditionalGeneration"):
+            getattr(transformers, name)
     return torch, transformers
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_cache_path
 
-from sdprep.errors import MissingExtra, ModelError
+from sdprep.errors import ModelError
 from sdprep.models.cpus import thread_count, usable_cpus
+from sdprep.models.frameworks import importing
 from sdprep.models.graph import chosen_output, failed_run
 from sdprep.models.providers import CPU, PROVIDERS, Execution, openvino_options, options, serving, to_ask
 
@@ -32,8 +33,9 @@ TENSORRT = [f"nvinfer_{n}.dll" if sys.platform == "win32" else f"libnvinfer.so.{
 class OnnxSession:
     """A graph with one input, of which one output is wanted, by name or place; `provider` runs it, `notes` say more.
 
-    Raises MissingExtra without onnxruntime, MissingProvider for a provider that it lacks, ModelError if the graph
-    cannot be run, is run by another provider than any that was asked for, or is no graph of this kind.
+    Raises MissingExtra without onnxruntime, MissingProvider for a provider that it lacks, ModelError if onnxruntime
+    cannot be loaded, or the graph cannot be run, is run by another provider than any that was asked for, or is no
+    graph of this kind.
     """
 
     def __init__(self, path: Path, execution: Execution, output: str | int = 0) -> None:
@@ -62,10 +64,8 @@ class OnnxSession:
 
 
 def _import() -> Any:
-    try:
+    with importing("onnxruntime", "tag"):
         import onnxruntime
-    except ImportError as error:
-        raise MissingExtra("onnxruntime", "tag") from error
     return onnxruntime
 
 
@@ -144,8 +144,9 @@ def write_int8(
     Weights have a scale for each channel, and 8 bits, or 7 with `reduce_range`. Other operators stay in float32, since
     onnxruntime has no fast int8 for them. Needs the package onnx.
     """
-    from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    with importing("onnx", "quantize"):
+        from onnxruntime import quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -175,8 +176,9 @@ def write_int8(
 
 def write_fp16(graph: Path, target: Path) -> None:
     """Write a graph whose weights and sums are float16; what goes in and comes out stays float32. Needs onnx."""
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    with importing("onnx", "quantize"):
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with _less_talk():
         onnx.save(convert_float_to_float16(onnx.load(str(graph)), keep_io_types=True), str(target))

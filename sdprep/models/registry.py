@@ -34,7 +34,23 @@ def user_folder() -> Path:
 def registered() -> dict[str, Path]:
     """Where each name is described; a user's file wins over ours of the same name."""
     folders = (configs_folder("models"), user_folder())
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for folder in folders for path in _listed(folder)[0]}
+
+
+def unlisted() -> str | None:
+    """Why the models of the user's own folder are not known; None if they are, or the folder does not exist."""
+    error = _listed(user_folder())[1]
+    return None if error is None else f"models in {user_folder()} are not used: {error.strerror or error}"
+
+
+def _listed(folder: Path) -> tuple[list[Path], OSError | None]:
+    """The TOML files of a folder, sorted, or what keeps it from being listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.match("*.toml")), None
+    except (FileNotFoundError, NotADirectoryError):
+        return [], None
+    except OSError as error:
+        return [], error
 
 
 def named(name: str, path: Path) -> ModelSpec:
@@ -144,6 +160,7 @@ def _unknown(model: str, task: Task | None) -> str:
     known = sorted(registered())
     close = difflib.get_close_matches(model.rpartition("/")[2], known, n=3)
     guess = f"Did you mean {' or '.join(close)}?" if close else f"Known names: {', '.join(known)}."
+    guess += f"\n{reason}" if (reason := unlisted()) is not None else ""
     return (
         f"no {NOUNS[task] if task else 'model'} is called '{model}', and there is no such folder. {guess}\n"
         "A model is given as a name, a .toml file, a folder with the model's files, or a Hub repository as owner/name"

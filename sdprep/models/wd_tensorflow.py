@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdprep.errors import MissingExtra, ModelError
+from sdprep.errors import ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.frameworks import importing
 from sdprep.models.graph import GraphInput, chosen_output, failed_run, scored
 from sdprep.models.labels import read_columns
 from sdprep.models.parse import cause
@@ -106,13 +107,8 @@ def _less_talk() -> Iterator[None]:
 
 
 def _import_tensorflow() -> Any:
-    try:
+    with importing("tensorflow", "tensorflow"):
         import tensorflow
-    except ImportError as error:
-        raise MissingExtra("tensorflow", "tensorflow") from error
-    except Exception as error:  # a clash of versions ends the import in any way
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"the installed TensorFlow cannot be imported: {reason}") from error
     return tensorflow
 
 

@@ -22,6 +22,7 @@ from sdprep.files import real_path
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.hub import fetch, locate
+from sdprep.models.registry import unlisted
 from sdprep.tasks.planning import Job, Planner, Target
 from sdprep.tasks.runs import catalogs_for, run_info
 from sdprep.tasks.stored import stored_results
@@ -58,6 +59,8 @@ class Annotation:
 
     def __init__(self, kind: Kind, settings: TagSettings | CaptionSettings, listener: Listener, stop: Stop) -> None:
         self._kind, self._settings, self._listener, self._stop = kind, settings, listener, stop
+        if (reason := unlisted()) is not None:
+            listener.note(reason)
         self._files = locate(kind.spec)
         self._job = kind.make_job(self._files)
         self._info = info = run_info(kind.command, settings, str(self._job.wish.settings["model"]))

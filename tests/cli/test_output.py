@@ -241,6 +241,8 @@ def test_a_run_with_closed_streams_writes_into_no_other_file(closed, imgs):
     ("error", "said"),
     [
         (MemoryError(), "there is not enough memory"),
+        (ImportError("x\nlibfar.so: failed to map segment from shared object"), "(ulimit -v): libfar.so"),
+        (RuntimeError("in the worker:\nMemoryError"), "there is not enough memory"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (RuntimeError("can't start new thread"), "no more threads"),
         (KeyError("x"), "this is a fault of sdprep: KeyError: 'x'"),

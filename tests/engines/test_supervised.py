@@ -188,6 +188,14 @@ def test_a_worker_that_dies_before_its_model_is_loaded_ends_the_run(monkeypatch)
         opened().__enter__()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends no process by SIGINT")
+def test_a_worker_that_ends_for_lack_of_memory_says_so_and_not_how(monkeypatch):
+    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.dies_without_memory:decode")
+
+    with pytest.raises(WorkerError, match=r"before its model was loaded, since memory is short.*pthread_create failed"):
+        opened().__enter__()
+
+
 def test_no_process_is_left_behind(tmp_path, started):
     outcomes(pictures(tmp_path, "a", "exit", "hang"), image_timeout=2)
 

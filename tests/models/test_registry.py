@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from PIL import Image
 
-from sdprep.config import configs_folder
+from sdprep.config import TagSettings, Work, configs_folder
 from sdprep.errors import ModelError, UsageError
 from sdprep.models import guess, registry
 from sdprep.models.base import ModelSpec, Task
 from sdprep.models.hub import locate
 from sdprep.models.registry import load, names, resolve
+from sdprep.tasks.tag import tag
+from sdprep.types import Silent
 
 OURS = sorted(configs_folder("models").glob("*.toml"))
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
@@ -222,6 +228,46 @@ def test_a_broken_file_of_the_user_spoils_no_other_name(user_folder: Path) -> No
         resolve("nothing-like-this", "tag")
     with pytest.raises(ModelError, match=r"broken\.toml"):
         names()
+
+
+def forbidden(user_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, looked_at = Path.iterdir, Path.stat
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path == user_folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    def stat(path: Path, **how: bool) -> os.stat_result:
+        if path == user_folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return looked_at(path, **how)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(Path, "stat", stat)
+
+
+def test_a_folder_of_the_user_that_may_not_be_read_is_passed_over_with_the_reason(
+    user_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbidden(user_folder, monkeypatch)
+    assert resolve("demo-tag", "tag").name == "demo-tag"
+    with pytest.raises(UsageError, match="are not used: Permission denied"):
+        resolve("nothing-like-this", "tag")
+
+
+def test_a_run_notes_that_the_models_of_the_user_may_not_be_read(
+    user_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    listener = Silent()
+    monkeypatch.setattr(listener, "note", notes.append)
+    (tmp_path / "imgs").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "imgs" / "a.png")
+    forbidden(user_folder, monkeypatch)
+    report = tag(tmp_path / "imgs", TagSettings(model="demo-tag", work=Work(workers=0)), listener=listener)
+    assert report.failed == 0
+    assert f"models in {user_folder} are not used: Permission denied" in notes
 
 
 def test_a_folder_with_an_onnx_model_and_its_tags_is_a_wd_tagger(tmp_path: Path) -> None:
