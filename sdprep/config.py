@@ -232,10 +232,9 @@ class MergeSettings:
         for name, choices in (("keys", KEY_STYLES), ("missing", MISSING)):
             if getattr(self, name) not in choices:
                 raise UsageError(f"--{name} is one of {', '.join(choices)}, not '{getattr(self, name)}'")
-        unknown = set(self.fields) - {"caption", "tags", "image_size"}
+        unknown = sorted(set(self.fields) - {"caption", "tags", "image_size"})
         if unknown or not self.fields:
-            names = ", ".join(sorted(unknown)) or "nothing"
-            raise UsageError(f"--fields takes caption, tags and image_size, not {names}")
+            raise UsageError(f"--fields takes caption, tags and image_size, not {', '.join(unknown) or 'nothing'}")
 
 
 def _check_thresholds(values: Iterable[float | str]) -> None:

@@ -86,7 +86,7 @@ def _tried(file: Path | None, read_only: bool) -> Opened:
         except sqlite3.OperationalError as error:
             if file is None or not file.is_file() or not _lacks_log(error):
                 raise
-            if not os.access(file.parent, os.W_OK):
+            if read_only or not os.access(file.parent, os.W_OK):
                 return Opened(_unchanging(file))
             _give_up_log(file)
             opened = _opened(file, "DELETE", read_only)
@@ -112,7 +112,11 @@ def _lacks_log(error: sqlite3.Error) -> bool:
 
 
 def _opened(file: Path | None, mode: str, read_only: bool) -> Opened:
-    db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
+    if file is not None and read_only and _has_log(file):
+        # Any other connection moves the log that a killed run left into the catalog when it is closed.
+        db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    else:
+        db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
     try:
         schema = _schema_of(db, file)
         if schema == len(STEPS):
@@ -140,8 +144,7 @@ def _up_to_date_copy(db: sqlite3.Connection, schema: int) -> sqlite3.Connection:
 
 def _unchanging(file: Path) -> sqlite3.Connection:
     """A connection to a catalog in a folder that is read-only, where there can be no log. Raises CatalogFailed."""
-    log = file.with_name(f"{file.name}-wal")
-    if log.exists() and log.stat().st_size > 0:
+    if _has_log(file):
         raise CatalogFailed(
             f"{file} cannot be used: {file.parent} is read-only, and the last run there was broken off. "
             "Make the folder writable, or copy it to where it can be written"
@@ -153,6 +156,11 @@ def _unchanging(file: Path) -> sqlite3.Connection:
     except BaseException:
         db.close()
         raise
+
+
+def _has_log(file: Path) -> bool:
+    log = file.with_name(f"{file.name}-wal")
+    return log.exists() and log.stat().st_size > 0
 
 
 def _schema_of(db: sqlite3.Connection, file: Path | None) -> int:

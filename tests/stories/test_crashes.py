@@ -172,6 +172,17 @@ def test_a_dry_run_after_a_killed_one_changes_nothing(album):
     assert {name: data for name, data in everything(album).items() if not name.startswith(".sdprep/")} == before
 
 
+@pytest.mark.parametrize("look", [log, lambda album: tag(album, dry_run=True)], ids=["log", "dry run"])
+def test_looking_after_a_killed_run_changes_nothing_of_the_catalog(album, look):
+    die(album, "before", {})
+    kept = {path.name: path.read_bytes() for path in (album / CATALOG).parent.iterdir() if path.suffix != ".sqlite-shm"}
+
+    look(album)
+
+    folder = (album / CATALOG).parent
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".sqlite-shm"} == kept
+
+
 # Interrupted in the midst of a write
 
 
