@@ -1,4 +1,4 @@
-"""The page about failures is held against the code: its codes are all the codes, and its tests are there."""
+"""The pages that promise are held against the code: the codes are all the codes, and the tests are there."""
 
 import ast
 import re
@@ -12,7 +12,8 @@ from sdprep.types import FailureCode
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "failures.md").read_text("utf-8")
-NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
+PROMISES = (ROOT / "docs" / "your-text.md").read_text("utf-8") + (ROOT / "SECURITY.md").read_text("utf-8")
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE + PROMISES)))
 
 
 def tables() -> dict[str, list[list[str]]]:
