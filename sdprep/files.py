@@ -27,6 +27,11 @@ def flag(name: str) -> int:
     return found
 
 
+# Non-blocking, since opening a pipe waits for its other end; regular files know no difference.
+READ_FILE = os.O_RDONLY | flag("O_NONBLOCK") | flag("O_NOCTTY") | flag("O_CLOEXEC") | flag("O_BINARY")
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | flag("O_NOFOLLOW") | flag("O_CLOEXEC") | flag("O_BINARY")
+
+
 def real_path(path: Path) -> Path:
     """Return an absolute path without links, as far as there are any; a link to itself stays, to be refused in use.
 
@@ -44,9 +49,7 @@ def read_limited(path: Path | str, limit: int) -> bytes:
         PermissionError: it is a pipe, a socket or a device, which may have no end.
         OSError: it cannot be read; errno EFBIG if it is larger than `limit`.
     """
-    # Non-blocking, since opening a pipe waits for its other end; regular files know no difference.
-    flags = os.O_RDONLY | flag("O_NONBLOCK") | flag("O_NOCTTY") | flag("O_CLOEXEC") | flag("O_BINARY")
-    descriptor = os.open(path, flags)
+    descriptor = os.open(path, READ_FILE)
     try:
         return read_stream(descriptor, limit, str(path))
     finally:
@@ -102,7 +105,7 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
     temporary = path.with_name(f".sdprep-{crc32(os.fsencode(path.name)):08x}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flag("O_BINARY") | flag("O_CLOEXEC"), 0o666)
+        file = os.open(temporary, NEW_FILE, 0o666)
         try:
             for part in parts:
                 write_all(file, part)

@@ -9,7 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from sdprep.files import FORBIDDEN, check_regular, flag, read_stream, start_writing, sync, sync_names, write_all
+from sdprep.files import (
+    FORBIDDEN,
+    NEW_FILE,
+    READ_FILE,
+    check_regular,
+    flag,
+    read_stream,
+    start_writing,
+    sync,
+    sync_names,
+    write_all,
+)
 
 if TYPE_CHECKING:
     from sdprep.data.folders import Folders
@@ -21,8 +32,6 @@ NO_FILE = frozenset({errno.ENOENT, errno.ENAMETOOLONG})
 # What opening a link says when links are not followed; ENOTDIR where a folder was wanted.
 IS_LINK = frozenset({errno.ELOOP, errno.EMLINK, errno.ENOTDIR})
 OPEN_FOLDER = os.O_RDONLY | flag("O_DIRECTORY") | flag("O_CLOEXEC")
-READ_FILE = os.O_RDONLY | flag("O_NONBLOCK") | flag("O_NOCTTY") | flag("O_CLOEXEC") | flag("O_BINARY")
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | flag("O_NOFOLLOW") | flag("O_CLOEXEC") | flag("O_BINARY")
 NO_FOLLOW = flag("O_NOFOLLOW")
 
 
@@ -63,9 +72,7 @@ class Folder:
             OSError: it cannot be read; errno EFBIG if it is larger than `limit`.
         """
         try:
-            if self.descriptor is None and os.path.islink(self._at(name)):
-                return self._read_link(name, limit)
-            file = os.open(self._at(name), READ_FILE | NO_FOLLOW, dir_fd=self.descriptor)
+            file = self._open_unlinked(name)
         except OSError as error:
             if error.errno in NO_FILE:
                 return None
@@ -76,6 +83,12 @@ class Folder:
             return read_stream(file, limit, name)
         finally:
             os.close(file)
+
+    def _open_unlinked(self, name: str) -> int:
+        """Open a file for reading. Raises OSError with an errno of IS_LINK for a link."""
+        if self.descriptor is None and os.path.islink(self._at(name)):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+        return os.open(self._at(name), READ_FILE | NO_FOLLOW, dir_fd=self.descriptor)
 
     def _read_link(self, name: str, limit: int) -> bytes | None:
         real = os.path.realpath(os.path.join(self.path, name))
@@ -95,9 +108,7 @@ class Folder:
             OSError: it cannot be opened.
         """
         try:
-            if self.descriptor is None and os.path.islink(self._at(name)):
-                raise OSError(errno.ELOOP, "", name)
-            file = os.open(self._at(name), READ_FILE | NO_FOLLOW, dir_fd=self.descriptor)
+            file = self._open_unlinked(name)
         except OSError as error:
             if error.errno not in IS_LINK:
                 raise
