@@ -16,12 +16,12 @@ import torch
 import transformers
 
 from benchmarks.caption import END, PROMPT, SHAPES, TOKENS
-from sdprep.models.blip_engine import CaptionEngine
-from sdprep.models.blip_network import BlipNetwork
-from sdprep.models.blip_pictures import Pictures
-from sdprep.models.blip_reference import ReferenceDecoder
-from sdprep.models.blip_weights import take_weights
-from sdprep.models.decoding import Decoding
+from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.loop import CaptionEngine
+from sdprep.models.captioners.blip.network import BlipNetwork
+from sdprep.models.captioners.blip.verify import ReferenceDecoder
+from sdprep.models.captioners.blip.weights import take_weights
+from sdprep.models.captioners.generation import Decoding
 
 RULES: dict[str, Any] = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "bad_words": ((1012,),)}
 SEARCHES = {

@@ -32,14 +32,14 @@ import transformers
 from PIL import Image
 
 from benchmarks.measure import spread
-from sdprep.data.image import decode
-from sdprep.models.blip_engine import CaptionEngine
-from sdprep.models.blip_linear import Int8Linear, MakeLinear, PlainLinear, linear_layer
-from sdprep.models.blip_network import BlipNetwork, Span, TextDecoder
-from sdprep.models.blip_pictures import Pictures
-from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
-from sdprep.models.blip_weights import take_weights
-from sdprep.models.decoding import Decoding
+from sdprep.images.decode import decode
+from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.layers import Int8Linear, MakeLinear, PlainLinear, linear_layer
+from sdprep.models.captioners.blip.loop import CaptionEngine
+from sdprep.models.captioners.blip.network import BlipNetwork, Span, TextDecoder
+from sdprep.models.captioners.blip.verify import ReferenceDecoder, check_agreement
+from sdprep.models.captioners.blip.weights import take_weights
+from sdprep.models.captioners.generation import Decoding
 from sdprep.types import Decoded, Fit, ImageItem
 
 TOKENS = 12

@@ -18,14 +18,13 @@ import transformers
 from benchmarks.caption import END, PROMPT, TOKENS, drain, flops, random_blip
 from benchmarks.measure import spread
 from sdprep.models.base import ImageSpec
-from sdprep.models.blip_compile import CompiledInTime
-from sdprep.models.blip_engine import CaptionEngine
-from sdprep.models.blip_graph import Recorder
-from sdprep.models.blip_network import BlipNetwork
-from sdprep.models.blip_pictures import Preparation
-from sdprep.models.blip_reference import ReferenceDecoder, check_agreement
-from sdprep.models.blip_weights import take_weights
-from sdprep.models.decoding import Decoding
+from sdprep.models.captioners.blip.cuda import CompiledInTime, Recorder
+from sdprep.models.captioners.blip.images import Preparation
+from sdprep.models.captioners.blip.loop import CaptionEngine
+from sdprep.models.captioners.blip.network import BlipNetwork
+from sdprep.models.captioners.blip.verify import ReferenceDecoder, check_agreement
+from sdprep.models.captioners.blip.weights import take_weights
+from sdprep.models.captioners.generation import Decoding
 from sdprep.types import Batch
 
 # The product whose rate stands for what the card can do, in the precision that is measured.

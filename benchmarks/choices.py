@@ -27,8 +27,8 @@ from benchmarks.caption import (
     random_blip,
     take_turns,
 )
-from sdprep.models.blip_engine import CaptionEngine
-from sdprep.models.decoding import Decoding
+from sdprep.models.captioners.blip.loop import CaptionEngine
+from sdprep.models.captioners.generation import Decoding
 from sdprep.types import ImageItem
 
 LENGTH: dict[str, Any] = {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}

@@ -25,14 +25,15 @@ from benchmarks.drawings import batches, captioner
 from benchmarks.measure import table
 from benchmarks.pictures import KINDS
 from benchmarks.tag import Plan
-from sdprep.data.fitting import room
-from sdprep.data.image import decode
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import random_figure
-from sdprep.models.hub import fetch
-from sdprep.models.registry import resolve
-from sdprep.models.wd_onnx import OnnxTagger
-from sdprep.types import Decoded, Fit, ImageItem, Silent
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import random_figure
+from sdprep.images.decode import decode
+from sdprep.images.fit import room
+from sdprep.models.files.hub import fetch
+from sdprep.models.registry.registry import resolve
+from sdprep.models.taggers.onnx_tagger import OnnxTagger
+from sdprep.report import Silent
+from sdprep.types import Decoded, Fit, ImageItem
 
 if TYPE_CHECKING:
     from sdprep.types import Pixels

@@ -16,12 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import random_figure
 from sdprep.config import TagSettings, Work
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import random_figure
 from sdprep.engines import local
+from sdprep.report import Silent
 from sdprep.tasks.tag import tag
-from sdprep.types import Silent
 
 DEVICES = (1, 2, 4, 8)
 

@@ -20,13 +20,13 @@ import torch
 import transformers
 
 import sdprep.demo
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import caption_of, random_figure
 from sdprep.config import CaptionSettings, Work
-from sdprep.data.image import decode
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import caption_of, random_figure
+from sdprep.images.decode import decode
 from sdprep.models.base import ModelFiles
-from sdprep.models.blip import BlipCaptioner
-from sdprep.models.registry import resolve
+from sdprep.models.captioners.blip.captioner import BlipCaptioner
+from sdprep.models.registry.registry import resolve
 from sdprep.types import Batch, Decoded, Fit, ImageItem
 
 WEIGHTS = Path(sdprep.demo.__file__).parent / "models" / "demo-caption"

@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from sdprep.config import Layout, MergeSettings, TagSettings
-from sdprep.data.source import FolderSource
 from sdprep.engines import local
-from sdprep.models.hub import locate
-from sdprep.models.labels import read_labels
-from sdprep.models.registry import resolve
+from sdprep.images.source import FolderSource
+from sdprep.models.files.hub import locate
+from sdprep.models.registry.registry import resolve
+from sdprep.models.taggers.label_file import read_labels
+from sdprep.report import RunReport, Stop
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag
-from sdprep.types import ImageItem, Result, RunReport, Stop
+from sdprep.types import ImageItem, Result
 
 SIZES = (1_000, 10_000, 100_000)
 A_FOLDER = 1000

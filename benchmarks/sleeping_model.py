@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterable, Iterator
 
 import numpy as np
 
-from sdprep.data.image import decode as decode
-from sdprep.models.wd_onnx import OnnxTagger
+from sdprep.images.decode import decode as decode
+from sdprep.models.taggers.onnx_tagger import OnnxTagger
 from sdprep.types import Batch, ImageItem, Prediction, TagScores
 
 

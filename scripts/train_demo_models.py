@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from demo_training.pool import Pool
+    from scripts.demo_training.pool import Pool
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that the script runs from a checkout that is not installed
@@ -37,7 +37,7 @@ class Job:
 
 @cache
 def _training_pool(seed: int) -> "Pool":
-    from demo_training.pool import draw_pool
+    from scripts.demo_training.pool import draw_pool
 
     return draw_pool(EXAMPLES, f"train-{seed}")
 
@@ -45,7 +45,8 @@ def _training_pool(seed: int) -> "Pool":
 def run_tagger(job: Job) -> None:
     """Train the tagger and write its ONNX file and label table."""
     import torch
-    from demo_training.tagger import train_tagger, write_tagger
+
+    from scripts.demo_training.tagger import train_tagger, write_tagger
 
     torch.set_num_threads(THREADS)
     pool = _training_pool(job.seed)
@@ -55,7 +56,8 @@ def run_tagger(job: Job) -> None:
 def run_captioner(job: Job) -> None:
     """Train the captioner and write its checkpoint folder."""
     import torch
-    from demo_training.captioner import train_captioner, write_captioner
+
+    from scripts.demo_training.captioner import train_captioner, write_captioner
 
     torch.set_num_threads(THREADS)
     model, tokenizer = train_captioner(_training_pool(job.seed), epochs=12, tag_epochs=2, seed=job.seed)
@@ -64,7 +66,7 @@ def run_captioner(job: Job) -> None:
 
 def run_savedmodel(job: Job) -> None:
     """Write the tagger's SavedModel from its ONNX file."""
-    from demo_training.savedmodel import write_savedmodel
+    from scripts.demo_training.savedmodel import write_savedmodel
 
     difference = write_savedmodel(job.demo / "models" / "demo-tag")
     print(f"savedmodel: differs from the ONNX model by at most {difference:.1e}")
@@ -72,14 +74,14 @@ def run_savedmodel(job: Job) -> None:
 
 def run_pictures(job: Job) -> None:
     """Draw the sample pictures."""
-    from demo_training.pictures import write_pictures
+    from scripts.demo_training.pictures import write_pictures
 
     print(f"pictures: {write_pictures(job.demo) / 1e6:.2f} MB")
 
 
 def run_evaluate(job: Job) -> None:
     """Measure the models on drawings that no training seed reaches."""
-    from demo_training.evaluate import evaluate
+    from scripts.demo_training.evaluate import evaluate
 
     for name, value in evaluate(job.demo / "models").items():
         print(f"{name}: {value}")

@@ -9,12 +9,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from sdprep.devices import check_devices, parse_devices
-from sdprep.errors import ModelError, UsageError
+from sdprep.errors import UsageError
 from sdprep.files import read_toml_bytes
+from sdprep.resources import configs_folder
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import CHOSEN, MCUT, STORED_FLOOR, TagRules
-from sdprep.rules.plain import check_stated
+from sdprep.sanitize import check_stated
 from sdprep.types import MAX_PIXELS
 
 if sys.version_info >= (3, 11):
@@ -260,18 +261,6 @@ def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, na
     ):
         raise UsageError(f"--{name.replace('_', '-')} '{value}' is no extension for a text file; say .txt, for example")
     object.__setattr__(settings, name, extension)
-
-
-def configs_folder(kind: str) -> Path:
-    """The folder of "models" or "presets" that come with sdprep: in a wheel inside the package, in a checkout beside.
-
-    Raises ModelError if there is neither.
-    """
-    package = Path(__file__).parent
-    for folder in (package / "configs" / kind, package.parent / "configs" / kind):
-        if folder.is_dir():
-            return folder
-    raise ModelError(f"configs/{kind} is missing beside {package}\nThe installation is broken: install sdprep again")
 
 
 def read_preset(name: str) -> dict[str, dict[str, Any]]:

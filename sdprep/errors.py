@@ -18,7 +18,7 @@
     +-- MissingExtra       5  an optional package is not installed
     +-- MissingProvider    5  the installed onnxruntime is made without a provider
 
-A fault of a single image is not an exception: it is a `Failure` that is counted and named. Inside `data/`,
+A fault of a single image is not an exception: it is a `Failure` that is counted and named. Inside `images/`,
 `ImageError` carries its code as far as the decode stage.
 """
 

@@ -6,14 +6,11 @@ batch into predictions; a run ends in a `RunReport` in which every image is coun
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-from sdprep.spelling import json_ready
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,112 +186,3 @@ class Result:
     digest: bytes
     data: bytes
     remarks: tuple[Remark, ...] = ()
-
-
-class Listener(Protocol):
-    """Hears what a run is doing; the command line draws bars with it, a library user may ignore it."""
-
-    def note(self, message: str) -> None:
-        """Something that a person should read."""
-
-    def start(self, total: int) -> None:
-        """The model is about to see this many images."""
-
-    def advance(self) -> None:
-        """One more image has an outcome."""
-
-
-class Silent:
-    """A listener that says nothing."""
-
-    def note(self, message: str) -> None:
-        """Ignore the message."""
-
-    def start(self, total: int) -> None:
-        """Ignore the total."""
-
-    def advance(self) -> None:
-        """Ignore the step."""
-
-
-class Stop:
-    """A wish to end early, set by a signal: the batch in hand is finished, the rest is `remaining`.
-
-    A run sets `heeded` while it looks at the wish; at other times (a download, say) a signal may end it at once. From
-    `deadline` on, a time of `time.monotonic`, the batch in hand is not waited for either.
-    """
-
-    def __init__(self) -> None:
-        self.exit_code: int | None = None
-        self.heeded = False
-        self.deadline = math.inf
-
-    def __bool__(self) -> bool:
-        return self.exit_code is not None
-
-
-@dataclass(slots=True)
-class RunReport:
-    """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model."""
-
-    command: str
-    found: int = 0
-    written: int = 0
-    current: int = 0
-    kept: int = 0
-    failed: int = 0
-    remaining: int = 0
-    missing: int = 0
-    kept_paths: list[str] = field(default_factory=list)
-    missing_paths: list[str] = field(default_factory=list)
-    image_changed: list[str] = field(default_factory=list)
-    other_settings: int = 0
-    predicted: int = 0
-    failures: list[dict[str, str]] = field(default_factory=list)
-    flagged: list[dict[str, str]] = field(default_factory=list)
-    model: str | None = None
-    revision: str | None = None
-    provider: str | None = None
-    output: str | None = None
-    tag_counts: dict[str, int] | None = None
-    run: str | None = None
-    dry_run: bool = False
-    stopped: int | None = None
-    seconds: float = 0.0
-
-    def fail(self, failure: Failure) -> None:
-        """Count one failed image and name it."""
-        self.refuse(failure.item.rel, failure.code, failure.message)
-
-    def refuse(self, path: str, code: FailureCode, message: str) -> None:
-        """Count one file with which nothing could be done, and name it."""
-        self.failed += 1
-        self.failures.append({"path": path, "code": code.value, "message": message})
-
-    def keep(self, rel: str) -> None:
-        """Count one image whose text was left as it is, and name it."""
-        self.kept += 1
-        self.kept_paths.append(rel)
-
-    def check(self) -> None:
-        """Raise AssertionError unless every image found is in exactly one count."""
-        if self.uncounted:
-            counted = self.found - self.uncounted
-            raise AssertionError(f"{self.found} images were found but {counted} are accounted for")
-
-    @property
-    def uncounted(self) -> int:
-        """The images that have no outcome: none when a run has ended as it should."""
-        return self.found - self.written - self.current - self.kept - self.failed - self.remaining
-
-    @property
-    def exit_code(self) -> int:
-        """0 done, 3 some images failed, 130 interrupted, 143 terminated."""
-        if self.stopped is not None:
-            return self.stopped
-        return 3 if self.failed else 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The run report as JSON-ready values, schema 1."""
-        values = {name: json_ready(getattr(self, name)) for name in self.__slots__}
-        return {"schema": 1, **values, "seconds": round(self.seconds, 3)}

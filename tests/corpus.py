@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import random_figure
-from tests.data.files import chunk, encoded, exif, raw_png
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import random_figure
+from tests.images.files import chunk, encoded, exif, raw_png
 
 LINUX = sys.platform.startswith("linux")
 SIDE = 64

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import pictures, standins
 from benchmarks.measure import Taken, ratios, run, spread
 from benchmarks.tag import agreement
-from sdprep.data.image import read_size
+from sdprep.images.decode import read_size
 from sdprep.types import ImageItem
 
 pytestmark = pytest.mark.alone

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings, read_config
-from sdprep.data.sidecar import decode_text, encode_text
 from sdprep.errors import UsageError
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.labels import STORED_FLOOR, TagRules
+from sdprep.texts.sidecar import decode_text, encode_text
 
 WRITING = [TagSettings, CaptionSettings]
 

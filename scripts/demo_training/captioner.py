@@ -22,9 +22,9 @@ from transformers import (
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from demo_training.pool import CAPTIONER_SIZE, Pool, as_batch, jittered
-from demo_training.tagger import LABELS, targets_of
-from sdprep.demo.figures import BACKGROUNDS, CLOSED, EYE_COLOURS, HAIR_COLOURS, caption_of
+from scripts.demo_training.figures import BACKGROUNDS, CLOSED, EYE_COLOURS, HAIR_COLOURS, caption_of
+from scripts.demo_training.pool import CAPTIONER_SIZE, Pool, as_batch, jittered
+from scripts.demo_training.tagger import LABELS, targets_of
 
 PROMPT = "a picture of"
 WIDTH = 120

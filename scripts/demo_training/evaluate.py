@@ -6,10 +6,10 @@ import numpy as np
 import onnxruntime
 from transformers import BertTokenizer, BlipForConditionalGeneration
 
-from demo_training.captioner import PROMPT, captions_from
-from demo_training.pool import as_batch, draw_pool
-from demo_training.tagger import targets_of
-from sdprep.demo.figures import caption_of
+from scripts.demo_training.captioner import PROMPT, captions_from
+from scripts.demo_training.figures import caption_of
+from scripts.demo_training.pool import as_batch, draw_pool
+from scripts.demo_training.tagger import targets_of
 
 BATCH = 50
 

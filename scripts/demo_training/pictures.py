@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sdprep.demo.draw import draw, draw_cutout
-from sdprep.demo.figures import CHARACTERS, CLOSED, Figure, Person, caption_of, tags_of
+from scripts.demo_training.draw import draw, draw_cutout
+from scripts.demo_training.figures import CHARACTERS, CLOSED, Figure, Person, caption_of, tags_of
 
 AKA, KURO, SORA = CHARACTERS.values()
 ORIENTATION = 0x0112

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from sdprep.demo.draw import draw, draw_cutout
-from sdprep.demo.figures import Figure, is_grey, random_figure
+from scripts.demo_training.draw import draw, draw_cutout
+from scripts.demo_training.figures import Figure, is_grey, random_figure
 
 TAGGER_SIZE = 128
 CAPTIONER_SIZE = 96

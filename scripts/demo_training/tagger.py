@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
-from demo_training.pool import TAGGER_SIZE, Pool, as_batch, jittered
-from sdprep.demo.figures import CHARACTER_TAGS, GENERAL_TAGS, RATINGS, Figure, tags_of
+from scripts.demo_training.figures import CHARACTER_TAGS, GENERAL_TAGS, RATINGS, Figure, tags_of
+from scripts.demo_training.pool import TAGGER_SIZE, Pool, as_batch, jittered
 
 LABELS = (*RATINGS, *GENERAL_TAGS, *CHARACTER_TAGS)
 WIDTHS = ((3, 16, 2), (16, 32, 2), (32, 64, 2), (64, 80, 1), (80, 112, 2), (112, 112, 1))

@@ -9,18 +9,18 @@ from functools import partial
 import click
 
 from sdprep import __version__
-from sdprep.cli.bench import bench
-from sdprep.cli.caption import caption
-from sdprep.cli.command import guarded, spelled
-from sdprep.cli.demo import demo
-from sdprep.cli.doctor import doctor
-from sdprep.cli.history import log, restore, undo
-from sdprep.cli.merge import merge
-from sdprep.cli.models import models
+from sdprep.cli.commands.bench import bench
+from sdprep.cli.commands.caption import caption
+from sdprep.cli.commands.demo import demo
+from sdprep.cli.commands.doctor import doctor
+from sdprep.cli.commands.history import log, restore, undo
+from sdprep.cli.commands.merge import merge
+from sdprep.cli.commands.models import models
+from sdprep.cli.commands.quantize import quantize
+from sdprep.cli.commands.retry import retry
+from sdprep.cli.commands.tag import tag
+from sdprep.cli.options import guarded, spelled
 from sdprep.cli.output import printing
-from sdprep.cli.quantize import quantize
-from sdprep.cli.retry import retry
-from sdprep.cli.tag import tag
 
 
 @click.group(

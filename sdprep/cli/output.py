@@ -15,8 +15,7 @@ from typing import Any, TextIO, cast
 
 import click
 
-from sdprep.rules.plain import escape
-from sdprep.spelling import spell
+from sdprep.sanitize import escape, spell
 
 # What tqdm writes for a bar, as one piece without a line end: back to the begin of the line, or up some lines.
 BAR = re.compile(r"\r[^\r\n]*|(\x1b\[A)+")

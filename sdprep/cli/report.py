@@ -16,7 +16,7 @@ import click
 
 from sdprep.cli.output import print_json
 from sdprep.cli.watchdog import watchdog
-from sdprep.types import RunReport, Stop
+from sdprep.report import RunReport, Stop
 
 MODEL_COMMANDS = ("caption", "tag")
 # Seconds after SIGTERM that the batch in hand may take, and that the process may take to write what is there.

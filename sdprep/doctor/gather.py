@@ -18,13 +18,13 @@ from sdprep import __version__
 from sdprep.doctor.facts import Device, Facts, Machine, Outcome, Probe, Value
 from sdprep.doctor.packages import read_packages
 from sdprep.doctor.process import Ended, run_bounded
-from sdprep.redact import redact
+from sdprep.sanitize import redact
 
 ROOT = Path(__file__).parents[2]
 # The empty place of imports is the current folder, where a file of the user's could pass for a framework.
 START = """import sys
 sys.path[:] = [{root!r}, *(place for place in sys.path if place)]
-from sdprep.doctor.probe import main
+from sdprep.doctor.probes.probe import main
 del sys.path[0]
 sys.exit(main({arguments}))"""
 # Seconds for a framework, the Hub, a folder, the driver.

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO
 
 # Seconds for a killed process to go away; one that hangs inside a driver may never do so.
 FAREWELL = 5.0
@@ -32,11 +33,12 @@ def run_bounded(command: Sequence[str], seconds: float) -> Ended:
             pass
         finally:
             _end(process)
-        texts = []
-        for stream in (out, err):
-            stream.seek(0)
-            texts.append(stream.read().decode("utf-8", "replace"))
-    return Ended(code, *texts)
+        return Ended(code, _written_to(out), _written_to(err))
+
+
+def _written_to(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode("utf-8", "replace")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sdprep.doctor.check_packages import PARTS, is_aside
 from sdprep.doctor.facts import CORE, JOBS, Facts, Probe
-from sdprep.doctor.find_core import PARTS, is_aside
 from sdprep.doctor.packages import is_older, requirements
 from sdprep.doctor.problems import Problem, extra_of, install
 

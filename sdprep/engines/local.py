@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.engines.crew import Crew
-from sdprep.engines.messages import Order
+from sdprep.engines.pool import Crew
+from sdprep.engines.protocol import Order
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.types import Failure, ImageItem, Result, Stop
+from sdprep.report import Stop
+from sdprep.types import Failure, ImageItem, Result
 
 # The function that makes a picture or a failure of an image, by its module and name.
-DECODE = "sdprep.data.image:decode"
+DECODE = "sdprep.images.decode:decode"
 
 
 class Engine(Protocol):
@@ -47,6 +48,6 @@ def opened(
 
 def _inline(order: Order, note: Callable[[str], None]) -> Engine:
     # Imported here: a process with a worker decodes nothing, and so loads neither numpy nor Pillow.
-    from sdprep.engines.inline import Inline
+    from sdprep.engines.runner import Inline
 
     return Inline(order, note)

@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import IO
 
-from sdprep.engines.inline import Inline
 from sdprep.engines.memory import keep_one_heap, limited
-from sdprep.engines.messages import (
+from sdprep.engines.protocol import (
     Answer,
     Broken,
     Decoding,
@@ -38,11 +37,13 @@ from sdprep.engines.messages import (
     read,
     write,
 )
-from sdprep.engines.process import OUT_OF_MEMORY_CODE
+from sdprep.engines.runner import Inline
+from sdprep.engines.stages import Decode
+from sdprep.engines.worker_process import OUT_OF_MEMORY_CODE
 from sdprep.errors import SdprepError, starting_threads
-from sdprep.pipeline import Decode
-from sdprep.redact import redact
-from sdprep.types import MAX_PIXELS, Batch, Decoded, Failure, ImageItem, Result, Stop
+from sdprep.report import Stop
+from sdprep.sanitize import redact
+from sdprep.types import MAX_PIXELS, Batch, Decoded, Failure, ImageItem, Result
 
 LONGEST_TRACEBACK = 20_000
 

@@ -1,0 +1,1 @@
+"""Model descriptions, their files, and one backend per framework. It imports rules and what is below them."""

@@ -12,10 +12,10 @@ import msgspec
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.errors import MissingExtra, ModelError, SdprepError, UsageError
 from sdprep.models.base import ImageSpec, LabelledModel, Model, ModelFiles, ModelSpec
-from sdprep.models.cpus import usable_cpus
-from sdprep.models.faults import fault_of_preprocess
+from sdprep.models.execution import usable_cpus
 from sdprep.models.parse import cause
-from sdprep.models.providers import Execution
+from sdprep.models.registry.validate import fault_of_preprocess
+from sdprep.models.taggers.providers import Execution
 
 # The extra that brings a backend, and the packages that it must bring.
 NEEDS = {
@@ -88,7 +88,7 @@ def open_model(
     if sharers > 1:
         # torch reads it when it is imported; what a person has set stays.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // sharers)))
-    from sdprep.models.blip import BlipCaptioner
+    from sdprep.models.captioners.blip.captioner import BlipCaptioner
 
     with _model_errors(spec, files):
         return BlipCaptioner(spec, files, settings, note)
@@ -99,10 +99,10 @@ def open_tagger(spec: ModelSpec, files: ModelFiles, execution: Execution = Execu
     with _model_errors(spec, files):
         # Imported here, so that the process which only lists and writes loads no numpy.
         if spec.backend == "tensorflow":
-            from sdprep.models.wd_tensorflow import TensorflowTagger
+            from sdprep.models.taggers.tensorflow_tagger import TensorflowTagger
 
             return TensorflowTagger(spec, files, execution)
-        from sdprep.models.wd_onnx import OnnxTagger
+        from sdprep.models.taggers.onnx_tagger import OnnxTagger
 
         return OnnxTagger(spec, files, execution)
 

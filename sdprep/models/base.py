@@ -38,8 +38,8 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `scale` is the range of the values before `mean` is taken off and the rest divided by `std`, both in the order of
     `channels`. `size` and `layout` are only needed where the weights do not tell them themselves. `recipe` names a file
-    of the model that says all the rest (`models/recipe.py`); without one there is a `fit`. `preprocess` "kohya"
-    prepares pictures as kohya's scripts do.
+    of the model that has all the rest (`taggers/preprocess_json.py`); without one there is a `fit`. `preprocess`
+    "kohya" prepares images as kohya's scripts do.
     """
 
     fit: Literal["pad", "letterbox", "squash"] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sdprep.rules.plain import check_stated, plain
+from sdprep.sanitize import check_stated, plain
 
 # A phrase of up to this many words that stands this many times in a row is no sentence any more.
 LONGEST_PHRASE, MOST_IN_A_ROW = 6, 3

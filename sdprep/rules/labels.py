@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from sdprep.rules.plain import check_stated
+from sdprep.sanitize import check_stated
 
 # Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
 # Danbooru tag list, as the Waifu Diffusion taggers' own demo protects them.

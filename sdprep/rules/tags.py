@@ -9,8 +9,8 @@ from functools import cache
 
 from sdprep.errors import UsageError
 from sdprep.rules.exclude import Exclusion
-from sdprep.rules.knowledge import TagKnowledge
 from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, fold, spell
+from sdprep.rules.tag_lists import TagKnowledge
 from sdprep.rules.thresholds import Cut
 
 # A tag on its way: its name and its category.

@@ -11,21 +11,22 @@ from itertools import islice
 from pathlib import Path
 
 from sdprep.config import BENCH_STAGES, BenchSettings, CaptionSettings, Layout, TagSettings, Work
-from sdprep.data.decoder import file_digest
-from sdprep.data.source import FolderSource
 from sdprep.engines.local import DECODE
-from sdprep.engines.messages import Order
+from sdprep.engines.protocol import Order
 from sdprep.errors import ImageError
+from sdprep.images.decoder import file_digest
+from sdprep.images.source import FolderSource
 from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.cpus import usable_cpus
-from sdprep.models.hub import fetch
-from sdprep.models.registry import find
-from sdprep.tasks.advice import Circumstances, Judgement, Stage, judge
+from sdprep.models.execution import usable_cpus
+from sdprep.models.files.hub import fetch
+from sdprep.models.registry.registry import find
+from sdprep.report import Listener, RunReport, Silent, Stop
+from sdprep.tasks.bench_report import Circumstances, Judgement, Stage, judge
 from sdprep.tasks.caption import caption
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.tag import tag
-from sdprep.types import Decoded, Failure, ImageItem, Listener, Result, RunReport, Silent, Stop
+from sdprep.types import Decoded, Failure, ImageItem, Result
 
 # Decoded pictures that are kept for the model may take this many bytes; those beyond are not shown to it.
 HELD_BYTES = 512 * 1024 * 1024
@@ -116,8 +117,8 @@ class _Run:
         Both by the functions that a worker runs, in this process, which takes memory as a worker does from here on.
         """
         # Imported here, as the other stages need no numpy.
-        from sdprep.engines.inline import Inline
         from sdprep.engines.memory import keep_one_heap
+        from sdprep.engines.runner import Inline
 
         keep_one_heap()
         inline = Inline(Order(self._spec, self._files, self._model_settings(), DECODE), self._tell)

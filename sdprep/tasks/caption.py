@@ -6,20 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sdprep.catalog.journal import Applied, Change
+from sdprep.catalog.results import decode_caption, is_caption
 from sdprep.config import CaptionSettings
-from sdprep.data.decoder import DECODER, decoder_of
-from sdprep.data.journal import Applied, Change
-from sdprep.data.results import decode_caption, is_caption
+from sdprep.images.decoder import DECODER, decoder_of
 from sdprep.models.backends import with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.hub import identity
-from sdprep.models.pickles import check_pickles
-from sdprep.models.registry import resolve
+from sdprep.models.captioners.trust import check_pickles
+from sdprep.models.files.hub import identity
+from sdprep.models.registry.registry import resolve
+from sdprep.report import Listener, RunReport, Silent, Stop
 from sdprep.rules.captions import caption_lines, repeats, written_captions
-from sdprep.rules.decide import Wish
-from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Results
-from sdprep.tasks.planning import Job
-from sdprep.types import Caption, Listener, RunReport, Silent, Stop
+from sdprep.rules.policy import Wish
+from sdprep.tasks.annotation.planner import Job
+from sdprep.tasks.annotation.run import MODEL_DESCRIPTION, Annotation, Results
+from sdprep.types import Caption
 
 
 def caption(
@@ -30,7 +31,7 @@ def caption(
     listener: Listener | None = None,
     stop: Stop | None = None,
 ) -> RunReport:
-    """Write a caption beside every picture that has none, by the rules of `rules/decide.py`.
+    """Write a caption beside every picture that has none, by the rules of `rules/policy.py`.
 
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.
@@ -73,9 +74,19 @@ class Captioning:
             what = {"task": "caption", "weights": files.weights, "precision": settings.dtype}
             recipe = {**what, **self.spec.recipe(), **self.spec.decoding(settings.exact_decode), **decoding}
         naming, decoder = settings.layout.sidecar_name, decoder_of(work, DECODER)
-        known = (settings.caption_extension, naming, "\n", recipe)
-        how = decoder, work.allow_truncated, self._remark, is_caption
-        return Job(wish, *known, self._render, *how, max_pixels=work.max_pixels)
+        return Job(
+            wish=wish,
+            extension=settings.caption_extension,
+            naming=naming,
+            joiner="\n",
+            recipe=recipe,
+            render=self._render,
+            decoder=decoder,
+            incomplete=work.allow_truncated,
+            remark=self._remark,
+            is_sound=is_caption,
+            max_pixels=work.max_pixels,
+        )
 
     def _render(self, result: bytes) -> list[str]:
         return caption_lines([each.text for each in self._ranked(result)], self._settings.rules)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import sdprep.demo
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
-from sdprep.data.source import is_picture
 from sdprep.errors import UsageError
 from sdprep.files import replace_file
+from sdprep.images.source import is_picture
 from sdprep.models.backends import check_installed
 from sdprep.models.base import Task
-from sdprep.models.registry import resolve
+from sdprep.models.registry.registry import resolve
+from sdprep.report import Listener, RunReport, Stop
 from sdprep.tasks.caption import caption
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag
-from sdprep.types import Listener, RunReport, Stop
 
 MODELS: tuple[tuple[str, Task], ...] = (("demo-caption", "caption"), ("demo-tag", "tag"))
 PICTURES = Path(sdprep.demo.__file__).parent / "pictures"

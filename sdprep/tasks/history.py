@@ -1,4 +1,4 @@
-"""`sdprep log`, `sdprep undo` and `sdprep restore`: what was done, and taking it back."""
+"""`sdprep log`, `undo`, `restore` and `retry`: what earlier runs did, and how to take it back or try it again."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from sdprep.confine import is_inside
-from sdprep.data.catalog import Catalog, RunInfo
-from sdprep.data.catalogs import Access, Catalogs, Purpose, catalogs_below, find_catalog
-from sdprep.data.folders import read_below
-from sdprep.data.history import UNDONE, Reversal, RunEntry, Version, file_hash, in_order, reversals, runs, versions
-from sdprep.data.journal import FILE_LIMIT, Change, apply
+from sdprep.catalog.catalog import Catalog, RunInfo
+from sdprep.catalog.history import UNDONE, Reversal, RunEntry, Version, file_hash, in_order, reversals, runs, versions
+from sdprep.catalog.journal import FILE_LIMIT, Change, apply
+from sdprep.catalog.quarantine import HARMFUL, Remembered, forget, remembered
+from sdprep.catalog.session import Access, Catalogs, Purpose, catalogs_below, find_catalog
 from sdprep.errors import CatalogError
 from sdprep.files import real_path
-from sdprep.rules.plain import plain
-from sdprep.tasks.runs import run_info
-from sdprep.types import FailureCode, Listener, RunReport, Silent, Stop
+from sdprep.folders import read_below
+from sdprep.images.decoder import DECODER
+from sdprep.paths import is_inside
+from sdprep.report import Listener, RunReport, Silent, Stop
+from sdprep.sanitize import plain
+from sdprep.tasks.run_info import run_info
+from sdprep.types import FailureCode
 
 CHANGED = "it was changed after that run; --force takes it back all the same"
 OUTSIDE = "it lies outside the folder of its catalog; if you trust the catalog, say --catalog {}"
@@ -249,3 +252,22 @@ def _catalog_of(path: Path, fixed: Path | None, access: Access) -> Iterator[Cata
         raise CatalogError(f"no catalog at or above {path.parent}")
     with Catalogs(path.parent, access, trusted=fixed is not None) as opened:
         yield opened.at(file)
+
+
+def retry(
+    directory: Path, *, quarantined: bool = False, catalog: Path | None = None, listener: Listener | None = None
+) -> list[Remembered]:
+    """Forget the failed pictures of a folder, or only those that are quarantined; what was forgotten.
+
+    Raises CatalogError if there is no catalog.
+    """
+    directory = real_path(directory)
+    codes = HARMFUL if quarantined else tuple(FailureCode)
+    forgotten = []
+    with catalogs_of(directory, catalog, Access("retry", Purpose.CHANGE, (listener or Silent()).note)) as found:
+        for each in found:
+            with each.transaction():
+                pictures = remembered(each, directory, DECODER, codes)
+                forget(each, pictures)
+            forgotten += pictures
+    return forgotten

@@ -10,22 +10,23 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
+from sdprep.catalog.session import Access, Catalogs, Purpose
 from sdprep.config import PICTURE_SUFFIXES, MergeSettings
-from sdprep.confine import is_inside
-from sdprep.data import metadata
-from sdprep.data.catalogs import Access, Catalogs, Purpose
-from sdprep.data.decoder import failure_of
-from sdprep.data.exact_json import Number
-from sdprep.data.folders import Folders, check_writable
-from sdprep.data.image import read_size
-from sdprep.data.metadata import Entries, Entry
-from sdprep.data.sidecar import read_text, sidecar_name, sidecar_path
-from sdprep.data.source import FolderSource, sidecar_collisions
 from sdprep.errors import ImageError, MissingSidecars, UsageError, starting_threads
 from sdprep.files import real_path
+from sdprep.folders import Folders, check_writable
+from sdprep.images.decode import read_size
+from sdprep.images.decoder import failure_of
+from sdprep.images.source import FolderSource, sidecar_collisions
+from sdprep.paths import is_inside
+from sdprep.report import Listener, RunReport, Silent, Stop
 from sdprep.tasks.metadata_file import Files, open_metadata, recall_metadata, replace_metadata
-from sdprep.tasks.runs import catalogs_for
-from sdprep.types import Failure, FailureCode, ImageItem, Listener, RunReport, Silent, Stop
+from sdprep.tasks.run_info import catalogs_for
+from sdprep.texts import metadata
+from sdprep.texts.exact_json import Number
+from sdprep.texts.metadata import Entries, Entry
+from sdprep.texts.sidecar import read_text, sidecar_name, sidecar_path
+from sdprep.types import Failure, FailureCode, ImageItem
 
 TEXT_FIELDS = ("caption", "tags")
 THREADS, GROUP = 8, 64  # A thread takes a group: to hand over one picture takes as long as to read it.

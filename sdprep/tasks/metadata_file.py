@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.history import versions
+from sdprep.catalog.journal import FILE_LIMIT, Change, apply
 from sdprep.config import MergeSettings
-from sdprep.confine import is_inside
-from sdprep.data import metadata
-from sdprep.data.catalog import Catalog
-from sdprep.data.folders import read_below
-from sdprep.data.history import versions
-from sdprep.data.journal import FILE_LIMIT, Change, apply
-from sdprep.data.metadata import Entries
 from sdprep.errors import MetadataError
 from sdprep.files import real_path
-from sdprep.tasks.runs import run_info
-from sdprep.types import RunReport
+from sdprep.folders import read_below
+from sdprep.paths import is_inside
+from sdprep.report import RunReport
+from sdprep.tasks.run_info import run_info
+from sdprep.texts import metadata
+from sdprep.texts.metadata import Entries
 
 OUTPUT_NAME = "metadata.json"
 

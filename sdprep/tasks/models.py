@@ -10,11 +10,11 @@ from pathlib import Path
 
 from sdprep.errors import ModelError, SdprepError, UsageError, WriteError
 from sdprep.files import replace_file
-from sdprep.models import faults, guess, registry
 from sdprep.models.base import ModelSpec, Task
-from sdprep.models.hub import amount, fetch, known_commit, snapshot
-from sdprep.models.lock import Lock, LockedFile, read_lock, sha256_of
-from sdprep.types import Listener, Silent
+from sdprep.models.files.hub import amount, fetch, known_commit, snapshot
+from sdprep.models.files.lockfile import Lock, LockedFile, read_lock, sha256_of
+from sdprep.models.registry import infer, registry, validate
+from sdprep.report import Listener, Silent
 
 FILE_NAME = re.compile(r"\w[\w .+-]*")
 
@@ -219,7 +219,7 @@ def add(path: Path, *, replace: bool = False) -> AddedModel:
 
 
 def _find(model: str, task: Task | None, otherwise: Task | None = None) -> ModelSpec:
-    if task is None and (match := faults.REPO.fullmatch(model)) is not None:
+    if task is None and (match := validate.REPO.fullmatch(model)) is not None:
         task = _downloaded_as(match["repo"]) or otherwise
     return registry.find(model, task)
 
@@ -228,7 +228,7 @@ def _downloaded_as(repo: str) -> Task | None:
     """What a repository was used for until now, if for one task only."""
     repos = read_lock().repos
     known = {name for files in repos[repo].commits.values() for name in files} if repo in repos else set()
-    families: tuple[tuple[Task, tuple[str, ...]], ...] = (("tag", guess.WD_FILES), ("caption", guess.BLIP_NEEDED))
+    families: tuple[tuple[Task, tuple[str, ...]], ...] = (("tag", infer.WD_FILES), ("caption", infer.BLIP_NEEDED))
     tasks = [task for task, files in families if known.issuperset(files)]
     return tasks[0] if len(tasks) == 1 else None
 

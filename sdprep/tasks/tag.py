@@ -11,26 +11,26 @@ from typing import Any
 
 import msgspec
 
+from sdprep.catalog.journal import Applied, Change
+from sdprep.catalog.results import are_scores, decode_scores
 from sdprep.config import TagSettings
-from sdprep.data.decoder import DECODER, decoder_of
-from sdprep.data.journal import Applied, Change
-from sdprep.data.results import are_scores, decode_scores
 from sdprep.files import real_path
+from sdprep.images.decoder import DECODER, decoder_of
 from sdprep.models.backends import check_installed, with_backend, with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec, Source
-from sdprep.models.hub import fetch, identity
-from sdprep.models.labels import read_labels
-from sdprep.models.providers import check as check_provider
-from sdprep.models.registry import resolve
-from sdprep.rules.decide import Wish
+from sdprep.models.files.hub import fetch, identity
+from sdprep.models.registry.registry import resolve
+from sdprep.models.taggers.label_file import read_labels
+from sdprep.models.taggers.providers import check as check_provider
+from sdprep.report import Listener, RunReport, Silent, Stop
 from sdprep.rules.labels import LabelTable
+from sdprep.rules.policy import Wish
 from sdprep.rules.tags import TagSelector
-from sdprep.spelling import spell
-from sdprep.tasks.annotate import MODEL_DESCRIPTION, Annotation, Results
-from sdprep.tasks.knowledge import Knowledge, check_categories, with_card_thresholds
-from sdprep.tasks.planning import Job
-from sdprep.tasks.scores import check_scores_path, write_scores
-from sdprep.types import Listener, RunReport, Silent, Stop
+from sdprep.sanitize import spell
+from sdprep.tasks.annotation.planner import Job
+from sdprep.tasks.annotation.run import MODEL_DESCRIPTION, Annotation, Results
+from sdprep.tasks.annotation.scores import check_scores_path, write_scores
+from sdprep.tasks.annotation.tag_lists import Knowledge, check_categories, with_card_thresholds
 
 # The setting under which a text remembers what a model's card recommended, if that was asked for.
 CARD_THRESHOLD = "card_threshold"
@@ -44,7 +44,7 @@ def tag(
     listener: Listener | None = None,
     stop: Stop | None = None,
 ) -> RunReport:
-    """Write tags beside every picture that has none, by the rules of `rules/decide.py`.
+    """Write tags beside every picture that has none, by the rules of `rules/policy.py`.
 
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.

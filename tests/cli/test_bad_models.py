@@ -9,9 +9,9 @@ import sys
 import onnx
 import pytest
 
-from sdprep.models.hub import locate
-from sdprep.models.registry import resolve
-from tests.models.tiny_graphs import Contract, write_graph
+from sdprep.models.files.hub import locate
+from sdprep.models.registry.registry import resolve
+from tests.models.taggers.tiny_graphs import Contract, write_graph
 
 TOML = """
 name = "mine"

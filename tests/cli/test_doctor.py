@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from sdprep.cli.doctor import doctor
-from sdprep.doctor import examine
+from sdprep.cli.commands.doctor import doctor
+from sdprep.doctor import doctor as examine
 from tests.doctor.patients import CARD, Facts, facts, onnx_probe, probe
 
 pytestmark = pytest.mark.alone

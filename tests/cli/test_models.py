@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sdprep.cli.command import spelled
-from sdprep.cli.models import models
+from sdprep.cli.commands.models import models
+from sdprep.cli.options import spelled
 from sdprep.errors import ModelError, UsageError
-from sdprep.models import registry
-from sdprep.models.registry import names
+from sdprep.models.registry import registry
+from sdprep.models.registry.registry import names
 from tests.models.fake_hub import COMMITS, LABELS, MODEL, OLD, REPO, at_home, serving
 
 ROOT = Path(__file__).parents[2]
@@ -357,7 +357,7 @@ def test_the_page_about_models_names_the_command(command):
 def test_nothing_imports_a_framework(mine, tmp_path):
     commands = [["list"], ["show", "demo-tag"], ["download", "demo-tag"], ["verify"], ["add", str(mine)]]
     code = (
-        f"import sys; from sdprep.cli.models import models\nfor words in {commands!r}:\n"
+        f"import sys; from sdprep.cli.commands.models import models\nfor words in {commands!r}:\n"
         f"    models(words, standalone_mode=False)\nprint(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -367,7 +367,7 @@ def test_nothing_imports_a_framework(mine, tmp_path):
 
 def test_help_does_not_even_load_huggingface_hub():
     code = (
-        "import sys; from sdprep.cli.models import models\nmodels(['list', '--help'], standalone_mode=False)\n"
+        "import sys; from sdprep.cli.commands.models import models\nmodels(['list', '--help'], standalone_mode=False)\n"
         "print(sorted({'huggingface_hub', 'msgspec'} & set(sys.modules)), file=sys.stderr)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

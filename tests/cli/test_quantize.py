@@ -6,8 +6,8 @@ import random
 import pytest
 from PIL import Image
 
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import random_figure
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import random_figure
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sdprep.config import configs_folder, read_config
+from sdprep.config import read_config
+from sdprep.resources import configs_folder
 
 
 @pytest.fixture

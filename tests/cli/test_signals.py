@@ -176,7 +176,7 @@ def test_these_limits_are_within_the_ten_seconds_that_are_usual():
 HELD = """
 import re
 from sdprep.cli import report
-from sdprep.types import Stop
+from sdprep.report import Stop
 report.LAST_SECONDS = 0.1
 stop = Stop()
 with report.run_signals(stop):

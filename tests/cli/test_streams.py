@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sdprep.data.decoder import decoder_advice
+from sdprep.images.decoder import decoder_advice
 
 FIELDS = {
     "schema", "command", "found", "written", "current", "kept", "failed", "remaining", "missing", "kept_paths",

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import sdprep.demo
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import Figure, caption_of, random_figure, tags_of
+from sdprep.catalog.results import decode_caption
 from sdprep.config import CaptionSettings, Work
-from sdprep.data.results import decode_caption
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import Figure, caption_of, random_figure, tags_of
 from sdprep.engines import local
 from sdprep.models.base import ModelFiles
-from sdprep.models.registry import resolve
-from sdprep.types import ImageItem, Result, Silent, Stop
-from tests.models.blip_models import one_thread
+from sdprep.models.registry.registry import resolve
+from sdprep.report import Silent, Stop
+from sdprep.types import ImageItem, Result
+from tests.models.captioners.blip.blip_models import one_thread
 
 DEMO = Path(sdprep.demo.__file__).parent
 TAGGER, CAPTIONER = DEMO / "models" / "demo-tag", DEMO / "models" / "demo-caption"

@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from sdprep.demo.draw import draw, draw_cutout
-from sdprep.demo.figures import (
+from scripts.demo_training.draw import draw, draw_cutout
+from scripts.demo_training.figures import (
     CHARACTER_TAGS,
     CHARACTERS,
     CLOSED,

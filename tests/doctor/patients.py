@@ -1,6 +1,6 @@
 """Machines to examine: facts as gathered from a healthy one, and what frameworks really said on sick ones."""
 
-from sdprep.doctor.examine import diagnose
+from sdprep.doctor.doctor import diagnose
 from sdprep.doctor.facts import Device, Facts, Machine, Probe
 
 CARD = {"cards": ("NVIDIA GeForce RTX 4090",), "driver": "580.82.07"}

@@ -10,9 +10,9 @@ from importlib.metadata import version
 import pytest
 
 from sdprep.doctor.gather import clean, gather, read_probe, run_probe
-from sdprep.doctor.probe_onnxruntime import USED
+from sdprep.doctor.probes.probe_onnxruntime import USED
 from sdprep.doctor.process import Ended
-from sdprep.models.providers import PROVIDERS, to_ask
+from sdprep.models.taggers.providers import PROVIDERS, to_ask
 
 pytestmark = pytest.mark.alone
 

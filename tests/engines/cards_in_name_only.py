@@ -6,7 +6,7 @@ import os
 
 import onnxruntime
 
-from sdprep.data import image
+from sdprep.images import decode as image
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 ASKED = []

@@ -3,7 +3,7 @@
 import pytest
 
 from sdprep.engines import local
-from sdprep.engines.process import WorkerProcess
+from sdprep.engines.worker_process import WorkerProcess
 from tests.engines.faults import DECODER
 
 

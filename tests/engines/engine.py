@@ -4,9 +4,10 @@ from PIL import Image
 
 from sdprep.config import CaptionSettings, TagSettings, Work
 from sdprep.engines import local
-from sdprep.models.hub import locate
-from sdprep.models.registry import resolve
-from sdprep.types import Failure, ImageItem, Silent, Stop
+from sdprep.models.files.hub import locate
+from sdprep.models.registry.registry import resolve
+from sdprep.report import Silent, Stop
+from sdprep.types import Failure, ImageItem
 
 SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
 # Seconds that a picture may take here. Others are decoded in a thousandth of it, even on a busy machine.

@@ -10,8 +10,8 @@ import threading
 
 import numpy as np
 
-from sdprep.data import image
 from sdprep.engines.memory import DECODING_BYTES
+from sdprep.images import decode as image
 
 DECODER = "tests.engines.faults:decode"
 

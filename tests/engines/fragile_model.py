@@ -2,8 +2,8 @@
 
 import os
 
-from sdprep.data.image import decode as decode
-from sdprep.models.wd_onnx import OnnxTagger
+from sdprep.images.decode import decode as decode
+from sdprep.models.taggers.onnx_tagger import OnnxTagger
 
 predict = OnnxTagger.predict
 

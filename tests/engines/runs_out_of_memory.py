@@ -1,9 +1,9 @@
 """A decoder beside which memory runs out once: where a batch is put together, in the first process of a folder."""
 
-from sdprep import pipeline
-from sdprep.data import image
+from sdprep.engines import stages
+from sdprep.images import decode as image
 
-_batch = pipeline._batch
+_batch = stages._batch
 
 
 def decode(item, fit):
@@ -16,5 +16,5 @@ def decode(item, fit):
             raise MemoryError
         return _batch(pictures)
 
-    pipeline._batch = batch
+    stages._batch = batch
     return image.decode(item, fit)

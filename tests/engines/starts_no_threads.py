@@ -2,7 +2,7 @@
 
 import threading
 
-from sdprep.data.image import decode
+from sdprep.images.decode import decode
 
 __all__ = ["decode"]
 

@@ -2,7 +2,7 @@
 
 import os
 
-from sdprep.data.image import decode as decode
+from sdprep.images.decode import decode as decode
 
 print("welcome to this library")
 os.write(1, b"\x00\x00\x00\x01 and below Python too\n")

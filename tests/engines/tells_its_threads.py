@@ -2,7 +2,7 @@
 
 import os
 
-from sdprep.data import image
+from sdprep.images import decode as image
 
 
 def decode(item, fit):

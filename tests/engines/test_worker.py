@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sdprep.config import CaptionSettings, Layout, TagSettings, Work
-from sdprep.engines import supervised
-from sdprep.engines.messages import (
+from sdprep.engines import supervisor
+from sdprep.engines.protocol import (
     Answer,
     Decoding,
     Failed,
@@ -27,12 +27,12 @@ from sdprep.engines.messages import (
     read,
     write,
 )  # fmt: skip
-from sdprep.engines.process import Death, WorkerProcess
+from sdprep.engines.worker_process import Death, WorkerProcess
 from sdprep.errors import WorkerError
-from sdprep.models.hub import locate
-from sdprep.models.registry import resolve
+from sdprep.models.files.hub import locate
+from sdprep.models.registry.registry import resolve
+from sdprep.report import Stop
 from sdprep.rules.labels import TagRules
-from sdprep.types import Stop
 from tests.engines.engine import opened, pictures
 from tests.engines.faults import DECODER
 
@@ -45,8 +45,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from sdprep.config import TagSettings, Work
-from sdprep.engines import local, process
-from sdprep.engines.messages import Decoding
+from sdprep.engines import local
+from sdprep.engines import worker_process as process
+from sdprep.engines.protocol import Decoding
 from sdprep.tasks.tag import tag
 local.DECODE = "tests.engines.faults:decode"
 hear = process.WorkerProcess.hear
@@ -61,9 +62,10 @@ LIBRARY = "print(tag(Path(sys.argv[1]), TagSettings(model='demo-tag', work=Work(
 # One that does not close its engine, nor takes all outcomes.
 FORGETFUL = """
 from sdprep.engines.local import opened
-from sdprep.models.hub import locate
-from sdprep.models.registry import resolve
-from sdprep.types import ImageItem, Stop
+from sdprep.models.files.hub import locate
+from sdprep.models.registry.registry import resolve
+from sdprep.types import ImageItem
+from sdprep.report import Stop
 spec = resolve("demo-tag", "tag")
 settings = TagSettings(model="demo-tag", work=Work(workers=1, batch_size=1))
 held = opened(spec, locate(spec), settings, print)
@@ -240,8 +242,8 @@ def test_what_a_library_prints_is_no_message(tmp_path, monkeypatch):
 
 
 def test_a_picture_is_announced_before_it_is_decoded(tmp_path, monkeypatch):
-    heard, real = [], supervised.WorkerProcess.hear
-    monkeypatch.setattr(supervised.WorkerProcess, "hear", lambda self: heard.append(real(self)) or heard[-1])
+    heard, real = [], supervisor.WorkerProcess.hear
+    monkeypatch.setattr(supervisor.WorkerProcess, "hear", lambda self: heard.append(real(self)) or heard[-1])
     with opened() as engine:
         list(engine.run(pictures(tmp_path, "a", "b", "c"), Stop()))
 
@@ -320,7 +322,7 @@ def test_an_order_arrives_as_it_was_given(task):
         "caption": CaptionSettings(layout=layout, prompt="a photo of"),
     }[task]
     spec = resolve(f"demo-{task}", task)
-    order = Order(spec, locate(spec), settings, "sdprep.data.image:decode")
+    order = Order(spec, locate(spec), settings, "sdprep.images.decode:decode")
     stream = io.BytesIO()
     write(stream, Start.of(order, limit_memory=False))
     stream.seek(0)

@@ -18,10 +18,10 @@ import pytest
 from huggingface_hub import close_session, constants
 
 from sdprep.errors import HubError
-from sdprep.models import lock
 from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
-from sdprep.models.hub import fetch
-from sdprep.types import Silent
+from sdprep.models.files import lockfile
+from sdprep.models.files.hub import fetch
+from sdprep.report import Silent
 
 REPO = "someone/tagger"
 COMMITS = ("1" * 40, "2" * 40)
@@ -172,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of its own; huggingface_hub has read its environment long before a test runs."""
-    monkeypatch.setattr(lock, "user_data_path", lambda app: folder / "data" / app)
+    monkeypatch.setattr(lockfile, "user_data_path", lambda app: folder / "data" / app)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "token"))
     monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(folder / "harnesses.json"))

@@ -8,7 +8,7 @@ import pytest
 from sdprep.errors import UsageError
 from sdprep.models.backends import with_backend, with_preprocess
 from sdprep.models.base import ImageSpec
-from sdprep.models.registry import resolve
+from sdprep.models.registry.registry import resolve
 
 DEMO = resolve("demo-tag", "tag")
 

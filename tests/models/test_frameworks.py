@@ -8,9 +8,9 @@ from sdprep.config import CaptionSettings
 from sdprep.errors import MissingExtra, ModelError, SdprepError
 from sdprep.models.backends import open_model, open_tagger, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.files.hub import locate
 from sdprep.models.frameworks import importing
-from sdprep.models.hub import locate
-from sdprep.models.registry import find
+from sdprep.models.registry.registry import find
 
 BROKEN = [
     "raise ImportError('libfar.so: failed to map segment from shared object')",

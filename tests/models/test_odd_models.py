@@ -17,8 +17,8 @@ from sdprep.config import CaptionSettings, TagSettings
 from sdprep.errors import ModelError
 from sdprep.models.backends import open_model
 from sdprep.models.base import ImageSpec, ModelSpec, Source
-from sdprep.models.folder import files_of_folder
-from sdprep.models.guess import WD_LABELS, from_folder
+from sdprep.models.files.local import files_of_folder
+from sdprep.models.registry.infer import WD_LABELS, from_folder
 from sdprep.types import Batch
 
 MODELS = Path(sdprep.demo.__file__).parent / "models"

@@ -10,8 +10,8 @@ import pytest
 
 import sdprep.demo
 from sdprep.config import CaptionSettings, Layout, Work
-from sdprep.data.source import FolderSource
-from sdprep.models.blip_network import BlipNetwork
+from sdprep.images.source import FolderSource
+from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.tasks.caption import caption
 from tests.reference.reading import read, stored_results
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from sdprep.catalog.results import decode_scores
 from sdprep.cli.main import cli
-from sdprep.data.results import decode_scores
 from tests.reference.kohya_inputs import GOLDEN, LABELS, write_model, write_pictures
 from tests.reference.kohya_options import OPTIONS
 from tests.reference.reading import stored_results

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import sdprep.demo
+from sdprep.catalog.results import decode_scores
 from sdprep.config import TagSettings, Work
-from sdprep.data.results import decode_scores
 from sdprep.tasks.tag import tag
 from tests.reference.reading import read, stored_results
 

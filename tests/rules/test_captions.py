@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.rules.captions import CaptionRules, caption_lines, clean_caption, repeats, without_words
-from sdprep.rules.plain import plain
+from sdprep.sanitize import plain
 
 
 def test_a_caption_is_written_on_one_line() -> None:

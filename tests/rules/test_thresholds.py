@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.knowledge import TagKnowledge
 from sdprep.rules.labels import LabelTable, TagRules
+from sdprep.rules.tag_lists import TagKnowledge
 from sdprep.rules.tags import TagSelector
 from sdprep.rules.thresholds import widest_gap
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import sdprep.demo
-from sdprep.data.catalog import Catalog
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import random_figure
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import random_figure
+from sdprep.catalog.catalog import Catalog
 from tests.stories.telling import ALBUM, LOOSE, STRICT, USUAL, tag
 
 CANDIDATES, NEEDED = 40, 5

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sdprep.config import CaptionSettings, Layout, TagSettings, Work
 from sdprep.engines import local
-from sdprep.models.wd_onnx import OnnxTagger
+from sdprep.models.taggers.onnx_tagger import OnnxTagger
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.caption import caption as caption_task
 from sdprep.tasks.tag import tag as tag_task

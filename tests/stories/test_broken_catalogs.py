@@ -7,12 +7,11 @@ from contextlib import closing
 
 import pytest
 
-from sdprep.data import database
-from sdprep.data.catalog import Catalog
+from sdprep.catalog import database
+from sdprep.catalog.catalog import Catalog
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, NewerCatalog
-from sdprep.tasks.history import file_versions, log, restore, undo
+from sdprep.tasks.history import file_versions, log, restore, retry, undo
 from sdprep.tasks.merge import merge
-from sdprep.tasks.retry import retry
 from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import CATALOG, STRICT, caption, codes, counts, run_cli, tag, tag_settings, texts, write
 from tests.stories.test_one_run_at_a_time import Heard

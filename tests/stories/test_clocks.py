@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.data.history import RunEntry, in_order
+from sdprep.catalog.history import RunEntry, in_order
 from sdprep.tasks.history import log, undo
 from tests.stories.telling import LOOSE, STRICT, USUAL, caption, counts, run_cli, tag, texts, write
 

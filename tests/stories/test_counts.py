@@ -5,9 +5,9 @@ import os
 import pytest
 
 from sdprep.errors import NoImages
+from sdprep.report import Silent, Stop
 from sdprep.tasks.history import log
 from sdprep.tasks.tag import tag as tag_task
-from sdprep.types import Silent, Stop
 from tests.stories.telling import (
     STRICT,
     codes,

@@ -17,8 +17,9 @@ import pytest
 
 import sdprep.cli.main
 import sdprep.demo
-from sdprep.data import content, database
-from sdprep.data.catalog import Catalog
+from sdprep.catalog import database
+from sdprep.catalog import schema as content
+from sdprep.catalog.catalog import Catalog
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog
 from sdprep.tasks.history import file_versions, log, restore, undo
 from tests.stories.telling import CATALOG, STRICT, counts, everything, run_cli, tag, texts, write

@@ -18,8 +18,8 @@ from sdprep.config import Layout, MergeSettings
 from sdprep.tasks.merge import merge
 from sdprep.types import FailureCode
 from tests.corpus import HEIC, JXL
-from tests.data.bombs import behind, exif_bomb, good, in_segments
-from tests.data.files import NOISE, chunk, encoded, exif
+from tests.images.bombs import behind, exif_bomb, good, in_segments
+from tests.images.files import NOISE, chunk, encoded, exif
 from tests.stories.telling import codes, tag, texts
 
 # A damaged header may claim up to this, and such images are decoded.

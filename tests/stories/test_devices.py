@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sdprep.engines import local
-from sdprep.types import Stop
+from sdprep.report import Stop
 from tests.engines.faults import DECODER
 from tests.stories.conftest import misty
 from tests.stories.telling import (

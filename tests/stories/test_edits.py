@@ -1,4 +1,4 @@
-"""What the user typed and removed, between runs of every kind; tests/tasks/test_words.py tries any sequence."""
+"""What the user typed and removed, between runs of every kind; tests of composing try any sequence."""
 
 import json
 import sqlite3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdprep.data.open_folder import SIDECAR_LIMIT
+from sdprep.folders import SIDECAR_LIMIT
 from sdprep.tasks.history import undo
 from tests.stories.telling import STRICT, codes, counts, tag, texts, watch_model, write
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import random_figure
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import random_figure
 from tests.stories.telling import PYTHON, ROOT
 
 PICTURES = 12

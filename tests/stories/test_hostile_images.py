@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.data import bombs
+from tests.images import bombs
 from tests.stories.telling import PYTHON, ROOT, texts
 
 GOOD = 20

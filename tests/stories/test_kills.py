@@ -14,8 +14,8 @@ from contextlib import closing
 
 import pytest
 
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import random_figure
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import random_figure
 from sdprep.tasks.history import file_versions, log, undo
 from tests.stories.telling import CATALOG, PYTHON, ROOT, leftovers, write
 
@@ -42,8 +42,12 @@ FIRST = {
 SIDECARS = [f"{stem}{ending}" for stem in ("a", "b", "sub/c", "sub/d") for ending in (".txt", ".caption")]
 # Loaded once for all runs of a kind; a worker loads its own.
 LOADED = {
-    "tag": ("sdprep.engines.inline", "sdprep.models.wd_onnx", "onnxruntime"),
-    "caption": ("sdprep.engines.inline", "sdprep.models.blip", "transformers.models.blip.modeling_blip"),
+    "tag": ("sdprep.engines.runner", "sdprep.models.taggers.onnx_tagger", "onnxruntime"),
+    "caption": (
+        "sdprep.engines.runner",
+        "sdprep.models.captioners.blip.captioner",
+        "transformers.models.blip.modeling_blip",
+    ),
 }
 COMMON = ("sdprep.cli.main", "sdprep.tasks.tag", "sdprep.tasks.caption", "sdprep.tasks.merge", "sdprep.tasks.history")
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 import sdprep.demo
 from sdprep.cli.main import cli
-from sdprep.models import hub as hub_module
+from sdprep.models.files import hub as hub_module
 from tests.models.fake_hub import COMMITS, REPO, at_home, serving
 from tests.stories.telling import PYTHON, ROOT, hide_models, tags_of, texts, watch_model, write
 

@@ -8,15 +8,14 @@ from contextlib import closing
 import pytest
 
 import sdprep.cli.main
+from sdprep.catalog import lock
+from sdprep.catalog.session import Catalogs
 from sdprep.config import MergeSettings
-from sdprep.data import folder_lock
-from sdprep.data.catalogs import Catalogs
 from sdprep.errors import FolderInUse
-from sdprep.tasks.history import file_versions, log, restore, undo
+from sdprep.report import Silent
+from sdprep.tasks.history import file_versions, log, restore, retry, undo
 from sdprep.tasks.merge import merge
-from sdprep.tasks.retry import retry
 from sdprep.tasks.tag import tag as tag_task
-from sdprep.types import Silent
 from tests.stories.telling import (
     CATALOG,
     LOOSE,
@@ -37,7 +36,7 @@ from tests.stories.test_crashes import die
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     """The run at work does not end while another one waits in the same process."""
-    monkeypatch.setattr(folder_lock, "WAIT", 0.0)
+    monkeypatch.setattr(lock, "WAIT", 0.0)
 
 
 class Heard(Silent):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdprep.config import Layout, MergeSettings
-from sdprep.data.folders import write_obstacle
 from sdprep.errors import ReadOnlyFolder
+from sdprep.folders import write_obstacle
 from sdprep.tasks import merge as merging
 from sdprep.tasks.merge import merge
 from tests.stories.telling import CATALOG, PYTHON, ROOT, caption, codes, counts, everything, hide_models, tag, texts

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sdprep.demo
-from sdprep.data.results import decode_scores
+from sdprep.catalog.results import decode_scores
 from sdprep.errors import UsageError
 from tests.stories.telling import (
     ALBUM,

@@ -80,7 +80,7 @@ def test_what_is_shown_of_settings_holds_no_secret(said, imgs, words):
 
 @pytest.mark.parametrize("traceback", ["", "1"])
 def test_a_fault_of_sdprep_itself_is_shown_without_secrets(monkeypatch, capsys, traceback):
-    from sdprep.cli.command import TRACEBACK, guarded
+    from sdprep.cli.options import TRACEBACK, guarded
 
     monkeypatch.setenv(TRACEBACK, traceback)
 

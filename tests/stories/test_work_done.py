@@ -9,10 +9,10 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from sdprep.data import image
-from sdprep.data.catalog import Catalog
-from sdprep.data.schema import AT_ONCE
-from sdprep.tasks import planning, writing
+from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.schema import AT_ONCE
+from sdprep.images import decode
+from sdprep.tasks.annotation import planner, writer
 from tests.stories.telling import PYTHON, ROOT, caption, counts, tag, write
 
 HEAVY = {"numpy", "torch", "transformers", "onnxruntime", "tensorflow", "huggingface_hub", "tqdm"}
@@ -83,8 +83,8 @@ def said_of(folder, statements, **stated):
 
 
 def test_a_first_run_reads_the_header_of_a_picture_and_decodes_it_once(few, monkeypatch):
-    decoded, real = [], image._look
-    monkeypatch.setattr(image, "_look", lambda *given: decoded.append(given) or real(*given))
+    decoded, real = [], decode._look
+    monkeypatch.setattr(decode, "_look", lambda *given: decoded.append(given) or real(*given))
 
     # Once for the header, which says how much memory the picture takes, and once for all of it.
     assert calls(lambda: tag(few), ".png") == {"open": 2 * 4}
@@ -211,8 +211,8 @@ def test_texts_that_are_adopted_share_a_transaction(few, more, statements):
 
 def test_groups_are_written_and_asked_about_at_their_bounds(more, statements, monkeypatch):
     tag(more)
-    monkeypatch.setattr(writing, "COMMIT_IMAGES", 5)
-    monkeypatch.setattr(planning, "TOGETHER", 3)
+    monkeypatch.setattr(writer, "COMMIT_IMAGES", 5)
+    monkeypatch.setattr(planner, "TOGETHER", 3)
 
     said = said_of(more, statements, prefix=("new",))
 
@@ -221,7 +221,7 @@ def test_groups_are_written_and_asked_about_at_their_bounds(more, statements, mo
 
 
 def test_no_more_is_asked_about_at_once_than_a_query_has_room_for():
-    assert planning.TOGETHER <= AT_ONCE
+    assert planner.TOGETHER <= AT_ONCE
 
 
 def test_no_statement_of_a_run_searches_a_table_without_its_index(few, statements):

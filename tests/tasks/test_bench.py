@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.config import BENCH_STAGES, BenchSettings, configs_folder
+from sdprep.config import BENCH_STAGES, BenchSettings
 from sdprep.errors import NoImages, UsageError
+from sdprep.report import Silent
+from sdprep.resources import configs_folder
 from sdprep.tasks.bench import bench
 from sdprep.tasks.demo import PICTURES
-from sdprep.types import Silent
 
 # A model that warns, as its weights are said to be of a kind that gains nothing on a processor.
 DEMO_AS_FP16 = (

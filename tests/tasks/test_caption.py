@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
+from sdprep.catalog.results import decode_caption, encode_caption
 from sdprep.config import CaptionSettings, Work
-from sdprep.data.results import decode_caption, encode_caption
 from sdprep.errors import UsageError
-from sdprep.models import blip
-from sdprep.models.registry import resolve
+from sdprep.models.captioners.blip import captioner as blip
+from sdprep.models.registry.registry import resolve
+from sdprep.report import RunReport
 from sdprep.rules.captions import CaptionRules
 from sdprep.tasks.caption import Captioning, caption
 from sdprep.tasks.demo import PICTURES
-from sdprep.types import Caption, RunReport
+from sdprep.types import Caption
 
 
 @pytest.fixture

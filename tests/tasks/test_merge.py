@@ -12,9 +12,9 @@ from PIL import Image
 
 from sdprep.config import Layout, MergeSettings
 from sdprep.errors import MetadataError, MissingSidecars, NoImages, UsageError
+from sdprep.report import Silent, Stop
 from sdprep.tasks.history import undo
 from sdprep.tasks.merge import merge
-from sdprep.types import Silent, Stop
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "merge"
 FLAT = Layout(recursive=False)

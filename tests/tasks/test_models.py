@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from sdprep.config import configs_folder
 from sdprep.errors import ModelError, UsageError, WriteError
-from sdprep.models import registry
-from sdprep.models.lock import lock_path
-from sdprep.models.registry import names, resolve
+from sdprep.models.files.lockfile import lock_path
+from sdprep.models.registry import registry
+from sdprep.models.registry.registry import names, resolve
+from sdprep.resources import configs_folder
 from sdprep.tasks import models as api
 from sdprep.tasks.models import FileState
 from tests.models.fake_hub import COMMITS, LABELS, MODEL, NEW, OLD, REPO, Notes, at_home, serving
@@ -147,7 +147,7 @@ def test_a_folder_that_lacks_a_file_is_not_here(user_folder, tmp_path):
 def test_the_list_reads_no_file_of_a_folder(user_folder, monkeypatch):
     write_weights(user_folder / "weights")
     write_toml(user_folder, 'path = "weights"')
-    monkeypatch.setattr("sdprep.models.folder.sha256_of", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("sdprep.models.files.local.sha256_of", lambda path: pytest.fail(f"{path} was read"))
     assert listed("mine").cached
 
 

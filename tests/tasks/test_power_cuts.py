@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import random_figure
+from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.schema import FILE, FOLDER
 from sdprep.config import MergeSettings, TagSettings, Work
-from sdprep.data.catalog import FILE, FOLDER, Catalog
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import random_figure
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.history import log, undo
 from sdprep.tasks.merge import merge

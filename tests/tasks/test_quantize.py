@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from scripts.demo_training.draw import draw
+from scripts.demo_training.figures import random_figure
 from sdprep.config import QuantizeSettings, TagSettings
-from sdprep.demo.draw import draw
-from sdprep.demo.figures import random_figure
 from sdprep.errors import MissingExtra, ModelError, NoImages, UsageError
-from sdprep.models.hub import locate
-from sdprep.models.registry import load, resolve, user_folder
+from sdprep.models.files.hub import locate
+from sdprep.models.registry.registry import load, resolve, user_folder
 from sdprep.tasks import quantize as task
 from sdprep.tasks.quantize import AGREEMENT, as_toml, quantize
 from sdprep.tasks.tag import tag

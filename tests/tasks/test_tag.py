@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from sdprep.catalog.journal import FILE_LIMIT
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.data.journal import FILE_LIMIT
 from sdprep.errors import UsageError, WriteError
 from sdprep.rules.labels import TagRules
-from sdprep.tasks import scores
+from sdprep.tasks.annotation import scores
+from sdprep.tasks.annotation.scores import check_scores_path
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.history import restore, undo
-from sdprep.tasks.scores import check_scores_path
 from sdprep.tasks.tag import tag
 
 

@@ -1,0 +1,157 @@
+"""What the catalog tells of the past: runs, what each of them changed, and the versions of a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+from pathlib import Path
+
+from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.schema import STATUSES, Key, as_table, as_text, as_time, one_of
+from sdprep.folders import SIDECAR_LIMIT
+from sdprep.sanitize import plain
+
+# The setting of an undo that names the run which it takes back.
+UNDONE = "run"
+# What became of a change; of one that is not settled, only the catalog may know.
+STATUS = "CASE status WHEN 'intent' THEN outcome(journal.id) ELSE status END"
+
+# The status of a change that its file may show.
+MADE = ("done", "unclear")
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """A run as the log shows it; `ended` is None for one that was killed or is still at work.
+
+    `undone` is the run that an undo takes back.
+    """
+
+    uid: str
+    command: str
+    model: str | None
+    started: float
+    ended: float | None
+    changed: int
+    undone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """A file that a run changed: the hash that it left, and what was there before (None: no file)."""
+
+    path: Path
+    before: bytes | None
+    after: bytes | None
+    state: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A text that a file has held; `text` is its hash, None while there was no file; `excerpt` its first line."""
+
+    text: bytes | None
+    excerpt: str | None
+    origin: str
+
+
+def runs(catalog: Catalog) -> list[RunEntry]:
+    """All runs that are known, oldest first. Raises DamagedCatalog."""
+    with catalog.decoding("its journal"):
+        # What is counted must not leave out a change whose status cannot be read.
+        for [status] in catalog.db.execute("SELECT DISTINCT status FROM journal"):
+            one_of(status, STATUSES)
+    rows = catalog.db.execute(
+        "SELECT uid, command, model, started, ended,"
+        f" (SELECT count(*) FROM journal WHERE run = runs.id AND {STATUS} = 'done'), settings FROM runs ORDER BY id"
+    )
+    with catalog.decoding("its list of runs"):
+        return [
+            RunEntry(
+                as_text(uid),
+                as_text(command),
+                None if model is None else as_text(model),
+                as_time(started),
+                None if ended is None else as_time(ended),
+                changed,
+                _undone(command, settings),
+            )
+            for uid, command, model, started, ended, changed, settings in rows
+        ]
+
+
+def in_order(catalogs: Sequence[Sequence[RunEntry]]) -> list[RunEntry]:
+    """Return the runs of several catalogs, each once, with its changes in all of them, oldest first.
+
+    Within a catalog the order is that of the numbers of its runs, never of the clock, which may have been set back.
+    The clock only decides between runs of which no catalog knows both.
+    """
+    merged: dict[str, RunEntry] = {}
+    followers: dict[str, list[str]] = {}
+    before: dict[str, int] = {}
+    for entries in catalogs:
+        for entry in entries:
+            known = merged.get(entry.uid)
+            merged[entry.uid] = replace(known, changed=known.changed + entry.changed) if known else entry
+            before.setdefault(entry.uid, 0)
+        for earlier, later in pairwise(entry.uid for entry in entries):
+            followers.setdefault(earlier, []).append(later)
+            before[later] += 1
+    ready = [(merged[uid].started, uid) for uid, number in before.items() if number == 0]
+    heapify(ready)
+    ordered = []
+    while ready:
+        _, uid = heappop(ready)
+        ordered.append(merged.pop(uid))
+        for later in followers.get(uid, ()):
+            before[later] -= 1
+            if before[later] == 0:
+                heappush(ready, (merged[later].started, later))
+    # Catalogs that contradict each other, as copies of different ages may, leave some that wait for each other.
+    return ordered + sorted(merged.values(), key=lambda entry: entry.started)
+
+
+def _undone(command: str, settings: str) -> str | None:
+    return str(as_table(settings)[UNDONE]) if command == "undo" else None
+
+
+def reversals(catalog: Catalog, uid: str) -> list[Reversal]:
+    """What it takes to undo a run, a file once, in the order of the run."""
+    files: dict[Key, Reversal] = {}
+    # All rows are looked at: what names the wrong run would be left out without a word.
+    for change in catalog.changes():
+        if change.uid == uid and change.status in MADE:
+            first, before, state = files.get(change.key), change.before, change.state_before
+            if first is not None:
+                with catalog.decoding("its journal"):
+                    if not change.is_summed and first.after != before:
+                        raise ValueError("a change does not begin with what the one before left")
+                before, state = first.before, first.state
+            files[change.key] = Reversal(catalog.path(change.key), before, change.after, state)
+    return list(files.values())
+
+
+def versions(catalog: Catalog, path: Path) -> list[Version]:
+    """The texts that a file has held as far as the journal knows, oldest first."""
+    found: list[Version] = []
+    for change in catalog.changes("WHERE key = ?", catalog.key(path)):
+        if catalog.outcomes.get(change.row, change.status) in MADE:
+            uid, before, after = change.uid, change.before, change.after
+            if not found or found[-1].text != before:
+                found.append(Version(before, _excerpt(catalog, before), plain(f"found by run {uid}")))
+            found.append(Version(after, _excerpt(catalog, after), plain(f"written by {change.command}, run {uid}")))
+    return found
+
+
+def _excerpt(catalog: Catalog, text: bytes | None) -> str | None:
+    if text is None:
+        return None
+    return plain(catalog.text(text, SIDECAR_LIMIT)[:400].decode("utf-8", "replace").partition("\n")[0].strip())
+
+
+def file_hash(data: bytes | None) -> bytes | None:
+    """The hash under which the journal knows these bytes; None for no file."""
+    return None if data is None else hashlib.sha256(data).digest()

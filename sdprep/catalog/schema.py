@@ -1,0 +1,216 @@
+"""The tables of a catalog, its keys for files, and what its rows hold as bytes and JSON.
+
+The readers take any value that a damaged or foreign catalog may hold and raise one of NO_SENSE for what sdprep never
+wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sdprep.types import FailureCode
+
+# Where a dataset folder has its catalog.
+FOLDER = ".sdprep"
+FILE = "catalog.sqlite"
+AT_ONCE = 256
+# Step 1 makes the tables of an empty file, step 2 makes schema 2 of schema 1, and so on. A step that was released is
+# never changed, since a catalog's definitions are compared with those that its steps make.
+STEPS = [
+    """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, uid TEXT UNIQUE NOT NULL, command TEXT NOT NULL, settings TEXT NOT NULL,
+    versions TEXT NOT NULL, model TEXT, started REAL NOT NULL, ended REAL, report TEXT);
+CREATE TABLE images (key PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE recipes (id INTEGER PRIMARY KEY, json TEXT UNIQUE NOT NULL);
+CREATE TABLE results (digest BLOB NOT NULL, recipe INTEGER NOT NULL REFERENCES recipes, data BLOB NOT NULL,
+    PRIMARY KEY (digest, recipe)) WITHOUT ROWID;
+CREATE TABLE failures (digest BLOB NOT NULL, decoder TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+    PRIMARY KEY (digest, decoder)) WITHOUT ROWID;
+CREATE TABLE texts (hash BLOB PRIMARY KEY, packed INTEGER NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE settings (id INTEGER PRIMARY KEY, json TEXT UNIQUE NOT NULL);
+CREATE TABLE states (
+    id INTEGER PRIMARY KEY, task TEXT NOT NULL, origin TEXT NOT NULL, text BLOB NOT NULL REFERENCES texts,
+    digest BLOB NOT NULL, settings INTEGER NOT NULL REFERENCES settings, side TEXT NOT NULL,
+    person TEXT NOT NULL, machine TEXT NOT NULL, removed TEXT NOT NULL);
+CREATE TABLE sidecars (key PRIMARY KEY, state INTEGER NOT NULL REFERENCES states) WITHOUT ROWID;
+CREATE TABLE journal (
+    id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs, key NOT NULL,
+    before BLOB REFERENCES texts, after BLOB REFERENCES texts,
+    state_before INTEGER REFERENCES states, state_after INTEGER REFERENCES states, status TEXT NOT NULL);
+CREATE INDEX journal_by_key ON journal (key, id);
+CREATE INDEX journal_by_run ON journal (run, id);
+CREATE INDEX journal_open ON journal (status) WHERE status = 'intent';
+""",
+    # What tells a damaged row; rows of schema 1 have none, and are believed if their content has the right shape.
+    """
+ALTER TABLE results ADD COLUMN checksum INTEGER;
+ALTER TABLE states ADD COLUMN checksum INTEGER;
+ALTER TABLE journal ADD COLUMN checksum INTEGER;
+""",
+]
+
+
+def select_many(db: sqlite3.Connection, query: str, keys: Sequence[str | bytes], *first: int) -> Iterator[Any]:
+    """The rows for many keys, in any order; the marks of the keys are put into the query, behind those of `first`."""
+    query = query.format(",".join("?" * AT_ONCE))
+    for start in range(0, len(keys), AT_ONCE):
+        some = keys[start : start + AT_ONCE]
+        # NULL equals nothing, and SQLite needs to read a query of the same length only once.
+        # Fetched whole: a cursor that is left half read would be closed after its connection.
+        yield from db.execute(query, (*first, *some, *[None] * (AT_ONCE - len(some)))).fetchall()
+
+
+Key = str | bytes
+# Size in bytes and time of change in nanoseconds of a file.
+Stamp = tuple[int, int]
+
+
+def as_key(text: str) -> Key:
+    """The key of a path with forward slashes: itself, or its bytes if it is not Unicode."""
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(text)
+    return text
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """Return the stamp of a file. Times beyond the year 2262 are wrapped, since SQLite has no such numbers."""
+    return found.st_size, (found.st_mtime_ns + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+# What content raises that sdprep never wrote.
+NO_SENSE = (ValueError, TypeError, KeyError, RecursionError, OverflowError, zlib.error)
+CODES = frozenset(code.value for code in FailureCode)
+# The columns of states and of changes that are never written again, in the order of their checksum.
+STATE = "task, origin, text, digest, settings, side, person, machine, removed"
+CHANGE = "run, key, before, after, state_before, state_after"
+STATUSES = ("intent", "done", "void", "unclear")
+# The largest text that is unpacked: a metadata JSON of some three million images.
+TEXT_LIMIT = 1 << 30
+# More than the settings of a run or the tags of an image have, as JSON.
+JSON_LIMIT = 10_000_000
+# More than the scores of 100,000 tags have; a catalog that holds a larger result is not asked for it.
+RESULT_LIMIT = 1_000_000
+
+
+def unpacked(packed: Any, data: Any, digest: bytes, limit: int | None = None) -> bytes:
+    """Return the bytes of a kept text, which must have this SHA-256; of one beyond `limit`, only the first bytes.
+
+    Raises one of NO_SENSE, also for more than TEXT_LIMIT where there is no limit.
+    """
+    text = as_bytes(data)
+    if packed:
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(text, TEXT_LIMIT if limit is None else limit + 1)
+    if limit is not None and len(text) > limit:
+        return text[: limit + 1]
+    if packed and not unpacker.eof:
+        raise ValueError("a packed text is cut, or larger than any that sdprep keeps")
+    if hashlib.sha256(text).digest() != digest:
+        raise ValueError("a text is not the one that was kept")
+    return text
+
+
+def checksum(digest: bytes, data: bytes) -> int:
+    """Return what tells a stored result of an image from a damaged one."""
+    return zlib.crc32(data, zlib.crc32(digest))
+
+
+def row_checksum(row: Sequence[Any]) -> int:
+    """Return the checksum of the columns of a row that never change."""
+    return zlib.crc32(repr(tuple(row)).encode("utf-8", "surrogatepass"))
+
+
+def check_state(row: Sequence[Any], known: Any) -> None:
+    """Check the STATE columns of a row of `states` against its checksum, None in a row of schema 1.
+
+    Raises ValueError if sdprep never wrote them: a damaged origin would make the user's text sdprep's.
+    """
+    _check_sum(row, known)
+    task, origin, _, _, _, side, person, _, _ = row
+    one_of(task, ("tag", "caption"))
+    one_of(side, ("append", "prepend"))
+    if one_of(origin, ("user", "mixed", "machine")) == "machine" and person != "":
+        raise ValueError("a text of the model's alone has a part of the user's")
+
+
+def check_change(row: Sequence[Any], known: Any, status: Any) -> None:
+    """Check the CHANGE columns of a row of `journal` and its status in the same way. Raises ValueError."""
+    _check_sum(row, known)
+    one_of(status, STATUSES)
+
+
+def _check_sum(row: Sequence[Any], known: Any) -> None:
+    if known is not None and known != row_checksum(row):
+        raise ValueError("a row is not as it was written")
+
+
+def as_table(text: Any) -> dict[str, Any]:
+    """Return the JSON object of a row. Raises one of NO_SENSE."""
+    return dict(**_parsed(text))
+
+
+def as_pieces(text: Any) -> tuple[str, ...]:
+    """Return the JSON list of texts of a row. Raises one of NO_SENSE."""
+    pieces = _parsed(text)
+    if not isinstance(pieces, list):
+        raise TypeError(f"{pieces!r:.100} is not a list")
+    return tuple(map(as_text, pieces))
+
+
+def _parsed(text: Any) -> Any:
+    if len(as_text(text)) > JSON_LIMIT:
+        raise ValueError(f"JSON of more than {JSON_LIMIT} characters")
+    return json.loads(text)
+
+
+def as_text(value: Any) -> str:
+    """Return a text of a row. Raises TypeError."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.100} is not a text")
+    return value
+
+
+def as_bytes(value: Any) -> bytes:
+    """Return bytes of a row. Raises TypeError."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{value!r:.100} is not bytes")
+    return value
+
+
+def as_number(value: Any) -> int:
+    """Return a whole number of a row. Raises TypeError."""
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r:.100} is not a whole number")
+    return value
+
+
+def one_of(value: Any, known: tuple[str, ...]) -> str:
+    """Return a text of a row that has only these values. Raises ValueError."""
+    if value not in known:
+        raise ValueError(f"{value!r:.100} is none of {known}")
+    return str(value)
+
+
+def as_time(value: Any) -> float:
+    """Return a time of a row, of any year that a clock can show, also a wrong one. Raises ValueError."""
+    if not isinstance(value, int | float) or not abs(value) < 2**63:
+        raise ValueError(f"{value!r:.100} is not a time")
+    return value
+
+
+def dump(value: Any) -> str:
+    """Return JSON for a row."""
+    # Escaped, since a file name that is not Unicode could not be stored otherwise.
+    return json.dumps(value, ensure_ascii=True, sort_keys=True)

@@ -1,0 +1,50 @@
+"""`sdprep demo`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from sdprep.cli import options as shared
+from sdprep.cli.report import Terminal, run_signals, summarize
+from sdprep.report import Stop
+
+SHOWN = "red-hair-hat.jpg"
+
+
+@click.command(
+    cls=shared.Command, example="sdprep demo ./sdprep-demo", short_help="Try everything on bundled pictures."
+)
+@click.argument("directory", metavar="[DIR]", type=click.Path(file_okay=False, path_type=Path), default="sdprep-demo")
+def demo(directory: Path) -> None:
+    """Copy sample pictures to DIR (default ./sdprep-demo) and caption, tag and merge them with tiny bundled models.
+
+    The demo models know the bundled cartoon drawings only; for your own pictures take the real ones.
+    """
+    from sdprep.tasks.demo import demo as task
+
+    stop, terminal = Stop(), Terminal()
+    with run_signals(stop):
+        shown = task(directory, listener=terminal, stop=stop)
+    for report in (shown.caption, shown.tag, shown.merge):
+        summarize(report)
+    _show_tree(directory)
+    picture = directory / SHOWN
+    for extension, what in ((".caption", "caption"), (".txt", "tags")):
+        click.echo(f"{what} of {SHOWN}: {picture.with_suffix(extension).read_text(encoding='utf-8').strip()}")
+    entries = json.loads(Path(str(shown.merge.output)).read_text(encoding="utf-8"))
+    click.echo(f"{shown.merge.output} has {len(entries)} entries")
+    sys.exit(max(report.exit_code for report in (shown.caption, shown.tag, shown.merge)))
+
+
+def _show_tree(folder: Path, indent: str = "") -> None:
+    if not indent:
+        click.echo(f"{folder}/")
+    for entry in sorted(folder.iterdir()):
+        if not entry.name.startswith("."):
+            click.echo(f"{indent}  {entry.name}{'/' if entry.is_dir() else ''}")
+            if entry.is_dir():
+                _show_tree(entry, indent + "  ")

@@ -1,0 +1,279 @@
+"""`sdprep models`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sdprep.cli import options as shared
+from sdprep.cli import output
+from sdprep.cli.report import Terminal
+
+if TYPE_CHECKING:
+    from sdprep.models.base import ModelSpec, Task
+    from sdprep.tasks.models import CheckedFile, Fault, ListedModel, ModelFile, ShownModel, Verification
+
+UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+FITS = {
+    "pad": "padded to a square with {}",
+    "letterbox": "resized to fit, padded with {}",
+    "squash": "squashed to a square",
+}
+LAYOUTS = {"nhwc": "channels last", "nchw": "channels first"}
+TASKS = click.Choice(["caption", "tag"])
+
+json_option = shared.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")
+family_option = shared.option("--task", type=TASKS, help="What a repository is for that no TOML file describes.")
+
+
+@click.group(short_help="List, download, check and add models.")
+def models() -> None:
+    """List the models that sdprep knows, download them, check their files, and add models of your own.
+
+    NAME is what --model takes: a name, a TOML file, a Hub repository (owner/name@revision) or a local folder.
+    """
+
+
+@models.command(
+    "list", cls=shared.Command, example="sdprep models list --task tag", short_help="List the models that have a name."
+)
+@shared.option("--task", type=TASKS, help="Only the models of this command.")
+@json_option
+def list_models(task: Task | None, as_json: bool) -> None:
+    """List the models that have a name: ours, and those that you have added.
+
+    A download is known exactly once it was made. A model is cached if its files are on this machine.
+    """
+    from sdprep.tasks import models as api
+
+    listing = api.list_models(task)
+    if as_json:
+        print_json(listing)
+    else:
+        head = ("name", "task", "backend", "download", "licence", "cached")
+        print_table([head, *map(_row, listing.models)], right=(3,))
+    _leave(listing.failures)
+
+
+@models.command(
+    cls=shared.Command, example="sdprep models show wd-swinv2-tagger-v3", short_help="Show all about a model."
+)
+@click.argument("name")
+@family_option
+@json_option
+def show(name: str, task: Task | None, as_json: bool) -> None:
+    """Show what is known of the model NAME: its source, its files, how it sees pictures, and its labels.
+
+    NAME is what --model takes. Nothing is downloaded.
+    """
+    from sdprep.tasks import models as api
+
+    shown = api.show(name, task)
+    if as_json:
+        print_json(shown)
+        return
+    print_table(_described(shown))
+    click.echo()
+    head = ("file", "bytes", "here", "sha256")
+    print_table([head, *map(_file, shown.files)], right=(1,))
+
+
+@models.command(
+    cls=shared.Command,
+    example="sdprep models download blip-large wd-swinv2-tagger-v3",
+    short_help="Bring models to this machine.",
+)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@family_option
+@json_option
+def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
+    """Download the files of every model NAME, so that caption and tag need no network.
+
+    Files that are here already are checked against their SHA-256, and downloaded again if they are damaged. If one
+    model cannot be had, the others are still downloaded; the exit code is 1 then.
+    """
+    from sdprep.tasks import models as api
+
+    done = api.download(names, task, listener=Terminal())
+    if as_json:
+        print_json(done)
+    else:
+        print_table([(each.model, (each.commit or "")[:12], str(each.folder)) for each in done.models])
+    _leave(done.failures)
+
+
+@models.command(
+    cls=shared.Command,
+    example="sdprep models verify wd-swinv2-tagger-v3",
+    short_help="Compare downloaded files with their checksums.",
+)
+@click.argument("names", metavar="[NAME...]", nargs=-1)
+@json_option
+def verify(names: tuple[str, ...], as_json: bool) -> None:
+    """Compare the files of every model NAME, or of all downloads, with the SHA-256 that they had at first.
+
+    Every file is ok, damaged or missing. The exit code is 1 if any is damaged. No network is asked, nothing is changed.
+    """
+    from sdprep.tasks import models as api
+
+    found = api.verify(names, listener=Terminal())
+    if as_json:
+        print_json(found)
+    else:
+        print_table([_verdict(file) for file in found.files])
+    _leave(found.failures, failed=_advise(found))
+
+
+@models.command(cls=shared.Command, example="sdprep models add ./my-tagger.toml", short_help="Give a model a name.")
+@click.argument("path", metavar="PATH.toml", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@shared.option("--replace", is_flag=True, help="Put it in the place of a model of the same name.")
+@json_option
+def add(path: Path, replace: bool, as_json: bool) -> None:
+    """Copy the description PATH.toml into your own models folder, so that --model takes the name that is in it.
+
+    It is checked first. A folder that it gives relative to itself is written as an absolute path.
+    """
+    from sdprep.tasks import models as api
+
+    added = api.add(path, replace=replace)
+    if as_json:
+        print_json(added)
+    else:
+        click.echo(added.path)
+    click.echo(f"added: --model {shlex.quote(added.name)}", err=True)
+    if added.replaced is not None and added.replaced != added.path:
+        click.echo(f"it hides the model of the same name in {added.replaced}", err=True)
+    if added.missing:
+        click.echo(f"not yet in {added.folder}: {', '.join(added.missing)}", err=True)
+
+
+def print_json(result: Any) -> None:
+    """Print the result of a task as one JSON object."""
+    import msgspec
+
+    data = msgspec.to_builtins(result, enc_hook=str)
+    if "spec" in data:
+        # One object for a model: what its description says, with what is known of each file.
+        data = {**data.pop("spec"), **data}
+    output.print_json({"schema": 1, **data})
+
+
+def print_table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> None:
+    """Print rows under each other, some columns flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _leave(failures: Iterable[Fault], *, failed: bool = False) -> None:
+    """Name the failures on stderr and end with 1 if there are any."""
+    for failure in failures:
+        click.echo(f"failed: {failure.model}: {failure.message}", err=True)
+        failed = True
+    if failed:
+        sys.exit(1)
+
+
+def _advise(found: Verification) -> bool:
+    """Count the files on stderr and say how to mend them; whether any is damaged."""
+    from sdprep.tasks.models import FileState
+
+    if not found.files:
+        if not found.failures:
+            click.echo("verify: nothing was downloaded yet", err=True)
+        return False
+    counts = [f"{sum(file.state is state for file in found.files)} {state.value}" for state in FileState]
+    click.echo(f"verify: {len(found.files)} files: {', '.join(counts)}", err=True)
+    for state, advice in ((FileState.DAMAGED, "replace them with"), (FileState.MISSING, "download them with")):
+        if names := found.models(state):
+            click.echo(f"{state.value}: {advice}: sdprep models download {shlex.join(names)}", err=True)
+    return bool(found.models(FileState.DAMAGED))
+
+
+def _verdict(file: CheckedFile) -> tuple[str, ...]:
+    return file.state.value, file.model, file.name, "" if file.state.value == "ok" else str(file.path)
+
+
+def _row(model: ListedModel) -> tuple[str, ...]:
+    from sdprep.models.files.hub import amount
+
+    exact = "none" if model.download == 0 else amount(model.download or 0)
+    download = about(model.megabytes) if model.download is None else exact
+    return model.name, model.task, model.backend, download, model.licence or "see card", _yes(model.cached)
+
+
+def about(megabytes: int | None) -> str:
+    """A size in megabytes as a description gives it, or nothing."""
+    if megabytes is None:
+        return ""
+    return f"about {megabytes} MB" if megabytes < 1000 else f"about {megabytes / 1000:.2f} GB"
+
+
+def _file(file: ModelFile) -> tuple[str, ...]:
+    size = "" if file.size is None else f"{file.size:,}"
+    return file.name, size, _yes(file.path is not None), file.sha256 or ""
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _described(shown: ShownModel) -> list[tuple[str, str]]:
+    """What a description says, as lines of a name and a value."""
+    spec, source = shown.spec, shown.spec.source
+    here = sum(file.path is not None for file in shown.files)
+    known = {
+        "name": spec.name,
+        "description": spec.description,
+        "task": f"{spec.task} (backend {spec.backend})",
+        "licence": spec.licence or (f"see https://huggingface.co/{source.repo}" if source.repo else "not stated"),
+        "source": source.repo or source.path or "in the package",
+        "revision": source.revision if source.repo else "",
+        "commit": shown.commit or "",
+        "download": about(spec.megabytes),
+        "on this machine": f"{here} of {len(shown.files)} files" + (f", in {shown.folder}" if here else ""),
+        "picture": _picture(spec),
+        "answers": f"{spec.answers}, output {spec.output}" if spec.task == "tag" else "",
+        "precision": spec.precision,
+        "for TensorFlow": ", ".join(spec.savedmodel),
+        "labels": _labels(spec),
+        "card threshold": _threshold(spec.threshold),
+    }
+    return [(name, value) for name, value in known.items() if value]
+
+
+def _picture(spec: ModelSpec) -> str:
+    image = spec.image
+    layout = f", {LAYOUTS[image.layout]}" if image.layout else ""
+    if image.recipe is not None:
+        return f"as {image.recipe} says{layout}"
+    size = f"{image.size} x {image.size}" if image.size else "the size that the weights tell"
+    fit = FITS[image.fit or "pad"].format(image.pad_color)
+    mean = f"mean {image.mean}, std {image.std}" if (image.mean, image.std) != UNSCALED else "not normalised"
+    if image.preprocess == "kohya":
+        layout += ", prepared as by kohya's tagger"
+    return f"{fit}, {size}, {image.resampling}, {image.channels.upper()} {image.scale}, {mean}{layout}"
+
+
+def _threshold(value: float | dict[str, float] | None) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{category} {number}" for category, number in value.items())
+    return "" if value is None else f"{value}"
+
+
+def _labels(spec: ModelSpec) -> str:
+    if spec.labels is None:
+        return ""
+    labels = spec.labels
+    said = f"{labels.file} ({', '.join(f'{name} {code}' for name, code in labels.categories.items())})"
+    within = f", within {labels.within}" if labels.within else ""
+    return said + within + (f", thresholds in column {labels.thresholds}" if labels.thresholds else "")

@@ -1,0 +1,77 @@
+"""`sdprep models quantize`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sdprep.cli import options as shared
+from sdprep.cli import param_types
+from sdprep.cli.commands.models import json_option, print_json, print_table
+from sdprep.cli.report import Terminal
+
+if TYPE_CHECKING:
+    from sdprep.tasks.quantize import Quantized
+
+
+@click.command(
+    cls=shared.Command,
+    example="sdprep models quantize wd-vit-tagger-v3 --images ./imgs",
+    short_help="Make a smaller, faster copy of a tagger.",
+)
+@click.argument("name")
+@shared.options(
+    shared.option("--images", type=shared.DIRECTORY, required=True, help="Pictures of the kind that you tag."),
+    shared.option("--precision", type=click.Choice(["int8", "fp16"]), default="int8", show_default=True,
+                  help="int8 for processors, fp16 for graphics cards."),
+    shared.option("--out", type=click.Path(file_okay=False, path_type=Path),
+                  help="Folder of the new model [sdprep's data folder]."),
+    shared.option("--threshold", type=param_types.Number(0.01, 1), default=0.35, show_default=True,
+                  help="Compare the tags at or above this probability."),
+    shared.option("--floor", type=param_types.Number(0, 1), default=0.95, show_default=True,
+                  help="Keep the copy only if its F1 against the original is this high."),
+    shared.option("--force", is_flag=True, help="Keep it even below the floor."),
+    shared.option("--sample", type=param_types.Whole(2), default=100, show_default=True,
+                  help="Use at most this many pictures: half to calibrate, half to measure."),
+    json_option,
+)  # fmt: skip
+@click.pass_context
+def quantize(ctx: click.Context, /, name: str, images: Path, as_json: bool, **_: Any) -> None:
+    """Make a copy of the tagger NAME with smaller numbers, and measure on your pictures how well it agrees.
+
+    `sdprep tag --model NAME-int8` (or NAME-fp16) runs it. Half of the pictures measures what the other half calibrated.
+    """
+    from sdprep.config import QuantizeSettings
+    from sdprep.tasks.quantize import quantize as task
+
+    settings = QuantizeSettings(**shared.settings_of(ctx, QuantizeSettings))
+    made = task(name, images, settings, listener=Terminal())
+    for failure in made.failures:
+        click.echo(f"left out: {failure['path']}: {failure['code']}: {failure['message']}", err=True)
+    if as_json:
+        print_json(made)
+    else:
+        print_table(_rows(made))
+    if made.agreement.f1 < made.floor:
+        click.echo(f"WARNING: below the floor of {made.floor:g}, and kept because of --force", err=True)
+    click.echo(f"made: --model {shlex.quote(made.name)}", err=True)
+
+
+def _rows(made: Quantized) -> list[tuple[str, str]]:
+    from sdprep.models.files.hub import amount
+
+    found = made.agreement
+    return [
+        ("name", made.name),
+        ("folder", str(made.folder)),
+        ("size", f"{amount(made.bytes['new'])}, the original {amount(made.bytes['original'])}"),
+        ("weights", f"{made.bits} bits, calibrated on {made.calibrated} pictures" if made.calibrated else "16 bits"),
+        ("measured on", f"{found.pictures} other pictures, with provider {made.provider}"),
+        ("tags kept", f"{found.kept:.2%} of {found.tags} at {made.threshold:g}"),
+        ("F1", f"{found.f1:.4f}"),
+        ("change of a probability", f"{found.mean_change:.5f} on average, {found.largest_change:.3f} at most"),
+        ("seconds a picture", f"{made.seconds['new']:.3f}, the original {made.seconds['original']:.3f}"),
+    ]

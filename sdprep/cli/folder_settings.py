@@ -1,0 +1,183 @@
+"""What a settings file that lies among the images may say: whoever made the folder wrote it, not who runs sdprep."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from sdprep.cli import param_types
+from sdprep.paths import is_inside, stays_below
+from sdprep.rules.exclude import is_regex
+from sdprep.sanitize import has_hidden
+
+# The largest file, in bytes. TOML has forms whose reading takes time with the square of their size.
+LARGEST = 16 << 10
+# Characters of a text and of all texts of a list, entries of a list, characters of a separator.
+LONGEST_TEXT, LONGEST_LIST, MOST_TEXTS, LONGEST_SEPARATOR = 1_000, 10_000, 500, 20
+MOST_WILDCARDS, LONGEST_WILDCARD = 50, 200
+# The largest list of tags, in bytes. One of 14 MB takes half a minute and 1 GB of memory.
+LARGEST_LIST = 1 << 20
+ADVICE = "Say it on the command line, or name this file with --config if you trust it"
+
+# What is wrong with the value of an option as the run would use it, or None.
+Check = Callable[[click.Option, Any], "str | None"]
+
+
+def anything(_: click.Option, __: Any) -> None:
+    """Accept every value that the option takes."""
+
+
+def never(_: click.Option, __: Any) -> str:
+    """Accept no value."""
+    return "cannot be set by a file that lies among the images"
+
+
+def only(*values: str | bool) -> Check:
+    """Accept these values."""
+
+    def check(_: click.Option, value: Any) -> str | None:
+        names = " or ".join(str(each).lower() for each in values)
+        return None if value in values else f"can only be {names} in a file that lies among the images"
+
+    return check
+
+
+def at_most(most: float | None = None, least: float = 0) -> Check:
+    """Accept numbers up to the built-in value, or up to `most` if the option has none."""
+
+    def check(option: click.Option, value: Any) -> str | None:
+        limit = option.default if most is None else most
+        within = f"can only be from {least:,} to {limit:,}" if least else f"can only be {limit:,} or less"
+        return None if least <= value <= limit else f"{within} in a file that lies among the images"
+
+    return check
+
+
+def visible(_: click.Option, value: Any) -> str | None:
+    """Accept text, or a list of texts, of bounded length and without characters that nobody sees."""
+    texts = _texts(value)
+    if any(map(has_hidden, texts)):
+        return "has a control character, a line break, a change of direction or an invisible character"
+    lengths = [*map(len, texts)]
+    if len(lengths) > MOST_TEXTS or max(lengths, default=0) > LONGEST_TEXT or sum(lengths) > LONGEST_LIST:
+        return f"is longer than {LONGEST_TEXT} characters, or {MOST_TEXTS} entries, or {LONGEST_LIST} characters in all"
+    return None
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts of a value: of a text, a tuple of texts, or a tuple of pairs of texts and numbers."""
+    return [text for part in value for text in _texts(part)] if isinstance(value, tuple) else [str(value)]
+
+
+def separator(option: click.Option, value: Any) -> str | None:
+    """Accept a short visible text."""
+    return (
+        f"is longer than {LONGEST_SEPARATOR} characters" if len(value) > LONGEST_SEPARATOR else visible(option, value)
+    )
+
+
+def exclusions(option: click.Option, value: Any) -> str | None:
+    """Accept names and some wildcards: a regular expression may run without end, and many wildcards for minutes."""
+    if any(map(is_regex, value)):
+        return "has a regular expression, and a folder of images cannot bring regular expressions"
+    wildcards = [len(entry) for entry in value if "*" in entry or "?" in entry]
+    if len(wildcards) > MOST_WILDCARDS or max(wildcards, default=0) > LONGEST_WILDCARD:
+        return f"has more than {MOST_WILDCARDS} wildcards, or one of more than {LONGEST_WILDCARD} characters"
+    return visible(option, value)
+
+
+def registered_model(option: click.Option, value: Any) -> str | None:
+    """Accept the name of a model that `sdprep models list` shows: not a file, a folder or a repository of the Hub."""
+    from sdprep.models.registry.registry import registered
+
+    known = visible(option, value) is None and value in registered()
+    return None if known else "is not a name that `sdprep models list` shows"
+
+
+EXTENSION = only(".txt", ".caption", "txt", "caption")
+# Every option of caption, tag and merge. What is not here is refused.
+CHECKS: Mapping[str, Check] = {
+    # What is written, and what a word means.
+    **dict.fromkeys(("prefix", "suffix", "prompt", "bad_words", "drop_words", "always_first_tags"), visible),
+    **dict.fromkeys(("tag_replacement", "category_threshold", "threshold", "fields"), visible),
+    "caption_separator": separator,
+    "exclude": exclusions,
+    **dict.fromkeys(("caption_extension", "tag_extension"), EXTENSION),
+    **dict.fromkeys(
+        (
+            "general_threshold", "character_threshold", "copyright_threshold", "artist_threshold", "meta_threshold",
+            "model_threshold", "remove_underscore", "implied", "character_tag_expand", "ratings", "quality", "order",
+            "max_tags", "character_tags_first", "escape_parentheses", "scores_min", "frequency_tags", "sample", "top_p",
+            "top_k", "repetition_penalty", "no_repeat_ngram_size", "decode_again", "count_prompt", "seed", "preprocess",
+            "exact_decode", "decoder", "dtype", "recursive", "sidecar_name", "keys", "missing", "update", "limit",
+            "dry_run", "debug",
+        ),
+        anything,
+    ),
+    # What runs: a model that the table pins, on one device.
+    "model": registered_model,
+    "backend": only("auto", "onnx"),
+    "provider": only("auto", "cpu", "cuda", "rocm", "migraphx", "directml", "coreml", "openvino"),
+    "device": only("auto", "cpu", "cuda", "mps"),
+    # Time and memory: no more than without the file. Without a worker process, an image could end the run.
+    **dict.fromkeys(("batch_size", "memory", "image_timeout", "max_pixels"), at_most()),
+    **dict.fromkeys(("num_beams", "captions", "min_length", "max_length"), at_most()),
+    "workers": at_most(least=1),
+    "best_of": at_most(1),
+    # What costs the user's words, trust, or the network.
+    "existing": only("keep"),
+    **dict.fromkeys(("allow_pickle", "allow_truncated", "force_download", "refresh", "prune"), only(False)),
+    # Files: lists that are read, and a folder for sidecars; nothing that is replaced, and no model.
+    **dict.fromkeys(("aliases", "implications", "tag_thresholds", "output_dir"), anything),
+    **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir"), never),
+}  # fmt: skip
+
+
+def confined(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Return the settings of a file that was found in DIR, paths joined to its folder.
+
+    A check sees the value that the run would use: an option may split a text, or take blanks from its ends.
+    Raises UsageError if a setting does more than choose among harmless things, or if its option refuses it.
+    """
+    found = dict(table)
+    for param in ctx.command.params:
+        name = str(param.name)
+        if name not in table or not isinstance(param, click.Option):
+            continue
+        if isinstance(param.type, click.Path) or (name == "tag_thresholds" and table[name] != "model"):
+            found[name] = str(_below(name, table[name], file))
+        value = param_types.value_used(ctx, param, found[name], f"{file}: {name.replace('_', '-')}")
+        if (fault := CHECKS.get(name, never)(param, value)) is not None:
+            raise click.UsageError(f"{file}: {name.replace('_', '-')} {fault}\n{ADVICE}")
+    return found
+
+
+def origin(ctx: click.Context, message: str) -> str:
+    """Return a line that says what a settings file set, unless a message names the file: it may have been refused."""
+    file, preset = ctx.meta.get("config"), ctx.meta.get("preset", {})
+    names = [
+        name.replace("_", "-")
+        for name in ctx.params
+        if ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP and name not in preset
+    ]
+    return f"\n{file} sets {', '.join(names)}" if names and str(file) not in message else ""
+
+
+def _below(name: str, value: str, file: Path) -> Path:
+    """Return a path joined to the folder of a file. Raises UsageError if it leaves it, or is a pipe or device."""
+    path = file.parent / value
+    if not stays_below(value) or any(part.startswith(".") for part in path.relative_to(file.parent).parts):
+        raise click.UsageError(f"{file}: {name} leaves the folder of the file, or is hidden: {value!r}\n{ADVICE}")
+    if not is_inside(path, file.parent):
+        raise click.UsageError(f"{file}: {name} leaves the folder of the file: {value!r}\n{ADVICE}")
+    # A reader may wait for a pipe or a device without end.
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # noqa: PTH110, PTH113, PTH112
+        raise click.UsageError(f"{file}: {name} is no ordinary file: {value!r}\n{ADVICE}")
+    if os.path.isfile(path) and os.path.getsize(path) > LARGEST_LIST:  # noqa: PTH113, PTH202
+        raise click.UsageError(f"{file}: {name} is larger than {LARGEST_LIST:,} bytes: {value!r}\n{ADVICE}")
+    return path

@@ -1,0 +1,106 @@
+"""The workers of a run, one for each device, at work side by side on one supply of pictures."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from sdprep.engines.dispatch import Supply
+from sdprep.engines.protocol import Order
+from sdprep.engines.supervisor import Supervised
+from sdprep.engines.worker_process import TICK
+from sdprep.errors import ModelError, WorkerError
+from sdprep.report import Stop
+from sdprep.types import Failure, ImageItem, Result
+
+# More deaths than pictures explain: this many, or one for this many images.
+DEATHS = 5
+IMAGES_A_DEATH = 1000
+T = TypeVar("T")
+
+
+class Crew:
+    """A worker for each device of an order, all with the model open; `note` hears once what several of them say.
+
+    Raises SdprepError if one cannot open the model.
+    """
+
+    def __init__(self, order: Order, note: Callable[[str], None]) -> None:
+        self._note, self._said = note, set[str]()
+        self._bell = threading.Event()
+        self._workers = [Supervised(each, self._bell, self._say) for each in shared_out(order)]
+        try:
+            for _ in self._side_by_side(lambda worker: worker.open(Stop())):
+                raise AssertionError("opening a model has no outcome")
+        except BaseException:
+            self.close()
+            raise
+        self.provider = ",".join(map(_place, self._workers))
+
+    def run(self, items: Sequence[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
+        """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last for each.
+
+        Raises WorkerError if workers die too often.
+        """
+        supply = Supply(deque(enumerate(items)), max(DEATHS, len(items) // IMAGES_A_DEATH))
+        return self._side_by_side(lambda worker: worker.run(supply, stop))
+
+    def close(self) -> None:
+        """End every process that was started."""
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            worker.close()
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._note(text)
+
+    def _side_by_side(self, work_of: Callable[[Supervised], Iterator[T | None]]) -> Iterator[T]:
+        """What the workers' works give, as it comes. They take turns; while all give None, the bell is waited for."""
+        several = len(self._workers) > 1
+        going = [_at(worker, work_of(worker)) if several else work_of(worker) for worker in self._workers]
+        while going:
+            self._bell.clear()
+            nothing_new = True
+            for work in list(going):
+                try:
+                    found = next(work)
+                except StopIteration:
+                    going.remove(work)
+                    nothing_new = False
+                    continue
+                if found is not None:
+                    nothing_new = False
+                    yield found
+            if nothing_new:
+                self._bell.wait(TICK)
+
+
+def shared_out(order: Order) -> list[Order]:
+    """An order for each device of an order; the threads that decode are shared out, at least one for each."""
+    devices, work = order.settings.devices, order.settings.work
+    orders = []
+    for place, device in enumerate(devices):
+        threads = len(range(place, work.workers, len(devices)))
+        settings = replace(order.settings, device=device, work=replace(work, workers=max(1, threads)))
+        orders.append(replace(order, settings=settings, sharers=len(devices)))
+    return orders
+
+
+def _at(worker: Supervised, work: Iterator[T]) -> Iterator[T]:
+    """The same work; what ends it says on which device."""
+    try:
+        yield from work
+    except (WorkerError, ModelError, RuntimeError) as error:
+        raise type(error)(f"{worker.device}: {error}") from error
+
+
+def _place(worker: Supervised) -> str:
+    """What runs a model, with the number of the card if one was named."""
+    number = worker.device.partition(":")[2]
+    return f"{worker.provider}:{number}" if number and worker.provider != "cpu" else worker.provider

@@ -1,0 +1,135 @@
+"""The stages of the pipeline with a loaded model: what a worker runs, and what `--workers 0` runs in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from typing import Protocol, cast
+
+from sdprep.catalog.results import always_stored, encode_caption, encode_scores
+from sdprep.engines.memory import bounded, divided
+from sdprep.engines.protocol import Order
+from sdprep.engines.stages import Decode, contained, decode_ahead, predict
+from sdprep.images.decoder import decoder_advice
+from sdprep.images.resize import resizing_advice
+from sdprep.models.backends import open_model
+from sdprep.models.base import LabelledModel, Model, Task
+from sdprep.report import Stop
+from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, TagScores
+
+
+class Watcher(Protocol):
+    """Is told what is about to happen to a picture before it happens."""
+
+    def watched(self, decode: Decode) -> Decode:
+        """The same decoding, watched."""
+
+    def held(self, item: ImageItem, /) -> AbstractContextManager[None]:
+        """Is inside while a picture has to wait for memory before it is decoded."""
+
+    def shown(self, batch: Batch) -> Batch:
+        """A batch that the model is about to be shown."""
+
+
+class Unwatched:
+    """Watches nothing."""
+
+    def watched(self, decode: Decode) -> Decode:
+        """Leave it as it is."""
+        return decode
+
+    def held(self, _: ImageItem, /) -> AbstractContextManager[None]:
+        """Let it wait."""
+        return nullcontext()
+
+    def shown(self, batch: Batch) -> Batch:
+        """Leave it as it is."""
+        return batch
+
+
+class Inline:
+    """An opened model and the way to it; `note` is told what a person should know, then and while it works.
+
+    Raises SdprepError where the model cannot be opened.
+    """
+
+    def __init__(self, order: Order, note: Callable[[str], None], watcher: Watcher = Unwatched()) -> None:
+        self._work = order.settings.work
+        decode = _named(order.decode)
+        self._model = open_model(order.spec, order.files, order.settings, note, order.sharers)
+        self._encode = _encoder(order.spec.task, self._model)
+        fit = replace(
+            self._model.fit,
+            max_pixels=self._work.max_pixels,
+            allow_truncated=self._work.allow_truncated,
+            exact=order.settings.exact_decode,
+        )
+        budget, self._ahead = divided(self._work, order.sharers, fit.size)
+        self._decode = watcher.watched(contained(bounded(partial(decode, fit=fit), budget, fit, watcher.held)))
+        self._watcher = watcher
+        self.provider = self._model.provider
+        for text in (*self._model.notes, decoder_advice(), resizing_advice(fit)):
+            if text is not None:
+                note(text)
+
+    def run(self, items: Iterable[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
+        """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
+        return self.predicted(self.decoded(items), stop)
+
+    def decoded(self, items: Iterable[ImageItem]) -> Iterator[Decoded | Failure]:
+        """The pictures as the model is shown them, decoded ahead."""
+        return decode_ahead(items, self._decode, self._work.workers, self._ahead)
+
+    def predicted(self, pictures: Iterable[Decoded | Failure], stop: Stop) -> Iterator[Result | Failure]:
+        """What the model makes of pictures; a failure stays one."""
+        for outcome in predict(pictures, _Shown(self._model, self._watcher), self._work.batch_size, stop):
+            if isinstance(outcome, Failure):
+                yield outcome
+            else:
+                yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction), outcome.remarks)
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model.close()
+
+
+class _Shown:
+    """A model whose batches are announced."""
+
+    def __init__(self, model: Model, watcher: Watcher) -> None:
+        self._model, self._watcher, self.fit = model, watcher, model.fit
+        self.provider, self.notes = model.provider, model.notes
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
+        """What the model answers."""
+        return self._model.predict(map(self._watcher.shown, batches))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model.close()
+
+
+def _named(name: str) -> Callable[..., Decoded | Failure]:
+    """The function of a dotted name, `module:name`."""
+    module, _, function = name.partition(":")
+    found: Callable[..., Decoded | Failure] = getattr(import_module(module), function)
+    return found
+
+
+def _encoder(task: Task, model: Model) -> Callable[[Prediction], bytes]:
+    """What makes bytes of the catalog out of a prediction."""
+
+    # Once for all pictures, as there may be ten thousand labels.
+    always = always_stored(cast("LabelledModel", model).labels) if task == "tag" else []
+
+    def encode(prediction: Prediction) -> bytes:
+        if isinstance(prediction, Caption) and task == "caption":
+            return encode_caption(prediction)
+        if isinstance(prediction, TagScores) and task == "tag":
+            return encode_scores(prediction, always)
+        raise TypeError(f"a model for {task} answered with {type(prediction).__name__}")
+
+    return encode

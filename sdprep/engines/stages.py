@@ -1,0 +1,110 @@
+"""The stages between a picture and a prediction: decode ahead in threads, batch, predict."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import takewhile
+
+import numpy as np
+
+from sdprep.errors import starting_threads
+from sdprep.images.decoder import failure_of
+from sdprep.models.base import Model
+from sdprep.report import Stop
+from sdprep.types import Batch, Decoded, Failure, FailureCode, ImageItem, Predicted, Prediction, Remark, TagScores
+
+Decode = Callable[[ImageItem], Decoded | Failure]
+
+
+def contained(decode: Decode) -> Decode:
+    """The same decoding, of which no exception about an image comes out: each becomes the failure of that image."""
+
+    def within(item: ImageItem) -> Decoded | Failure:
+        try:
+            return decode(item)
+        except BaseException as error:  # noqa: BLE001 - what is no fault of the image is raised again
+            return failure_of(item, error)
+
+    return within
+
+
+def decode_ahead(items: Iterable[ImageItem], decode: Decode, workers: int, ahead: int) -> Iterator[Decoded | Failure]:
+    """Decode in `workers` threads, at most `ahead` pictures before the consumer, in the order of the items.
+
+    Pillow releases the interpreter's lock while it decodes and resizes. With no workers, the caller's thread decodes.
+    """
+    if workers == 0:
+        yield from map(decode, items)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    waiting: deque[Future[Decoded | Failure]] = deque()
+    try:
+        for item in items:
+            with starting_threads():
+                waiting.append(pool.submit(decode, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def batched(pictures: Iterable[Decoded], size: int) -> Iterator[Batch]:
+    """Batches of up to `size` pictures, keyed by their items."""
+    held: list[Decoded] = []
+    for picture in pictures:
+        held.append(picture)
+        if len(held) == size:
+            yield _batch(held)
+            held = []
+    if held:
+        yield _batch(held)
+
+
+def _batch(pictures: list[Decoded]) -> Batch:
+    keys = tuple(picture.item for picture in pictures)
+    return Batch(
+        keys, tuple(picture.digest for picture in pictures), np.stack([picture.pixels for picture in pictures])
+    )
+
+
+def predict(
+    pictures: Iterable[Decoded | Failure], model: Model, batch_size: int, stop: Stop
+) -> Iterator[Predicted | Failure]:
+    """Run a model over decoded pictures; failures pass by the model and keep flowing.
+
+    After a wish to stop, the model is given no further batch.
+    """
+    failures: deque[Failure] = deque()
+    shown: dict[ImageItem, tuple[bytes, tuple[Remark, ...]]] = {}
+
+    def good() -> Iterator[Decoded]:
+        for picture in pictures:
+            if isinstance(picture, Failure):
+                failures.append(picture)
+            else:
+                shown[picture.item] = (picture.digest, picture.remarks)
+                yield picture
+
+    batches = takewhile(lambda _: not stop, batched(good(), batch_size))
+    for key, prediction in model.predict(batches):
+        while failures:
+            yield failures.popleft()
+        if not isinstance(key, ImageItem):
+            raise TypeError(f"the model answered under a key that it was never given: {key!r}")
+        digest, remarks = shown.pop(key)
+        yield checked(key, digest, prediction, remarks)
+    yield from failures
+
+
+def checked(
+    item: ImageItem, digest: bytes, prediction: Prediction, remarks: tuple[Remark, ...] = ()
+) -> Predicted | Failure:
+    """A prediction, or a failure `nonfinite` if the model answered with anything but numbers."""
+    values = prediction.scores if isinstance(prediction, TagScores) else prediction.score
+    if not np.isfinite(values).all():
+        return Failure(item, FailureCode.NONFINITE, "the model answered with NaN or infinity", digest)
+    return Predicted(item, digest, prediction, remarks)

@@ -1,0 +1,142 @@
+"""Decoding a picture as a model should see it: upright, on white, eight bits a channel.
+
+Every model of this house is given the same RGB picture; only its fitting into the model's square (`Fit`) differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from PIL import Image
+
+from sdprep.errors import ImageError
+from sdprep.folders import open_item
+from sdprep.images import kohya as kohya_image
+from sdprep.images.decoder import failure_of, read_file
+from sdprep.images.fit import fitted
+from sdprep.images.opening import can_be_incomplete, faults_named, load, load_incomplete, size_of, turn_of
+from sdprep.images.resize import Size
+from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, Remark
+
+WHITE = (255, 255, 255)
+
+# Where there may be several frames which are not several pictures, as there are in MPO.
+MOVING = ("GIF", "WEBP", "PNG", "AVIF")
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif"),
+    "JXL": (".jxl",),
+}
+
+
+def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
+    """Read, hash, decode and fit one picture; every fault of the file becomes a Failure with a code."""
+    digest = None
+    try:
+        data = read_file(item, fit.max_pixels)
+        digest = hashlib.sha256(data).digest()
+        image, full, kind, remarks = _look(data, fit)
+        if item.path.suffix.lower() not in SUFFIXES[kind]:
+            remarks = (*remarks, Remark.MISNAMED)
+        return Decoded(item, digest, np.asarray(fitted(image, fit, full)), remarks)
+    except BaseException as error:  # noqa: BLE001 - what is no fault of the image is raised again
+        return failure_of(item, error, digest)
+
+
+def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
+    """The first frame of a picture, upright by its EXIF tag, alpha on white, mode RGB; or as kohya's scripts have it.
+
+    Raises ImageError with the code of what is wrong with the bytes.
+    """
+    return _look(data, fit or Fit(1, "squash", exact=True))[0]
+
+
+def _look(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[Remark, ...]]:
+    """The picture, its size if it were not shrunk, its format, and what a person should know of it."""
+    remarks: tuple[Remark, ...] = ()
+    try:
+        image, full = load(data, fit)
+    except ImageError as error:
+        if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated or not can_be_incomplete(data):
+            raise
+        (image, full), remarks = load_incomplete(data, fit), (Remark.INCOMPLETE,)
+    kind = str(image.format)
+    with faults_named(data, kind):
+        rgb = _rgb(image, data, fit)
+    if rgb.size != image.size:
+        full = full[1], full[0]
+    return rgb, full, kind, (*remarks, Remark.ANIMATED) if _moves(image, kind) else remarks
+
+
+def _rgb(image: Image.Image, data: bytes, fit: Fit) -> Image.Image:
+    if fit.preprocess == "kohya":
+        return kohya_image.to_rgb(image, fit.mode)
+    if image.format == "PNG":
+        _mend_png_transparency(image, depth=data[24])
+    # The stream of a JPEG XL file is upright itself, unless it is a JPEG in another coat.
+    return to_rgb(image if image.format == "JXL" and not getattr(image, "jpeg", False) else upright(image))
+
+
+def _moves(image: Image.Image, kind: str) -> bool:
+    """Whether there are further frames; what is wrong with them does not matter."""
+    try:
+        return kind in MOVING and bool(getattr(image, "is_animated", False))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a broken frame leads a decoder to
+        return False
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF orientation says."""
+    turn = turn_of(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _mend_png_transparency(image: Image.Image, depth: int) -> None:
+    """Bring the transparent colour of a PNG to the eight bits a channel that Pillow gives its pixels."""
+    key = image.info.get("transparency")
+    if isinstance(key, int) and image.mode == "L" and depth < 8:
+        image.info["transparency"] = key * 255 // (2**depth - 1)
+    elif isinstance(key, tuple) and depth == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An RGB picture: 16-bit grey scaled (Pillow alone would clip it to white), any transparency put on white."""
+    if image.mode.startswith("I"):
+        image = _scale_16_bit(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGBA", rgba.size, (*WHITE, 255))
+        return Image.alpha_composite(canvas, rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scale_16_bit(image: Image.Image) -> Image.Image:
+    wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+    grey = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return grey
+    alpha = Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8))
+    return Image.merge("LA", (grey, alpha))
+
+
+def read_size(item: ImageItem) -> tuple[int, int]:
+    """Width and height as stored in the file, from its header alone; trainers do not rotate by EXIF. Any size will do.
+
+    Raises ImageError with the code of what is wrong with the file.
+    """
+    try:
+        with open_item(item) as stream:
+            return size_of(stream)
+    except OSError as error:
+        raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error

@@ -1,0 +1,155 @@
+"""The bytes of a picture, and which decoder reads them; importing this loads no decoder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from importlib import metadata
+from typing import IO
+
+from PIL import __version__ as pillow_version
+
+from sdprep import __version__ as sdprep_version
+from sdprep.config import Work
+from sdprep.errors import ImageError, shortened
+from sdprep.files import CHUNK, read_stream
+from sdprep.folders import open_item
+from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem
+
+OUT_OF_MEMORY = "decoding it takes more memory than there is"
+# What an image file may have besides its pixels.
+METADATA_BYTES = 64_000_000
+
+# Distributions that add formats; installing one is a reason to try again.
+EXTRAS = ("pillow-heif", "pillow-jxl-plugin")
+# How files begin that are often found under the name of a picture.
+BEGINNINGS = {
+    b"%PDF": "a PDF",
+    b"%!PS": "an EPS or PostScript file",
+    b"II*\0": "a TIFF, or a raw photo",
+    b"MM\0*": "a TIFF, or a raw photo",
+    b"SIMPLE": "a FITS file",
+    b"DanM": "an MSP picture",
+    b"LinS": "an MSP picture",
+    b"8BPS": "a Photoshop file",
+    b"\0\0\1\0": "an icon",
+    b"\0\0\0\x0cjP": "a JPEG 2000",
+    b"\x1aE\xdf\xa3": "a video",
+    b"PK\3\4": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"Rar!": "a RAR archive",
+    b"version https://git-lfs": "a pointer of Git LFS, whose picture was not downloaded",
+}
+PAGES = {b"<!doctype html": "a web page (HTML)", b"<html": "a web page (HTML)", b"<svg": "an SVG drawing"}
+
+
+def _installed(name: str) -> str:
+    try:
+        return f"/{name}-{metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+# What remembered decode failures depend on: a newer decoder may read what an older one could not.
+DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}" + "".join(map(_installed, EXTRAS))
+
+
+def decoder_of(work: Work, decoder: str) -> str:
+    """The decoder and the settings that let more pictures in, or fewer, where they are not the usual ones."""
+    limit = "" if work.max_pixels == MAX_PIXELS else f" max-pixels {work.max_pixels}"
+    return decoder + limit + (" allow-truncated" if work.allow_truncated else "")
+
+
+def what_it_is(data: bytes) -> str | None:
+    """What bytes that are no picture are, in words, or None."""
+    beginning = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if beginning.startswith(b"<?xml"):
+        beginning = beginning[max(0, beginning.find(b"<svg")) :]
+    if data[4:8] == b"ftyp":
+        return "a video, or a picture of a kind that is not read"
+    for start, name in BEGINNINGS.items():
+        if data.startswith(start):
+            return name
+    return next((name for start, name in PAGES.items() if beginning.startswith(start)), None)
+
+
+def decoder_advice() -> str | None:
+    """What a person should know of an old Pillow; None if there is nothing."""
+    if int(pillow_version.split(".")[0]) >= 13:
+        return None
+    return (
+        f"Pillow {pillow_version} has known holes in its decoders; 13 mends them but needs Python 3.11. "
+        "Prepare only pictures that you trust, or use a newer Python"
+    )
+
+
+def file_limit(max_pixels: int) -> int:
+    """Return how many bytes an image file may have: 16-bit colour with transparency for each pixel, and metadata."""
+    return 8 * max_pixels + METADATA_BYTES
+
+
+def read_file(item: ImageItem, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of a file, at rest: if it is changed meanwhile, it is read once more.
+
+    Raises ImageError `unreadable`, `too_large`, or `changing` if it is changed again.
+    """
+    limit = file_limit(max_pixels)
+    return _at_rest(item, limit, lambda stream: read_stream(stream.fileno(), limit, item.rel))
+
+
+def file_digest(item: ImageItem, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return the SHA-256 of a file, which is never in memory as a whole. Raises ImageError as `read_file` does."""
+    limit = file_limit(max_pixels)
+    return _at_rest(item, limit, lambda stream: _hashed(stream, limit))
+
+
+def _at_rest(item: ImageItem, limit: int, look: Callable[[IO[bytes]], bytes]) -> bytes:
+    """What `look` makes of a file that has not changed meanwhile."""
+    try:
+        for _ in range(2):
+            with open_item(item, 0) as stream:
+                before = os.fstat(stream.fileno())
+                found = look(stream)
+            after = item.path.lstat()
+            if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
+                return found
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            message = f"its file is larger than {limit // 1_000_000} MB; --max-pixels sets this limit"
+            raise ImageError(FailureCode.TOO_LARGE, message) from error
+        raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error
+    message = "another program changes it while it is read; run the command again when that is done"
+    raise ImageError(FailureCode.CHANGING, message)
+
+
+def _hashed(stream: IO[bytes], limit: int) -> bytes:
+    digest, left = hashlib.sha256(), limit
+    if os.fstat(stream.fileno()).st_size > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    while data := stream.read(CHUNK):
+        left -= len(data)
+        if left < 0:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        digest.update(data)
+    return digest.digest()
+
+
+def failure_of(item: ImageItem, error: BaseException, digest: bytes | None = None) -> Failure:
+    """Return the failure of an image that an exception from any of its stages amounts to.
+
+    What is not about the image, such as KeyboardInterrupt, is raised again.
+    """
+    if isinstance(error, ImageError):
+        code, message = error.code, str(error)
+    elif isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        code, message = FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY
+    elif isinstance(error, OSError):
+        code, message = FailureCode.UNREADABLE, error.strerror or str(error)
+    # A panic in a library written in Rust, as some decoders and resizers are, is no Exception.
+    elif isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        code, message = FailureCode.CORRUPT, f"{type(error).__name__}: {error}"
+    else:
+        raise error
+    return Failure(item, code, shortened(message), digest)

@@ -1,0 +1,297 @@
+"""From the bytes of a picture to one that Pillow has opened: by content, from a short list of formats, in bounds."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, cast
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from sdprep.errors import ImageError
+from sdprep.folders import open_item
+from sdprep.images import heif_jxl
+from sdprep.images.decoder import OUT_OF_MEMORY, file_limit, what_it_is
+from sdprep.images.fit import padded_pixels, room
+from sdprep.images.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_ends, riff_end, webp_size
+from sdprep.images.resize import Size
+from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem
+
+# Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+# What a JPEG decoder can shrink by while it decodes.
+SHRINKS = (2, 4, 8)
+HEAD_BYTES = 4096
+# A resizing filter takes some fifty bytes for each pixel of a side, however small the other side is.
+MAX_SIDE = 1_000_000
+# Bytes a pixel that a decoder takes besides the picture that it gives.
+OF_DECODER = {"WEBP": 13, "AVIF": 6, "HEIF": 10, "JXL": 20}
+# What undoes each EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# The limits below are checked from the header before any pixel is decoded; Pillow's own warning would say it twice.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# An EXIF block that Pillow finds odd is no news for a person: it is left out of account.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+class _InThisThread(threading.local):
+    """A switch that is off but where a thread has put it on."""
+
+    on = False
+
+    def __bool__(self) -> bool:
+        return self.on
+
+
+# Pillow looks at one switch of the whole process to know whether it may make up the missing part of a file. Set to
+# True, it would also let other threads, and a program that uses sdprep, take half a picture for a whole one.
+_making_up = _InThisThread()
+_pillows_limit = threading.Lock()
+
+
+def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool = True) -> Image.Image:
+    """A picture whose header is read, and no more; `max_pixels` None lets any size in.
+
+    Some decoders take the whole file at once; unless `whole`, they too are given no more than a header needs.
+    Raises ImageError with the code of what is wrong with the header.
+    """
+    extra, size, head = _prepared(stream)
+    if size is not None:
+        _check_size(size, max_pixels)
+    at_once = extra is not None or head.startswith(b"RIFF") or heif_jxl.is_picture_in_boxes(head)
+    header = HeaderReader(stream)
+    try:
+        image = _opened(stream if whole and at_once else header, FORMATS if extra is None else (extra,))
+    except MemoryError as error:
+        raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
+    except Exception as error:  # decoders raise whatever a broken header leads them to
+        if header.exceeded:
+            message = f"its header is larger than {HEADER_BYTES // 2**20} MiB, or in too many pieces"
+            raise ImageError(FailureCode.TOO_LARGE, message) from error
+        raise _fault_of_header(error, *both_ends(stream)) from error
+    header.lift()
+    _check_size(image.size, max_pixels)
+    return image
+
+
+def size_of(stream: IO[bytes]) -> tuple[int, int]:
+    """Width and height of a picture of any size, of which no pixel is decoded. Raises ImageError as `open_image`."""
+    _, size, head = _prepared(stream)
+    if size is None:
+        return open_image(stream, whole=False).size
+    if head.startswith(b"RIFF") and stream.seek(0, os.SEEK_END) < riff_end(head):
+        raise ImageError(FailureCode.TRUNCATED, "WEBP: the end of the file is missing")
+    return size
+
+
+def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None, bytes]:
+    """The format, if it is one of an extra, the size of the picture if opening it takes memory for it, and the head."""
+    head = stream.read(HEAD_BYTES)
+    extra = heif_jxl.recognised(head)
+    # The size of a JPEG XL may come after its metadata.
+    more = stream.read(HEADER_BYTES) if extra == "JXL" else b""
+    stream.seek(0)
+    return extra, webp_size(head) if extra is None else heif_jxl.prepare(extra, head + more), head
+
+
+def _opened(source: IO[bytes] | HeaderReader, formats: tuple[str, ...]) -> Image.Image:
+    """Pillow's opening, also of pictures that are larger than Pillow lets in: the caller looks at the size."""
+    stream = cast("IO[bytes]", source)
+    try:
+        return Image.open(stream, formats=formats)
+    except Image.DecompressionBombError:
+        # Its limit is one of the whole process, so it is lifted for as long as a header is read.
+        with _pillows_limit:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                stream.seek(0)
+                return Image.open(stream, formats=formats)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
+    width, height = size
+    if max_pixels is None:
+        return
+    if max(size) > MAX_SIDE:
+        raise ImageError(FailureCode.TOO_LARGE, f"{width}x{height} has a side of more than {MAX_SIDE:,} pixels")
+    if width * height > max_pixels:
+        message = f"{width}x{height} is more than {max_pixels / 1_000_000:g} megapixels; --max-pixels sets this limit"
+        raise ImageError(FailureCode.TOO_LARGE, message)
+
+
+def _fault_of_header(error: Exception, data: bytes, size: int) -> ImageError:
+    if not data:
+        return ImageError(FailureCode.EMPTY_FILE, "the file is empty")
+    code = code_of(error, data, size)
+    unknown = isinstance(error, UnidentifiedImageError) and not heif_jxl.is_picture_in_boxes(data)
+    if unknown and code is not FailureCode.TRUNCATED:
+        known = what_it_is(data)
+        message = f"it is {known}" if known else "no picture that sdprep reads"
+        return ImageError(FailureCode.NOT_AN_IMAGE, f"{message}, whatever its name says")
+    # That it is not identified, Pillow says with the address of an object.
+    reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+    return ImageError(code, f"its header cannot be read{reason}")
+
+
+def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
+    """Truncated, if a decoder says so or if the bytes begin like a picture and lack the end of one; else corrupt.
+
+    `size` is that of the file; of a long one, `data` may lack the middle.
+    """
+    if data.startswith(b"\xff\xd8"):
+        ends_early = not data[-ENDS_BYTES:].rstrip(b"\0").endswith(b"\xff\xd9")
+    elif data.startswith(b"\x89PNG"):
+        ends_early = b"IEND" not in data
+    elif heif_jxl.is_picture_in_boxes(data):
+        ends_early = heif_jxl.end_of_boxes(data) > size
+    else:
+        ends_early = data.startswith(b"RIFF") and size < riff_end(data)
+    truncated = ends_early or isinstance(error, EOFError) or "truncated" in str(error).lower()
+    return FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
+
+
+def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
+    """A picture with its pixels, and its size; a large JPEG comes smaller than that, shrunk while it is decoded.
+
+    Raises ImageError with the code of what is wrong with the bytes.
+    """
+    image = open_image(io.BytesIO(data), fit.max_pixels)
+    full = image.size
+    with faults_named(data, str(image.format)):
+        _shrink(image, fit)
+        image.load()
+    if image.width > full[0] or image.height > full[1]:
+        _check_size(image.size, fit.max_pixels)
+        full = image.size
+    return image, full
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What undoes the EXIF orientation of a picture; a broken EXIF block says nothing.
+
+    Pillow's own `exif_transpose` also writes the block anew, and fails where another tag in it is odd.
+    """
+    try:
+        # Of the base class, since a PNG would have its pixels decoded for an EXIF block that may follow them.
+        orientation = Image.Image.getexif(image).get(0x0112)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a broken block leads the parser to
+        return None
+    return TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def stored_bytes(item: ImageItem, fit: Fit) -> int:
+    """The size of a file; 0 for one that is not read, since it is too large or cannot be looked at."""
+    try:
+        stored = item.path.stat().st_size
+    except OSError:
+        return 0
+    return stored if stored <= file_limit(fit.max_pixels) else 0
+
+
+def decoding_bytes(item: ImageItem, fit: Fit) -> int:
+    """About the most memory that a picture takes from its file to the model's square, by its header alone.
+
+    Pillow has four bytes for a pixel. What decoders and conversions take besides was measured with pictures of 12
+    megapixels. 0 for what is not decoded: too large, or cannot be opened.
+    """
+    stored = stored_bytes(item, fit)
+    if not stored:
+        return 0
+    most = 0
+    try:
+        with open_item(item) as stream:
+            extra, size, _ = _prepared(stream)
+            if size is not None:
+                _check_size(size, fit.max_pixels)
+                most = stored + size[0] * size[1] * (20 + OF_DECODER[extra or "WEBP"])
+            # Opening a JPEG XL would decode it.
+            return most if extra == "JXL" else stored + _pixel_bytes(open_image(stream, fit.max_pixels), fit)
+    except (ImageError, OSError):
+        # Decoding it will say why; a WebP may be sound, and lack the memory that opening it takes.
+        return most
+
+
+def _pixel_bytes(image: Image.Image, fit: Fit) -> int:
+    pixels = image.width * image.height
+    scale = _decoded_at(image, fit) ** 2
+    # Without its palette, Pillow cannot tell.
+    clear = (image.mode == "P" and image.palette is None) or image.has_transparency_data
+    each = 20 if clear or image.mode.startswith("I") else 9 if image.mode == "CMYK" else 5
+    turned = turn_of(image) is not None
+    each += 4 * turned + OF_DECODER.get(str(image.format), 0)
+    # A progressive JPEG is held as coefficients of two bytes, however small it comes out.
+    whole = 6 * pixels if image.info.get("progressive") else 0
+    # One that is turned may become upright.
+    size = (min(image.size), max(image.size)) if turned else image.size
+    return (each * pixels + 4 * padded_pixels(size, fit)) // scale + whole
+
+
+@contextmanager
+def faults_named(data: bytes, kind: str) -> Iterator[None]:
+    """Inside, whatever a decoder raises becomes an ImageError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        raise ImageError(code_of(error, data, len(data)), f"{kind}: {error}") from error
+
+
+def can_be_incomplete(data: bytes) -> bool:
+    """Whether a picture is of a format whose first rows can be had without the last: JPEG, PNG, GIF, BMP."""
+    return data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM"))
+
+
+def load_incomplete(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
+    """A picture whose end is missing, with what is there; the rest is blank: grey, black, or a colour of a palette.
+
+    Raises as `load` does.
+    """
+    ImageFile.LOAD_TRUNCATED_IMAGES = _making_up  # type: ignore[assignment]
+    _making_up.on = True
+    try:
+        return load(data, fit)
+    finally:
+        _making_up.on = False
+
+
+def _shrink(image: Image.Image, fit: Fit) -> None:
+    """Have a JPEG decoded at a part of its size: a model sees a few hundred pixels of it in any case.
+
+    Beyond 100 megapixels this is done whatever `fit` says. It depends on the picture and on what the model's result is
+    stored under, so that pixels do not depend on any other setting.
+    """
+    scale = _decoded_at(image, fit)
+    if scale > 1:
+        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
+
+
+def _decoded_at(image: Image.Image, fit: Fit) -> int:
+    """By what a decoder shrinks a picture; 1 where it does not."""
+    if image.format != "JPEG":
+        return 1
+    width, height = image.size
+    least = next((each for each in (1, *SHRINKS) if width * height / each**2 <= MAX_PIXELS), SHRINKS[-1])
+    # Turned, a part of a pixel at the right or the bottom would come to lie at the left or the top.
+    whole = turn_of(image) is not None
+    may = [
+        each for each in SHRINKS if each <= room(image.size, fit) and not (whole and (width % each or height % each))
+    ]
+    return max((least, *may))

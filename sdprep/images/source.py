@@ -1,0 +1,166 @@
+"""Finding the pictures of a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from sdprep.config import PICTURE_SUFFIXES, Layout
+from sdprep.errors import NoImages, UsageError
+from sdprep.files import real_path
+from sdprep.texts.sidecar import sidecar_name
+from sdprep.types import Failure, FailureCode, ImageItem
+
+# OneTrainer keeps masks and condition images beside the pictures under these endings of the stem.
+HELPER_ENDINGS = ("-masklabel", "-condlabel")
+# Pictures that sdprep does not read; a person who has some should hear of it.
+UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
+# Names in a message; there may be a million.
+NAMES_SHOWN = 5
+NUMBER = re.compile("[0-9]+")
+
+
+class FolderSource:
+    """The pictures of a folder in natural order: no hidden ones, no links, no helper files of trainers."""
+
+    def __init__(self, directory: Path, layout: Layout) -> None:
+        try:
+            found = directory.is_dir()
+            self.directory = real_path(directory)
+        except OSError as error:
+            raise UsageError(f"{directory} cannot be read: {error}") from error
+        if not found:
+            raise UsageError(f"{directory} is not a folder")
+        self._recursive = layout.recursive
+        self._unread: Counter[str] = Counter()
+        self._unlisted: list[tuple[str, str]] = []
+        self._target_root = real_path(layout.output_dir) if layout.output_dir else self.directory
+
+    def items(self) -> list[ImageItem]:
+        """All pictures. Raises NoImages when there are none."""
+        found = sorted(self._walk(), key=natural_key)
+        if not found:
+            kinds = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
+            besides = f"; {self.passed_over}" if self.passed_over else ""
+            raise NoImages(f"no images in {self.directory} (looked for: {kinds}{besides})")
+        return [ImageItem(self.directory, rel, self._target_root) for rel in found]
+
+    @property
+    def passed_over(self) -> str:
+        """What `items` did not take although it looks like pictures, as a sentence; empty if there is nothing."""
+        kinds = [f"{count} {kind}" for kind, count in sorted(self._unread.items()) if count]
+        if self._unlisted:
+            names = [f"{folder} ({reason})" for folder, reason in self._unlisted[:NAMES_SHOWN]]
+            more = len(self._unlisted) - len(names)
+            kinds.append(
+                f"{len(self._unlisted)} {'folder' if len(self._unlisted) == 1 else 'folders'} that cannot be read: "
+                + ", ".join(names)
+                + (f" and {more} more" if more else "")
+            )
+        return f"passed over: {', '.join(kinds)}" if kinds else ""
+
+    def _walk(self) -> Iterator[str]:
+        """The pictures of the folder and of those in it, as paths in it. No recursion: trees may be deep."""
+        folders = [""]
+        while folders:
+            prefix = folders.pop()
+            try:
+                with os.scandir(f"{self.directory}/{prefix}") as listing:
+                    for entry in listing:
+                        if entry.is_dir(follow_symlinks=False):
+                            if self._recursive and not entry.name.startswith("."):
+                                folders.append(f"{prefix}{entry.name}/")
+                        elif self._takes(entry):
+                            yield prefix + entry.name
+            except OSError as error:
+                # Without permission, gone or exchanged since it was listed, or its path is longer than the system's.
+                self._unlisted.append((prefix or ".", error.strerror or str(error)))
+
+    def _takes(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry that is no folder is a picture; what looks like one and is not taken is counted."""
+        if entry.name.startswith("."):
+            return False
+        suffix = entry_suffix(entry.name)
+        if entry.is_symlink():
+            self._unread["links"] += suffix in PICTURE_SUFFIXES or _leads_to_folder(entry)
+            return False
+        self._unread[suffix] += suffix in UNREAD_SUFFIXES
+        if not _is_picture(entry.name, suffix):
+            return False
+        regular = entry.is_file(follow_symlinks=False)
+        self._unread["pipes, sockets or devices"] += not regular
+        return regular
+
+
+def _leads_to_folder(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:
+        # It leads to itself, or through a folder without permission.
+        return False
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is a picture to prepare."""
+    return _is_picture(name, entry_suffix(name))
+
+
+def _is_picture(name: str, suffix: str) -> bool:
+    return suffix in PICTURE_SUFFIXES and not name.lower().removesuffix(suffix).endswith(HELPER_ENDINGS)
+
+
+def entry_suffix(name: str) -> str:
+    """The extension of a file name in lower case."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
+
+
+def natural_key(text: str) -> str:
+    """A sort key under which `img2` comes before `img10`; equal but for letter case falls back to the text.
+
+    One string, since a million of them are sorted: NUL, which no name holds, ends what is no number; then comes 1
+    and a number, the count of its digits first, or 2 and the text as it is.
+    """
+    return f"{NUMBER.sub(_number_key, text.casefold())}\0\2{text}"
+
+
+def _number_key(number: re.Match[str]) -> str:
+    digits = number[0].lstrip("0")
+    return f"\0\1{chr(len(digits))}{digits}"
+
+
+def sidecar_collisions(items: list[ImageItem], extension: str, naming: str) -> list[Failure]:
+    """A failure for every picture that would share its sidecar with another.
+
+    Names are compared as macOS and Windows would, so that a dataset stays whole when it moves. Images whose own names
+    differ in letter case alone are on a file system that tells their sidecars apart too, if they are written there.
+    """
+    seen: set[str] = set()
+    shared: dict[str, list[ImageItem]] = {}
+    for item in items:
+        name = _folded(sidecar_name(item.rel, extension, naming))
+        if name in seen:
+            shared[name] = []
+        seen.add(name)
+    # Few datasets get here, and with a million pictures the groups would take as much memory as all the rest.
+    for item in items if shared else ():
+        name = _folded(sidecar_name(item.rel, extension, naming))
+        if name in shared:
+            shared[name].append(item)
+    failures = []
+    for group in shared.values():
+        elsewhere = group[0].target_folder != group[0].folder
+        if elsewhere or len({_folded(item.rel) for item in group}) > 1:
+            names = ", ".join(item.rel for item in group[:NAMES_SHOWN])
+            names += f" and {len(group) - NAMES_SHOWN} more" if len(group) > NAMES_SHOWN else ""
+            message = f"{names} would share one sidecar; rename one, or use --sidecar-name full (a.jpg{extension})"
+            failures += [Failure(item, FailureCode.STEM_COLLISION, message) for item in group]
+    return failures
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

@@ -1,0 +1,233 @@
+"""BLIP captioners: loads them with transformers, and decodes with sdprep's own loop or with transformers'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdprep.config import CaptionSettings
+from sdprep.errors import ModelError, UsageError
+from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.captioners.blip.config import check_blip_config
+from sdprep.models.captioners.blip.images import Pictures, Preparation
+from sdprep.models.captioners.blip.layers import Int8Linear, MakeLinear, linear_layer, prefers_absorbed
+from sdprep.models.captioners.blip.loop import CaptionEngine
+from sdprep.models.captioners.blip.network import BlipNetwork
+from sdprep.models.captioners.blip.retry import GUARD, TOGETHER, SecondTry
+from sdprep.models.captioners.blip.verify import Int8Sample, ReferenceDecoder, check_agreement
+from sdprep.models.captioners.blip.weights import take_weights
+from sdprep.models.captioners.generation import Decoding, Hypothesis
+from sdprep.models.captioners.trust import check_pickles, pickled_weights, read_weights
+from sdprep.models.frameworks import importing
+from sdprep.models.parse import cause
+from sdprep.models.registry.infer import SAFETENSORS
+from sdprep.types import Batch, Caption, Prediction
+
+if TYPE_CHECKING:
+    import torch
+
+
+class BlipCaptioner:
+    """A `BlipForConditionalGeneration` with its tokenizer, decoding as the settings say.
+
+    The prompt conditions the decoder and is cut from the answer by its number of tokens. Lengths count the tokens of
+    the caption. A sampled caption is drawn from a stream of its own, so it depends on the picture and the seed alone
+    and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run
+    (in int8 the same weights in float32), and int8 with float32 on the first few. `note` is told what a person should
+    know.
+    Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner, UsageError
+    for settings that it cannot follow.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        files: ModelFiles,
+        settings: CaptionSettings,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        torch, transformers = _import_frameworks()
+        check_pickles(spec, allowed=settings.allow_pickle)
+        pickle = pickled_weights(spec)
+        self._folder, self._text = files.folder, check_blip_config(files.folder, pickle or SAFETENSORS)
+        self._device = _device(torch, settings.device)
+        self.provider: str = self._device.type
+        int8 = settings.dtype == "int8"
+        if int8 and self._device.type != "cpu":
+            raise UsageError(f"--dtype int8 runs on the processor only, not on {self._device}: say --device cpu")
+        dtype = torch.float32 if int8 else getattr(torch, settings.dtype)
+        weights = None if pickle is None else read_weights(torch, files.folder / pickle)
+        self._tokenizer = _load_tokenizer(transformers, files.folder)
+        model = _load_model(transformers, files.folder, dtype, weights).to(self._device).eval()
+        self._prepared = Preparation(spec.image, self._device, dtype)
+        prompt = self._prompt_ids(settings.prompt)
+        decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
+        self._transformers = transformers.__version__
+        self._versions = f"torch {torch.__version__}, transformers {self._transformers}"
+        self._prompt, self._decoding, self._note = prompt, decoding, note
+        self._batch_size = settings.work.batch_size
+        reference = settings.decoder == "reference"
+        make = self._references(model) if reference else self._engines(model, Int8Linear if int8 else linear_layer)
+        first = make(decoding, self._batch_size)
+        wants_guard = settings.decode_again and not decoding.no_repeat_ngram_size
+        together = min(TOGETHER, self._batch_size)
+        guarded = make(replace(decoding, no_repeat_ngram_size=GUARD), together) if wants_guard else None
+        self._decoder: SecondTry | None = SecondTry(first, guarded)
+        exact = self._engines(model, linear_layer)(decoding, self._batch_size) if int8 else first
+        # With the comparison go the weights that are held twice until then.
+        self._to_compare = None if reference else (exact, ReferenceDecoder(model, prompt, decoding))
+        self._sample = Int8Sample(first, exact, note) if int8 else None
+        self.fit = spec.image.fit_to(model.config.vision_config.image_size)
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
+        """The captions of every picture; a caption that is short may come before a longer one of an earlier batch."""
+        if self._decoder is None:
+            raise ValueError("the captioner is closed")
+        for key, found in self._decoder.captions(self._compared(map(self._prepared, batches))):
+            best, *others = (self._caption(*each) for each in found)
+            yield key, replace(best, others=tuple(others))
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._decoder = self._to_compare = self._sample = None
+
+    def _references(self, model: Any) -> Callable[[Decoding, int], Any]:
+        return lambda decoding, _: ReferenceDecoder(model, self._prompt, decoding)
+
+    def _engines(self, model: Any, linear: MakeLinear) -> Callable[[Decoding, int], Any]:
+        """What makes sdprep's own decoders for so many pictures together; all of them share one network."""
+        weights, end = take_weights(model, self._transformers), model.config.text_config.sep_token_id
+        absorbed = prefers_absorbed(self._device.type, self._decoding)
+        network = BlipNetwork(weights, absorbed=absorbed, linear=linear, note=self._note)
+        return lambda decoding, capacity: CaptionEngine(network, self._prompt, end, decoding, capacity, self._note)
+
+    def _compared(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
+        for pictures in batches:
+            if self._to_compare is not None:
+                check_agreement(*self._to_compare, pictures.part(0, 1), self._versions)
+                self._to_compare = None
+            if self._sample is not None and self._sample.look(pictures):
+                self._sample = None
+            yield pictures
+        if self._sample is not None:
+            self._sample.tell()
+            self._sample = None
+
+    def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """The token ids of words that must not be used. Raises UsageError for a word that the model cannot use."""
+        ids = [tuple(self._token_ids(word, add_special_tokens=False)) for word in words]
+        for word, each in zip(words, ids, strict=True):
+            if not each or self._tokenizer.unk_token_id in each:
+                raise UsageError(f"--bad-words {word}: the model has no such word")
+            if set(each) & set(self._tokenizer.all_special_ids):
+                raise UsageError(f"--bad-words {word}: this is a mark of the model's own, not a word")
+        return tuple(ids)
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        """The ids that start every decoding: [DEC] in place of [CLS], then the prompt, without its final [SEP]."""
+        ids = self._token_ids(prompt)[1:-1] if prompt.strip() else []
+        return [self._text.bos_token_id, *ids]
+
+    def _token_ids(self, text: str, **how: bool) -> list[int]:
+        """The ids of a text. Raises ModelError for one that the weights have no row for."""
+        ids: list[int] = self._tokenizer(text, **how).input_ids
+        if max(ids, default=0) >= self._text.vocab_size:
+            raise ModelError(
+                f"the tokenizer in {self._folder} has a token {max(ids)}, but text_config.vocab_size in config.json is "
+                f"{self._text.vocab_size}"
+            )
+        return ids
+
+    def _caption(self, found: Hypothesis, again: bool) -> Caption:
+        text = self._tokenizer.decode(list(found.tokens), skip_special_tokens=True)
+        return Caption(text, len(found.tokens), found.finish_reason, found.score, again=again)
+
+
+def _decoding(settings: CaptionSettings, prompt: int, bad_words: tuple[tuple[int, ...], ...]) -> Decoding:
+    """The search that the settings ask for after a prompt of so many tokens."""
+    counted = prompt if settings.count_prompt else 0
+    if settings.max_length <= counted:
+        raise UsageError(f"--max-length {settings.max_length}: the prompt alone has {counted} tokens")
+    return Decoding(
+        num_beams=1 if settings.sample else settings.num_beams,
+        min_new_tokens=max(0, settings.min_length - counted),
+        max_new_tokens=settings.max_length - counted,
+        repetition_penalty=settings.repetition_penalty,
+        no_repeat_ngram_size=settings.no_repeat_ngram_size,
+        bad_words=bad_words,
+        sample=settings.sample,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        seed=settings.seed,
+        num_return_sequences=settings.candidates,
+    )
+
+
+def _load_tokenizer(transformers: Any, folder: Path) -> Any:
+    """The tokenizer of a folder, tried out. Raises ModelError if it cannot be loaded or used."""
+    try:
+        tokenizer = transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
+        # Some wrong values of its files show only in use.
+        tokenizer.decode(tokenizer("a b").input_ids, skip_special_tokens=True)
+        tokenizer.all_special_ids  # noqa: B018
+    except Exception as error:  # transformers raises whatever a wrong file leads it to
+        raise ModelError(f"the tokenizer files in {folder} cannot be used: {cause(error)}") from error
+    return tokenizer
+
+
+def _load_model(transformers: Any, folder: Path, dtype: torch.dtype, weights: dict[str, Any] | None) -> Any:
+    """The model, with these weights or those of the safetensors file.
+
+    Raises ModelError if the files lack a part of it, or a part has another shape.
+    """
+    transformers.logging.disable_progress_bar()
+    how = {"local_files_only": True, "dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        captioner = transformers.BlipForConditionalGeneration
+        if weights is None:
+            model, loading = captioner.from_pretrained(folder, use_safetensors=True, **how)
+        else:
+            config = transformers.BlipConfig.from_pretrained(folder, local_files_only=True)
+            model, loading = captioner.from_pretrained(None, config=config, state_dict=weights, **how)
+    except Exception as error:  # transformers raises whatever a wrong file leads it to
+        raise ModelError(f"{folder} cannot be loaded as a BLIP captioner: {cause(error)}") from error
+    # transformers would go on with random numbers in their place.
+    if loading["missing_keys"]:
+        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+        raise ModelError(f"{folder} lacks weights of a BLIP captioner: {missing}, ...")
+    if loading["mismatched_keys"]:
+        name, found, wanted = min(loading["mismatched_keys"])
+        raise ModelError(f"{folder}: {name} has shape {list(found)}, but config.json asks for {list(wanted)}")
+    return model
+
+
+def _import_frameworks() -> tuple[Any, Any]:
+    with importing("torch", "caption"):
+        import torch
+    with importing("transformers", "caption"):
+        import transformers
+
+        # transformers imports what is behind a name when the name is used.
+        for name in ("BertTokenizer", "BlipConfig", "BlipForConditionalGeneration"):
+            getattr(transformers, name)
+    return torch, transformers
+
+
+def _device(torch: Any, wanted: str) -> Any:
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {wanted}: this torch {torch.__version__} sees no CUDA device")
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: this torch sees no Metal device")
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {wanted}: {str(error).splitlines()[0]}") from error
+    return torch.device(wanted)

@@ -1,0 +1,217 @@
+"""BLIP's vision tower and text decoder: what `BlipForConditionalGeneration` computes, arranged for captioning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sdprep.models.captioners.blip.cuda import CompiledInTime, CudaCapture, Recorder, Tower
+from sdprep.models.captioners.blip.layers import CrossAttention, MakeLinear, cross_attention, linear_layer
+from sdprep.models.captioners.blip.weights import BlipWeights, Norm, Text, TextLayer, Vision, VisionLayer
+
+if TYPE_CHECKING:
+    import torch
+
+    from sdprep.models.captioners.blip.layers import Places
+
+
+class Prefilled(NamedTuple):
+    """What is known of n images before their first token.
+
+    `memory` is what the decoder looks at, [n, ...]; `cache` the prompt's keys and values,
+    [n, layers, 2, prompt, 1, heads, head]; `logits` [n, vocabulary] those of the first token.
+    """
+
+    memory: torch.Tensor
+    cache: torch.Tensor
+    logits: torch.Tensor
+
+
+class BlipNetwork:
+    """The whole network, computing in the precision and on the device of its weights.
+
+    `absorbed` chooses how the decoder looks at images (see `blip_attention.py`); the answer is the same. `linear` makes
+    the linear layers (see `blip_linear.py`). On a card `recorder` records steps of the decoder, and the vision tower is
+    compiled in time; what comes of that is told to `note`.
+    """
+
+    def __init__(
+        self,
+        weights: BlipWeights,
+        *,
+        absorbed: bool,
+        linear: MakeLinear = linear_layer,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.device = weights.text.words.device
+        on_card = self.device.type == "cuda"
+        tower = VisionTower(weights.vision, linear)
+        self.vision: Tower = CompiledInTime(tower, note) if on_card else tower
+        self.decoder = TextDecoder(weights.text, linear, absorbed=absorbed)
+        self.recorder = Recorder(CudaCapture(self.device), note) if on_card else None
+
+    def prefill(self, pixels: torch.Tensor, prompt: torch.Tensor) -> Prefilled:
+        """Look at images, normalised [n, 3, H, W], and read the prompt [length] that they share, once for each."""
+        memory = self.decoder.cross.remember(self.vision(pixels))
+        cache, logits = self.decoder.read(prompt, memory)
+        return Prefilled(memory, cache, logits)
+
+
+class VisionTower:
+    """From normalised pixels [n, 3, H, W] to image embeddings [n, tokens, width]."""
+
+    def __init__(self, weights: Vision, linear: MakeLinear) -> None:
+        # Without the layers, whose own weights may be copies.
+        self._weights = replace(weights, layers=())
+        self._layers = [_VisionBlock(layer, weights.heads, linear) for layer in weights.layers]
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        import torch
+        from torch.nn import functional
+
+        weights = self._weights
+        patches = functional.conv2d(pixels, *weights.patch, stride=weights.patch.weight.shape[-1])
+        start = weights.start.expand(len(pixels), 1, -1)
+        x = torch.cat([start, patches.flatten(2).transpose(1, 2)], dim=1).add_(weights.positions)
+        for layer in self._layers:
+            x = layer(x)
+        return _normalised(x, weights.norm)
+
+
+class _VisionBlock:
+    def __init__(self, weights: VisionLayer, heads: int, linear: MakeLinear) -> None:
+        self._norm1, self._norm2, self._heads = weights.norm1, weights.norm2, heads
+        self._qkv, self._projection, self._up, self._down = (
+            linear(each) for each in (weights.qkv, weights.projection, weights.up, weights.down)
+        )
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        from torch.nn import functional
+
+        n, tokens, width = x.shape
+        qkv = self._qkv(_normalised(x, self._norm1)).view(n, tokens, 3, self._heads, width // self._heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(query, key, value)
+        x = self._projection.add(seen.transpose(1, 2).reshape(n, tokens, width), x)
+        return self._down.add(self._up.gelu(_normalised(x, self._norm2)), x)
+
+
+class TextDecoder:
+    """From tokens to logits. Rows are the texts under way: `beams` of them for each of n groups, group by group."""
+
+    def __init__(self, weights: Text, linear: MakeLinear, *, absorbed: bool) -> None:
+        self._words, self._positions, self._heads = weights.words, weights.positions, weights.heads
+        self._norm, self._transform_norm = weights.norm, weights.transform_norm
+        self.cross: CrossAttention = cross_attention(weights, linear, absorbed=absorbed)
+        self._layers = [_TextBlock(layer, weights.heads, linear) for layer in weights.layers]
+        self._transform = linear(weights.transform)
+        self._head = linear(weights.head)
+
+    @property
+    def longest(self) -> int:
+        """How many tokens a text may have, its prompt included."""
+        return len(self._positions)
+
+    def new_cache(self, groups: int, length: int, beams: int) -> torch.Tensor:
+        """Room for keys and values, [groups, layers, 2, length, beams, heads, head].
+
+        It is zeroed: what a mask hides must still be a number.
+        """
+        words, heads = self._words, self._heads
+        return words.new_zeros(
+            groups, len(self._layers), 2, length, beams, heads, words.shape[1] // heads
+        )  # fmt: skip
+
+    def read(self, prompt: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The cache of a prompt for each image, and the logits [n, vocabulary] of the token after it."""
+        import torch
+
+        n, length = len(memory), len(prompt)
+        cache = self.new_cache(n, length, 1)
+        ids = prompt.repeat(n, 1)
+        positions = torch.arange(length, device=memory.device)
+        causal = (positions[:, None] >= positions).expand(n, 1, length, length)
+        x = self._forward(self._embedded(ids, positions), Span(cache, None, causal), memory, None)
+        return cache, self._logits(x.view(n, length, -1)[:, -1])
+
+    def step(self, ids: torch.Tensor, span: Span, memory: torch.Tensor, places: Places | None) -> torch.Tensor:
+        """The logits [rows, vocabulary] after one more token for each row; `ids` is [groups, beams]."""
+        return self._logits(self._forward(self._embedded(ids, span.positions[:, None]), span, memory, places))
+
+    def _embedded(self, ids: torch.Tensor, positions: Any) -> torch.Tensor:
+        return _normalised(self._words[ids] + self._positions[positions], self._norm).flatten(0, 1)
+
+    def _forward(self, x: torch.Tensor, span: Span, memory: torch.Tensor, places: Places | None) -> torch.Tensor:
+        for index, layer in enumerate(self._layers):
+            x = layer.attend_to_text(x, span, index)
+            x = layer.attend_to_image(x, self.cross, index, memory, places)
+            x = layer.feed_forward(x)
+        return x
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        return self._head(_normalised(self._transform.gelu(x), self._transform_norm))
+
+
+class Span(NamedTuple):
+    """Where in the cache the new tokens of n groups go, and what they may look at.
+
+    `cache` is [n, layers, 2, length, beams, heads, head]. `positions` [n] is where each group writes its beams' next
+    token; None fills the whole cache with one text. `mask` is bool[n, 1, new tokens, keys]: the keys are the first
+    positions of the cache, the beams of a position side by side. So beams share a cache that is never reordered: the
+    mask says which beam's keys are a beam's own past.
+    """
+
+    cache: torch.Tensor
+    positions: Any
+    mask: torch.Tensor
+
+
+class _TextBlock:
+    def __init__(self, weights: TextLayer, heads: int, linear: MakeLinear) -> None:
+        self._norms = weights.norm, weights.cross_norm, weights.down_norm
+        self._heads = heads
+        self._qkv, self._output, self._query, self._cross_output, self._up, self._down = (
+            linear(each)
+            for each in (
+                weights.qkv, weights.output, weights.cross_query, weights.cross_output, weights.up, weights.down,
+            )
+        )  # fmt: skip
+
+    def attend_to_text(self, x: torch.Tensor, span: Span, index: int) -> torch.Tensor:
+        import torch
+        from torch.nn import functional
+
+        n, (rows, width) = len(span.cache), x.shape
+        query, key, value = self._qkv(x).view(n, rows // n, 3, self._heads, -1).unbind(2)
+        keys, values = span.cache[:, index].unbind(1)
+        if span.positions is None:
+            keys.copy_(key.unsqueeze(2))
+            values.copy_(value.unsqueeze(2))
+        else:
+            group = torch.arange(n, device=x.device)
+            keys[group, span.positions] = key
+            values[group, span.positions] = value
+        seen_length = span.mask.shape[-1] // keys.shape[2]
+        keys, values = (each[:, :seen_length].flatten(1, 2).transpose(1, 2) for each in (keys, values))
+        seen = functional.scaled_dot_product_attention(query.transpose(1, 2), keys, values, attn_mask=span.mask)
+        return _normalised(self._output.add(seen.transpose(1, 2).reshape(rows, width), x), self._norms[0])
+
+    def attend_to_image(
+        self, x: torch.Tensor, cross: CrossAttention, index: int, memory: torch.Tensor, places: Places | None
+    ) -> torch.Tensor:
+        query = self._query(x)
+        if places is None:
+            seen = cross.attend(index, query, memory)
+        else:
+            seen = cross.attend(index, query[places.rows], memory)[places.back]
+        return _normalised(self._cross_output.add(seen, x), self._norms[1])
+
+    def feed_forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _normalised(self._down.add(self._up.gelu(x), x), self._norms[2])
+
+
+def _normalised(x: torch.Tensor, norm: Norm) -> torch.Tensor:
+    from torch.nn import functional
+
+    return functional.layer_norm(x, norm.weight.shape, *norm)

@@ -1,0 +1,79 @@
+"""A second try for captions that have lost their thread."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import islice
+from typing import Protocol
+
+from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.generation import Hypothesis
+from sdprep.rules.captions import repeats
+
+# In a second try no run of so many tokens may stand twice; what has no such run would come out the same again. Two,
+# since a word three times in a row has but one run of three.
+GUARD = 2
+# Pictures that wait for their second try together.
+TOGETHER = 8
+
+# A caption, and whether it comes from a second try.
+Tried = tuple[Hypothesis, bool]
+
+
+class Decoder(Protocol):
+    """What gives every picture its captions under its key, in any order."""
+
+    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
+        """The captions of the pictures of some batches."""
+
+
+class SecondTry:
+    """A decoder, and one with a guard against repetition for captions of the first that need it (None: no second try).
+
+    A picture's captions depend on the picture alone, as with the first.
+    """
+
+    def __init__(self, first: Decoder, guarded: Decoder | None) -> None:
+        self._first, self._guarded = first, guarded
+        self._under_way: dict[Hashable, Pictures] = {}
+
+    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Tried]]]:
+        """The captions of every picture under its key, those of a second try later."""
+        lost: dict[Hashable, list[Hypothesis]] = {}
+        for key, found in self._first.captions(self._watched(batches)):
+            if self._guarded is not None and any(map(has_lost_its_thread, found)):
+                lost[key] = found
+            else:
+                self._under_way.pop(key, None)
+                yield key, [(each, False) for each in found]
+            if self._guarded is not None and len(lost) == TOGETHER:
+                yield from self._again(self._guarded, lost)
+                lost = {}
+        if self._guarded is not None:
+            yield from self._again(self._guarded, lost)
+
+    def _watched(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
+        for pictures in batches:
+            for index, (key, digest) in enumerate(zip(pictures.keys, pictures.digests, strict=True)):
+                # A copy, or one picture would keep its whole batch in memory.
+                self._under_way[key] = Pictures((key,), (digest,), pictures.pixels[index : index + 1].clone())
+            yield pictures
+
+    def _again(
+        self, guarded: Decoder, lost: dict[Hashable, list[Hypothesis]]
+    ) -> Iterator[tuple[Hashable, list[Tried]]]:
+        for key, second in guarded.captions([self._under_way.pop(key) for key in lost]):
+            yield key, [better(*pair) for pair in zip(lost[key], second, strict=True)]
+
+
+def better(first: Hypothesis, second: Hypothesis) -> Tried:
+    """The second try, where the first needs one and the second has gone well."""
+    if has_lost_its_thread(first) and second.finish_reason == "stop" and not repeats(second.tokens):
+        return second, True
+    return first, False
+
+
+def has_lost_its_thread(caption: Hypothesis) -> bool:
+    """Whether a caption found no end or repeats itself, in such a way that a guard would change it."""
+    runs = list(zip(*(islice(caption.tokens, start, None) for start in range(GUARD)), strict=False))
+    return len(set(runs)) < len(runs) and (caption.finish_reason == "length" or repeats(caption.tokens))

@@ -1,0 +1,292 @@
+"""Where a model's files are, and bringing them there; the only file that imports huggingface_hub.
+
+A download is verified and then locked: a revision keeps the commit that it had at first, and a commit its bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from sdprep.errors import HubError, ModelError
+from sdprep.files import real_path
+from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.files.hub_errors import explain, keep_log_clean
+from sdprep.models.files.local import files_of_folder
+from sdprep.models.files.lockfile import LockedFile, add_to_lock, lock_path, read_lock, weights_of
+from sdprep.report import Listener
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# Seconds of silence on one connection, then seconds on all of them together until the first byte of a model: a name
+# server or a host with many addresses can keep a client waiting far beyond the time that it grants to each.
+SILENCE = 10.0
+PATIENCE = 15.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What the Hub says of the files of a model at a commit: `sizes` in bytes, `digests` of those that it hashes."""
+
+    commit: str
+    sizes: dict[str, int]
+    digests: dict[str, str]
+
+
+class NoAnswer(Exception):  # noqa: N818 - it names a state
+    """The Hub let the time run out."""
+
+
+def locate(spec: ModelSpec) -> ModelFiles | None:
+    """The files of a model, if they are on this machine; no network. Raises ModelError if a local folder lacks one."""
+    if spec.source.repo is None:
+        return files_of_folder(spec)
+    lock = read_lock()
+    commit = lock.commit(spec.source.repo, spec.source.revision)
+    if commit is None:
+        return None
+    locked = lock.files(spec.source.repo, commit)
+    for name in spec.files:
+        path = _cached(spec.source.repo, name, commit)
+        if path is None or name not in locked or path.stat().st_size != locked[name].size:
+            return None
+    return _in_cache(spec, commit, {name: locked[name] for name in spec.files})
+
+
+def fetch(spec: ModelSpec, listener: Listener, *, check: bool = False) -> ModelFiles:
+    """The files of a model, downloaded and verified unless they are here; `check` also replaces damaged ones.
+
+    Raises HubError if they cannot be had, are not what they were, or do not fit on the disk.
+    """
+    files = locate(spec)
+    if files is not None and not (check and spec.source.repo):
+        return files
+    from huggingface_hub.utils import logging as theirs
+
+    keep_log_clean(theirs.get_logger("huggingface_hub"))
+    repo, revision = str(spec.source.repo), spec.source.revision
+    commit = known_commit(repo, revision)
+    verified = _check_cached(repo, commit, spec.files) if commit else {}
+    if commit is None or len(verified) < len(spec.files):
+        try:
+            remote = _patiently(lambda: _ask(spec, commit or revision, set(verified)))
+            commit = remote.commit
+            _announce(repo, remote, set(spec.files) - set(verified), listener)
+            for name in spec.files:
+                if name not in verified:
+                    verified[name] = _download(repo, remote, name)
+        except ModelError:
+            raise
+        except Exception as error:
+            raise HubError(explain(error, f"{repo}@{revision}", _endpoint(), _cache())) from error
+    _remember(spec, commit, verified, listener)
+    return _in_cache(spec, commit, verified)
+
+
+def identity(spec: ModelSpec, files: ModelFiles | None) -> str:
+    """The name of a model with what pins it: `name@commit` from the Hub, `name#checksum` from a folder."""
+    if spec.source.repo is not None:
+        locked = files.revision if files else read_lock().commit(spec.source.repo, spec.source.revision)
+        return f"{spec.name}@{locked or spec.source.revision}"
+    return f"{spec.name}#{files.weights[:12]}" if files else spec.name
+
+
+def snapshot(repo: str, commit: str) -> Path:
+    """The folder of the cache that holds the files of a commit, or will."""
+    return _repo_folder(repo) / "snapshots" / commit
+
+
+def _in_cache(spec: ModelSpec, commit: str, files: dict[str, LockedFile]) -> ModelFiles:
+    digests = {name: file.sha256 for name, file in files.items()}
+    return ModelFiles(snapshot(str(spec.source.repo), commit), commit, weights_of(digests))
+
+
+def _cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _endpoint() -> str:
+    """The Hub's address, without a password."""
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+
+
+def _repo_folder(repo: str) -> Path:
+    return _cache() / f"models--{repo.replace('/', '--')}"
+
+
+def _cached(repo: str, name: str, commit: str) -> Path | None:
+    path = snapshot(repo, commit) / name
+    return path if path.is_file() else None
+
+
+def known_commit(repo: str, revision: str) -> str | None:
+    """The commit that a revision means without asking the Hub; offline, a branch means what the cache has of it."""
+    from huggingface_hub import constants
+
+    locked = read_lock().commit(repo, revision)
+    if locked is not None:
+        return locked
+    if COMMIT.fullmatch(revision):
+        return revision
+    reference = _repo_folder(repo) / "refs" / revision
+    commit = reference.read_text(encoding="utf-8").strip() if constants.HF_HUB_OFFLINE and reference.is_file() else ""
+    return commit if COMMIT.fullmatch(commit) else None
+
+
+def _check_cached(repo: str, commit: str, names: tuple[str, ...]) -> dict[str, LockedFile]:
+    """The files that another program has downloaded, or an earlier try of ours; a damaged one is deleted."""
+    locked, verified = read_lock().files(repo, commit), {}
+    for name in names:
+        path = _cached(repo, name, commit)
+        if path is None:
+            continue
+        file = LockedFile.of(path)
+        # The cache names the content of a large file by its SHA-256.
+        blob = real_path(path).name
+        expected = {locked[name].sha256} if name in locked else {blob} if SHA256.fullmatch(blob) else {file.sha256}
+        if file.sha256 in expected:
+            verified[name] = file
+        else:
+            _delete(path)
+    return verified
+
+
+def _delete(path: Path) -> None:
+    """Delete a file of the cache together with the content that it points to."""
+    content = real_path(path)
+    path.unlink(missing_ok=True)
+    content.unlink(missing_ok=True)
+
+
+def _patiently(work: Callable[[], T]) -> T:
+    """The result of `work`, which is left to itself when it takes too long. Raises NoAnswer then."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            done.set_exception(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if not done.done():
+        raise NoAnswer(f"no answer within {PATIENCE:.0f} seconds")
+    return done.result()
+
+
+def _ask(spec: ModelSpec, revision: str, present: set[str]) -> Remote:
+    """Ask the Hub for commit, sizes and checksums, and see that the largest file on the list can be had.
+
+    huggingface_hub would retry a dead host for minutes; after this it may, because the host has answered.
+    """
+    from huggingface_hub import HfApi, hf_hub_url
+
+    repo = str(spec.source.repo)
+    info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=SILENCE)
+    listed = {file.rfilename: file for file in info.siblings or ()}
+    missing = [name for name in spec.files if name not in listed]
+    if info.sha is None or missing:
+        raise HubError(f"{repo} at {revision} has no {' and no '.join(missing)}\nIt has: {', '.join(sorted(listed))}")
+    sizes = {name: listed[name].size or 0 for name in spec.files}
+    digests = {name: lfs.sha256 for name in spec.files if (lfs := listed[name].lfs) is not None}
+    largest = max((name for name in spec.files if name not in present), key=lambda name: sizes[name])
+    _check_path(hf_hub_url(repo, largest, revision=info.sha))
+    return Remote(info.sha, sizes, digests)
+
+
+def _check_path(url: str) -> None:
+    """Fetch one byte of a file and greet the content store ("Xet") that huggingface_hub prefers to plain downloads.
+
+    Raises HubError if only the store is out of reach: its client alone would go on trying for five minutes.
+    """
+    from huggingface_hub import constants, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    session, headers = get_session(), build_hf_headers()
+    one_byte = {**headers, "Range": "bytes=0-0"}
+    with session.stream("GET", url, headers=one_byte, timeout=SILENCE, follow_redirects=True) as response:
+        hf_raise_for_status(response)
+        answers = (*response.history, response)
+    if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None:
+        return
+    link = next((answer.links["xet-auth"]["url"] for answer in answers if "xet-auth" in answer.links), "")
+    # A mirror passes on the Hub's own link. The token goes to no other host than the endpoint.
+    link = urljoin(url, link.replace("https://huggingface.co", constants.ENDPOINT))
+    if link == url or not link.startswith(f"{constants.ENDPOINT}/"):
+        return
+    store = session.get(link, headers=headers, timeout=SILENCE).headers.get("X-Xet-Cas-Url")
+    if store is None:
+        return
+    try:
+        session.get(store, timeout=SILENCE)
+    except Exception as error:
+        raise HubError(
+            f"{_endpoint()} answers, but {store}, where it keeps large files, does not\n"
+            "Set HF_HUB_DISABLE_XET=1 to download without it"
+        ) from error
+
+
+def _announce(repo: str, remote: Remote, names: set[str], listener: Listener) -> None:
+    """Say how much is to be downloaded. Raises HubError if the disk has no room for it."""
+    cache, size = _cache(), sum(remote.sizes[name] for name in names)
+    existing = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < size:
+        raise HubError(
+            f"{repo} needs {amount(size)}, but {cache} has only {amount(free)} free\n"
+            "Set HF_HOME to a folder on a larger disk"
+        )
+    listener.note(f"downloading {repo} ({amount(size)}) to {cache}")
+
+
+def amount(size: int) -> str:
+    """A size in bytes as a person reads it."""
+    return f"{size / 10**9:.2f} GB" if size >= 10**9 else f"{size / 10**6:.1f} MB"
+
+
+def _download(repo: str, remote: Remote, name: str) -> LockedFile:
+    """Download one file, and once more if it is not what the Hub says and the lock remembers."""
+    from huggingface_hub import hf_hub_download
+
+    locked = read_lock().files(repo, remote.commit).get(name)
+    promises = {"the Hub": remote.digests.get(name), str(lock_path()): locked.sha256 if locked else None}
+    for _ in range(2):
+        path = Path(hf_hub_download(repo, name, revision=remote.commit))
+        file = LockedFile.of(path)
+        broken = [f"{who} says {sha256}" for who, sha256 in promises.items() if sha256 not in (None, file.sha256)]
+        if not broken:
+            return file
+        _delete(path)
+    raise HubError(
+        f"{repo}: {name} was damaged or exchanged on its way, twice: its SHA-256 is {file.sha256}, but {broken[0]}\n"
+        "It was deleted; try again, or with another HF_ENDPOINT"
+    )
+
+
+def _remember(spec: ModelSpec, commit: str, files: dict[str, LockedFile], listener: Listener) -> None:
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    path = lock_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(path.with_name(f".{path.name}.lock")):
+            add_to_lock(str(spec.source.repo), spec.source.revision, commit, files)
+    except OSError as error:
+        listener.note(f"{path} cannot be written ({error.strerror}): {spec.name} will be checked again next time")

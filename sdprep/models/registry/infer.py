@@ -1,0 +1,129 @@
+"""What is assumed of a folder or a repository that no TOML file describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from sdprep.errors import ModelError, UsageError
+from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source, Task
+from sdprep.models.captioners.trust import PICKLES
+from sdprep.models.parse import as_type, read_json
+
+WD_FILES = ("model.onnx", "selected_tags.csv")
+SAVED_MODEL = "saved_model.pb"
+UNDECIDED = "{} may be a tagger or a captioner\nSay which with --task tag or --task caption"
+# All of them take channels last; a graph that does not is another family, and would answer nonsense.
+WD_IMAGE = ImageSpec(fit="pad", channels="bgr", layout="nhwc")
+WD_LABELS = LabelSpec(file="selected_tags.csv", categories={"general": 0, "character": 4, "rating": 9})
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+BLIP_IMAGE = ImageSpec(fit="squash", size=384, scale="0..1", mean=CLIP_MEAN, std=CLIP_STD)
+SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+BLIP_FILES = (
+    "config.json",
+    SAFETENSORS,
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+BLIP_NEEDED = ("config.json", SAFETENSORS, "tokenizer.json")
+
+
+class BlipConfig(msgspec.Struct):
+    """What a `config.json` says of the family of its weights."""
+
+    model_type: str | None = None
+
+
+class Preprocessor(msgspec.Struct):
+    """What a `preprocessor_config.json` says of the pictures that the weights expect."""
+
+    size: int | dict[str, int] = 384
+    image_mean: tuple[float, float, float] = CLIP_MEAN
+    image_std: tuple[float, float, float] = CLIP_STD
+
+
+def from_folder(folder: Path, task: Task | None) -> ModelSpec:
+    """Tell a folder's family by its files, the family of `task` where it holds both.
+
+    Raises UsageError if it holds both and there is no `task`, ModelError if it holds neither.
+    """
+    source = Source(path=str(folder))
+    is_blip = _model_type(folder / "config.json") == "blip"
+    graphs = [name for name in (WD_FILES[0], SAVED_MODEL) if (folder / name).is_file()]
+    has_labels = (folder / WD_FILES[1]).is_file()
+    is_wd = bool(graphs) and has_labels
+    if is_wd and is_blip and task is None:
+        raise UsageError(UNDECIDED.format(folder))
+    if is_wd and not (is_blip and task == "caption"):
+        return _wd_of_folder(folder, source)
+    if not is_blip:
+        raise ModelError(f"{_lack(folder, graphs, has_labels)}\nDescribe anything else in a .toml file")
+    weights = _weights_of_folder(folder)
+    found = (name for name in BLIP_FILES if name in BLIP_NEEDED or (folder / name).is_file())
+    files = tuple(weights if name == SAFETENSORS else name for name in found)
+    return blip(folder.name, source, files, _read_preprocessor(folder / "preprocessor_config.json"))
+
+
+def _weights_of_folder(folder: Path) -> str:
+    """The weights of a captioner; a pickle only where there are no others. It is not said here that it may be read."""
+    if (folder / SAFETENSORS).is_file() or (folder / PICKLED).is_file():
+        return SAFETENSORS if (folder / SAFETENSORS).is_file() else PICKLED
+    pickles = [path.name for path in folder.glob("*") if path.suffix.lower() in PICKLES and path.is_file()]
+    return pickles[0] if len(pickles) == 1 else SAFETENSORS
+
+
+def _lack(folder: Path, graphs: list[str], has_labels: bool) -> str:
+    """What a folder lacks to be a model."""
+    if graphs:
+        return f"{folder} has {graphs[0]} but no {WD_FILES[1]}, the tagger's label file"
+    if has_labels:
+        return f"{folder} has {WD_FILES[1]} but neither {WD_FILES[0]} nor {SAVED_MODEL}, the tagger itself"
+    return (
+        f"{folder} holds no model that sdprep knows: a tagger has {' and '.join(WD_FILES)}, "
+        "a captioner a config.json with model_type blip"
+    )
+
+
+def _wd_of_folder(folder: Path, source: Source) -> ModelSpec:
+    """A tagger with the graphs that its folder holds."""
+    found = [path for path in (folder / SAVED_MODEL, *sorted((folder / "variables").glob("*"))) if path.is_file()]
+    saved = tuple(path.relative_to(folder).as_posix() for path in found) if (folder / SAVED_MODEL).is_file() else ()
+    spec = msgspec.structs.replace(wd(folder.name, source), savedmodel=saved)
+    if (folder / WD_FILES[0]).is_file():
+        return spec
+    return msgspec.structs.replace(spec, backend="tensorflow", files=(*saved, WD_FILES[1]), savedmodel=())
+
+
+def wd(name: str, source: Source) -> ModelSpec:
+    """A tagger of the Waifu Diffusion family."""
+    return ModelSpec(
+        name=name, task="tag", backend="onnx", source=source, files=WD_FILES, image=WD_IMAGE, labels=WD_LABELS
+    )
+
+
+def blip(name: str, source: Source, files: tuple[str, ...], image: ImageSpec) -> ModelSpec:
+    """A captioner of the BLIP family."""
+    return ModelSpec(name=name, task="caption", backend="blip", source=source, files=files, image=image)
+
+
+def _model_type(path: Path) -> str | None:
+    return read_json(path, BlipConfig).model_type if path.exists() else None
+
+
+def _read_preprocessor(path: Path) -> ImageSpec:
+    """The square, mean and standard deviation that a folder's own preprocessor states, BLIP's where it has none."""
+    if not path.exists():
+        return BLIP_IMAGE
+    values = read_json(path, Preprocessor)
+    sides = {values.size} if isinstance(values.size, int) else set(values.size.values())
+    if len(sides) != 1:
+        raise ModelError(f"{path}: size is {values.size}, but a BLIP takes squares")
+    stated = {"size": sides.pop(), "mean": values.image_mean, "std": values.image_std}
+    image = as_type({**msgspec.structs.asdict(BLIP_IMAGE), **stated}, ImageSpec, path)
+    if (fault := image.fault_of_numbers()) is not None:
+        raise ModelError(f"{path}: {fault}")
+    return image

@@ -1,0 +1,1 @@
+"""Taggers on onnxruntime and TensorFlow, and what describes their inputs and labels. Imports as models."""

@@ -1,0 +1,148 @@
+"""Waifu-Diffusion-style taggers through TensorFlow; the only file that imports it.
+
+The SavedModel is called through its signature `serving_default`, which TensorFlow 2.10 and the current one serve
+alike; Keras 3 refuses to load the same folder as a Keras model.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdprep.errors import ModelError
+from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.frameworks import importing
+from sdprep.models.parse import cause
+from sdprep.models.taggers.graph import GraphInput, chosen_output, failed_run, scored
+from sdprep.models.taggers.label_file import read_columns
+from sdprep.models.taggers.providers import CPU, Execution
+from sdprep.types import Batch, Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from sdprep.types import Scores
+
+SIGNATURE = "serving_default"
+# How much TensorFlow tells by itself. It obeys only once it has begun to log; until then it tells everything.
+TALK, QUIET = "TF_CPP_MIN_LOG_LEVEL", "2"
+# Lines that report no fault, as version 2.10 and the current one write them.
+REMARK = re.compile(rb"WARNING: All log messages before absl|To enable th|I\d{4} |[\d:. -]+ I ")
+
+
+class TensorflowTagger:
+    """A tagger whose input, and what its description leaves open of it, are read from its SavedModel's signature.
+
+    Raises MissingExtra without TensorFlow, ModelError if graph, description and label file do not belong together.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> None:
+        self._folder, self._answers = files.folder, spec.answers
+        with _less_talk():
+            self._tensorflow = _import_tensorflow()
+            self.provider = _choose_device(self._tensorflow, execution.provider)
+            # The signature does not keep the model alive by itself.
+            self._model, self._signature = _load(self._tensorflow, files.folder)
+        inputs, outputs = self._signature.structured_input_signature[1], self._signature.structured_outputs
+        taken = [tensor.dtype.name for tensor in inputs.values()]
+        if taken != ["float32"]:
+            raise ModelError(f"{files.folder} takes {', '.join(taken)}, not one tensor of float32")
+        ((self._input, tensor),) = inputs.items()
+        self._output = list(outputs)[chosen_output(list(outputs), spec.output, files.folder)]
+        self._graph = GraphInput.of(_sides(tensor) or [], spec, files)
+        self.fit = self._graph.fit
+        self.labels, self._columns = read_columns(spec, files)
+        if (shape := _sides(outputs[self._output])) is not None:
+            self._columns.check(shape, files.folder)
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
+        """The probabilities of every picture."""
+        return scored(batches, self._graph, self._columns, self._run, self._answers, self._folder)
+
+    def close(self) -> None:
+        """Free the graph."""
+        del self._signature, self._model
+
+    def _run(self, values: npt.NDArray[np.float32]) -> Scores:
+        """What the graph answers."""
+        try:
+            scores: Scores = self._signature(**{self._input: self._tensorflow.constant(values)})[self._output].numpy()
+        except Exception as error:  # TensorFlow raises a dozen classes of its own
+            raise failed_run(self._folder, "TensorFlow", error, self._graph.batch, len(values)) from error
+        return scores
+
+
+@contextmanager
+def _less_talk() -> Iterator[None]:
+    """Keep back what TensorFlow's own code writes to stderr; faults among it are shown if what is inside fails.
+
+    A person who sets TF_CPP_MIN_LOG_LEVEL to another level sees everything.
+    """
+    if os.environ.setdefault(TALK, QUIET) != QUIET:
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, b"".join([line for line in said if not REMARK.match(line)][-5:]))
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _import_tensorflow() -> Any:
+    with importing("tensorflow", "tensorflow"):
+        import tensorflow
+    return tensorflow
+
+
+def _choose_device(tensorflow: Any, wanted: str) -> str:
+    """Hide the cards from a model for the processor; the name of what will run it.
+
+    Raises ModelError if a card is wanted and TensorFlow sees none.
+    """
+    cards = tensorflow.config.list_physical_devices("GPU")
+    if wanted == "cuda" and not cards:
+        raise ModelError(
+            f"--provider asked for cuda, but TensorFlow {tensorflow.__version__} sees no card\n"
+            "Ask `sdprep doctor` why; --provider cpu runs the model on the processor"
+        )
+    if wanted == CPU or not cards:
+        tensorflow.config.set_visible_devices([], "GPU")
+        return CPU
+    for card in cards:
+        # Else the first model takes the whole memory of the card.
+        tensorflow.config.experimental.set_memory_growth(card, True)
+    return "cuda"
+
+
+def _sides(tensor: Any) -> list[int | None] | None:
+    """The shape that a signature states; None where it leaves even the number of dimensions open."""
+    return None if tensor.shape.rank is None else list(tensor.shape.as_list())
+
+
+def _load(tensorflow: Any, folder: Path) -> tuple[Any, Any]:
+    try:
+        model = tensorflow.saved_model.load(str(folder))
+    except Exception as error:  # TensorFlow raises a dozen classes of its own
+        message = f"{folder} is not a SavedModel that TensorFlow {tensorflow.__version__} can run: {cause(error)}"
+        raise ModelError(message) from error
+    if SIGNATURE not in model.signatures:
+        raise ModelError(f"the SavedModel in {folder} has no signature '{SIGNATURE}'")
+    return model, model.signatures[SIGNATURE]

@@ -1,0 +1,133 @@
+"""What a command does with one image's sidecar: the rules of make, with the user's text above them.
+
+| on disk                                                              | the command                         |
+|----------------------------------------------------------------------|-------------------------------------|
+| absent, or 0 bytes, as after a power cut                             | writes it                           |
+| exactly what this run would write                                    | current                             |
+| sdprep's and untouched; a stated setting or the image has changed    | rewrites it                         |
+| sdprep's and untouched; only unstated defaults differ                | current, counted; `--update` renews |
+| the user's, another tool's, or another task's                        | kept; `--existing` changes that     |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from sdprep.rules.mixed_text import Parts, normalize
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarState:
+    """What sdprep knows of a sidecar that it wrote, adopted, or found nothing to add to.
+
+    `text` is the normalised text; `origin` is "machine", "mixed" or "user"; `digest` is the SHA-256 of the image that
+    the text describes; `settings` are all that shaped the text; `where` says on which side the machine's part stands.
+    """
+
+    task: str
+    origin: str
+    text: str
+    digest: bytes
+    settings: Settings
+    parts: Parts
+    where: str = "append"
+
+
+class Action(str, Enum):
+    """What happens to a sidecar."""
+
+    CURRENT = "current"
+    KEEP = "keep"
+    REPLACE = "replace"
+    COMBINE = "combine"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What this run was asked to do, as far as it decides about a sidecar."""
+
+    task: str
+    settings: Settings
+    stated: frozenset[str] = frozenset()
+    existing: str = "keep"
+    update: bool = False
+    refresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The action, and what a report has to say about it."""
+
+    action: Action
+    other_settings: bool = False
+    image_changed: bool = False
+
+
+# Nearly all images share one of these.
+CURRENT, KEEP = Decision(Action.CURRENT), Decision(Action.KEEP)
+REPLACE, COMBINE = Decision(Action.REPLACE), Decision(Action.COMBINE)
+
+
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """What lies beside the image: its text (None: no sidecar, or one of 0 bytes, which `is_emptied` tells apart).
+
+    Text that cannot be decoded is the user's.
+    """
+
+    text: str | None
+    state: SidecarState | None = None
+    digest: bytes | None = None
+    is_emptied: bool = False
+    untouched: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        same = self.text is not None and self.state is not None and normalize(self.text) == self.state.text
+        object.__setattr__(self, "untouched", same)
+
+    @property
+    def image_changed(self) -> bool:
+        """Whether the image is another one than the text was written for."""
+        return self.state is not None and self.digest is not None and self.digest != self.state.digest
+
+
+def decide(disk: OnDisk, wish: Wish) -> Decision:
+    """What to do with a sidecar, before anything is known of what the model says."""
+    state = disk.state
+    if disk.text is None:
+        # The user's part is still in the catalog.
+        is_mixed = state is not None and state.origin == "mixed" and state.task == wish.task
+        return COMBINE if disk.is_emptied and is_mixed and wish.existing != "overwrite" else REPLACE
+    if state is None or not disk.untouched or state.task != wish.task or state.origin == "user":
+        return _decide_for_foreign(disk, wish)
+    if state.origin == "mixed" and wish.existing == "overwrite":
+        return REPLACE
+    rewrite = COMBINE if state.origin == "mixed" else REPLACE
+    if disk.image_changed or wish.refresh:
+        return rewrite
+    differing = changed_settings(state.settings, wish)
+    if differing and (wish.update or differing & wish.stated):
+        return rewrite
+    return Decision(Action.CURRENT, other_settings=True) if differing else CURRENT
+
+
+def _decide_for_foreign(disk: OnDisk, wish: Wish) -> Decision:
+    if wish.existing == "overwrite":
+        return REPLACE
+    if wish.existing in ("append", "prepend"):
+        return COMBINE
+    return Decision(Action.KEEP, image_changed=True) if disk.image_changed else KEEP
+
+
+def changed_settings(then: Settings, wish: Wish) -> frozenset[str]:
+    """The names of settings that differ from those a text was made with.
+
+    A setting that did not exist then counts only if it is stated now.
+    """
+    differing = [name for name, value in wish.settings.items() if then.get(name, value) != value]
+    return frozenset(differing + [name for name in wish.stated if name in wish.settings and name not in then])

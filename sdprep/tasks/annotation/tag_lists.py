@@ -1,0 +1,107 @@
+"""The lists about tags that a person gives as files, and the thresholds that a model's own files state."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sdprep.config import AUTO, TagSettings
+from sdprep.errors import UsageError
+from sdprep.files import read_limited
+from sdprep.models.base import ModelSpec
+from sdprep.report import Listener
+from sdprep.rules.labels import CHOSEN, NAMED_THRESHOLDS, LabelTable, TagRules, fold
+from sdprep.rules.tag_lists import TagKnowledge, parse_pairs, parse_thresholds, resolve_aliases, resolve_implications
+
+# What `--tag-thresholds` takes instead of a file.
+OF_THE_MODEL = "model"
+# The largest lists that booru sites publish have about 4 MB.
+LARGEST_LIST = 16 << 20
+# How many names a message has at most.
+MOST_NAMES = 10
+
+T = TypeVar("T")
+
+
+class Knowledge:
+    """The lists of one run. Raises UsageError naming a file that cannot be read, and its line."""
+
+    def __init__(self, settings: TagSettings) -> None:
+        self._by_model = settings.tag_thresholds == OF_THE_MODEL
+        own = None if self._by_model or settings.tag_thresholds is None else Path(settings.tag_thresholds)
+        thresholds, self._thresholds_sum = _read(own, parse_thresholds)
+        aliases, self._aliases_sum = _read(settings.aliases, lambda text: resolve_aliases(parse_pairs(text)))
+        implied, self._implications_sum = _read(
+            settings.implications, lambda text: resolve_implications(parse_pairs(text), aliases or {})
+        )
+        self._lists = TagKnowledge(aliases or {}, implied or {}, thresholds or {})
+
+    def settings(self) -> dict[str, Any]:
+        """What a text remembers of the lists that shaped it: checksums of their content."""
+        thresholds = OF_THE_MODEL if self._by_model else self._thresholds_sum
+        sums = {"aliases": self._aliases_sum, "implications": self._implications_sum}
+        return {"tag_thresholds": thresholds, **sums}
+
+    def about(self, labels: LabelTable, model: str, listener: Listener) -> TagKnowledge:
+        """The lists, with the thresholds of the label file if they are wanted. Raises UsageError if it has none."""
+        if not self._by_model:
+            unknown = sorted(self._lists.thresholds.keys() - {fold(name) for name in labels.names})
+            if unknown:
+                more = f" and {len(unknown) - MOST_NAMES} more" if len(unknown) > MOST_NAMES else ""
+                listener.note(f"--tag-thresholds: {model} has no tag called {', '.join(unknown[:MOST_NAMES])}{more}")
+            return self._lists
+        if not labels.best_thresholds:
+            raise UsageError(
+                f"--tag-thresholds {OF_THE_MODEL}: {model} states no thresholds of single tags\n"
+                "Give a CSV file with tag,threshold instead, or leave the option out"
+            )
+        pairs = zip(labels.names, labels.best_thresholds, strict=True)
+        return replace(self._lists, thresholds={fold(name): threshold for name, threshold in pairs})
+
+
+def with_card_thresholds(rules: TagRules, spec: ModelSpec) -> TagRules:
+    """Rules whose threshold "auto" is what the model's card recommends; a threshold that was given for a category wins.
+
+    Raises UsageError if the card of the model is not known to recommend any.
+    """
+    if rules.threshold != AUTO:
+        return rules
+    if spec.threshold is None:
+        raise UsageError(f"--threshold {AUTO}: no threshold is known that the makers of {spec.name} recommend")
+    if isinstance(spec.threshold, float):
+        return replace(rules, threshold=spec.threshold)
+    given = {*rules.own_thresholds(), *CHOSEN}
+    missing = {category: value for category, value in spec.threshold.items() if category not in given}
+    named = {f"{category}_threshold": missing.pop(category) for category in NAMED_THRESHOLDS if category in missing}
+    others = (*rules.category_threshold, *missing.items())
+    return replace(rules, threshold=TagRules().threshold, category_threshold=others, **named)  # type: ignore[arg-type]
+
+
+def check_categories(rules: TagRules, spec: ModelSpec) -> None:
+    """Raise UsageError if something is said of a category that the model does not have."""
+    known = spec.labels.categories if spec.labels else {}
+    named = {category: f"--{category}-threshold" for category in NAMED_THRESHOLDS}
+    said = {category: named.get(category, f"--category-threshold {category}") for category in rules.own_thresholds()}
+    said |= {"rating": "--ratings"} if rules.ratings != "none" else {}
+    said |= {"quality": "--quality"} if rules.quality != "none" else {}
+    for category, option in said.items():
+        if category not in known:
+            raise UsageError(f"{option}: {spec.name} has no such category; it has {', '.join(known)}")
+
+
+def _read(path: Path | None, parse: Callable[[str], T]) -> tuple[T | None, str | None]:
+    """What a file says, and a checksum of its bytes."""
+    if path is None:
+        return None, None
+    try:
+        data = read_limited(path, LARGEST_LIST)
+        return parse(data.decode("utf-8")), hashlib.sha256(data).hexdigest()[:12]
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error

@@ -1,0 +1,222 @@
+"""The metadata JSON of kohya-style trainers: one object, an entry a picture, under a key that names the picture.
+
+Tools disagree about the key: the absolute path, a path relative to the data folder or to the folder that a command
+was typed in, a path without its extension, or the bare stem. Here every spelling finds its picture again.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from sdprep.catalog.journal import FILE_LIMIT
+from sdprep.errors import MetadataError
+from sdprep.files import read_limited, real_path
+from sdprep.paths import can_be_looked_at
+from sdprep.texts.exact_json import dump_exactly, parse_exactly
+from sdprep.types import Failure, FailureCode, ImageItem
+
+Entry = dict[str, Any]
+Entries = dict[str, Entry]
+
+NAMES_SHOWN = 3
+
+
+def load(path: Path) -> Entries:
+    """The entries of a metadata JSON. Raises MetadataError naming the file if it is missing or broken."""
+    try:
+        data = read_limited(path, FILE_LIMIT)
+    except OSError as error:
+        raise MetadataError(f"{path}: {error.strerror or error}") from error
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path) -> Entries:
+    """The entries in the bytes of a metadata JSON, a byte order mark tolerated.
+
+    Raises MetadataError naming `path` if they are anything but a JSON object of objects.
+    """
+    try:
+        values = parse_exactly(data)
+    except ValueError as error:
+        raise MetadataError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise MetadataError(f"{path} is not a metadata JSON: an object with an entry for each image is expected")
+    for key, entry in values.items():
+        if not isinstance(entry, dict):
+            raise MetadataError(f"{path} is not a metadata JSON: the entry {key!r} is not an object")
+    return values
+
+
+def dump(entries: Mapping[str, Entry]) -> bytes:
+    """The bytes of a metadata JSON: UTF-8, LF, two spaces per level, one final newline, numbers as they were read."""
+    return dump_exactly(entries)
+
+
+def key_of(item: ImageItem, style: str) -> str:
+    """The key of a picture: its absolute path, its path relative to the folder of the run, or its stem."""
+    if style == "absolute":
+        return _absolute(item)
+    return item.rel if style == "relative" else _stem(item)
+
+
+def key_failures(items: Sequence[ImageItem], style: str) -> dict[str, Failure]:
+    """A failure, by `rel`, for every picture that cannot have a key of its own or one that JSON can hold."""
+    sharing: dict[str, list[ImageItem]] = {}
+    if style == "stem":
+        counts = Counter(_stem(item) for item in items)
+        for item in items:
+            if counts[_stem(item)] > 1:
+                sharing.setdefault(_stem(item), []).append(item)
+    failures = {item.rel: _collision(item, group) for group in sharing.values() for item in group}
+    for item in items:
+        if not _is_unicode(key_of(item, style)):
+            message = "its name is not valid Unicode, which a JSON for trainers cannot hold; rename it"
+            failures[item.rel] = Failure(item, FailureCode.UNREADABLE, message)
+    return failures
+
+
+def _absolute(item: ImageItem) -> str:
+    # As `str(item.path)`, a million times.
+    return os.path.join(item.folder, item.rel.replace("/", os.sep))  # noqa: PTH118
+
+
+def _stem(item: ImageItem) -> str:
+    return os.path.splitext(item.rel.rpartition("/")[2])[0]  # noqa: PTH122 - as above
+
+
+def _collision(item: ImageItem, group: list[ImageItem]) -> Failure:
+    names = ", ".join(other.rel for other in group[:NAMES_SHOWN])
+    more = f" and {len(group) - NAMES_SHOWN} more" if len(group) > NAMES_SHOWN else ""
+    message = f"{names}{more} would share the key '{_stem(item)}'; use --keys absolute"
+    return Failure(item, FailureCode.STEM_COLLISION, message)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Whose the entries are.
+
+    `keys` gives the keys of a picture by its `rel`, the one that counts most first; `shared` are keys that fit
+    several pictures, `orphans` keys that fit none.
+    """
+
+    keys: dict[str, list[str]] = field(default_factory=dict)
+    shared: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+
+
+def find_claims(keys: Iterable[str], items: Sequence[ImageItem], style: str, locate: Callable[[str], str]) -> Claims:
+    """Find the picture that each key names, an exact key of the wanted style before any other reading.
+
+    `locate` gives the absolute path that a key means when it is read from the current folder.
+    """
+    absolute = _index(items, _absolute)
+    relative = _index(items, lambda item: item.rel)
+    # In the topmost folder this would be the bare stem, which must be unique in all folders to mean anything.
+    extensionless = _index([item for item in items if "/" in item.rel], _without_extension)
+    stems = _index(items, _stem)
+    wanted = {"absolute": absolute, "relative": relative, "stem": stems}[style]
+    readings: list[Callable[[str], tuple[ImageItem, ...]]] = [
+        lambda key: wanted.get(key, ()),
+        lambda key: absolute.get(key, ()),
+        lambda key: relative.get(PurePath(key).as_posix(), ()),
+        lambda key: absolute.get(locate(key), ()),
+        lambda key: extensionless.get(key, ()),
+        lambda key: stems.get(key, ()),
+    ]
+    claims = Claims()
+    ranked: dict[str, list[tuple[int, str]]] = {}
+    for key in keys:
+        named = ((rank, read(key)) for rank, read in enumerate(readings))
+        rank, owners = next((pair for pair in named if pair[1]), (0, ()))
+        if len(owners) == 1:
+            ranked.setdefault(owners[0].rel, []).append((rank, key))
+        else:
+            (claims.shared if owners else claims.orphans).append(key)
+    for rel, found in ranked.items():
+        claims.keys[rel] = [key for _, key in sorted(found, key=lambda pair: pair[0])]
+    return claims
+
+
+def locator() -> Callable[[str], str]:
+    """What finds the absolute path that a key means when it is read from the current folder, each folder once."""
+
+    @functools.cache
+    def real(folder: Path) -> Path:
+        return real_path(folder)
+
+    def locate(key: str) -> str:
+        path = Path(key)
+        try:
+            return str(real(path.parent) / path.name) if can_be_looked_at(key) else key
+        except (OSError, ValueError, RuntimeError):
+            return key
+
+    return locate
+
+
+def _index(items: Iterable[ImageItem], name_of: Callable[[ImageItem], str]) -> dict[str, tuple[ImageItem, ...]]:
+    index: dict[str, tuple[ImageItem, ...]] = {}
+    for item in items:
+        name = name_of(item)
+        index[name] = (*index.get(name, ())[:1], item)
+    return index
+
+
+def _without_extension(item: ImageItem) -> str:
+    return os.path.splitext(item.rel)[0]  # noqa: PTH122 - as above
+
+
+def rekey(
+    entries: Mapping[str, Entry], items: Iterable[ImageItem], claims: Claims, style: str
+) -> tuple[Entries, dict[str, set[str]]]:
+    """Entries with each of these pictures under its one wanted key, in the place of the entry that it had.
+
+    Several entries of a picture are united, the first of its claims winning field by field. The second value names,
+    by the `rel` of a picture, the fields in which a differing value was lost.
+    """
+    places: dict[str, tuple[str, Entry] | None] = {}
+    order = {key: place for place, key in enumerate(entries)}
+    lost: dict[str, set[str]] = {}
+    for item in items:
+        keys = claims.keys.get(item.rel, [])
+        wanted = key_of(item, style)
+        if keys and keys != [wanted]:
+            united, lost[item.rel] = unite([entries[key] for key in keys])
+            places.update(dict.fromkeys(keys))
+            places[wanted if wanted in keys else min(keys, key=order.__getitem__)] = (wanted, united)
+    result: Entries = {}
+    for key, entry in entries.items():
+        place = places.get(key, (key, entry))
+        if place is not None:
+            result[place[0]] = place[1]
+    return result, lost
+
+
+def unite(entries: Sequence[Entry]) -> tuple[Entry, set[str]]:
+    """One entry of several, the earlier winning field by field, and the fields that held differing values."""
+    united: Entry = {}
+    differing: set[str] = set()
+    for entry in entries:
+        differing |= {name for name, value in entry.items() if name in united and united[name] != value}
+        united |= {name: value for name, value in entry.items() if name not in united}
+    return united, differing
+
+
+def drop(entries: Mapping[str, Entry], keys: Iterable[str]) -> Entries:
+    """The entries without those under these keys."""
+    gone = frozenset(keys)
+    return {key: entry for key, entry in entries.items() if key not in gone}

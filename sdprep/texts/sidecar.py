@@ -1,0 +1,67 @@
+"""Sidecars: how they are named, read and written."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+
+from sdprep.errors import ImageError
+from sdprep.folders import Folder
+from sdprep.sanitize import NO_TEXT
+from sdprep.types import FailureCode
+
+NO_ENCODING = "neither UTF-8 nor UTF-16 with a byte order mark"
+# So many bytes of ASCII in a row are not UTF-16: another program has added them to the file in an encoding of its own.
+_ASCII_IN_UTF_16 = re.compile(rb"[\t\r\n -~]{12}")
+
+
+def sidecar_name(picture: str, extension: str, naming: str) -> str:
+    """The sidecar of a picture, both by name or by path with forward slashes.
+
+    It is `a.txt` for "stem", `a.jpg.txt` for "full".
+    """
+    dot = picture.rfind(".")
+    return (picture if naming == "full" or dot <= picture.rfind("/") + 1 else picture[:dot]) + extension
+
+
+def sidecar_path(target: Path, extension: str, naming: str) -> Path:
+    """The sidecar of a picture as a path."""
+    return target.with_name(sidecar_name(target.name, extension, naming))
+
+
+def decode_text(data: bytes) -> str | None:
+    """The text of a sidecar: UTF-8 with or without a byte order mark, or UTF-16 with one; None if it is neither.
+
+    Bytes that can be decoded and still make no text are None too: a text whose encoding is unsure is never extended.
+    """
+    is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    if is_utf_16 and _ASCII_IN_UTF_16.search(data):
+        return None
+    return None if NO_TEXT.search(text) else text
+
+
+def encode_text(text: str) -> bytes:
+    """The bytes of a sidecar: UTF-8, LF, one final newline.
+
+    A text without content is a lone newline, since sd-scripts stops at a file of 0 bytes.
+    """
+    return (text.rstrip("\n") + "\n").encode("utf-8")
+
+
+def read_text(folder: Folder, name: str) -> str | None:
+    """The text of a sidecar, None where there is none.
+
+    Raises ImageError `bad_text` if it is no text, and OSError as `Folder.read`.
+    """
+    data = folder.read(name)
+    if data is None:
+        return None
+    text = decode_text(data)
+    if text is None:
+        raise ImageError(FailureCode.BAD_TEXT, f"{name} is {NO_ENCODING}; save it as UTF-8")
+    return text

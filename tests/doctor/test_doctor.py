@@ -1,0 +1,107 @@
+"""The diagnosis as a whole: rows, commands, exit code."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from sdprep.doctor.doctor import diagnose
+from sdprep.doctor.facts import JOBS
+from sdprep.doctor.problems import Code
+from tests.doctor.patients import CARD, CPU, CUDA, facts, onnx_probe, probe, tensorflow_facts, tensorflow_probe
+
+PAGE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text("utf-8")
+
+
+def row_of(diagnosis, item):
+    return next(row for row in diagnosis.rows if row.item == item)
+
+
+@pytest.mark.parametrize("job", ["caption", "tag"])
+def test_a_healthy_machine_can_do_a_job(job):
+    assert diagnose(facts(), [job]).exit_code == 0
+
+
+def test_a_job_that_cannot_be_done_gives_5():
+    assert diagnose(facts(), ["tensorflow"]).exit_code == 5
+
+
+def test_a_job_that_nobody_asked_for_gives_0():
+    assert diagnose(facts()).exit_code == 0
+
+
+def test_a_missing_core_package_gives_5():
+    assert diagnose(facts(packages={"click": "7.0"})).exit_code == 5
+
+
+def test_each_command_is_told_once():
+    sick = facts(packages={"transformers": "4.0"}, modules={"onnxruntime": ("onnxruntime", "onnxruntime-gpu")})
+    commands = diagnose(sick, JOBS).commands
+    assert len(commands) == len(set(commands)) > 2
+
+
+def test_what_is_absent_shows_how_to_get_it():
+    row = row_of(diagnose(facts()), "tensorflow")
+    assert (row.state, row.detail) == ("absent", 'pip install "sdprep[tensorflow]"')
+
+
+def test_what_has_a_problem_is_marked():
+    assert row_of(diagnose(facts(packages={"pillow": "11.0.0"})), "pillow").state == "problem"
+
+
+def test_a_device_that_computes_is_marked_ok():
+    assert row_of(diagnose(facts()), CPU).state == "ok"
+
+
+def test_a_provider_without_a_card_is_absent_and_no_problem():
+    sick = facts(onnx_probe(CUDA, CPU, devices=[(CUDA, f"asked for {CUDA}, got {CPU}"), CPU]))
+    assert row_of(diagnose(sick), CUDA).state == "absent"
+
+
+def test_a_provider_that_falls_back_beside_a_card_is_a_problem():
+    sick = facts(onnx_probe(CUDA, CPU, devices=[(CUDA, f"asked for {CUDA}, got {CPU}"), CPU]), **CARD)
+    assert row_of(diagnose(sick), CUDA).state == "problem"
+
+
+def test_a_provider_that_sdprep_does_not_use_is_told_so():
+    found = facts(onnx_probe(CPU, "AzureExecutionProvider"))
+    assert "does not use it" in row_of(diagnose(found), "AzureExecutionProvider").detail
+
+
+def test_keras_3_is_told_not_to_matter():
+    about = {"version": "2.21.0", "cuda_build": True, "cuda": "12.5.1", "cudnn": "9", "keras": "3.15.1"}
+    found = tensorflow_facts(tensorflow_probe(about=about), version="2.21.0", python=(3, 11, 7))
+    assert "Keras 3.15.1 does not matter" in row_of(diagnose(found), "tensorflow").detail
+
+
+def test_keras_2_is_not_mentioned():
+    assert "Keras" not in row_of(diagnose(tensorflow_facts()), "tensorflow").detail
+
+
+def test_the_cuda_that_tensorflow_was_built_for_is_told():
+    assert "CUDA 11.2, cuDNN 8" in row_of(diagnose(tensorflow_facts()), "tensorflow").detail
+
+
+def test_of_a_tensorflow_that_cannot_be_imported_only_the_version_is_told():
+    sick = tensorflow_facts(probe("tensorflow", "error", "import", error="ImportError: no"))
+    assert row_of(diagnose(sick), "tensorflow").detail == "2.10.0"
+
+
+def test_a_hub_that_was_not_asked_is_told_so():
+    hub = probe("hub", about={"endpoint": "https://huggingface.co", "offline": True, "cache": "/c"})
+    assert "HF_HUB_OFFLINE" in row_of(diagnose(facts(hub)), "answer").detail
+
+
+def test_everything_can_be_json():
+    values = json.loads(json.dumps(diagnose(tensorflow_facts(), JOBS).as_dict()))
+    assert set(values) == {"schema", "works", "asked", "rows", "problems", "commands", "facts"}
+
+
+@pytest.mark.parametrize("code", [code.value for code in Code])
+def test_every_problem_is_explained(code):
+    assert f"| `{code}` |" in PAGE
+
+
+def test_no_problem_is_explained_that_does_not_exist():
+    assert set(re.findall(r"^\| `([\w+-]+)` \|", PAGE, re.MULTILINE)) == {code.value for code in Code}

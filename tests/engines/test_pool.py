@@ -1,0 +1,245 @@
+"""Several workers share one run: each picture goes to one of them, and none waits for another."""
+
+import json
+import os
+import threading
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from sdprep.config import CaptionSettings, TagSettings, Work
+from sdprep.engines import local
+from sdprep.engines.pool import shared_out
+from sdprep.engines.protocol import Answer, Decoding, Order, Predicting
+from sdprep.engines.runner import Inline
+from sdprep.engines.worker_process import WorkerProcess
+from sdprep.errors import UsageError, WorkerError
+from sdprep.models.execution import usable_cpus
+from sdprep.models.files.hub import locate
+from sdprep.models.registry.registry import resolve
+from sdprep.report import Silent, Stop
+from sdprep.types import Failure, Result
+from tests.engines.engine import opened, outcomes, pictures
+
+TWO = "cpu,cpu"
+NAMES = [f"p{number:02}" for number in range(40)]
+# Pictures that the other worker does while one is held up: all but what that one has in hand.
+OTHERS = 20
+PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """Every message from a worker, with the worker."""
+    found, real = [], WorkerProcess.hear
+
+    def overhear(self):
+        message = real(self)
+        if message is not None:
+            found.append((self, message))
+        return message
+
+    monkeypatch.setattr(WorkerProcess, "hear", overhear)
+    return found
+
+
+def order_for(task, **settings):
+    spec = resolve(f"demo-{task}", task)
+    return Order(spec, locate(spec), {"tag": TagSettings, "caption": CaptionSettings}[task](**settings), local.DECODE)
+
+
+# One supply
+
+
+@pytest.mark.parametrize("task", ["tag", "caption"])
+def test_every_picture_has_one_outcome_and_every_worker_some(tmp_path, task, heard):
+    names = NAMES[:8]
+
+    found = outcomes(pictures(tmp_path, *names), task, device=TWO)
+
+    assert found == {f"{name}.png": "done" for name in names}
+    begun = [(worker, message.number) for worker, message in heard if isinstance(message, Decoding)]
+    assert sorted(number for _, number in begun) == list(range(len(names)))
+    assert len({worker for worker, _ in begun}) == 2
+
+
+def results(items, task, device, **work):
+    with opened(task, device, **work) as engine:
+        return {outcome.item: (outcome.digest, outcome.data) for outcome in engine.run(items, Stop())}
+
+
+def test_two_workers_answer_with_the_bytes_of_one(tmp_path):
+    items = pictures(tmp_path, *NAMES[:9])
+
+    assert results(items, "tag", TWO, batch_size=1) == results(items, "tag", "cpu", batch_size=1)
+
+
+def test_more_workers_than_pictures_are_no_harm(tmp_path):
+    assert outcomes(pictures(tmp_path, "a"), device="cpu,cpu,cpu") == {"a.png": "done"}
+
+
+def test_what_runs_a_model_is_named_for_every_device():
+    with opened(device=TWO) as engine:
+        assert engine.provider == "cpu,cpu"
+
+
+def test_a_crew_can_run_again(tmp_path):
+    items = pictures(tmp_path, *NAMES[:6])
+    with opened(device=TWO) as engine:
+        counts = [len(list(engine.run(each, Stop()))) for each in (items[:3], items[3:])]
+
+    assert counts == [3, 3]
+
+
+# Nobody waits for another
+
+
+def let_go(gate):
+    """Open the gate as soon as there is somebody behind it."""
+    threading.Thread(target=lambda: gate.write_bytes(b""), daemon=True).start()
+
+
+def outcomes_with_a_gate(items, gate):
+    """All outcomes, the gate being opened when the others have done their part without it."""
+    found = []
+    with opened(device=TWO, workers=2, image_timeout=60.0) as engine:
+        for outcome in engine.run(items, Stop()):
+            found.append(outcome)
+            if len(found) == OTHERS:
+                let_go(gate)
+    return found
+
+
+@PIPES
+@pytest.mark.parametrize("first", ["slow", "once"], ids=["decoding takes long", "its suspect is being tried"])
+def test_the_others_go_on_while_a_worker_is_held_up(tmp_path, first):
+    items, gate = pictures(tmp_path, first, *NAMES), tmp_path / f"{first}.gate"
+    os.mkfifo(gate)
+
+    found = outcomes_with_a_gate(items, gate)
+
+    assert all(isinstance(outcome, Result) for outcome in found)
+    assert {outcome.item for outcome in found} == set(items)
+    assert items[0] not in [outcome.item for outcome in found[:OTHERS]]
+
+
+@pytest.mark.parametrize("task", ["tag", "caption"])
+def test_a_picture_that_kills_one_worker_fails_and_all_others_are_done(tmp_path, task):
+    found = outcomes(pictures(tmp_path, "a", "segfault", "b", "c", "d", "e"), task, device=TWO)
+
+    assert found == {**{f"{name}.png": "done" for name in "abcde"}, "segfault.png": "crashed"}
+
+
+def test_a_picture_that_kills_the_model_of_one_worker_fails_and_all_others_are_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "DECODE", "tests.engines.fragile_model:decode")
+
+    found = outcomes(pictures(tmp_path, *NAMES[:4], "poison", *NAMES[4:8]), device=TWO)
+
+    assert found == {**{f"{name}.png": "done" for name in NAMES[:8]}, "poison.png": "crashed"}
+
+
+def test_the_deaths_of_all_workers_count_together(tmp_path):
+    with pytest.raises(WorkerError, match="died 6 times"):
+        outcomes(pictures(tmp_path, *[f"exit-{number}" for number in range(12)]), device=TWO)
+
+
+def test_a_device_that_is_not_there_ends_the_run_before_it_begins(started):
+    with pytest.raises(UsageError, match="--device cuda:63: "):
+        opened("caption", "cpu,cuda:63").__enter__()
+
+    assert [each._process.returncode is None for each in started] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        ("dies_when_imported", "^cpu: the worker ended before its model was loaded .*: my last words"),
+        ("faults", "^cpu: in the worker:"),
+    ],
+    ids=["a death before the first picture", "a defect"],
+)
+def test_what_ends_one_worker_ends_the_run_and_names_the_device(tmp_path, monkeypatch, decoder, message):
+    monkeypatch.setattr(local, "DECODE", f"tests.engines.{decoder}:decode")
+
+    with pytest.raises((WorkerError, RuntimeError), match=message):
+        outcomes(pictures(tmp_path, "a", "defect"), device=TWO)
+
+
+# A wish to stop
+
+
+def test_after_a_wish_to_stop_every_worker_finishes_the_batch_in_hand(tmp_path, heard):
+    items, stop, found = pictures(tmp_path, *map(str, range(90))), Stop(), []
+    with opened(device=TWO) as engine:
+        for outcome in engine.run(items, stop):
+            found.append(outcome)
+            stop.exit_code = 130
+
+    assert 1 <= len(found) < len(items)
+    assert not [outcome for outcome in found if isinstance(outcome, Failure)]
+    shown = {number for _, message in heard if isinstance(message, Predicting) for number in message.numbers}
+    assert shown == {message.number for _, message in heard if isinstance(message, Answer)}
+
+
+# What is shared out
+
+
+@pytest.mark.parametrize(("threads", "parts"), [(2, [1, 1]), (5, [3, 2]), (1, [1, 1]), (8, [4, 4])])
+def test_threads_that_decode_are_shared_out_and_nobody_has_none(threads, parts):
+    orders = shared_out(order_for("tag", device=TWO, work=Work(workers=threads)))
+
+    assert [each.settings.work.workers for each in orders] == parts
+
+
+def test_every_worker_has_one_device_and_knows_how_many_there_are():
+    orders = shared_out(order_for("caption", device="cuda:0,1,cpu"))
+
+    assert [(each.settings.device, each.sharers) for each in orders] == [("cuda:0", 3), ("cuda:1", 3), ("cpu", 3)]
+
+
+@pytest.mark.parametrize(("sharers", "ahead"), [(1, 5), (2, 2), (8, 1)])
+def test_the_memory_for_decoded_pictures_is_that_of_the_run(tmp_path, sharers, ahead):
+    order = replace(order_for("tag", work=Work(workers=4, batch_size=1, memory=1)), sharers=sharers)
+    taken, items = [], pictures(tmp_path, *NAMES[:6])
+
+    engine = Inline(order, Silent().note)
+    outcome = next(engine.run((taken.append(item) or item for item in items), Stop()))
+
+    assert isinstance(outcome, Result)
+    assert len(taken) == ahead
+
+
+@pytest.mark.skipif(usable_cpus() < 2, reason="one processor cannot be shared out")
+def test_the_threads_of_torch_are_shared_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "DECODE", "tests.engines.tells_its_threads:decode")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    outcomes(pictures(tmp_path, *NAMES[:4]), "caption", device=TWO)
+
+    told = {path.read_text("utf-8") for path in tmp_path.glob("*.threads")}
+    assert told == {str(usable_cpus() // 2)}
+
+
+def test_every_session_is_asked_for_on_its_card(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "DECODE", "tests.engines.cards_in_name_only:decode")
+    with opened(device="cuda:0,2") as engine:
+        list(engine.run(pictures(tmp_path, *NAMES[:4]), Stop()))
+
+    told = {path.suffixes[0]: json.loads(path.read_text("utf-8")) for path in tmp_path.glob("*.asked")}
+    assert engine.provider == "cuda:0,cuda:2"
+    assert sorted(providers[0][1]["device_id"] for [providers] in told.values()) == ["0", "2"]
+    assert {providers[0][0] for [providers] in told.values()} == {"CUDAExecutionProvider"}
+
+
+# What they say
+
+
+def test_what_several_workers_say_is_said_once(tmp_path):
+    spec, said = msgspec.structs.replace(resolve("demo-tag", "tag"), precision="fp16"), []
+
+    with local.opened(spec, locate(spec), TagSettings(device=TWO), said.append):
+        pass
+
+    assert [text for text in said if "fp16" in text] == said != []
+    assert len(said) == 1

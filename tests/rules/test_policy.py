@@ -1,0 +1,214 @@
+"""What a command does with a sidecar that is there."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdprep.rules.mixed_text import Parts
+from sdprep.rules.policy import Action, Decision, OnDisk, SidecarState, Wish, changed_settings, decide
+
+THEN = {"model": "demo-tag", "threshold": 0.35}
+STATE = SidecarState("tag", "machine", "1girl, solo", b"image", THEN, Parts(machine=("1girl", "solo")))
+MIXED = replace(STATE, origin="mixed", text="mine, 1girl, solo", parts=Parts("mine", ("1girl", "solo")))
+WISH = Wish("tag", THEN)
+OTHER = {**THEN, "threshold": 0.5}
+
+
+def on_disk(text: str | None = "1girl, solo\n", state: SidecarState | None = STATE, **changes: Any) -> OnDisk:
+    return OnDisk(text, state, **{"digest": b"image", **changes})
+
+
+def action(disk: OnDisk, **wish: Any) -> Action:
+    return decide(disk, replace(WISH, **wish)).action
+
+
+def test_a_missing_sidecar_is_written() -> None:
+    assert decide(OnDisk(None), WISH) == Decision(Action.REPLACE)
+
+
+def test_a_sidecar_that_was_deleted_is_written_again() -> None:
+    assert action(on_disk(None)) is Action.REPLACE
+
+
+def test_sdpreps_own_untouched_text_is_current() -> None:
+    assert decide(on_disk(), WISH) == Decision(Action.CURRENT)
+
+
+@pytest.mark.parametrize("text", ["1girl, solo", "1girl, solo\r\n", "\ufeff1girl, solo\n\n"])
+def test_byte_order_mark_line_ends_and_final_newlines_are_no_edit(text: str) -> None:
+    assert action(on_disk(text)) is Action.CURRENT
+
+
+def test_a_text_that_sdprep_never_wrote_is_kept() -> None:
+    assert decide(on_disk("mine", None), WISH) == Decision(Action.KEEP)
+
+
+def test_an_empty_line_that_sdprep_never_wrote_is_kept() -> None:
+    assert action(on_disk("\n", None)) is Action.KEEP
+
+
+def test_a_text_that_both_wrote_and_that_was_emptied_is_put_together_again() -> None:
+    assert action(on_disk(None, MIXED, is_emptied=True)) is Action.COMBINE
+
+
+@pytest.mark.parametrize(
+    ("disk", "existing"),
+    [
+        (on_disk(None, MIXED), "keep"),
+        (on_disk(None, STATE, is_emptied=True), "append"),
+        (on_disk(None, None, is_emptied=True), "append"),
+        (on_disk(None, replace(MIXED, origin="user"), is_emptied=True), "keep"),
+        (on_disk(None, replace(MIXED, task="caption"), is_emptied=True), "keep"),
+        (on_disk(None, MIXED, is_emptied=True), "overwrite"),
+    ],
+)
+def test_any_other_sidecar_that_is_gone_or_was_emptied_is_written(disk: OnDisk, existing: str) -> None:
+    assert action(disk, existing=existing) is Action.REPLACE
+
+
+@pytest.mark.parametrize(
+    ("existing", "expected"),
+    [("overwrite", Action.REPLACE), ("append", Action.COMBINE), ("prepend", Action.COMBINE), ("keep", Action.KEEP)],
+)
+def test_a_text_that_is_known_to_be_the_users_is_treated_as_one(existing: str, expected: Action) -> None:
+    disk = on_disk(MIXED.text, replace(MIXED, origin="user"))
+    assert action(disk, existing=existing, settings=OTHER, stated=frozenset({"threshold"})) is expected
+
+
+def test_a_text_that_was_edited_is_kept() -> None:
+    assert action(on_disk("1girl")) is Action.KEEP
+
+
+def test_the_text_of_another_task_is_kept() -> None:
+    assert action(on_disk(), task="caption") is Action.KEEP
+
+
+def test_a_stated_setting_that_differs_rewrites_sdpreps_text() -> None:
+    assert action(on_disk(), settings=OTHER, stated=frozenset({"threshold"})) is Action.REPLACE
+
+
+def test_a_stated_setting_that_does_not_differ_rewrites_nothing() -> None:
+    assert action(on_disk(), stated=frozenset({"threshold"})) is Action.CURRENT
+
+
+def test_a_default_that_differs_leaves_the_text_and_is_reported() -> None:
+    assert decide(on_disk(), replace(WISH, settings=OTHER)) == Decision(Action.CURRENT, other_settings=True)
+
+
+def test_update_renews_a_text_whose_defaults_differ() -> None:
+    assert action(on_disk(), settings=OTHER, update=True) is Action.REPLACE
+
+
+def test_update_leaves_a_text_of_the_same_settings() -> None:
+    assert action(on_disk(), update=True) is Action.CURRENT
+
+
+def test_refresh_renews_sdpreps_text() -> None:
+    assert action(on_disk(), refresh=True) is Action.REPLACE
+
+
+def test_another_image_under_the_same_name_renews_sdpreps_text() -> None:
+    assert action(on_disk(digest=b"another")) is Action.REPLACE
+
+
+def test_a_persons_text_about_another_image_is_kept_and_reported() -> None:
+    assert decide(on_disk("mine", digest=b"another"), WISH) == Decision(Action.KEEP, image_changed=True)
+
+
+def test_an_image_that_was_not_read_is_not_said_to_have_changed() -> None:
+    assert not on_disk(digest=None).image_changed
+
+
+@pytest.mark.parametrize("existing", ["keep", "append", "prepend", "overwrite"])
+def test_sdpreps_own_text_is_current_whatever_shall_happen_to_other_text(existing: str) -> None:
+    assert action(on_disk(), existing=existing) is Action.CURRENT
+
+
+@pytest.mark.parametrize(
+    ("existing", "expected"),
+    [("overwrite", Action.REPLACE), ("append", Action.COMBINE), ("prepend", Action.COMBINE), ("keep", Action.KEEP)],
+)
+@pytest.mark.parametrize("disk", [on_disk("mine", None), on_disk("1girl")], ids=["foreign", "edited"])
+def test_existing_says_what_happens_to_a_persons_text(disk: OnDisk, existing: str, expected: Action) -> None:
+    assert action(disk, existing=existing) is expected
+
+
+def test_the_machines_part_of_a_mixed_text_is_renewed_in_place() -> None:
+    disk = on_disk(MIXED.text, MIXED)
+    assert action(disk, settings=OTHER, stated=frozenset({"threshold"})) is Action.COMBINE
+
+
+def test_a_mixed_text_is_replaced_whole_only_when_overwriting_is_asked_for() -> None:
+    assert action(on_disk(MIXED.text, MIXED), existing="overwrite") is Action.REPLACE
+
+
+def test_a_mixed_text_of_the_same_settings_is_current() -> None:
+    assert action(on_disk(MIXED.text, MIXED), existing="append") is Action.CURRENT
+
+
+def test_a_setting_that_did_not_exist_then_counts_only_if_it_is_stated() -> None:
+    now = {**THEN, "order": "csv"}
+    assert changed_settings(THEN, Wish("tag", now)) == frozenset()
+    assert changed_settings(THEN, Wish("tag", now, frozenset({"order"}))) == {"order"}
+
+
+def test_a_setting_that_no_longer_exists_does_not_count() -> None:
+    assert changed_settings({**THEN, "gone": 1}, WISH) == frozenset()
+
+
+TEXTS = st.sampled_from([None, "", "mine", "1girl, solo", "1girl, solo\r\n", "mine, 1girl, solo", "mine, 1girl"])
+STATES = st.sampled_from([None, STATE, MIXED])
+DIGESTS = st.sampled_from([None, b"image", b"x"])
+DISKS = st.builds(on_disk, TEXTS, STATES, digest=DIGESTS) | st.builds(
+    on_disk, st.none(), STATES, digest=DIGESTS, is_emptied=st.just(True)
+)
+WISHES = st.builds(
+    Wish,
+    st.sampled_from(["tag", "caption"]),
+    st.sampled_from([THEN, OTHER, {**OTHER, "order": "csv"}]),
+    st.frozensets(st.sampled_from(["threshold", "order", "model", "batch_size"])),
+    st.sampled_from(["keep", "overwrite", "append", "prepend"]),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+def is_a_persons(disk: OnDisk, wish: Wish) -> bool:
+    """Whether a person, another tool or another task has a say in all of the text."""
+    return disk.text is not None and (disk.state is None or not disk.untouched or disk.state.task != wish.task)
+
+
+@given(DISKS, WISHES)
+def test_a_persons_text_is_only_replaced_when_overwriting_is_asked_for(disk: OnDisk, wish: Wish) -> None:
+    if is_a_persons(disk, wish):
+        assert (decide(disk, wish).action is Action.REPLACE) == (wish.existing == "overwrite")
+
+
+@given(DISKS, WISHES)
+def test_a_persons_text_is_only_added_to_when_that_is_asked_for(disk: OnDisk, wish: Wish) -> None:
+    if is_a_persons(disk, wish):
+        assert (decide(disk, wish).action is Action.COMBINE) == (wish.existing in ("append", "prepend"))
+
+
+@given(DISKS, WISHES)
+def test_a_persons_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_asked_for(disk: OnDisk, wish: Wish) -> None:
+    if (
+        disk.state is MIXED
+        and (disk.text is not None or disk.is_emptied)
+        and disk.state.task == wish.task
+        and wish.existing != "overwrite"
+    ):
+        assert decide(disk, wish).action is not Action.REPLACE
+
+
+@given(DISKS, WISHES)
+def test_what_is_absent_is_always_written(disk: OnDisk, wish: Wish) -> None:
+    assert disk.text is not None or decide(disk, wish).action in (Action.REPLACE, Action.COMBINE)
+
+
+@given(DISKS, WISHES)
+def test_no_text_of_a_person_is_called_current(disk: OnDisk, wish: Wish) -> None:
+    assert not (is_a_persons(disk, wish) and decide(disk, wish).action is Action.CURRENT)

@@ -1,0 +1,163 @@
+"""What `sdprep bench` concludes from figures."""
+
+import pytest
+
+from sdprep.tasks.bench_report import Circumstances, Stage, judge
+
+MIXED = {"read": Stage(10, 0.1, 0.05), "decode": Stage(10, 1.0, 1.0)}
+
+
+def at(**changes):
+    usual = {"model": "wd", "task": "tag", "precision": "float32", "provider": "cpu", "cpus": 4, "workers": 4}
+    return Circumstances(**usual | changes)
+
+
+def slow_model(seconds=10.0):
+    """A model that takes this many processor seconds for ten pictures, a quarter of them by the clock."""
+    return {**MIXED, "predict": Stage(10, seconds / 4, seconds)}
+
+
+def card(rate):
+    """A card that takes this many pictures a second, and hardly any processor time."""
+    return {**MIXED, "predict": Stage(10, 10 / rate, 0.01)}
+
+
+def advice(stages, **changes):
+    return " ".join(judge(stages, at(**changes)).advice)
+
+
+# Figures
+
+
+def test_shares_are_of_the_processor_time_of_a_picture():
+    shares = judge(slow_model(9.0), at()).shares
+    assert shares == pytest.approx({"read": 0.005, "decode": 0.095, "predict": 0.9})
+
+
+def test_the_shares_make_a_whole():
+    stages = {**slow_model(), "write": Stage(5, 1.0, 0.3), "all": Stage(10, 3.0, None)}
+    assert sum(judge(stages, at()).shares.values()) == pytest.approx(1)
+
+
+def test_stages_of_different_numbers_of_pictures_are_compared_by_the_picture():
+    stages = {"decode": Stage(10, 1.0, 1.0), "predict": Stage(100, 10.0, 30.0)}
+    assert judge(stages, at()).shares == pytest.approx({"decode": 0.25, "predict": 0.75})
+
+
+def test_the_cores_that_keep_a_model_busy_are_its_pictures_a_second_times_the_seconds_to_decode_one():
+    assert judge(card(rate=120), at(provider="cuda")).cores == pytest.approx(12)
+
+
+def test_on_a_processor_decoding_and_the_model_share_what_is_possible():
+    assert judge(slow_model(7.0), at()).limit == pytest.approx(4 / 0.8)
+
+
+def test_with_a_card_the_slower_of_decoding_and_the_model_decides_what_is_possible():
+    limits = [judge(card(rate), at(provider="cuda")).limit for rate in (10, 120)]
+    assert limits == pytest.approx([10, 40])
+
+
+def test_what_a_run_reaches_is_its_share_of_what_is_possible():
+    stages = {**slow_model(7.0), "all": Stage(10, 4.0, None)}
+    assert judge(stages, at()).reached == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["read", "decode", "predict", "write", "all"])
+def test_from_one_stage_alone_nothing_follows(name):
+    found = judge({name: Stage(10, 1.0, 1.0)}, at())
+    assert (found.shares, found.cores, found.limit, found.reached, found.advice) == (None, None, None, None, ())
+
+
+def test_a_clock_too_coarse_for_the_pictures_leads_to_no_judgement():
+    found = judge({"decode": Stage(1, 0.001, 0.0), "predict": Stage(1, 0.001, 0.0)}, at())
+    assert (found.shares, found.limit) == (None, None)
+
+
+# Advice on a processor
+
+
+def test_where_the_model_takes_most_a_card_or_int8_is_advised():
+    said = advice(slow_model(9.0))
+    assert "The model takes 90% of the processor's time" in said
+    assert "graphics card" in said
+    assert "sdprep models quantize wd --images DIR" in said
+    assert "more workers would not" in said
+
+
+def test_a_model_in_int8_is_not_made_smaller_again():
+    said = advice(slow_model(), precision="int8")
+    assert ("quantize" in said, "a smaller model" in said) == (False, True)
+
+
+def test_a_captioner_is_made_faster_by_options_of_its_own():
+    said = advice(slow_model(), task="caption")
+    assert ("quantize" in said, "--dtype int8" in said) == (False, True)
+
+
+def test_where_decoding_takes_most_a_faster_model_is_no_advice():
+    said = advice(slow_model(0.2))
+    assert "Reading pictures takes 83% of the processor's time" in said
+    assert "a faster model would not" in said
+
+
+@pytest.mark.parametrize(("workers", "more"), [(2, True), (4, False)])
+def test_more_workers_are_advised_as_long_as_there_are_processors_for_them(workers, more):
+    assert ("--workers 4" in advice(slow_model(0.2), workers=workers)) == more
+
+
+# Advice with a card
+
+
+def test_a_card_that_waits_for_too_few_processors_is_told_of():
+    said = advice(card(rate=120), provider="cuda")
+    assert "it could take 120 images/s, for which 12 processors have to decode, and there are 4" in said
+
+
+def test_a_card_that_waits_for_too_few_workers_gets_as_many_as_it_needs():
+    assert "--workers 3 would keep cuda busy; 2 do not" in advice(card(rate=25), provider="cuda", workers=2)
+
+
+def test_a_card_that_is_busy_gets_larger_batches_or_fp16():
+    said = advice(card(rate=5), provider="cuda")
+    assert ("--batch-size" in said, "wd-fp16" in said, "more workers would not" in said) == (True, True, True)
+
+
+def test_a_captioner_on_a_card_is_not_told_of_copies_that_are_for_taggers():
+    assert "fp16" not in advice(card(rate=5), provider="cuda", task="caption")
+
+
+# Advice on the rest
+
+
+def test_writing_that_takes_long_is_named():
+    assert "Texts and the catalog take 33%" in advice({**slow_model(1.0), "write": Stage(10, 2.0, 1.0)})
+
+
+def test_writing_that_takes_little_is_not():
+    assert "catalog" not in advice({**slow_model(), "write": Stage(10, 0.1, 0.1)})
+
+
+def test_a_disk_slower_than_all_the_rest_is_named():
+    stages = {**slow_model(), "read": Stage(10, 20.0, 0.05)}
+    assert "The disk gives 0.5 images/s, the rest could take 3.6" in advice(stages)
+
+
+def test_a_disk_that_is_fast_enough_is_not():
+    assert "disk" not in advice(slow_model())
+
+
+@pytest.mark.parametrize(("workers", "reason"), [(0, "take turns"), (2, "other programs")])
+def test_a_run_that_falls_short_gets_a_reason(workers, reason):
+    stages = {**slow_model(7.0), "all": Stage(10, 4.0, None)}
+    assert f"A whole run comes to 50% of what its stages allow: {reason}" in advice(stages, workers=workers).replace(
+        "with --workers 0 decoding and the model ", ""
+    )
+
+
+def test_a_run_that_comes_close_needs_none():
+    assert "whole run" not in advice({**slow_model(7.0), "all": Stage(10, 2.1, None)})
+
+
+@pytest.mark.parametrize(("startup", "told"), [(3.0, True), (1.0, False)])
+def test_a_start_longer_than_the_work_is_told_of(startup, told):
+    assert ("Starting took" in advice({"all": Stage(10, 2.0, None)}, startup=startup)) == told
