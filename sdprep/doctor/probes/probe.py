@@ -53,7 +53,7 @@ def main(name: str, *arguments: str) -> int:
     os.dup2(2, 1)
     tell = Teller(stream)
     try:
-        module = importlib.import_module(f"sdprep.doctor.probe_{name}")
+        module = importlib.import_module(f"sdprep.doctor.probes.probe_{name}")
         module.probe(tell, *arguments)
         tell.step("done")
     except BaseException as error:  # noqa: BLE001 - whatever a broken installation leads to is the finding
