@@ -21,12 +21,12 @@ from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.verify import ReferenceDecoder
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 
 RULES: dict[str, Any] = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "bad_words": ((1012,),)}
 SEARCHES = {
-    "greedy": Decoding(max_new_tokens=TOKENS),
-    "3 beams, all rules": Decoding(num_beams=3, min_new_tokens=5, max_new_tokens=TOKENS, **RULES),
+    "greedy": GenerationConfig(max_new_tokens=TOKENS),
+    "3 beams, all rules": GenerationConfig(num_beams=3, min_new_tokens=5, max_new_tokens=TOKENS, **RULES),
 }
 
 

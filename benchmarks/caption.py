@@ -39,7 +39,7 @@ from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork, Span, TextDecoder
 from sdprep.models.captioners.blip.verify import ReferenceDecoder, check_agreement
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.types import Decoded, Fit, ImageItem
 
 TOKENS = 12
@@ -61,7 +61,7 @@ def random_blip(shape: str) -> Any:
     return transformers.BlipForConditionalGeneration(config).eval()
 
 
-def engine(model: Any, decoding: Decoding, batch: int, linear: MakeLinear = linear_layer) -> CaptionEngine:
+def engine(model: Any, decoding: GenerationConfig, batch: int, linear: MakeLinear = linear_layer) -> CaptionEngine:
     """sdprep's decoder over the weights of a model."""
     network = BlipNetwork(take_weights(model, transformers.__version__), absorbed=True, linear=linear)
     return CaptionEngine(network, PROMPT, END, decoding, batch)
@@ -125,7 +125,7 @@ def print_speed(seconds: dict[str, Measured], images: int, last: str) -> None:
 def run_speed(arguments: argparse.Namespace) -> None:
     """The whole path, from JPEG files to token ids."""
     model = random_blip(arguments.shape)
-    decoding = Decoding(num_beams=arguments.beams, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
+    decoding = GenerationConfig(num_beams=arguments.beams, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
     reference = ReferenceDecoder(model, PROMPT, decoding)
     # Kept for the comparison before the clock starts: the answers must be the same.
     ours = engine(model, decoding, arguments.batch)
@@ -200,7 +200,7 @@ def print_forms(networks: list[BlipNetwork], embeddings: torch.Tensor, beams: in
 def run_floor(arguments: argparse.Namespace) -> None:
     """Greedy captions against the time that the multiplications alone take, at the best rate of this machine."""
     model = random_blip(arguments.shape)
-    decoding = Decoding(min_new_tokens=TOKENS, max_new_tokens=TOKENS)
+    decoding = GenerationConfig(min_new_tokens=TOKENS, max_new_tokens=TOKENS)
     ours = engine(model, decoding, arguments.batch)
     with tempfile.TemporaryDirectory() as folder:
         items = photographs(Path(folder), arguments.batch)
@@ -252,7 +252,7 @@ def run_memory(arguments: argparse.Namespace) -> None:
 def run_peak(arguments: argparse.Namespace) -> None:
     """Prints the peak of this process in MB above what it held before (Linux: VmHWM)."""
     model = random_blip(arguments.shape)
-    decoding = Decoding(num_beams=3, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
+    decoding = GenerationConfig(num_beams=3, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
     decoder: Any = ReferenceDecoder(model, PROMPT, decoding)
     if arguments.who == "sdprep":
         decoder = engine(model, decoding, 4)

@@ -18,13 +18,13 @@ import transformers
 from benchmarks.caption import END, PROMPT, TOKENS, drain, flops, random_blip
 from benchmarks.measure import spread
 from sdprep.models.base import ImageSpec
-from sdprep.models.captioners.blip.cuda import CompiledInTime, Recorder
-from sdprep.models.captioners.blip.images import Preparation
+from sdprep.models.captioners.blip.cuda import GraphCapturer, LazyCompile
+from sdprep.models.captioners.blip.images import Normalizer
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.verify import ReferenceDecoder, check_agreement
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.types import Batch
 
 # The product whose rate stands for what the card can do, in the precision that is measured.
@@ -38,7 +38,7 @@ class Gpu:
         self.arguments, self.device = arguments, torch.device(arguments.device)
         self.dtype = getattr(torch, arguments.dtype)
         self.model = random_blip(arguments.shape).to(self.device, self.dtype)
-        self.decoding = Decoding(
+        self.decoding = GenerationConfig(
             num_beams=arguments.beams, min_new_tokens=TOKENS, max_new_tokens=TOKENS
         )  # fmt: skip
         noise = np.random.default_rng(0)
@@ -47,7 +47,7 @@ class Gpu:
             Batch(tuple(range(size)), (b"",) * size, noise.integers(0, 256, (size, 384, 384, 3), dtype=np.uint8))
             for size in sizes
         ]
-        self.prepared = Preparation(
+        self.prepared = Normalizer(
             ImageSpec(fit="squash", scale="0..1", mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28)),
             self.device,
             self.dtype,
@@ -80,10 +80,10 @@ class Gpu:
     def engine(self, *, graphs: bool = True, compiled: bool = False) -> CaptionEngine:
         """sdprep's decoder as on a card; the tower is compiled at once or not at all."""
         network = BlipNetwork(take_weights(self.model, ""), absorbed=False, note=print)
-        tower = network.vision._tower if isinstance(network.vision, CompiledInTime) else network.vision
+        tower = network.vision._tower if isinstance(network.vision, LazyCompile) else network.vision
         network.vision = torch.compile(tower, dynamic=False) if compiled else tower
         if not graphs and network.recorder is not None:
-            network.recorder = Recorder(lambda step: step, print)
+            network.recorder = GraphCapturer(lambda step: step, print)
         return CaptionEngine(network, PROMPT, END, self.decoding, self.arguments.batch, print)
 
     def caption(self, engine: CaptionEngine, *, transfer: bool = False) -> None:

@@ -28,12 +28,12 @@ from benchmarks.caption import (
     take_turns,
 )
 from sdprep.models.captioners.blip.loop import CaptionEngine
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.types import ImageItem
 
 LENGTH: dict[str, Any] = {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
-SAMPLED = Decoding(**LENGTH, sample=True, top_p=0.9)
-BEST_OF_8 = Decoding(**LENGTH, sample=True, top_p=0.9, num_return_sequences=8)
+SAMPLED = GenerationConfig(**LENGTH, sample=True, top_p=0.9)
+BEST_OF_8 = GenerationConfig(**LENGTH, sample=True, top_p=0.9, num_return_sequences=8)
 
 
 def work(captioner: CaptionEngine, items: list[ImageItem], dtype: torch.dtype) -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     model = random_blip(arguments.shape)
-    greedy = Decoding(**LENGTH)
+    greedy = GenerationConfig(**LENGTH)
     cases = {
         "sample": (SAMPLED, torch.float32),
         "best of 8 samples": (BEST_OF_8, torch.float32),

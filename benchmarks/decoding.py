@@ -28,11 +28,11 @@ from benchmarks.tag import Plan
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from sdprep.images.decode import decode
-from sdprep.images.fit import room
-from sdprep.models.files.hub import fetch
+from sdprep.images.fit import max_jpeg_shrink
+from sdprep.models.files.hub import ensure_downloaded
 from sdprep.models.registry.registry import resolve
 from sdprep.models.taggers.onnx_tagger import OnnxTagger
-from sdprep.report import Silent
+from sdprep.report import NullListener
 from sdprep.types import Decoded, Fit, ImageItem
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ def decoding(plan: Plan) -> str:
     """Each set of pictures in both ways, seen by each tagger."""
     drawings = draw_all(plan.work / f"drawings-{plan.pictures}", plan.pictures)
     generated = [path for path in sorted(plan.album(plan.slow_pictures, 0.5, 12).iterdir()) if path.suffix[1:] in KINDS]
-    shrunk = [path for path in generated if path.suffix == ".jpg" and room(Image.open(path).size, Fit(448, "pad")) > 1]
+    shrunk = [
+        path
+        for path in generated
+        if path.suffix == ".jpg" and max_jpeg_shrink(Image.open(path).size, Fit(448, "pad")) > 1
+    ]
     cases = [
         ("demo tagger", "demo-tag", "drawings", drawings),
         ("demo tagger", "demo-tag", "generated", generated),
@@ -63,7 +67,7 @@ def decoding(plan: Plan) -> str:
     rows = []
     for name, model, what, files in cases:
         spec = resolve(model, "tag")
-        tagger = OnnxTagger(spec, fetch(spec, Silent()))
+        tagger = OnnxTagger(spec, ensure_downloaded(spec, NullListener()))
         ways = [look(tagger, replace(tagger.fit, exact=exact), files) for exact in (True, False)]
         rows.append([name, f"{len(files)} {what}", *compared(*ways)])
     head = ("tagger", "pictures", "CPU ms, exact", "CPU ms", "mean change of a value", "of a probability, mean",

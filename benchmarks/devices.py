@@ -18,15 +18,15 @@ from pathlib import Path
 
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
-from sdprep.config import TagSettings, Work
+from sdprep.config import RunOptions, TagSettings
 from sdprep.engines import local
-from sdprep.report import Silent
+from sdprep.report import NullListener
 from sdprep.tasks.tag import tag
 
 DEVICES = (1, 2, 4, 8)
 
 
-class Stopwatch(Silent):
+class Stopwatch(NullListener):
     """A listener that notes when the models are loaded."""
 
     def start(self, total: int) -> None:  # noqa: ARG002
@@ -48,7 +48,7 @@ def pictures(folder: Path, count: int) -> None:
 def measure(folder: Path, devices: int, batch: int) -> tuple[float, float]:
     """Images per second, and processor milliseconds of an image in this process."""
     watch = Stopwatch()
-    work = Work(workers=max(2, devices), batch_size=batch)
+    work = RunOptions(workers=max(2, devices), batch_size=batch)
     settings = TagSettings(model="demo-tag", device=",".join(["cpu"] * devices), work=work)
     report = tag(folder, settings, listener=watch)
     seconds, cpu = time.perf_counter() - watch.clock, time.process_time() - watch.cpu

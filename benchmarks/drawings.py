@@ -22,7 +22,7 @@ import transformers
 import sdprep.demo
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import caption_of, random_figure
-from sdprep.config import CaptionSettings, Work
+from sdprep.config import CaptionSettings, RunOptions
 from sdprep.images.decode import decode
 from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.blip.captioner import BlipCaptioner
@@ -71,7 +71,7 @@ def batches(pictures: list[Decoded], size: int) -> Iterator[Batch]:
 
 def captioner(batch_size: int, **settings: Any) -> BlipCaptioner:
     """The demo captioner."""
-    chosen = CaptionSettings(device="cpu", work=Work(batch_size=batch_size), **settings)
+    chosen = CaptionSettings(device="cpu", work=RunOptions(batch_size=batch_size), **settings)
     return BlipCaptioner(resolve("demo-caption", "caption"), ModelFiles(WEIGHTS, None, "weights"), chosen)
 
 

@@ -22,13 +22,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdprep.config import Layout, MergeSettings, TagSettings
+from sdprep.config import MergeSettings, PathOptions, TagSettings
 from sdprep.engines import local
 from sdprep.images.source import FolderSource
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.models.taggers.label_file import read_labels
-from sdprep.report import RunReport, Stop
+from sdprep.report import CancelToken, RunReport
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag
@@ -60,7 +60,7 @@ class Answers:
     def __init__(self, labels: int) -> None:
         self._labels = labels
 
-    def run(self, items: Sequence[ImageItem], stop: Stop) -> Iterator[Result]:
+    def run(self, items: Sequence[ImageItem], stop: CancelToken) -> Iterator[Result]:
         """A result for every item."""
         for item in items:
             if stop:
@@ -75,7 +75,7 @@ class Answers:
 def first_run(folder: Path) -> RunReport:
     """A first run, in which the model costs nothing."""
     spec = resolve("demo-tag", "tag")
-    files = locate(spec)
+    files = find_local(spec)
     if files is None:
         raise AssertionError("the demo model is a part of the package")
     labels = len(read_labels(spec, files).names)
@@ -90,13 +90,13 @@ def first_run(folder: Path) -> RunReport:
 
 def list_folder(folder: Path) -> RunReport:
     """The listing alone."""
-    return RunReport("list", found=len(FolderSource(folder, Layout()).items()))
+    return RunReport("list", found=len(FolderSource(folder, PathOptions()).items()))
 
 
 def another_threshold(folder: Path) -> RunReport:
     """Every text is written anew, from stored scores."""
     settings = TagSettings(model="demo-tag", rules=TagRules(threshold=0.5))
-    return tag(folder, settings, stated=frozenset({"threshold"}))
+    return tag(folder, settings, explicit=frozenset({"threshold"}))
 
 
 STEPS: dict[str, Callable[[Path], RunReport]] = {

@@ -59,8 +59,8 @@ class Drawing:
 
     def gelu(self, x: str) -> str:
         """As exporters write it."""
-        bell = self("Add", self("Erf", self("Div", x, self.constant(2**0.5))), self.constant(1))
-        return self("Mul", self("Mul", x, bell), self.constant(0.5))
+        wakeup = self("Add", self("Erf", self("Div", x, self.constant(2**0.5))), self.constant(1))
+        return self("Mul", self("Mul", x, wakeup), self.constant(0.5))
 
     def mlp(self, x: str, width: int) -> str:
         return self.linear(self.gelu(self.linear(x, width, 4 * width)), 4 * width, width)

@@ -14,8 +14,8 @@ from sdprep.files import read_toml_bytes
 from sdprep.resources import configs_folder
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
-from sdprep.rules.labels import CHOSEN, MCUT, STORED_FLOOR, TagRules
-from sdprep.sanitize import check_stated
+from sdprep.rules.labels import ARGMAX_CATEGORIES, MCUT, STORED_FLOOR, TagRules
+from sdprep.sanitize import check_text_option
 from sdprep.types import MAX_PIXELS
 
 if sys.version_info >= (3, 11):
@@ -38,7 +38,7 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class PathOptions:
     """Where pictures, sidecars and the catalog lie."""
 
     recursive: bool = True
@@ -48,7 +48,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class RunOptions:
     """How a captioner or tagger run goes about its work; nothing here shapes a text."""
 
     batch_size: int = 8
@@ -91,20 +91,20 @@ class TagSettings:
     scores: Path | None = None
     scores_min: float = 0.05
     frequency_tags: bool = False
-    layout: Layout = Layout()
-    work: Work = Work()
+    layout: PathOptions = PathOptions()
+    work: RunOptions = RunOptions()
 
     def __post_init__(self) -> None:
         check_devices(self.device, self.work.workers)
         own = self.rules.own_thresholds()
         _check_thresholds([self.rules.threshold, *own.values(), self.scores_min])
-        for category in CHOSEN:
+        for category in ARGMAX_CATEGORIES:
             if category in own:
                 raise UsageError(f"the category {category} has no threshold: the best of it is taken")
         for entry in self.rules.exclude:
             compile_exclusion(entry)
         _check_extension(self, "caption_extension")
-        check_stated(caption_separator=self.caption_separator)
+        check_text_option(caption_separator=self.caption_separator)
         if not self.caption_separator:
             raise UsageError("the caption separator is empty: tags would run together")
 
@@ -179,12 +179,12 @@ class CaptionSettings:
     allow_pickle: bool = False
     rules: CaptionRules = CaptionRules()
     caption_extension: str = ".caption"
-    layout: Layout = Layout()
-    work: Work = Work()
+    layout: PathOptions = PathOptions()
+    work: RunOptions = RunOptions()
 
     def __post_init__(self) -> None:
         _check_extension(self, "caption_extension")
-        check_stated(prompt=self.prompt)
+        check_text_option(prompt=self.prompt)
         check_devices(self.device, self.work.workers)
         if self.decoder not in DECODERS:
             raise UsageError(f"--decoder is one of {', '.join(DECODERS)}, not '{self.decoder}'")
@@ -223,7 +223,7 @@ class MergeSettings:
     prune: bool = False
     caption_extension: str = ".caption"
     tag_extension: str = ".txt"
-    layout: Layout = Layout()
+    layout: PathOptions = PathOptions()
     dry_run: bool = False
     debug: bool = False
 

@@ -10,7 +10,7 @@ from pathlib import Path
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*([.:].*)?", re.IGNORECASE | re.DOTALL)
 
 
-def stays_below(name: str) -> bool:
+def is_safe_relative(name: str) -> bool:
     """Whether a name means a file below whatever folder it is joined to, on every system; links are not looked at.
 
     Absolute paths, `..`, backslashes, drives and shares, streams, NUL and names of devices do not.
@@ -26,7 +26,7 @@ def stays_below(name: str) -> bool:
 def is_inside(path: Path, root: Path) -> bool:
     """Whether a path lies in a folder when all links are followed. Shares and devices are not looked at."""
     # A folder that is itself on a share is one that a person has named.
-    if not can_be_looked_at(str(path.relative_to(root) if path.is_relative_to(root) else path)):
+    if not is_local_path(str(path.relative_to(root) if path.is_relative_to(root) else path)):
         return False
     try:
         return path.resolve().is_relative_to(root.resolve())
@@ -34,7 +34,7 @@ def is_inside(path: Path, root: Path) -> bool:
         return False
 
 
-def can_be_looked_at(name: str) -> bool:
+def is_local_path(name: str) -> bool:
     """Whether asking the system about a path only ever asks this machine's disks."""
     if "\0" in name or re.match(r"[\\/]{2}", name):
         return False

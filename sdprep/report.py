@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sdprep.sanitize import json_ready
+from sdprep.sanitize import to_json
 from sdprep.types import Failure, FailureCode
 
 
@@ -23,7 +23,7 @@ class Listener(Protocol):
         """One more image has an outcome."""
 
 
-class Silent:
+class NullListener:
     """A listener that says nothing."""
 
     def note(self, message: str) -> None:
@@ -36,7 +36,7 @@ class Silent:
         """Ignore the step."""
 
 
-class Stop:
+class CancelToken:
     """A wish to end early, set by a signal: the batch in hand is finished, the rest is `remaining`.
 
     A run sets `heeded` while it looks at the wish; at other times (a download, say) a signal may end it at once. From
@@ -45,7 +45,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
-        self.heeded = False
+        self.interruptible = False
         self.deadline = math.inf
 
     def __bool__(self) -> bool:
@@ -115,5 +115,5 @@ class RunReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The run report as JSON-ready values, schema 1."""
-        values = {name: json_ready(getattr(self, name)) for name in self.__slots__}
+        values = {name: to_json(getattr(self, name)) for name in self.__slots__}
         return {"schema": 1, **values, "seconds": round(self.seconds, 3)}

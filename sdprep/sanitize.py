@@ -16,16 +16,16 @@ from typing import Any
 from sdprep.errors import UsageError
 
 
-def json_ready(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """The same value with every name written as `spell` does."""
     if isinstance(value, str):
-        return spell(value)
+        return printable(value)
     if isinstance(value, list):
-        return [json_ready(each) for each in value]
-    return {name: json_ready(each) for name, each in value.items()} if isinstance(value, dict) else value
+        return [to_json(each) for each in value]
+    return {name: to_json(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
-def spell(name: str) -> str:
+def printable(name: str) -> str:
     r"""Return a name without lone surrogates, which readers of JSON refuse; a byte that is not UTF-8 is `\xff`."""
     return re.sub("[\ud800-\udfff]", _escaped, name)
 
@@ -35,7 +35,7 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
-def spell_time(seconds: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+def printable_time(seconds: float, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """Return a time of the clock as local date and time, or "unknown" if the system has no date for it."""
     try:
         return time.strftime(form, time.localtime(seconds))
@@ -72,7 +72,7 @@ BLANK = re.compile(
 HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
 
-def plain(text: str) -> str:
+def strip_invisible(text: str) -> str:
     """A text without unseen characters; a run of controls that part words is a space."""
     if text.isascii() and text.isprintable():
         return text
@@ -95,12 +95,12 @@ def _is_hidden(letter: str) -> bool:
     return category in HIDDEN or (category == "Zs" and letter not in " \u3000")
 
 
-def check_stated(**stated: str | Iterable[str]) -> None:
+def check_text_option(**explicit: str | Iterable[str]) -> None:
     """Check settings, by name, that are written into sidecars: what no text has makes them unreadable to the next run.
 
     Raises UsageError naming the option.
     """
-    for name, value in stated.items():
+    for name, value in explicit.items():
         for text in [value] if isinstance(value, str) else value:
             if found := NO_TEXT.search(text):
                 raise UsageError(f"--{name.replace('_', '-')} holds {_escape_letter(found[0])}, which no text has")

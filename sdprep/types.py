@@ -45,7 +45,7 @@ class FailureCode(str, Enum):
     UNWRITABLE = "unwritable"
 
 
-class Remark(str, Enum):
+class ImageWarning(str, Enum):
     """What a person should know of a picture that a model was shown; a closed list."""
 
     INCOMPLETE = "incomplete: a part of what the model saw is blank"
@@ -107,7 +107,7 @@ class Fit:
     exact: bool = False
 
     @property
-    def as_pillow(self) -> bool:
+    def is_exact(self) -> bool:
         """Whether every pixel counts and each value is Pillow's: asked for, or since kohya's scripts have it so."""
         return self.exact or self.preprocess == "kohya"
 
@@ -119,7 +119,7 @@ class Decoded:
     item: ImageItem
     digest: bytes
     pixels: Pixels
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[ImageWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class Predicted:
     item: ImageItem
     digest: bytes
     prediction: Prediction
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[ImageWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,4 +185,4 @@ class Result:
     item: ImageItem
     digest: bytes
     data: bytes
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[ImageWarning, ...] = ()

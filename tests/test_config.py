@@ -52,7 +52,7 @@ def test_an_empty_separator_is_refused() -> None:
         TagSettings(caption_separator="")
 
 
-STATED = {
+EXPLICIT = {
     "prefix": lambda text: TagSettings(rules=TagRules(prefix=("mine", text))),
     "suffix": lambda text: TagSettings(rules=TagRules(suffix=(text,))),
     "always-first-tags": lambda text: TagSettings(rules=TagRules(always_first_tags=(text,))),
@@ -64,18 +64,18 @@ STATED = {
 }
 
 
-@pytest.mark.parametrize("name", STATED)
+@pytest.mark.parametrize("name", EXPLICIT)
 @pytest.mark.parametrize("character", ["\0", "\x01", "\x1b", "\x1f", "\ufffe", "\uffff", "\udce9"], ids=ascii)
 def test_what_no_text_has_is_refused_in_what_is_written_into_texts(name: str, character: str) -> None:
     with pytest.raises(UsageError, match=f"--{name.split()[0]} holds "):
-        STATED[name](f"a{character}b")
+        EXPLICIT[name](f"a{character}b")
 
 
-@given(st.characters(), st.sampled_from(list(STATED)))
+@given(st.characters(), st.sampled_from(list(EXPLICIT)))
 def test_what_is_accepted_in_a_setting_is_read_again(character: str, name: str) -> None:
     text = f"a{character}b"
     try:
-        STATED[name](text)
+        EXPLICIT[name](text)
     except UsageError:
         return
     assert decode_text(encode_text(text)) == f"{text}\n"

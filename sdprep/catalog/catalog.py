@@ -21,8 +21,8 @@ from sdprep.catalog.schema import (
     CODES,
     RESULT_LIMIT,
     STATE,
+    FileStat,
     Key,
-    Stamp,
     as_bytes,
     as_key,
     as_number,
@@ -38,7 +38,7 @@ from sdprep.catalog.schema import (
     unpacked,
 )
 from sdprep.folders import SIDECAR_LIMIT
-from sdprep.rules.mixed_text import Parts, normalize
+from sdprep.rules.mixed_text import MixedText, normalize
 from sdprep.rules.policy import Settings, SidecarState
 
 
@@ -123,7 +123,7 @@ class Catalog(CatalogFile):
 
     # Images and results
 
-    def images(self, keys: Sequence[Key]) -> dict[Key, tuple[Stamp, bytes]]:
+    def images(self, keys: Sequence[Key]) -> dict[Key, tuple[FileStat, bytes]]:
         """Size, time and SHA-256 of images as they were when they were last read."""
         rows = select_many(self.db, "SELECT key, size, mtime_ns, digest FROM images WHERE key IN ({})", keys)
         with self.decoding("what it knows of an image"):
@@ -131,7 +131,7 @@ class Catalog(CatalogFile):
                 key: ((as_number(size), as_number(time_ns)), as_bytes(digest)) for key, size, time_ns, digest in rows
             }
 
-    def remember_image(self, key: Key, stamp: Stamp, digest: bytes) -> None:
+    def remember_image(self, key: Key, stamp: FileStat, digest: bytes) -> None:
         """Note the SHA-256 of an image together with its size and time; written with the next transaction."""
         if not self.rehearsal:
             self._images.append((key, *stamp, digest))
@@ -215,10 +215,10 @@ class Catalog(CatalogFile):
             texts.update((text, unpacked(packed, data, text, SIDECAR_LIMIT)) for text, packed, data in kept)
             for key, known_sum, *row in rows:
                 check_state(row, known_sum)
-                task, origin, text, digest, settings, where, person, machine, removed = row
+                task, origin, text, digest, settings, where, user, generated, removed = row
                 if len(texts[text]) > SIDECAR_LIMIT:
                     continue  # No sidecar that is read holds it, so it is not sdprep's.
-                parts = Parts(as_text(person), as_pieces(machine), () if removed == "[]" else as_pieces(removed))
+                parts = MixedText(as_text(user), as_pieces(generated), () if removed == "[]" else as_pieces(removed))
                 known = normalize(texts[text].decode("utf-8"))
                 found[key] = SidecarState(task, origin, known, as_bytes(digest), self._settings(settings), parts, where)
         return found
@@ -233,7 +233,7 @@ class Catalog(CatalogFile):
     def store_state(self, state: SidecarState) -> int:
         """Keep a state and return its number."""
         text = self.store_text((state.text + "\n").encode("utf-8"))
-        parts = state.parts.person, dump(state.parts.machine), dump(state.parts.removed)
+        parts = state.parts.user, dump(state.parts.generated), dump(state.parts.removed)
         row = state.task, state.origin, text, state.digest, self._settings_id(state.settings), state.where, *parts
         cursor = self.db.execute(
             f"INSERT INTO states ({STATE}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_checksum(row))

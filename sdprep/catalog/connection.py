@@ -58,9 +58,9 @@ class CatalogFile:
                 self.db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 # That the file is gone explains more than what SQLite makes of it.
-                self.check_place()
+                self.check_catalog_path()
             raise
-        self.check_place()
+        self.check_catalog_path()
 
     def _write_noted(self) -> None:
         """Write the rows that were noted for the next transaction."""
@@ -68,7 +68,7 @@ class CatalogFile:
     def _forget_uncommitted(self) -> None:
         """Forget what was known of rows that were not committed."""
 
-    def check_place(self) -> None:
+    def check_catalog_path(self) -> None:
         """Raise CatalogFailed if the file was deleted, moved or replaced: what is written to it then is lost."""
         if self._identity_now() != self._identity:
             raise CatalogFailed(

@@ -251,7 +251,7 @@ SUPER_JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 ENDINGS = (".sqlite", ".sqlite3", ".db")
 
 
-def check_place(file: Path) -> None:
+def check_catalog_path(file: Path) -> None:
     """Raise CatalogError if a link, a pipe or a file of another kind is where a catalog or a file of it is to be.
 
     The path of a file that a person names must be resolved: a link of their own is then no link any more.

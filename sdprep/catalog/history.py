@@ -12,7 +12,7 @@ from pathlib import Path
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.schema import STATUSES, Key, as_table, as_text, as_time, one_of
 from sdprep.folders import SIDECAR_LIMIT
-from sdprep.sanitize import plain
+from sdprep.sanitize import strip_invisible
 
 # The setting of an undo that names the run which it takes back.
 UNDONE = "run"
@@ -40,7 +40,7 @@ class RunEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Reversal:
+class UndoStep:
     """A file that a run changed: the hash that it left, and what was there before (None: no file)."""
 
     path: Path
@@ -118,9 +118,9 @@ def _undone(command: str, settings: str) -> str | None:
     return str(as_table(settings)[UNDONE]) if command == "undo" else None
 
 
-def reversals(catalog: Catalog, uid: str) -> list[Reversal]:
+def reversals(catalog: Catalog, uid: str) -> list[UndoStep]:
     """What it takes to undo a run, a file once, in the order of the run."""
-    files: dict[Key, Reversal] = {}
+    files: dict[Key, UndoStep] = {}
     # All rows are looked at: what names the wrong run would be left out without a word.
     for change in catalog.changes():
         if change.uid == uid and change.status in MADE:
@@ -130,7 +130,7 @@ def reversals(catalog: Catalog, uid: str) -> list[Reversal]:
                     if not change.is_summed and first.after != before:
                         raise ValueError("a change does not begin with what the one before left")
                 before, state = first.before, first.state
-            files[change.key] = Reversal(catalog.path(change.key), before, change.after, state)
+            files[change.key] = UndoStep(catalog.path(change.key), before, change.after, state)
     return list(files.values())
 
 
@@ -141,15 +141,19 @@ def versions(catalog: Catalog, path: Path) -> list[Version]:
         if catalog.outcomes.get(change.row, change.status) in MADE:
             uid, before, after = change.uid, change.before, change.after
             if not found or found[-1].text != before:
-                found.append(Version(before, _excerpt(catalog, before), plain(f"found by run {uid}")))
-            found.append(Version(after, _excerpt(catalog, after), plain(f"written by {change.command}, run {uid}")))
+                found.append(Version(before, _excerpt(catalog, before), strip_invisible(f"found by run {uid}")))
+            found.append(
+                Version(after, _excerpt(catalog, after), strip_invisible(f"written by {change.command}, run {uid}"))
+            )
     return found
 
 
 def _excerpt(catalog: Catalog, text: bytes | None) -> str | None:
     if text is None:
         return None
-    return plain(catalog.text(text, SIDECAR_LIMIT)[:400].decode("utf-8", "replace").partition("\n")[0].strip())
+    return strip_invisible(
+        catalog.text(text, SIDECAR_LIMIT)[:400].decode("utf-8", "replace").partition("\n")[0].strip()
+    )
 
 
 def file_hash(data: bytes | None) -> bytes | None:

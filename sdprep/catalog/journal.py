@@ -48,7 +48,7 @@ class Change:
 class Applied:
     """Changes that were not made: `overtaken`, the file had changed since it was looked at; `refused`, and why."""
 
-    overtaken: list[Change]
+    conflicts: list[Change]
     refused: dict[Change, str]
 
 
@@ -191,7 +191,7 @@ class _Group:
         change, folder = intent.change, self._folders.find(self._places[intent.row])
         seen = _holds(folder, change.path.name, change.before)
         if not seen:
-            self.applied.overtaken.append(change)
+            self.applied.conflicts.append(change)
         elif folder is not None and change.after is None:
             folder.remove(change.path.name)
         elif folder is not None:
@@ -228,7 +228,7 @@ def _holds(folder: Folder | None, name: str, data: bytes | None) -> bool:
         raise
 
 
-def adopt(catalog: Catalog, path: Path, state: SidecarState) -> None:
+def record_existing(catalog: Catalog, path: Path, state: SidecarState) -> None:
     """Remember a text that is already what sdprep would write; inside a transaction."""
     catalog.set_state(catalog.key(path), catalog.store_state(state))
 

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from sdprep.errors import CatalogError, FolderInUse
 from sdprep.files import read_limited
-from sdprep.sanitize import plain, spell_time
+from sdprep.sanitize import printable_time, strip_invisible
 
 # Seconds that a run waits for another one to end before it gives up, and between two tries.
 WAIT = 1.0
@@ -47,8 +47,10 @@ class Owner(msgspec.Struct, frozen=True):
     started: float
 
     def __str__(self) -> str:
-        since = spell_time(self.started)
-        return f"sdprep {plain(self.command)}, process {self.pid} on {plain(self.host)}, since {since}"
+        since = printable_time(self.started)
+        return (
+            f"sdprep {strip_invisible(self.command)}, process {self.pid} on {strip_invisible(self.host)}, since {since}"
+        )
 
 
 class FolderLock:

@@ -11,11 +11,11 @@ from sdprep.catalog.schema import CODES, as_text
 from sdprep.types import FailureCode
 
 # What a picture does to the process that decodes it; all other codes say what is wrong with the file.
-HARMFUL = (FailureCode.CRASHED, FailureCode.TIMED_OUT)
+CRASH_CODES = (FailureCode.CRASHED, FailureCode.TIMED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class KnownFailure:
     """A picture that is passed over, and why."""
 
     path: Path
@@ -23,7 +23,7 @@ class Remembered:
     message: str
 
 
-def remembered(catalog: Catalog, folder: Path, decoder: str, codes: Collection[FailureCode]) -> list[Remembered]:
+def remembered(catalog: Catalog, folder: Path, decoder: str, codes: Collection[FailureCode]) -> list[KnownFailure]:
     """The pictures in a folder and below that this decoder is not given again, whatever it lets in; sorted by path."""
     rows = catalog.db.execute(
         "SELECT key, code, message FROM images JOIN failures USING (digest)"
@@ -32,7 +32,7 @@ def remembered(catalog: Catalog, folder: Path, decoder: str, codes: Collection[F
     )
     with catalog.decoding("what it knows of an image that failed"):
         found = {
-            key: Remembered(catalog.path(key), FailureCode(code), as_text(message))
+            key: KnownFailure(catalog.path(key), FailureCode(code), as_text(message))
             for key, code, message in rows
             if code in CODES
         }
@@ -40,7 +40,7 @@ def remembered(catalog: Catalog, folder: Path, decoder: str, codes: Collection[F
     return sorted(chosen, key=lambda each: each.path)
 
 
-def forget(catalog: Catalog, pictures: Collection[Remembered]) -> None:
+def forget(catalog: Catalog, pictures: Collection[KnownFailure]) -> None:
     """Let these pictures be tried again."""
     keys = [(catalog.key(picture.path),) for picture in pictures]
     catalog.db.executemany("DELETE FROM failures WHERE digest = (SELECT digest FROM images WHERE key = ?)", keys)

@@ -6,13 +6,13 @@ import struct
 
 import msgspec
 
-from sdprep.rules.labels import CHOSEN, STORED_FLOOR, LabelTable
+from sdprep.rules.labels import ARGMAX_CATEGORIES, STORED_FLOOR, LabelTable
 from sdprep.types import Caption, TagScores
 
 
 def always_stored(labels: LabelTable) -> list[int]:
     """The indices of labels whose scores are stored however low they are: ratings and qualities."""
-    return [index for index, category in enumerate(labels.categories) if category in CHOSEN]
+    return [index for index, category in enumerate(labels.categories) if category in ARGMAX_CATEGORIES]
 
 
 def encode_scores(scores: TagScores, always: list[int]) -> bytes:

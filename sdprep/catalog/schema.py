@@ -70,7 +70,7 @@ def select_many(db: sqlite3.Connection, query: str, keys: Sequence[str | bytes],
 
 Key = str | bytes
 # Size in bytes and time of change in nanoseconds of a file.
-Stamp = tuple[int, int]
+FileStat = tuple[int, int]
 
 
 def as_key(text: str) -> Key:
@@ -84,7 +84,7 @@ def as_key(text: str) -> Key:
     return text
 
 
-def stamp_of(found: os.stat_result) -> Stamp:
+def file_stat(found: os.stat_result) -> FileStat:
     """Return the stamp of a file. Times beyond the year 2262 are wrapped, since SQLite has no such numbers."""
     return found.st_size, (found.st_mtime_ns + (1 << 63)) % (1 << 64) - (1 << 63)
 
@@ -138,10 +138,10 @@ def check_state(row: Sequence[Any], known: Any) -> None:
     Raises ValueError if sdprep never wrote them: a damaged origin would make the user's text sdprep's.
     """
     _check_sum(row, known)
-    task, origin, _, _, _, side, person, _, _ = row
+    task, origin, _, _, _, side, user, _, _ = row
     one_of(task, ("tag", "caption"))
     one_of(side, ("append", "prepend"))
-    if one_of(origin, ("user", "mixed", "machine")) == "machine" and person != "":
+    if one_of(origin, ("user", "mixed", "machine")) == "machine" and user != "":
         raise ValueError("a text of the model's alone has a part of the user's")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.damage import damage_of, set_aside
-from sdprep.catalog.database import SQLITE_ERRORS, check_journal, check_place, is_outside
+from sdprep.catalog.database import SQLITE_ERRORS, check_catalog_path, check_journal, is_outside
 from sdprep.catalog.journal import look_at_open_changes, recover
 from sdprep.catalog.lock import FolderLock
 from sdprep.catalog.schema import FILE, FOLDER
@@ -34,7 +34,7 @@ NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errn
 WOULD_ASIDE = "A run would put it aside and begin a new one"
 
 
-class Purpose(Enum):
+class AccessMode(Enum):
     """What a command wants of catalogs.
 
     One that adds to them gets new ones where none can be used. One that changes what they tell needs those that are
@@ -44,20 +44,20 @@ class Purpose(Enum):
     ADD = auto()
     CHANGE = auto()
     READ = auto()
-    REHEARSE = auto()
+    DRY_RUN = auto()
 
     @property
     def writes(self) -> bool:
         """Whether such a command writes to catalogs."""
-        return self in (Purpose.ADD, Purpose.CHANGE)
+        return self in (AccessMode.ADD, AccessMode.CHANGE)
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class CatalogAccess:
     """Who opens catalogs, what for, and who hears what a user should know of them."""
 
     command: str
-    purpose: Purpose
+    purpose: AccessMode
     note: Callable[[str], None]
 
 
@@ -115,7 +115,7 @@ def _look_at(path: Path) -> os.stat_result | None:
         raise CatalogFailed(f"{path} cannot be looked at: {error.strerror}. {ADVICE}") from error
 
 
-class Catalogs:
+class CatalogSession:
     """The catalogs of one run, opened when the first image of each is met.
 
     `fixed` is the one catalog of the run (`--catalog`, or that of an output folder); without it, `home` is the folder
@@ -123,14 +123,14 @@ class Catalogs:
     files outside of `home` and of their own folders is not acted on.
     """
 
-    def __init__(self, home: Path, access: Access, fixed: Path | None = None, *, trusted: bool = False) -> None:
+    def __init__(self, home: Path, access: CatalogAccess, fixed: Path | None = None, *, trusted: bool = False) -> None:
         self._home, self._access, self._fixed, self._trusted = home, access, fixed, trusted
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
         self._locks: list[FolderLock] = []
         self._refused: CatalogError | None = None
 
-    def __enter__(self) -> Catalogs:
+    def __enter__(self) -> CatalogSession:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -173,7 +173,7 @@ class Catalogs:
         if self._may_set_aside(file):
             self._set_aside(file, error)
             return CatalogFailed(f"{error}. {AGAIN}")
-        advice = WOULD_ASIDE if self._access.purpose is Purpose.REHEARSE else f"Move it away. {LOST}"
+        advice = WOULD_ASIDE if self._access.purpose is AccessMode.DRY_RUN else f"Move it away. {LOST}"
         return DamagedCatalog(f"{error}. {advice}")
 
     def __iter__(self) -> Iterator[Catalog]:
@@ -192,7 +192,7 @@ class Catalogs:
         """
         if file not in self._open:
             try:
-                check_place(file)
+                check_catalog_path(file)
                 if self._access.purpose.writes:
                     self._lock(file)
                 catalog = self._open[file] = self._usable(file)
@@ -201,7 +201,7 @@ class Catalogs:
             self._tell_of(catalog)
             if self._access.purpose.writes:
                 recover(catalog, None if self._trusted else self._home)
-            elif self._access.purpose is Purpose.READ:
+            elif self._access.purpose is AccessMode.READ:
                 look_at_open_changes(catalog, None if self._trusted else self._home)
         return self._open[file]
 
@@ -221,7 +221,7 @@ class Catalogs:
         """Take the lock of a catalog."""
         lock = FolderLock(file, self._access.command)
         try:
-            if self._access.purpose is Purpose.ADD:
+            if self._access.purpose is AccessMode.ADD:
                 _make_folder(file.parent)
             dead = lock.acquire()
         except OSError as error:
@@ -240,7 +240,7 @@ class Catalogs:
     def _usable(self, file: Path) -> Catalog:
         """The catalog of a file, or a new one in the place of one that is damaged."""
         root = file.parent.parent if file.parent.name == FOLDER else file.parent
-        rehearsal, read_only = self._access.purpose is Purpose.REHEARSE, not self._access.purpose.writes
+        rehearsal, read_only = self._access.purpose is AccessMode.DRY_RUN, not self._access.purpose.writes
         try:
             check_journal(file)
             return Catalog(None if rehearsal and not file.exists() else file, root, rehearsal=read_only)
@@ -256,7 +256,7 @@ class Catalogs:
 
     def _may_set_aside(self, file: Path) -> bool:
         """Whether a file that is no use as a catalog is one of sdprep's; what --catalog names may be anything."""
-        return self._access.purpose is Purpose.ADD and file.parent.name == FOLDER
+        return self._access.purpose is AccessMode.ADD and file.parent.name == FOLDER
 
     def _set_aside(self, file: Path, error: str) -> None:
         kept = set_aside(file)

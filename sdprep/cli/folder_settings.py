@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from sdprep.cli import param_types
-from sdprep.paths import is_inside, stays_below
+from sdprep.paths import is_inside, is_safe_relative
 from sdprep.rules.exclude import is_regex
 from sdprep.sanitize import has_hidden
 
@@ -138,7 +138,7 @@ CHECKS: Mapping[str, Check] = {
 }  # fmt: skip
 
 
-def confined(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def restrict(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """Return the settings of a file that was found in DIR, paths joined to its folder.
 
     A check sees the value that the run would use: an option may split a text, or take blanks from its ends.
@@ -171,7 +171,7 @@ def origin(ctx: click.Context, message: str) -> str:
 def _below(name: str, value: str, file: Path) -> Path:
     """Return a path joined to the folder of a file. Raises UsageError if it leaves it, or is a pipe or device."""
     path = file.parent / value
-    if not stays_below(value) or any(part.startswith(".") for part in path.relative_to(file.parent).parts):
+    if not is_safe_relative(value) or any(part.startswith(".") for part in path.relative_to(file.parent).parts):
         raise click.UsageError(f"{file}: {name} leaves the folder of the file, or is hidden: {value!r}\n{ADVICE}")
     if not is_inside(path, file.parent):
         raise click.UsageError(f"{file}: {name} leaves the folder of the file: {value!r}\n{ADVICE}")

@@ -19,13 +19,13 @@ from sdprep.cli.commands.models import models
 from sdprep.cli.commands.quantize import quantize
 from sdprep.cli.commands.retry import retry
 from sdprep.cli.commands.tag import tag
-from sdprep.cli.options import guarded, spelled
+from sdprep.cli.options import handle_errors, hyphenate
 from sdprep.cli.output import printing
 
 
 @click.group(
     context_settings={
-        "token_normalize_func": spelled,
+        "token_normalize_func": hyphenate,
         "auto_envvar_prefix": "SDPREP",
         "help_option_names": ["-h", "--help"],
         "max_content_width": 120,
@@ -48,7 +48,7 @@ def main() -> None:
     # click removes what looks like an escape sequence, also from a name, before it is printed as escapes: unless told
     # that colors are wanted.
     with printing(), click.Context(cli, color=True):
-        guarded(partial(cli, standalone_mode=False))
+        handle_errors(partial(cli, standalone_mode=False))
 
 
 def _find_home() -> None:

@@ -17,11 +17,11 @@ from click.core import ParameterSource
 
 from sdprep.cli import folder_settings, param_types
 from sdprep.errors import SdprepError, UsageError, lacks_memory
-from sdprep.sanitize import redact, spell
+from sdprep.sanitize import printable, redact
 from sdprep.types import MAX_PIXELS
 
 F = TypeVar("F", bound=Callable[..., Any])
-STATED = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+EXPLICIT = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 SOURCES = {
     ParameterSource.COMMANDLINE: "flag",
     ParameterSource.ENVIRONMENT: "environment",
@@ -55,7 +55,7 @@ class Option(click.Option):
         # A path may have bytes that are not UTF-8.
         may_be_path = isinstance(self.type, click.Path) or self.name in ("model", "tag_thresholds")
         for text in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(text, str) and ("\0" in text or (not may_be_path and spell(text) != text)):
+            if isinstance(text, str) and ("\0" in text or (not may_be_path and printable(text) != text)):
                 raise click.BadParameter(f"{text!r} has a character that no text can have", ctx, self)
         return super().type_cast_value(ctx, value)
 
@@ -89,9 +89,9 @@ class Command(click.Command):
         }
         end = args.index("--") if "--" in args else len(args)
         for arg in args[:end]:
-            if (advice := self._elsewhere.get(spelled(arg.partition("=")[0]))) is not None:
+            if (advice := self._elsewhere.get(hyphenate(arg.partition("=")[0]))) is not None:
                 raise click.UsageError(f"{arg.partition('=')[0]} is not an option of sdprep. {advice}", ctx)
-        spelt = [part for arg in args[:end] for part in long.get(spelled(arg), [arg])]
+        spelt = [part for arg in args[:end] for part in long.get(hyphenate(arg), [arg])]
         return super().parse_args(ctx, spelt + args[end:])
 
     def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
@@ -111,7 +111,7 @@ class Command(click.Command):
             raise UsageError(f"{error}{folder_settings.origin(ctx, str(error))}") from error
 
 
-def spelled(name: str) -> str:
+def hyphenate(name: str) -> str:
     """The official spelling of an option."""
     return name.replace("_", "-")
 
@@ -156,15 +156,15 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     for name in table:
         if name not in known:
             close = get_close_matches(name, known, 1)
-            hint = f"; did you mean '{spelled(close[0])}'?" if close else ""
-            raise click.UsageError(f"{ctx.meta['config']}: [{ctx.info_name}] has no setting '{spelled(name)}'{hint}")
+            hint = f"; did you mean '{hyphenate(close[0])}'?" if close else ""
+            raise click.UsageError(f"{ctx.meta['config']}: [{ctx.info_name}] has no setting '{hyphenate(name)}'{hint}")
     for each in ctx.command.params:
         if isinstance(each, click.Option) and each.name in table:
             param_types.check_kind(
-                each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {spelled(each.name)}"
+                each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {hyphenate(each.name)}"
             )
     if param.name == "directory":
-        table = folder_settings.confined(ctx, table, ctx.meta["config"])
+        table = folder_settings.restrict(ctx, table, ctx.meta["config"])
     ctx.default_map = {**ctx.meta.get("preset", {}), **table}
     # What the file says is no longer the preset's.
     ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}
@@ -191,14 +191,14 @@ layout_options = options(
     option("--catalog", type=FILE, help="Use this catalog file instead of the nearest .sdprep/catalog.sqlite."),
 )  # fmt: skip
 work_options = options(
-    option("--batch-size", type=param_types.Whole(1), default=8, show_default=True, help="Images a model call."),
-    option("--workers", aliases=("--max-data-loader-n-workers",), type=param_types.Whole(0), default=2,
+    option("--batch-size", type=param_types.Int64(1), default=8, show_default=True, help="Images a model call."),
+    option("--workers", aliases=("--max-data-loader-n-workers",), type=param_types.Int64(0), default=2,
            show_default=True, help="Threads that decode ahead, in a process of its own; 0: no process, no threads."),
     option("--memory", type=click.IntRange(1), default=512, show_default=True, metavar="MB",
            help="What images in the works may take beside the model; a larger one is decoded alone."),
-    option("--image-timeout", type=param_types.Number(0, min_open=True), default=60.0, show_default=True,
+    option("--image-timeout", type=param_types.FiniteFloat(0, min_open=True), default=60.0, show_default=True,
            help="Seconds that decoding one image may take, before it fails as timed_out."),
-    option("--max-pixels", type=param_types.Whole(1), default=MAX_PIXELS, show_default=True,
+    option("--max-pixels", type=param_types.Int64(1), default=MAX_PIXELS, show_default=True,
            help="Images of more pixels fail as too_large."),
     option("--exact-decode/--no-exact-decode", default=False, show_default=True,
            help="Look at every pixel of large JPEG files, and resize with Pillow: slower."),
@@ -209,7 +209,7 @@ work_options = options(
            help="What to do with a sidecar that sdprep did not write, or that was edited."),
     option("--update", is_flag=True, help="Renew what sdprep wrote earlier under other settings."),
     option("--refresh", is_flag=True, help="Run the model again even where its result is stored."),
-    option("--limit", type=param_types.Whole(1), help="Work on at most this many images that need it."),
+    option("--limit", type=param_types.Int64(1), help="Work on at most this many images that need it."),
     option("--dry-run", is_flag=True, help="Say what would be done; write nothing."),
     option("--debug", is_flag=True, help="Say the text of every picture as it is written."),
 )  # fmt: skip
@@ -223,9 +223,9 @@ def settings_of(ctx: click.Context, names: type) -> Mapping[str, Any]:
     return {name: ctx.params[name] for name in names.__dataclass_fields__ if name in ctx.params}  # type: ignore[attr-defined]
 
 
-def stated(ctx: click.Context) -> frozenset[str]:
+def explicit(ctx: click.Context) -> frozenset[str]:
     """The names of the settings that were given for this run, wherever."""
-    return frozenset(name for name in ctx.params if ctx.get_parameter_source(name) in STATED)
+    return frozenset(name for name in ctx.params if ctx.get_parameter_source(name) in EXPLICIT)
 
 
 def show_config(ctx: click.Context) -> None:
@@ -241,10 +241,10 @@ def show_config(ctx: click.Context) -> None:
         if isinstance(value, tuple):
             value = list(value)
         text = json.dumps(value, ensure_ascii=False, default=str)
-        click.echo(f"{spelled(name)} = {text}  # {source}")
+        click.echo(f"{hyphenate(name)} = {text}  # {source}")
 
 
-def guarded(function: Callable[[], Any]) -> None:
+def handle_errors(function: Callable[[], Any]) -> None:
     """Run the command line; errors become a few lines on stderr and an exit code."""
     try:
         function()

@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 
 import click
 
-from sdprep.sanitize import escape, spell
+from sdprep.sanitize import escape, printable
 
 # What tqdm writes for a bar, as one piece without a line end: back to the begin of the line, or up some lines.
 BAR = re.compile(r"\r[^\r\n]*|(\x1b\[A)+")
@@ -50,9 +50,9 @@ class Printer:
             text = f"{text[:LONGEST_MESSAGE]}...\n"
         bar = BAR.fullmatch(text) and self.isatty()
         if not bar:
-            text = escape(spell(text))
+            text = escape(printable(text))
         elif text[0] == "\r":
-            text = "\r" + escape(spell(text[1:]))
+            text = "\r" + escape(printable(text[1:]))
         text = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
         self._try(lambda: self._stream.write(text))
         return length

@@ -17,14 +17,14 @@ MOST = 2**63 - 1
 MOST_SHOWN, LONGEST_SHOWN = 5, 200
 
 
-class AsGiven(click.types.UnprocessedParamType):
+class Raw(click.types.UnprocessedParamType):
     """The type of an option that a callback reads; a settings file may give it one of `kinds`, which `words` say."""
 
     def __init__(self, words: str, *kinds: type) -> None:
         self.words, self.kinds = words, kinds
 
 
-class Whole(click.IntRange):
+class Int64(click.IntRange):
     """A whole number within bounds, and of 64 bits at most."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -35,7 +35,7 @@ class Whole(click.IntRange):
         return number
 
 
-class Number(click.FloatRange):
+class FiniteFloat(click.FloatRange):
     """A number within bounds that is one: neither `nan`, which passes every bound, nor `inf`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -49,7 +49,7 @@ class Number(click.FloatRange):
         return number
 
 
-TEXTS = AsGiven("text or a list of texts", str, list)
+TEXTS = Raw("text or a list of texts", str, list)
 
 
 def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def _taken(option: click.Option) -> tuple[str, tuple[type, ...]]:
     """What a settings file may give for an option, in words and as Python's types."""
     if option.multiple:
         return "a list of texts", (list,)
-    if isinstance(option.type, AsGiven):
+    if isinstance(option.type, Raw):
         return option.type.words, option.type.kinds
     if option.is_flag:
         return "true or false", (bool,)

@@ -16,7 +16,7 @@ import click
 
 from sdprep.cli.output import print_json
 from sdprep.cli.watchdog import watchdog
-from sdprep.report import RunReport, Stop
+from sdprep.report import CancelToken, RunReport
 
 MODEL_COMMANDS = ("caption", "tag")
 # Seconds after SIGTERM that the batch in hand may take, and that the process may take to write what is there.
@@ -58,7 +58,7 @@ class Terminal:
 
 
 @contextmanager
-def run_signals(stop: Stop) -> Iterator[None]:
+def run_signals(stop: CancelToken) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask the run to finish the batch in hand; a second Ctrl-C ends it at once.
 
     While the run is not listening, as during a download, the first one does. Whoever sends SIGTERM ends what does not
@@ -66,13 +66,13 @@ def run_signals(stop: Stop) -> Iterator[None]:
     """
 
     def ask(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and (stop or not stop.heeded):
+        if number == signal.SIGINT and (stop or not stop.interruptible):
             raise KeyboardInterrupt
         if number == signal.SIGTERM and stop.deadline == math.inf:
             stop.deadline = time.monotonic() + BATCH_SECONDS
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
-        if not stop.heeded:
+        if not stop.interruptible:
             click.echo("sdprep: terminated", err=True)
             sys.exit(128 + number)
         stop.exit_code = 128 + number
@@ -92,18 +92,18 @@ def run_signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def perform(task: Callable[..., RunReport], *args: Any, json_report: bool, **kwargs: Any) -> None:
+def run_task(task: Callable[..., RunReport], *args: Any, json_report: bool, **kwargs: Any) -> None:
     """Run a task, report it, and leave with its exit code."""
-    stop, terminal = Stop(), Terminal()
+    stop, terminal = CancelToken(), Terminal()
     with run_signals(stop):
         try:
             report = task(*args, listener=terminal, stop=stop, **kwargs)
         finally:
             terminal.close()
-    deliver(report, json_report=json_report)
+    print_report(report, json_report=json_report)
 
 
-def deliver(report: RunReport, *, json_report: bool) -> None:
+def print_report(report: RunReport, *, json_report: bool) -> None:
     """Print a report and leave with its exit code."""
     if json_report:
         print_json(report.as_dict())

@@ -46,8 +46,8 @@ def find_torch(facts: Facts) -> Iterator[Problem]:
         return
     if any(device.name.startswith("cuda") for device in probe.devices):
         return
-    if not probe.said("cuda") and not probe.said("hip"):
-        says = f"There is an NVIDIA card, but torch {probe.said('version')} is built without CUDA."
+    if not probe.value("cuda") and not probe.value("hip"):
+        says = f"There is an NVIDIA card, but torch {probe.value('version')} is built without CUDA."
         linux = machine.system == "linux"
         commands = ("pip uninstall -y torch", install("caption")) if linux else ()
         advice = "" if linux else "Install torch with the command that pytorch.org names for CUDA on this system."
@@ -90,13 +90,13 @@ def find_onnxruntime(facts: Facts) -> Iterator[Problem]:
     probe = facts.probes.get("onnxruntime")
     if probe is None or probe.outcome != "ok":
         return
-    if probe.said("session_error"):
-        yield _refused(facts, probe, f"onnxruntime cannot open a session: {probe.said('session_error')}", ("tag",))
-    elif CUDA in probe.said("available").split():
+    if probe.value("session_error"):
+        yield _refused(facts, probe, f"onnxruntime cannot open a session: {probe.value('session_error')}", ("tag",))
+    elif CUDA in probe.value("available").split():
         device = probe.device(CUDA)
         if machine.nvidia and device is not None and not device.ok:
             yield _refused(facts, probe, "onnxruntime was asked for the NVIDIA card and took the processor", ())
-    elif machine.nvidia and len(names) == 1 and "DmlExecutionProvider" not in probe.said("available"):
+    elif machine.nvidia and len(names) == 1 and "DmlExecutionProvider" not in probe.value("available"):
         what = "finds only the processor" if "gpu" in names[0] else "is the package for the processor only"
         says = f"There is an NVIDIA card, but {names[0]} {what}."
         commands = (f"pip uninstall -y {names[0]}", install(tag_extra(machine)))
@@ -160,8 +160,8 @@ def _finds_cudnn(probe: Probe) -> str | None:
     if match:
         return f": {match[1]} is loaded, but it was built for {match[2]}"
     if "DNN library is not found" in probe.heard or "DNN library initialization failed" in probe.heard:
-        loaded = probe.said("cudnn_loaded")
-        return f": {f'{loaded} is loaded' if loaded else 'none is found'}, it was built for {probe.said('cudnn')}"
+        loaded = probe.value("cudnn_loaded")
+        return f": {f'{loaded} is loaded' if loaded else 'none is found'}, it was built for {probe.value('cudnn')}"
     return None
 
 
@@ -180,7 +180,7 @@ def _unused_by_tensorflow(facts: Facts, probe: Probe) -> Problem:
         return Problem(Code.CARD_UNUSED, "tensorflow", "tensorflow", says, commands)
     commands, advice = _libraries_for(facts)
     if lacking and not machine.cards_hidden:
-        wanted = f"CUDA {probe.said('cuda')} and cuDNN {probe.said('cudnn')}"
+        wanted = f"CUDA {probe.value('cuda')} and cuDNN {probe.value('cudnn')}"
         says = f"TensorFlow {version} takes the processor: it was built for {wanted} and did not find {lacking[0]}."
         return Problem(Code.TENSORFLOW_LIBRARY, "tensorflow", "tensorflow", says, commands, advice)
     return _unseen(facts, probe, "tensorflow", advice, commands)

@@ -169,7 +169,7 @@ def find_places(facts: Facts) -> Iterator[Problem]:
 
 
 def _find_hub(probe: Probe) -> Iterator[Problem]:
-    cache, free, status = probe.said("cache"), probe.about.get("free"), probe.about.get("status")
+    cache, free, status = probe.value("cache"), probe.about.get("free"), probe.about.get("status")
     another = "Set HF_HOME to a folder on another disk."
     if probe.about.get("writable") is False:
         yield Problem(Code.CACHE_UNWRITABLE, "hub", "cache", f"{cache} cannot be written.", advice=another)
@@ -181,14 +181,14 @@ def _find_hub(probe: Probe) -> Iterator[Problem]:
         yield Problem(Code.CACHE_UNWRITABLE, "hub", "cache", says, advice=another)
     elif probe.step == "answer" or status not in (None, *HUB_ANSWERS):
         reason = f"does not answer as a Hub (HTTP {status})" if status else f"cannot be reached: {probe.error}"
-        says = f"{probe.said('endpoint')} {reason}. Models that are here work without it."
+        says = f"{probe.value('endpoint')} {reason}. Models that are here work without it."
         yield Problem(Code.HUB_UNREACHABLE, "hub", "answer", says, advice=f"{WAYS_OUT}.")
 
 
 def _find_folder(probe: Probe) -> Iterator[Problem]:
-    path, free = probe.said("path"), probe.about.get("free")
+    path, free = probe.value("path"), probe.about.get("free")
     if probe.about.get("writable") is not True:
-        reason = probe.said("reason") or probe.error
+        reason = probe.value("reason") or probe.error
         says = f"{path or 'the folder'} cannot be written: {reason}."
         commands = (f'chmod u+w "{path}"',) if probe.about.get("chmod_helps") else ()
         advice = "" if commands else "With --output-dir OUT, sdprep writes elsewhere and leaves the folder untouched."

@@ -34,7 +34,7 @@ class Probe:
     devices: tuple[Device, ...] = ()
     log: str = ""
 
-    def said(self, name: str) -> str:
+    def value(self, name: str) -> str:
         """A value as text, empty if there is none."""
         value = self.about.get(name)
         return "" if value is None else str(value)
@@ -90,4 +90,4 @@ class Facts:
         for name in (module, *self.modules.get(module, ())):
             if name in self.packages:
                 return self.packages[name]
-        return self.probes[module].said("version") if module in self.probes else ""
+        return self.probes[module].value("version") if module in self.probes else ""

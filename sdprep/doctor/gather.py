@@ -40,7 +40,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 20_000
 
 
-class Told(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True):
     """One line of a probe."""
 
     step: str | None = None
@@ -79,7 +79,7 @@ def read_probe(name: str, ended: Ended, limit: float) -> Probe:
     devices: list[Device] = []
     for line in ended.out.splitlines():
         try:
-            told = msgspec.json.decode(line, type=Told)
+            told = msgspec.json.decode(line, type=Event)
         except msgspec.DecodeError:
             # The process ended in the middle of it.
             continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import IO
 
 # Seconds for a killed process to go away; one that hangs inside a driver may never do so.
-FAREWELL = 5.0
+KILL_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
         try:
-            process.wait(FAREWELL)
+            process.wait(KILL_TIMEOUT)
         except subprocess.TimeoutExpired:
             # Left behind: the kernel ends it when the driver lets go of it.
             process.returncode = -9

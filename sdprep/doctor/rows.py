@@ -69,11 +69,11 @@ def _describe(facts: Facts, name: str) -> str:
     if probe is None:
         return parts[0]
     if name == "torch":
-        parts += [f"for CUDA {probe.said('cuda')}" if probe.said("cuda") else ""]
+        parts += [f"for CUDA {probe.value('cuda')}" if probe.value("cuda") else ""]
     if name == "tensorflow" and "cuda_build" in probe.about:
-        built = f"for CUDA {probe.said('cuda')}, cuDNN {probe.said('cudnn')}"
-        loaded = f"cuDNN {probe.said('cudnn_loaded')} is loaded" if probe.said("cudnn_loaded") else ""
-        keras = not is_older(version, "2.16") and probe.said("keras")
+        built = f"for CUDA {probe.value('cuda')}, cuDNN {probe.value('cudnn')}"
+        loaded = f"cuDNN {probe.value('cudnn_loaded')} is loaded" if probe.value("cudnn_loaded") else ""
+        keras = not is_older(version, "2.16") and probe.value("keras")
         harmless = f"Keras {keras} does not matter: sdprep reads a SavedModel without it" if keras else ""
         parts += [built if probe.about.get("cuda_build") else "for the processor only", loaded, harmless]
     return "; ".join(part for part in parts if part)
@@ -91,18 +91,18 @@ def _device_rows(probe: Probe | None, job: str) -> Iterator[Row]:
 
 def _place_rows(facts: Facts) -> Iterator[Row]:
     hub, folder = facts.probes.get("hub"), facts.probes.get("folder")
-    if hub is not None and hub.said("endpoint"):
+    if hub is not None and hub.value("endpoint"):
         if hub.about.get("offline"):
             answer = Row("hub", "answer", "absent", "not asked: HF_HUB_OFFLINE is set")
-        elif hub.said("status"):
-            answer = Row("hub", "answer", "ok", f"{hub.said('endpoint')} (HTTP {hub.said('status')})")
+        elif hub.value("status"):
+            answer = Row("hub", "answer", "ok", f"{hub.value('endpoint')} (HTTP {hub.value('status')})")
         else:
-            answer = Row("hub", "answer", "absent", hub.said("endpoint"))
+            answer = Row("hub", "answer", "absent", hub.value("endpoint"))
         size = f"{_amount(hub, 'size')}{'' if hub.about.get('complete') else ' or more'} used"
         yield answer
-        yield Row("hub", "cache", "ok", f"{hub.said('cache')}: {size}, {_amount(hub, 'free')} free")
+        yield Row("hub", "cache", "ok", f"{hub.value('cache')}: {size}, {_amount(hub, 'free')} free")
     if folder is not None:
-        yield Row("folder", "DIR", "ok", f"{folder.said('path')}: {_amount(folder, 'free')} free")
+        yield Row("folder", "DIR", "ok", f"{folder.value('path')}: {_amount(folder, 'free')} free")
 
 
 def _amount(probe: Probe, name: str) -> str:

@@ -13,18 +13,18 @@ from sdprep.engines.protocol import (
     Decoding,
     DecodingDone,
     Failed,
+    Flush,
     FromWorker,
-    Going,
     GroupDone,
-    GroupEnds,
-    Held,
     Image,
     Predicting,
-    Said,
+    Resumed,
     StopNow,
+    Waiting,
+    WorkerNote,
 )
-from sdprep.engines.worker_process import TICK, Death, WorkerProcess
-from sdprep.report import Stop
+from sdprep.engines.worker_process import TICK, WorkerExit, WorkerProcess
+from sdprep.report import CancelToken
 from sdprep.types import Failure, ImageItem, Result
 
 # Pictures that a worker has been sent and has not begun: enough to have work while this process writes, and few
@@ -33,7 +33,7 @@ WAITING = 16
 
 
 @dataclass(slots=True)
-class Supply:
+class WorkQueue:
     """What the workers of a run share: pictures that none was given yet, by numbers, and how many of them may die."""
 
     pictures: deque[tuple[int, ImageItem]]
@@ -41,7 +41,7 @@ class Supply:
     deaths: int = 0
 
 
-class Shift:
+class Dispatcher:
     """A worker's time at work, until there are no more pictures for it, or it is dead.
 
     It begins with the pictures in `left`, which belongs to the caller. Those that it takes from the supply join them,
@@ -54,13 +54,13 @@ class Shift:
         self,
         worker: WorkerProcess,
         left: dict[int, ImageItem],
-        supply: Supply,
-        stop: Stop,
+        supply: WorkQueue,
+        stop: CancelToken,
         image_timeout: float,
         say: Callable[[str], None],
     ) -> None:
         self.left, self._say = left, say
-        self.death: Death | None = None
+        self.death: WorkerExit | None = None
         self.overdue: int | None = None
         self.predicting: set[int] = set()
         self._worker, self._stop, self._image_timeout = worker, stop, image_timeout
@@ -83,17 +83,17 @@ class Shift:
         asked = False
         while True:
             if self._stop and not asked:
-                self._worker.tell(StopNow())
+                self._worker.send(StopNow())
                 asked = True
             self._send()
-            message = self._worker.hear()
+            message = self._worker.receive()
             if time.monotonic() > self._stop.deadline:
                 self._worker.kill()
                 return
             self._let_time_pass()
             if isinstance(message, GroupDone):
                 return
-            if isinstance(message, Death):
+            if isinstance(message, WorkerExit):
                 self.death = message
                 return
             if isinstance(message, Answer | Failed):
@@ -109,7 +109,7 @@ class Shift:
         if self._all_sent or self._stop or self._waiting >= WAITING:
             return
         if not self._again and not self._supply.pictures:
-            self._worker.tell(GroupEnds())
+            self._worker.send(Flush())
             self._all_sent = True
             return
         if self._again:
@@ -117,17 +117,17 @@ class Shift:
         else:
             number, self.left[number] = self._supply.pictures.popleft()
         self._waiting += 1
-        self._worker.tell(Image(number, self.left[number].folder, Path(self.left[number].rel)))
+        self._worker.send(Image(number, self.left[number].folder, Path(self.left[number].rel)))
 
     def _note(self, message: FromWorker) -> None:
         if isinstance(message, Decoding):
             self._began[message.number] = self._clock
             self._waiting -= 1
-        elif isinstance(message, Going):
+        elif isinstance(message, Resumed):
             self._began[message.number] = self._clock
-        elif isinstance(message, DecodingDone | Held):
+        elif isinstance(message, DecodingDone | Waiting):
             del self._began[message.number]
-        elif isinstance(message, Said):
+        elif isinstance(message, WorkerNote):
             self._say(message.text)
         elif isinstance(message, Predicting):
             self.predicting.update(message.numbers)

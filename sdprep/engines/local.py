@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.engines.pool import Crew
-from sdprep.engines.protocol import Order
+from sdprep.engines.pool import WorkerPool
+from sdprep.engines.protocol import EngineConfig
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 from sdprep.types import Failure, ImageItem, Result
 
 # The function that makes a picture or a failure of an image, by its module and name.
@@ -22,7 +22,7 @@ class Engine(Protocol):
 
     provider: str
 
-    def run(self, items: Sequence[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
+    def run(self, items: Sequence[ImageItem], stop: CancelToken) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
 
     def close(self) -> None:
@@ -38,16 +38,16 @@ def opened(
     `note` is told what a person should know, of the model and while it works.
     Raises SdprepError where the model cannot be opened, alike for both.
     """
-    order = Order(spec, files, settings, DECODE)
-    engine = _inline(order, note) if settings.work.workers == 0 else Crew(order, note)
+    order = EngineConfig(spec, files, settings, DECODE)
+    engine = _inline(order, note) if settings.work.workers == 0 else WorkerPool(order, note)
     try:
         yield engine
     finally:
         engine.close()
 
 
-def _inline(order: Order, note: Callable[[str], None]) -> Engine:
+def _inline(order: EngineConfig, note: Callable[[str], None]) -> Engine:
     # Imported here: a process with a worker decodes nothing, and so loads neither numpy nor Pillow.
-    from sdprep.engines.runner import Inline
+    from sdprep.engines.runner import StageRunner
 
-    return Inline(order, note)
+    return StageRunner(order, note)

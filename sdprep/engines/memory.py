@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import replace
 from pathlib import Path
 
-from sdprep.config import Work
+from sdprep.config import RunOptions
 from sdprep.engines.stages import Decode
 from sdprep.images.decoder import OUT_OF_MEMORY
-from sdprep.images.opening import decoding_bytes, stored_bytes
+from sdprep.images.opening import estimate_memory, stored_bytes
 from sdprep.types import MAX_PIXELS, Decoded, Failure, FailureCode, Fit, ImageItem
 
 # Three times what the worst picture that is let in takes: 100 megapixels with transparency as WebP, 2.6 GiB.
@@ -81,7 +81,7 @@ FOR_WAITING = 1 / 4
 Held = Callable[[ImageItem], AbstractContextManager[None]]
 
 
-class Budget:
+class ByteSemaphore:
     """So many bytes, given out in the order in which they are asked for; who wants more than all of them gets all.
 
     A share is given back when its picture is fitted, whatever becomes of it then, and nobody who has one asks for
@@ -117,18 +117,18 @@ class Budget:
             given.set()
 
 
-def divided(work: Work, sharers: int, size: int) -> tuple[Budget, int]:
+def split_budget(work: RunOptions, num_processes: int, size: int) -> tuple[ByteSemaphore, int]:
     """What one of the devices that share a run has: bytes for decoding, and how many squares of `size` may wait.
 
     Enough of them for two batches will do.
     """
-    total = work.memory * 1_000_000 // sharers
+    total = work.memory * 1_000_000 // num_processes
     waiting = int(total * FOR_WAITING)
     ahead = max(1, min(2 * max(work.workers, work.batch_size), waiting // (3 * size**2)))
-    return Budget(total - waiting), ahead
+    return ByteSemaphore(total - waiting), ahead
 
 
-def bounded(decode: Decode, budget: Budget, fit: Fit, held: Held) -> Decode:
+def limit_memory(decode: Decode, budget: ByteSemaphore, fit: Fit, held: Held) -> Decode:
     """The same decoding, begun only when there is memory for the picture, by what its header says.
 
     One for which the memory does not suffice, since others take some too, is tried once more while no other is decoded.
@@ -139,7 +139,7 @@ def bounded(decode: Decode, budget: Budget, fit: Fit, held: Held) -> Decode:
         with suppress(MemoryError):
             # Some headers are as large as their files. The share is given back before another is asked for.
             with budget.share(stored_bytes(item, fit), lambda: held(item)):
-                wanted = decoding_bytes(item, fit)
+                wanted = estimate_memory(item, fit)
             with budget.share(wanted, lambda: held(item)):
                 outcome = _told_from_memory(decode(item), wanted)
             if not isinstance(outcome, Failure) or outcome.code is not FailureCode.OUT_OF_MEMORY:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from sdprep.engines.dispatch import Supply
-from sdprep.engines.protocol import Order
-from sdprep.engines.supervisor import Supervised
+from sdprep.engines.dispatch import WorkQueue
+from sdprep.engines.protocol import EngineConfig
+from sdprep.engines.supervisor import DeviceSupervisor
 from sdprep.engines.worker_process import TICK
 from sdprep.errors import ModelError, WorkerError
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 from sdprep.types import Failure, ImageItem, Result
 
 # More deaths than pictures explain: this many, or one for this many images.
@@ -22,30 +22,30 @@ IMAGES_A_DEATH = 1000
 T = TypeVar("T")
 
 
-class Crew:
+class WorkerPool:
     """A worker for each device of an order, all with the model open; `note` hears once what several of them say.
 
     Raises SdprepError if one cannot open the model.
     """
 
-    def __init__(self, order: Order, note: Callable[[str], None]) -> None:
+    def __init__(self, order: EngineConfig, note: Callable[[str], None]) -> None:
         self._note, self._said = note, set[str]()
         self._bell = threading.Event()
-        self._workers = [Supervised(each, self._bell, self._say) for each in shared_out(order)]
+        self._workers = [DeviceSupervisor(each, self._bell, self._say) for each in per_device(order)]
         try:
-            for _ in self._side_by_side(lambda worker: worker.open(Stop())):
+            for _ in self._side_by_side(lambda worker: worker.open(CancelToken())):
                 raise AssertionError("opening a model has no outcome")
         except BaseException:
             self.close()
             raise
         self.provider = ",".join(map(_place, self._workers))
 
-    def run(self, items: Sequence[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
+    def run(self, items: Sequence[ImageItem], stop: CancelToken) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last for each.
 
         Raises WorkerError if workers die too often.
         """
-        supply = Supply(deque(enumerate(items)), max(DEATHS, len(items) // IMAGES_A_DEATH))
+        supply = WorkQueue(deque(enumerate(items)), max(DEATHS, len(items) // IMAGES_A_DEATH))
         return self._side_by_side(lambda worker: worker.run(supply, stop))
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class Crew:
             self._said.add(text)
             self._note(text)
 
-    def _side_by_side(self, work_of: Callable[[Supervised], Iterator[T | None]]) -> Iterator[T]:
+    def _side_by_side(self, work_of: Callable[[DeviceSupervisor], Iterator[T | None]]) -> Iterator[T]:
         """What the workers' works give, as it comes. They take turns; while all give None, the bell is waited for."""
         several = len(self._workers) > 1
         going = [_at(worker, work_of(worker)) if several else work_of(worker) for worker in self._workers]
@@ -81,18 +81,18 @@ class Crew:
                 self._bell.wait(TICK)
 
 
-def shared_out(order: Order) -> list[Order]:
+def per_device(order: EngineConfig) -> list[EngineConfig]:
     """An order for each device of an order; the threads that decode are shared out, at least one for each."""
     devices, work = order.settings.devices, order.settings.work
     orders = []
     for place, device in enumerate(devices):
         threads = len(range(place, work.workers, len(devices)))
         settings = replace(order.settings, device=device, work=replace(work, workers=max(1, threads)))
-        orders.append(replace(order, settings=settings, sharers=len(devices)))
+        orders.append(replace(order, settings=settings, num_processes=len(devices)))
     return orders
 
 
-def _at(worker: Supervised, work: Iterator[T]) -> Iterator[T]:
+def _at(worker: DeviceSupervisor, work: Iterator[T]) -> Iterator[T]:
     """The same work; what ends it says on which device."""
     try:
         yield from work
@@ -100,7 +100,7 @@ def _at(worker: Supervised, work: Iterator[T]) -> Iterator[T]:
         raise type(error)(f"{worker.device}: {error}") from error
 
 
-def _place(worker: Supervised) -> str:
+def _place(worker: DeviceSupervisor) -> str:
     """What runs a model, with the number of the card if one was named."""
     number = worker.device.partition(":")[2]
     return f"{worker.provider}:{number}" if number and worker.provider != "cpu" else worker.provider

@@ -15,7 +15,7 @@ import msgspec
 
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.types import FailureCode, Remark
+from sdprep.types import FailureCode, ImageWarning
 
 SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
 LENGTH_BYTES = 4
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EngineConfig:
     """All that is needed to open a model and show it pictures; `decode` names a function as `module:name`.
 
     `sharers` is how many workers there are to share the processors and the memory of this machine.
@@ -35,7 +35,7 @@ class Order:
     files: ModelFiles
     settings: TagSettings | CaptionSettings
     decode: str
-    sharers: int = 1
+    num_processes: int = 1
 
 
 # To the worker
@@ -48,19 +48,19 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     files: ModelFiles
     settings: msgspec.Raw
     decode: str
-    sharers: int
+    num_processes: int
     limit_memory: bool
 
     @classmethod
-    def of(cls, order: Order, *, limit_memory: bool) -> Start:
+    def of(cls, order: EngineConfig, *, limit_memory: bool) -> Start:
         """The message for an order."""
         settings = msgspec.Raw(encode(order.settings))
-        return cls(order.spec, order.files, settings, order.decode, order.sharers, limit_memory)
+        return cls(order.spec, order.files, settings, order.decode, order.num_processes, limit_memory)
 
-    def order(self) -> Order:
+    def order(self) -> EngineConfig:
         """The order of the message."""
         settings: Any = msgspec.msgpack.decode(self.settings, type=SETTINGS[self.spec.task], dec_hook=_from_wire)
-        return Order(self.spec, self.files, settings, self.decode, self.sharers)
+        return EngineConfig(self.spec, self.files, settings, self.decode, self.num_processes)
 
 
 class Image(msgspec.Struct, frozen=True, tag=True):
@@ -71,7 +71,7 @@ class Image(msgspec.Struct, frozen=True, tag=True):
     rel: Path
 
 
-class GroupEnds(msgspec.Struct, frozen=True, tag=True):
+class Flush(msgspec.Struct, frozen=True, tag=True):
     """What was sent is to be finished now; more may follow."""
 
 
@@ -94,13 +94,13 @@ class Decoding(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
-class Held(msgspec.Struct, frozen=True, tag=True):
+class Waiting(msgspec.Struct, frozen=True, tag=True):
     """The picture has to wait for memory: nothing happens to it, and its time stands still."""
 
     number: int
 
 
-class Going(msgspec.Struct, frozen=True, tag=True):
+class Resumed(msgspec.Struct, frozen=True, tag=True):
     """The picture has waited, and is decoded next."""
 
     number: int
@@ -124,7 +124,7 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     number: int
     digest: bytes
     data: bytes
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[ImageWarning, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -140,28 +140,39 @@ class GroupDone(msgspec.Struct, frozen=True, tag=True):
     """All pictures of the group have been told of, or a wish to stop has been followed."""
 
 
-class Said(msgspec.Struct, frozen=True, tag=True):
+class WorkerNote(msgspec.Struct, frozen=True, tag=True):
     """Something that a person should know."""
 
     text: str
 
 
-class Refused(msgspec.Struct, frozen=True, tag=True):
+class KnownError(msgspec.Struct, frozen=True, tag=True):
     """An error of `errors.py`, by its class, ended the worker."""
 
     kind: str
     message: str
 
 
-class Broken(msgspec.Struct, frozen=True, tag=True):
+class UnexpectedError(msgspec.Struct, frozen=True, tag=True):
     """A defect ended the worker."""
 
     traceback: str
 
 
-ToWorker = Start | Image | GroupEnds | StopNow
+ToWorker = Start | Image | Flush | StopNow
 FromWorker = (
-    Ready | Said | Decoding | Held | Going | DecodingDone | Predicting | Answer | Failed | GroupDone | Refused | Broken
+    Ready
+    | WorkerNote
+    | Decoding
+    | Waiting
+    | Resumed
+    | DecodingDone
+    | Predicting
+    | Answer
+    | Failed
+    | GroupDone
+    | KnownError
+    | UnexpectedError
 )
 
 

@@ -10,14 +10,14 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from sdprep.catalog.results import always_stored, encode_caption, encode_scores
-from sdprep.engines.memory import bounded, divided
-from sdprep.engines.protocol import Order
+from sdprep.engines.memory import limit_memory, split_budget
+from sdprep.engines.protocol import EngineConfig
 from sdprep.engines.stages import Decode, contained, decode_ahead, predict
 from sdprep.images.decoder import decoder_advice
 from sdprep.images.resize import resizing_advice
 from sdprep.models.backends import open_model
 from sdprep.models.base import LabelledModel, Model, Task
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, TagScores
 
 
@@ -34,7 +34,7 @@ class Watcher(Protocol):
         """A batch that the model is about to be shown."""
 
 
-class Unwatched:
+class NullWatcher:
     """Watches nothing."""
 
     def watched(self, decode: Decode) -> Decode:
@@ -50,16 +50,16 @@ class Unwatched:
         return batch
 
 
-class Inline:
+class StageRunner:
     """An opened model and the way to it; `note` is told what a person should know, then and while it works.
 
     Raises SdprepError where the model cannot be opened.
     """
 
-    def __init__(self, order: Order, note: Callable[[str], None], watcher: Watcher = Unwatched()) -> None:
+    def __init__(self, order: EngineConfig, note: Callable[[str], None], watcher: Watcher = NullWatcher()) -> None:
         self._work = order.settings.work
         decode = _named(order.decode)
-        self._model = open_model(order.spec, order.files, order.settings, note, order.sharers)
+        self._model = open_model(order.spec, order.files, order.settings, note, order.num_processes)
         self._encode = _encoder(order.spec.task, self._model)
         fit = replace(
             self._model.fit,
@@ -67,15 +67,15 @@ class Inline:
             allow_truncated=self._work.allow_truncated,
             exact=order.settings.exact_decode,
         )
-        budget, self._ahead = divided(self._work, order.sharers, fit.size)
-        self._decode = watcher.watched(contained(bounded(partial(decode, fit=fit), budget, fit, watcher.held)))
+        budget, self._ahead = split_budget(self._work, order.num_processes, fit.size)
+        self._decode = watcher.watched(contained(limit_memory(partial(decode, fit=fit), budget, fit, watcher.held)))
         self._watcher = watcher
         self.provider = self._model.provider
         for text in (*self._model.notes, decoder_advice(), resizing_advice(fit)):
             if text is not None:
                 note(text)
 
-    def run(self, items: Iterable[ImageItem], stop: Stop) -> Iterator[Result | Failure]:
+    def run(self, items: Iterable[ImageItem], stop: CancelToken) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
         return self.predicted(self.decoded(items), stop)
 
@@ -83,7 +83,7 @@ class Inline:
         """The pictures as the model is shown them, decoded ahead."""
         return decode_ahead(items, self._decode, self._work.workers, self._ahead)
 
-    def predicted(self, pictures: Iterable[Decoded | Failure], stop: Stop) -> Iterator[Result | Failure]:
+    def predicted(self, pictures: Iterable[Decoded | Failure], stop: CancelToken) -> Iterator[Result | Failure]:
         """What the model makes of pictures; a failure stays one."""
         for outcome in predict(pictures, _Shown(self._model, self._watcher), self._work.batch_size, stop):
             if isinstance(outcome, Failure):

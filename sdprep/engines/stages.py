@@ -12,8 +12,8 @@ import numpy as np
 from sdprep.errors import starting_threads
 from sdprep.images.decoder import failure_of
 from sdprep.models.base import Model
-from sdprep.report import Stop
-from sdprep.types import Batch, Decoded, Failure, FailureCode, ImageItem, Predicted, Prediction, Remark, TagScores
+from sdprep.report import CancelToken
+from sdprep.types import Batch, Decoded, Failure, FailureCode, ImageItem, ImageWarning, Predicted, Prediction, TagScores
 
 Decode = Callable[[ImageItem], Decoded | Failure]
 
@@ -72,14 +72,14 @@ def _batch(pictures: list[Decoded]) -> Batch:
 
 
 def predict(
-    pictures: Iterable[Decoded | Failure], model: Model, batch_size: int, stop: Stop
+    pictures: Iterable[Decoded | Failure], model: Model, batch_size: int, stop: CancelToken
 ) -> Iterator[Predicted | Failure]:
     """Run a model over decoded pictures; failures pass by the model and keep flowing.
 
     After a wish to stop, the model is given no further batch.
     """
     failures: deque[Failure] = deque()
-    shown: dict[ImageItem, tuple[bytes, tuple[Remark, ...]]] = {}
+    shown: dict[ImageItem, tuple[bytes, tuple[ImageWarning, ...]]] = {}
 
     def good() -> Iterator[Decoded]:
         for picture in pictures:
@@ -101,7 +101,7 @@ def predict(
 
 
 def checked(
-    item: ImageItem, digest: bytes, prediction: Prediction, remarks: tuple[Remark, ...] = ()
+    item: ImageItem, digest: bytes, prediction: Prediction, remarks: tuple[ImageWarning, ...] = ()
 ) -> Predicted | Failure:
     """A prediction, or a failure `nonfinite` if the model answered with anything but numbers."""
     values = prediction.scores if isinstance(prediction, TagScores) else prediction.score

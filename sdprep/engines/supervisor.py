@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from sdprep.engines.dispatch import Shift, Supply
-from sdprep.engines.protocol import Order, Start
+from sdprep.engines.dispatch import Dispatcher, WorkQueue
+from sdprep.engines.protocol import EngineConfig, Start
 from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import ImageError, WorkerError, starting_threads
 from sdprep.images.decoder import file_digest
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
 
-class Supervised:
+class DeviceSupervisor:
     """The worker of one device, replaced whenever it dies.
 
     `bell` is set whenever it has said something, `say` hears what is meant for a person. `provider` is what runs the
@@ -26,14 +26,14 @@ class Supervised:
 
     provider: str = ""
 
-    def __init__(self, order: Order, bell: threading.Event, say: Callable[[str], None]) -> None:
+    def __init__(self, order: EngineConfig, wakeup: threading.Event, say: Callable[[str], None]) -> None:
         self.device = order.settings.device
-        self._order, self._bell, self._say = order, bell, say
+        self._order, self._bell, self._say = order, wakeup, say
         self._timeout = order.settings.work.image_timeout
         self._worker: WorkerProcess | None = None
         self._probe: WorkerProcess | None = None
 
-    def open(self, stop: Stop) -> Iterator[None]:
+    def open(self, stop: CancelToken) -> Iterator[None]:
         """Start a worker and wait until its model is loaded, or a wish to stop comes.
 
         Raises SdprepError if it cannot open the model.
@@ -41,7 +41,7 @@ class Supervised:
         self._worker = WorkerProcess(Start.of(self._order, limit_memory=False), self._bell)
         self.provider = yield from self._worker.until_ready(stop, self._say)
 
-    def run(self, supply: Supply, stop: Stop) -> Iterator[Result | Failure | None]:
+    def run(self, supply: WorkQueue, stop: CancelToken) -> Iterator[Result | Failure | None]:
         """The outcomes of what it takes from the supply; after a wish to stop, the batch in hand is the last.
 
         Raises WorkerError if workers die too often.
@@ -52,7 +52,7 @@ class Supervised:
                 yield from self.open(stop)
             if self._worker is None or stop:
                 return
-            shift = Shift(self._worker, left, supply, stop, self._timeout, self._say)
+            shift = Dispatcher(self._worker, left, supply, stop, self._timeout, self._say)
             yield from shift.outcomes()
             if shift.death is None:
                 return
@@ -60,7 +60,7 @@ class Supervised:
             supply.deaths += 1
             if supply.deaths > supply.most_deaths and not stop:
                 raise WorkerError(_too_often(supply.deaths, shift))
-            yield from self._verdicts(shift, stop)
+            yield from self._find_culprits(shift, stop)
 
     def kill(self) -> None:
         """Let every process that was started be dead soon."""
@@ -77,7 +77,7 @@ class Supervised:
         if worker is not None:
             worker.end()
 
-    def _verdicts(self, shift: Shift, stop: Stop) -> Iterator[Result | Failure | None]:
+    def _find_culprits(self, shift: Dispatcher, stop: CancelToken) -> Iterator[Result | Failure | None]:
         """The outcomes of those that the worker may have died of; the innocent who were not tried stay in `left`.
 
         One whose time ran out is tried too, since the process may have been stopped, or a disk asleep. Those that the
@@ -90,8 +90,8 @@ class Supervised:
                     yield from self._open_probe(stop)
                 if self._probe is None or stop:
                     return
-                trial = Shift(
-                    self._probe, {number: shift.left[number]}, Supply(deque()), stop, self._timeout, self._say
+                trial = Dispatcher(
+                    self._probe, {number: shift.left[number]}, WorkQueue(deque()), stop, self._timeout, self._say
                 )
                 outcomes: list[Result | Failure] = []
                 for outcome in trial.outcomes():
@@ -110,7 +110,7 @@ class Supervised:
                 break
         self._probe = self._ended(self._probe)
 
-    def _open_probe(self, stop: Stop) -> Iterator[None]:
+    def _open_probe(self, stop: CancelToken) -> Iterator[None]:
         """Start a worker that has no threads, for one picture at a time."""
         if stop:
             return
@@ -119,7 +119,7 @@ class Supervised:
         self._probe = WorkerProcess(Start.of(order, limit_memory=True), self._bell)
         yield from self._probe.until_ready(stop, self._say)
 
-    def _failure(self, item: ImageItem, shift: Shift) -> Failure:
+    def _failure(self, item: ImageItem, shift: Dispatcher) -> Failure:
         """The verdict on a picture on which a worker died."""
         digest = _digest_within(item, self._order.settings.work.max_pixels, self._timeout)
         if shift.overdue is not None:
@@ -130,7 +130,7 @@ class Supervised:
         return Failure(item, FailureCode.CRASHED, f"{what} ended the process twice ({reason})", digest)
 
 
-def _too_often(deaths: int, shift: Shift) -> str:
+def _too_often(deaths: int, shift: Dispatcher) -> str:
     reason = shift.death.reason if shift.death and shift.overdue is None else "a picture that is not decoded in time"
     names = [shift.left[number].rel for number in [*shift.decoding, *sorted(shift.predicting)]]
     at = f" It was last at work on {', '.join(names[:3])}." if names else ""

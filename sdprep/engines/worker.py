@@ -18,30 +18,30 @@ from typing import IO
 from sdprep.engines.memory import keep_one_heap, limited
 from sdprep.engines.protocol import (
     Answer,
-    Broken,
     Decoding,
     DecodingDone,
     Failed,
     FromWorker,
-    Going,
     GroupDone,
-    Held,
     Image,
+    KnownError,
     Predicting,
     Ready,
-    Refused,
-    Said,
+    Resumed,
     Start,
     StopNow,
     ToWorker,
+    UnexpectedError,
+    Waiting,
+    WorkerNote,
     read,
     write,
 )
-from sdprep.engines.runner import Inline
+from sdprep.engines.runner import StageRunner
 from sdprep.engines.stages import Decode
 from sdprep.engines.worker_process import OUT_OF_MEMORY_CODE
 from sdprep.errors import SdprepError, starting_threads
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 from sdprep.sanitize import redact
 from sdprep.types import MAX_PIXELS, Batch, Decoded, Failure, ImageItem, Result
 
@@ -58,12 +58,12 @@ def main() -> None:
     try:
         worker.serve()
     except SdprepError as error:
-        worker.tell(Refused(type(error).__name__, str(error)))
+        worker.send(KnownError(type(error).__name__, str(error)))
     except MemoryError:
         # The parent then tries what was in hand one by one.
         os._exit(OUT_OF_MEMORY_CODE)
     except Exception:  # noqa: BLE001 - it reaches a person through the parent
-        worker.tell(Broken(redact(traceback.format_exc())[-LONGEST_TRACEBACK:]))
+        worker.send(UnexpectedError(redact(traceback.format_exc())[-LONGEST_TRACEBACK:]))
 
 
 def _private_pipes() -> tuple[IO[bytes], IO[bytes]]:
@@ -84,11 +84,11 @@ class Worker:
         self._speaking = threading.Lock()
         self._inbox: SimpleQueue[ToWorker] = SimpleQueue()
         self._numbers: dict[ImageItem, int] = {}
-        self._stop = Stop()
+        self._stop = CancelToken()
         self._limit_memory = False
         self._max_pixels = MAX_PIXELS
 
-    def tell(self, message: FromWorker) -> None:
+    def send(self, message: FromWorker) -> None:
         """Say something; it has left this process when this returns."""
         try:
             with self._speaking:
@@ -106,12 +106,12 @@ class Worker:
             threading.Thread(target=self._listen, daemon=True).start()
         order = start.order()
         self._max_pixels = order.settings.work.max_pixels
-        inline = Inline(order, lambda text: self.tell(Said(text)), self)
-        self.tell(Ready(inline.provider))
+        inline = StageRunner(order, lambda text: self.send(WorkerNote(text)), self)
+        self.send(Ready(inline.provider))
         while not self._stop:
             for outcome in inline.run(self._group(), self._stop):
                 self._tell_of(outcome)
-            self.tell(GroupDone())
+            self.send(GroupDone())
 
     def _listen(self) -> None:
         while (message := read(self._incoming, ToWorker)) is not None:  # type: ignore[arg-type]
@@ -130,9 +130,9 @@ class Worker:
     def _tell_of(self, outcome: Result | Failure) -> None:
         number = self._numbers.pop(outcome.item)
         if isinstance(outcome, Result):
-            self.tell(Answer(number, outcome.digest, outcome.data, outcome.remarks))
+            self.send(Answer(number, outcome.digest, outcome.data, outcome.remarks))
         else:
-            self.tell(Failed(number, outcome.code, outcome.message, outcome.digest))
+            self.send(Failed(number, outcome.code, outcome.message, outcome.digest))
 
     # What the stages are about to do
 
@@ -141,9 +141,9 @@ class Worker:
         decode = limited(decode, self._max_pixels) if self._limit_memory else decode
 
         def announced(item: ImageItem) -> Decoded | Failure:
-            self.tell(Decoding(self._numbers[item]))
+            self.send(Decoding(self._numbers[item]))
             outcome = decode(item)
-            self.tell(DecodingDone(self._numbers[item]))
+            self.send(DecodingDone(self._numbers[item]))
             return outcome
 
         return announced
@@ -151,11 +151,11 @@ class Worker:
     @contextmanager
     def held(self, item: ImageItem) -> Iterator[None]:
         """Say that a picture waits, and when it goes on."""
-        self.tell(Held(self._numbers[item]))
+        self.send(Waiting(self._numbers[item]))
         yield
-        self.tell(Going(self._numbers[item]))
+        self.send(Resumed(self._numbers[item]))
 
     def shown(self, batch: Batch) -> Batch:
         """Announce a batch before the model sees it."""
-        self.tell(Predicting(tuple(self._numbers[key] for key in batch.keys if isinstance(key, ImageItem))))
+        self.send(Predicting(tuple(self._numbers[key] for key in batch.keys if isinstance(key, ImageItem))))
         return batch

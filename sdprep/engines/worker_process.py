@@ -15,23 +15,33 @@ from queue import Empty, SimpleQueue
 from typing import IO
 
 from sdprep import errors
-from sdprep.engines.protocol import Broken, FromWorker, Ready, Refused, Said, Start, ToWorker, read, write
+from sdprep.engines.protocol import (
+    FromWorker,
+    KnownError,
+    Ready,
+    Start,
+    ToWorker,
+    UnexpectedError,
+    WorkerNote,
+    read,
+    write,
+)
 from sdprep.errors import SdprepError, WorkerError, lacks_memory, starting_threads
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 
 # The new process finds packages where this one does, and nothing is imported before it knows them.
 PROGRAM = "import sys; sys.path[:] = {path!r}; from sdprep.engines.worker import main; main()"
 # Most seconds between two looks at what is no message: a wish to stop, a limit of time.
 TICK = 0.25
 # Seconds for a killed process to go away; one that hangs inside a driver may never do so.
-FAREWELL = 10.0
+KILL_TIMEOUT = 10.0
 LAST_LINES, LINE_BYTES = 20, 4096
 # How a worker ends whose memory does not suffice for anything else.
 OUT_OF_MEMORY_CODE = 70
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class WorkerExit:
     """A worker has ended by itself or was killed; `reason` says how."""
 
     reason: str
@@ -43,7 +53,7 @@ class WorkerProcess:
     Raises WorkerError if the system cannot start it.
     """
 
-    def __init__(self, start: Start, bell: threading.Event) -> None:
+    def __init__(self, start: Start, wakeup: threading.Event) -> None:
         if not sys.executable or getattr(sys, "frozen", False):
             raise WorkerError("this program has no Python that could be started; use --workers 0")
         program = PROGRAM.format(path=sys.path)
@@ -59,11 +69,11 @@ class WorkerProcess:
             )
         except OSError as error:
             raise WorkerError(f"{sys.executable} cannot be started: {error}; --workers 0 needs no process") from error
-        self._bell = bell
+        self._bell = wakeup
         self._inbox: SimpleQueue[FromWorker | None] = SimpleQueue()
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._no_memory: str | None = None
-        self._readers = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._overhear)]
+        self._readers = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._read_stderr)]
         # A program that does not close its engine would otherwise end while the readers hold locks, and abort.
         atexit.register(self.end)
         try:
@@ -73,14 +83,14 @@ class WorkerProcess:
         except BaseException:
             self.end()
             raise
-        self.tell(start)
+        self.send(start)
 
-    def tell(self, message: ToWorker) -> None:
+    def send(self, message: ToWorker) -> None:
         """Say something. That nobody hears it shows when one listens."""
         with suppress(OSError):
             write(self._stream(self._process.stdin), message)
 
-    def hear(self) -> FromWorker | Death | None:
+    def receive(self) -> FromWorker | WorkerExit | None:
         """The next message; None if none has come.
 
         Raises the error of `errors.py` that ended the worker, or RuntimeError with the traceback of a defect.
@@ -90,29 +100,29 @@ class WorkerProcess:
         except Empty:
             return None
         if message is None:
-            return Death(self._reason())
-        if isinstance(message, Refused):
+            return WorkerExit(self._reason())
+        if isinstance(message, KnownError):
             kind: type[SdprepError] = getattr(errors, message.kind, SdprepError)
             # Some classes make their message themselves: it is made already.
             raise kind.__new__(kind, message.message)
-        if isinstance(message, Broken):
+        if isinstance(message, UnexpectedError):
             raise RuntimeError(f"in the worker:\n{message.traceback}")
         return message
 
-    def until_ready(self, stop: Stop, say: Callable[[str], None]) -> Generator[None, None, str]:
+    def until_ready(self, stop: CancelToken, say: Callable[[str], None]) -> Generator[None, None, str]:
         """Gives None as long as the model is being loaded, and returns what runs it; "" if a wish to stop comes before.
 
         Raises WorkerError if it dies before, and what ended it otherwise.
         """
         while not stop:
-            message = self.hear()
+            message = self.receive()
             if message is None:
                 yield
-            elif isinstance(message, Said):
+            elif isinstance(message, WorkerNote):
                 say(message.text)
             elif isinstance(message, Ready):
                 return message.provider
-            elif isinstance(message, Death):
+            elif isinstance(message, WorkerExit):
                 raise WorkerError(f"the worker ended before its model was loaded{self._why(message.reason)}")
         return ""
 
@@ -147,7 +157,7 @@ class WorkerProcess:
         self._inbox.put(None)
         self._bell.set()
 
-    def _overhear(self) -> None:
+    def _read_stderr(self) -> None:
         stream = self._stream(self._process.stderr)
         while line := stream.readline(LINE_BYTES):
             if text := line.decode("utf-8", "replace").strip():
@@ -159,7 +169,7 @@ class WorkerProcess:
     def _wait(self) -> None:
         # One that stays is ended by the kernel when a driver lets go of it.
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(FAREWELL)
+            self._process.wait(KILL_TIMEOUT)
 
     def _why(self, reason: str) -> str:
         """What to tell of an early end: what it printed of memory, else how it ended and its last line."""
@@ -172,7 +182,7 @@ class WorkerProcess:
         """How it ended: by a signal, by its exit code."""
         self._wait()
         code = self._process.poll()
-        self._readers[1].join(FAREWELL)
+        self._readers[1].join(KILL_TIMEOUT)
         if code is None:
             return "its pipe ended"
         if code < 0:

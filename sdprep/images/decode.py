@@ -15,9 +15,9 @@ from sdprep.folders import open_item
 from sdprep.images import kohya as kohya_image
 from sdprep.images.decoder import failure_of, read_file
 from sdprep.images.fit import fitted
-from sdprep.images.opening import can_be_incomplete, faults_named, load, load_incomplete, size_of, turn_of
+from sdprep.images.opening import can_be_incomplete, load, load_incomplete, map_decoder_errors, size_of, turn_of
 from sdprep.images.resize import Size
-from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, Remark
+from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, ImageWarning
 
 WHITE = (255, 255, 255)
 
@@ -44,7 +44,7 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
         digest = hashlib.sha256(data).digest()
         image, full, kind, remarks = _look(data, fit)
         if item.path.suffix.lower() not in SUFFIXES[kind]:
-            remarks = (*remarks, Remark.MISNAMED)
+            remarks = (*remarks, ImageWarning.MISNAMED)
         return Decoded(item, digest, np.asarray(fitted(image, fit, full)), remarks)
     except BaseException as error:  # noqa: BLE001 - what is no fault of the image is raised again
         return failure_of(item, error, digest)
@@ -58,21 +58,21 @@ def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
     return _look(data, fit or Fit(1, "squash", exact=True))[0]
 
 
-def _look(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[Remark, ...]]:
+def _look(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[ImageWarning, ...]]:
     """The picture, its size if it were not shrunk, its format, and what a person should know of it."""
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[ImageWarning, ...] = ()
     try:
         image, full = load(data, fit)
     except ImageError as error:
         if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated or not can_be_incomplete(data):
             raise
-        (image, full), remarks = load_incomplete(data, fit), (Remark.INCOMPLETE,)
+        (image, full), remarks = load_incomplete(data, fit), (ImageWarning.INCOMPLETE,)
     kind = str(image.format)
-    with faults_named(data, kind):
+    with map_decoder_errors(data, kind):
         rgb = _rgb(image, data, fit)
     if rgb.size != image.size:
         full = full[1], full[0]
-    return rgb, full, kind, (*remarks, Remark.ANIMATED) if _moves(image, kind) else remarks
+    return rgb, full, kind, (*remarks, ImageWarning.ANIMATED) if _moves(image, kind) else remarks
 
 
 def _rgb(image: Image.Image, data: bytes, fit: Fit) -> Image.Image:

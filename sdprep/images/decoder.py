@@ -12,7 +12,7 @@ from typing import IO
 from PIL import __version__ as pillow_version
 
 from sdprep import __version__ as sdprep_version
-from sdprep.config import Work
+from sdprep.config import RunOptions
 from sdprep.errors import ImageError, shortened
 from sdprep.files import CHUNK, read_stream
 from sdprep.folders import open_item
@@ -56,13 +56,13 @@ def _installed(name: str) -> str:
 DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}" + "".join(map(_installed, EXTRAS))
 
 
-def decoder_of(work: Work, decoder: str) -> str:
+def decoder_of(work: RunOptions, decoder: str) -> str:
     """The decoder and the settings that let more pictures in, or fewer, where they are not the usual ones."""
     limit = "" if work.max_pixels == MAX_PIXELS else f" max-pixels {work.max_pixels}"
     return decoder + limit + (" allow-truncated" if work.allow_truncated else "")
 
 
-def what_it_is(data: bytes) -> str | None:
+def sniff(data: bytes) -> str | None:
     """What bytes that are no picture are, in words, or None."""
     beginning = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if beginning.startswith(b"<?xml"):

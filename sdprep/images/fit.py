@@ -25,9 +25,9 @@ LEAST = 1344
 Color = tuple[int, int, int]
 
 
-def room(size: Size, fit: Fit) -> int:
+def max_jpeg_shrink(size: Size, fit: Fit) -> int:
     """By what whole number a picture may be shrunk while it is decoded; 1 where every pixel counts."""
-    if fit.as_pillow:
+    if fit.is_exact:
         return 1
     while fit.first is not None:
         fit = fit.first
@@ -107,7 +107,7 @@ def _squared(fit: Fit) -> bool:
     Columns that touch the padding could be computed apart, but then some differ in rounding. By area, which takes a
     pixel or leaves it, that would move whole pixels.
     """
-    return fit.as_pillow or fit.resampling == "area"
+    return fit.is_exact or fit.resampling == "area"
 
 
 def _margin(scale: float) -> int:

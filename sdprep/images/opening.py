@@ -15,8 +15,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from sdprep.errors import ImageError
 from sdprep.folders import open_item
 from sdprep.images import heif_jxl
-from sdprep.images.decoder import OUT_OF_MEMORY, file_limit, what_it_is
-from sdprep.images.fit import padded_pixels, room
+from sdprep.images.decoder import OUT_OF_MEMORY, file_limit, sniff
+from sdprep.images.fit import max_jpeg_shrink, padded_pixels
 from sdprep.images.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_ends, riff_end, webp_size
 from sdprep.images.resize import Size
 from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem
@@ -140,7 +140,7 @@ def _fault_of_header(error: Exception, data: bytes, size: int) -> ImageError:
     code = code_of(error, data, size)
     unknown = isinstance(error, UnidentifiedImageError) and not heif_jxl.is_picture_in_boxes(data)
     if unknown and code is not FailureCode.TRUNCATED:
-        known = what_it_is(data)
+        known = sniff(data)
         message = f"it is {known}" if known else "no picture that sdprep reads"
         return ImageError(FailureCode.NOT_AN_IMAGE, f"{message}, whatever its name says")
     # That it is not identified, Pillow says with the address of an object.
@@ -172,7 +172,7 @@ def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
     """
     image = open_image(io.BytesIO(data), fit.max_pixels)
     full = image.size
-    with faults_named(data, str(image.format)):
+    with map_decoder_errors(data, str(image.format)):
         _shrink(image, fit)
         image.load()
     if image.width > full[0] or image.height > full[1]:
@@ -205,7 +205,7 @@ def stored_bytes(item: ImageItem, fit: Fit) -> int:
     return stored if stored <= file_limit(fit.max_pixels) else 0
 
 
-def decoding_bytes(item: ImageItem, fit: Fit) -> int:
+def estimate_memory(item: ImageItem, fit: Fit) -> int:
     """About the most memory that a picture takes from its file to the model's square, by its header alone.
 
     Pillow has four bytes for a pixel. What decoders and conversions take besides was measured with pictures of 12
@@ -244,7 +244,7 @@ def _pixel_bytes(image: Image.Image, fit: Fit) -> int:
 
 
 @contextmanager
-def faults_named(data: bytes, kind: str) -> Iterator[None]:
+def map_decoder_errors(data: bytes, kind: str) -> Iterator[None]:
     """Inside, whatever a decoder raises becomes an ImageError."""
     try:
         yield
@@ -292,6 +292,8 @@ def _decoded_at(image: Image.Image, fit: Fit) -> int:
     # Turned, a part of a pixel at the right or the bottom would come to lie at the left or the top.
     whole = turn_of(image) is not None
     may = [
-        each for each in SHRINKS if each <= room(image.size, fit) and not (whole and (width % each or height % each))
+        each
+        for each in SHRINKS
+        if each <= max_jpeg_shrink(image.size, fit) and not (whole and (width % each or height % each))
     ]
     return max((least, *may))

@@ -40,11 +40,11 @@ def library() -> Any:
 def resized(image: Image.Image, size: Size, fit: Fit, box: Box | None = None) -> Image.Image:
     """A part of an RGB picture, all of it without `box`, as a picture of `size`, by the filter of `fit`.
 
-    `box` is left, top, right and bottom, in pixels that need not be whole. Where `fit` is `as_pillow`, the result is.
+    `box` is left, top, right and bottom, in pixels that need not be whole. Where `fit` is `is_exact`, the result is.
     """
     box = box or (0, 0, *image.size)
     alike = fit.resampling in FAST and _begins_with_lines(image.size, size, box)
-    if fit.as_pillow or not alike or library() is None:
+    if fit.is_exact or not alike or library() is None:
         return image.resize(size, FILTERS[fit.resampling], box)
     left, top, right, bottom = box
     lines = _stretched(image, (size[0], image.height), fit.resampling, (left, 0, right, image.height))
@@ -82,6 +82,6 @@ def _stretched(image: Image.Image, size: Size, resampling: str, box: Box) -> Ima
 
 def resizing_advice(fit: Fit) -> str | None:
     """What a person should know if the fast library is missed; None if there is nothing."""
-    if fit.as_pillow or library() is not None:
+    if fit.is_exact or library() is not None:
         return None
     return "cykooz-resizer cannot be loaded, so Pillow resizes pictures, which takes it several times as long"

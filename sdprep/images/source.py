@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdprep.config import PICTURE_SUFFIXES, Layout
+from sdprep.config import PICTURE_SUFFIXES, PathOptions
 from sdprep.errors import NoImages, UsageError
 from sdprep.files import real_path
 from sdprep.texts.sidecar import sidecar_name
@@ -27,7 +27,7 @@ NUMBER = re.compile("[0-9]+")
 class FolderSource:
     """The pictures of a folder in natural order: no hidden ones, no links, no helper files of trainers."""
 
-    def __init__(self, directory: Path, layout: Layout) -> None:
+    def __init__(self, directory: Path, layout: PathOptions) -> None:
         try:
             found = directory.is_dir()
             self.directory = real_path(directory)
@@ -45,12 +45,12 @@ class FolderSource:
         found = sorted(self._walk(), key=natural_key)
         if not found:
             kinds = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
-            besides = f"; {self.passed_over}" if self.passed_over else ""
+            besides = f"; {self.skipped}" if self.skipped else ""
             raise NoImages(f"no images in {self.directory} (looked for: {kinds}{besides})")
         return [ImageItem(self.directory, rel, self._target_root) for rel in found]
 
     @property
-    def passed_over(self) -> str:
+    def skipped(self) -> str:
         """What `items` did not take although it looks like pictures, as a sentence; empty if there is nothing."""
         kinds = [f"{count} {kind}" for kind, count in sorted(self._unread.items()) if count]
         if self._unlisted:

@@ -73,7 +73,7 @@ def open_model(
     files: ModelFiles,
     settings: TagSettings | CaptionSettings,
     note: Callable[[str], None],
-    sharers: int = 1,
+    num_processes: int = 1,
 ) -> Model:
     """Load a model with the framework of its description; the one place that knows which class that is.
 
@@ -83,11 +83,11 @@ def open_model(
     """
     if not isinstance(settings, CaptionSettings):
         work = settings.work
-        execution = Execution(settings.provider, work.batch_size, work.workers > 0, settings.device, sharers)
+        execution = Execution(settings.provider, work.batch_size, work.workers > 0, settings.device, num_processes)
         return open_tagger(spec, files, execution)
-    if sharers > 1:
+    if num_processes > 1:
         # torch reads it when it is imported; what a person has set stays.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // sharers)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // num_processes)))
     from sdprep.models.captioners.blip.captioner import BlipCaptioner
 
     with _model_errors(spec, files):

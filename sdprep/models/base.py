@@ -109,16 +109,16 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     megabytes: Megabytes | None = None
 
-    def looks_at_all(self, exact_decode: bool) -> bool:
+    def is_exact(self, exact_decode: bool) -> bool:
         """Whether pictures are decoded whole: because a person wants that, or since kohya's scripts do so."""
         return exact_decode or self.image.preprocess == "kohya"
 
     def decoding(self, exact_decode: bool) -> dict[str, str]:
         """What of the way to decode pictures shapes a result: nothing if they are looked at whole."""
         # The first fast way shrank more pictures, and further.
-        return {} if self.looks_at_all(exact_decode) else {"decode": "fast 2"}
+        return {} if self.is_exact(exact_decode) else {"decode": "fast 2"}
 
-    def recipe(self) -> dict[str, Any]:
+    def result_key(self) -> dict[str, Any]:
         """What of this description shapes a result, besides the weights themselves."""
         labels = None if self.labels is None else [self.labels.file, self.labels.within]
         return {
@@ -132,7 +132,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def fingerprint(self) -> str:
         """A checksum of what of this description shapes a text: who mends it gets new texts."""
-        shape = {**self.recipe(), "labels": msgspec.to_builtins(self.labels)}
+        shape = {**self.result_key(), "labels": msgspec.to_builtins(self.labels)}
         # Both backends give the same scores, so a text does not depend on them.
         del shape["backend"], shape["graph"]
         return sha256(msgspec.json.encode(shape, order="sorted")).hexdigest()[:12]

@@ -14,12 +14,12 @@ def usable_cpus(root: Path = Path("/")) -> int:
     return max(1, min([_permitted(), *limits]))
 
 
-def thread_count(usable: int, present: int, sharers: int = 1) -> int:
+def thread_count(usable: int, present: int, num_processes: int = 1) -> int:
     """Threads for a model: one for each processor that may be used, or its part of them where others share them.
 
     0 leaves the number to onnxruntime, which knows how many cores are behind the processors; it does not know limits.
     """
-    share = max(1, usable // sharers)
+    share = max(1, usable // num_processes)
     return share if share < present else 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sdprep.sanitize import check_stated, plain
+from sdprep.sanitize import check_text_option, strip_invisible
 
 # A phrase of up to this many words that stands this many times in a row is no sentence any more.
 LONGEST_PHRASE, MOST_IN_A_ROW = 6, 3
@@ -27,7 +27,7 @@ class CaptionRules:
     drop_words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_stated(prefix=self.prefix, suffix=self.suffix)
+        check_text_option(prefix=self.prefix, suffix=self.suffix)
 
     def settings(self) -> dict[str, Any]:
         """The rules by name, as they are remembered of a text."""
@@ -50,7 +50,7 @@ def written_captions(texts: Sequence[str], rules: CaptionRules) -> dict[str, int
 
 def clean_caption(text: str) -> str:
     """A caption on one line with single spaces and nothing unseen, as a sidecar holds it."""
-    return _on_one_line(plain(text))
+    return _on_one_line(strip_invisible(text))
 
 
 def _on_one_line(text: str) -> str:
@@ -98,7 +98,7 @@ def _framed(text: str, rules: CaptionRules) -> str:
     return framed + suffix if suffix[:1] in set(SIGNS) else f"{framed} {suffix}".strip()
 
 
-def repeats(words: Sequence[object]) -> bool:
+def has_repetition(words: Sequence[object]) -> bool:
     """Whether a phrase of words or tokens stands three times in a row, as in captions that have lost their thread."""
     return any(
         all(words[start + place] == words[start + place + length] for place in range(length * (MOST_IN_A_ROW - 1)))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from sdprep.errors import UsageError
-from sdprep.rules.labels import fold
+from sdprep.rules.labels import normalize_tag
 
 
 def parse_exclusions(text: str) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def compile_exclusion(entry: str) -> re.Pattern[str] | Wildcard | None:
         except (re.error, RecursionError, OverflowError) as error:
             raise UsageError(f"{entry} is not a regular expression: {error}") from error
     if "*" in entry or "?" in entry:
-        return Wildcard(fold(entry))
+        return Wildcard(normalize_tag(entry))
     return None
 
 
@@ -76,13 +76,13 @@ class Exclusion:
     """
 
     def __init__(self, entries: Iterable[str], known: Iterable[str]) -> None:
-        names, entries = {fold(name) for name in known}, tuple(entries)
-        patterns = {entry: None if fold(entry) in names else compile_exclusion(entry) for entry in entries}
-        self._exact = {fold(entry) for entry, pattern in patterns.items() if pattern is None}
+        names, entries = {normalize_tag(name) for name in known}, tuple(entries)
+        patterns = {entry: None if normalize_tag(entry) in names else compile_exclusion(entry) for entry in entries}
+        self._exact = {normalize_tag(entry) for entry, pattern in patterns.items() if pattern is None}
         self._patterns = [pattern for pattern in patterns.values() if pattern is not None]
 
     def __contains__(self, tag: str) -> bool:
-        folded = fold(tag)
+        folded = normalize_tag(tag)
         spellings = {tag, folded, folded.replace(" ", "_")}
         return folded in self._exact or any(
             pattern.search(spelling) for pattern in self._patterns for spelling in spellings

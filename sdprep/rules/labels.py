@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from sdprep.sanitize import check_stated
+from sdprep.sanitize import check_text_option
 
 # Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
 # Danbooru tag list, as the Waifu Diffusion taggers' own demo protects them.
@@ -15,7 +15,7 @@ KAOMOJI = frozenset("0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o
 # Scores below this are not stored, so no threshold can reach below it.
 STORED_FLOOR = 0.01
 # Categories of which the best label is taken, whatever its score, instead of all that reach a threshold.
-CHOSEN = ("rating", "quality")
+ARGMAX_CATEGORIES = ("rating", "quality")
 # The threshold that is found anew for every picture.
 MCUT = "mcut"
 # Categories whose threshold has an option of its own, as kohya's tagger has them.
@@ -70,7 +70,7 @@ class TagRules:
     escape_parentheses: bool = False
 
     def __post_init__(self) -> None:
-        check_stated(
+        check_text_option(
             prefix=self.prefix,
             suffix=self.suffix,
             always_first_tags=self.always_first_tags,
@@ -96,12 +96,12 @@ class TagRules:
 
 
 @lru_cache(maxsize=65536)
-def fold(tag: str) -> str:
+def normalize_tag(tag: str) -> str:
     """A tag reduced to what is meant by it: underscores, escaped parentheses and letter case make no difference."""
     return tag.strip().replace("\\(", "(").replace("\\)", ")").replace("_", " ").casefold()
 
 
-def spell(tag: str, *, remove_underscore: bool) -> str:
+def format_tag(tag: str, *, remove_underscore: bool) -> str:
     """A tag as it is written: with spaces for underscores where that is asked for, emoticons left alone."""
     if remove_underscore and tag not in KAOMOJI:
         return tag.replace("_", " ")

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sdprep.rules.labels import fold
+from sdprep.rules.labels import normalize_tag
 from sdprep.rules.tags import split_tags
 
 # What ends a line for one program or another, all that str.splitlines knows.
@@ -22,11 +22,11 @@ MOST_REMOVED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class MixedText:
     """Who wrote what: the user's text as it stands, the machine's pieces, the pieces that the user removed."""
 
-    person: str = ""
-    machine: tuple[str, ...] = ()
+    user: str = ""
+    generated: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
 
 
@@ -36,7 +36,9 @@ def normalize(text: str) -> str:
     return (re.sub(r"\r+\n", "\n", text) if "\r" in text else text).rstrip("\r\n")
 
 
-def take_apart(text: str, known: Parts | None, joiner: str, others: Sequence[str] = (), where: str = "append") -> Parts:
+def split_user_text(
+    text: str, known: MixedText | None, joiner: str, others: Sequence[str] = (), where: str = "append"
+) -> MixedText:
     """The user's part of a text, to the letter, given what the machine last wrote into it (None: nothing).
 
     A piece that is gone was removed by the user, and is remembered. `others` are further separators that the user may
@@ -44,18 +46,18 @@ def take_apart(text: str, known: Parts | None, joiner: str, others: Sequence[str
     """
     text = normalize(text)
     if known is None:
-        return Parts(text)
+        return MixedText(text)
     core = joiner.strip() or joiner
     segments = text.split(core)
-    machine = _find_pieces([segment.strip() for segment in segments], known.machine, joiner, where)
-    person = text
-    if machine:
-        person = core.join(segment for place, segment in enumerate(segments) if place not in machine)
-        person = _trimmed(person, core, start=0 in machine, end=len(segments) - 1 in machine)
+    generated = _find_pieces([segment.strip() for segment in segments], known.generated, joiner, where)
+    user = text
+    if generated:
+        user = core.join(segment for place, segment in enumerate(segments) if place not in generated)
+        user = _trimmed(user, core, start=0 in generated, end=len(segments) - 1 in generated)
     has = _holder(text, joiner, others)
-    written = [*_pieces_of(known.person, joiner, others), *known.machine]
+    written = [*_pieces_of(known.user, joiner, others), *known.generated]
     removed = [piece for piece in written if not has(piece)]
-    return Parts(person, removed=_unique([*known.removed, *removed])[-MOST_REMOVED:])
+    return MixedText(user, removed=_unique([*known.removed, *removed])[-MOST_REMOVED:])
 
 
 def _find_pieces(segments: list[str], pieces: Iterable[str], joiner: str, where: str) -> set[int]:
@@ -78,32 +80,32 @@ def _find_pieces(segments: list[str], pieces: Iterable[str], joiner: str, where:
     return found
 
 
-def put_together(
-    parts: Parts, pieces: Iterable[str], where: str, joiner: str, others: Sequence[str] = ()
-) -> tuple[str, Parts]:
+def merge_generated(
+    parts: MixedText, pieces: Iterable[str], where: str, joiner: str, others: Sequence[str] = ()
+) -> tuple[str, MixedText]:
     """The text of the user's part and new machine pieces, appended or prepended, and who wrote what in it.
 
     A piece that the user has already, or has removed, is left out. `where` is "append" or "prepend"; `others` are
     further separators that may stand between the user's pieces.
     """
-    removed, has = {fold(piece) for piece in parts.removed}, _holder(parts.person, joiner, others)
-    machine = tuple(piece for piece in pieces if fold(piece) not in removed and not has(piece))
-    written = Parts(parts.person, machine, parts.removed)
+    removed, has = {normalize_tag(piece) for piece in parts.removed}, _holder(parts.user, joiner, others)
+    generated = tuple(piece for piece in pieces if normalize_tag(piece) not in removed and not has(piece))
+    written = MixedText(parts.user, generated, parts.removed)
     return text_of(written, where, joiner), written
 
 
-def text_of(parts: Parts, where: str, joiner: str) -> str:
+def text_of(parts: MixedText, where: str, joiner: str) -> str:
     """The text that the user's part and the machine's pieces give."""
-    added = joiner.join(parts.machine)
-    return _joined(parts.person, added, joiner) if where == "append" else _joined(added, parts.person, joiner)
+    added = joiner.join(parts.generated)
+    return _joined(parts.user, added, joiner) if where == "append" else _joined(added, parts.user, joiner)
 
 
 def _holder(text: str, joiner: str, others: Sequence[str]) -> Callable[[str], bool]:
     """What says whether a text has a piece, in any spelling and between any of these separators."""
     text, cores = LINE_BREAK.sub("\n", text), _cores(joiner, others)
     framed = [(core, _framed(text, core)) for core in cores]
-    single = {fold(piece) for piece in _pieces_of(text, joiner, others)}
-    return lambda piece: fold(piece) in single or any(_framed(piece, core) in line for core, line in framed)
+    single = {normalize_tag(piece) for piece in _pieces_of(text, joiner, others)}
+    return lambda piece: normalize_tag(piece) in single or any(_framed(piece, core) in line for core, line in framed)
 
 
 def _pieces_of(text: str, joiner: str, others: Sequence[str]) -> list[str]:
@@ -122,7 +124,7 @@ def _cores(joiner: str, others: Sequence[str]) -> list[str]:
 
 def _framed(text: str, core: str) -> str:
     """The pieces of a text, reduced to what is compared, each between two NULs, which are in no text."""
-    return "".join(("\0", *(f"{fold(part)}\0" for part in text.split(core) if part.strip())))
+    return "".join(("\0", *(f"{normalize_tag(part)}\0" for part in text.split(core) if part.strip())))
 
 
 def _joined(first: str, second: str, joiner: str) -> str:
@@ -145,4 +147,4 @@ def _trimmed(text: str, core: str, *, start: bool, end: bool) -> str:
 
 
 def _unique(pieces: Iterable[str]) -> tuple[str, ...]:
-    return tuple({fold(piece): piece for piece in pieces}.values())
+    return tuple({normalize_tag(piece): piece for piece in pieces}.values())

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from sdprep.rules.mixed_text import Parts, normalize
+from sdprep.rules.mixed_text import MixedText, normalize
 
 Settings = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ class SidecarState:
     text: str
     digest: bytes
     settings: Settings
-    parts: Parts
+    parts: MixedText
     where: str = "append"
 
 
@@ -48,12 +48,12 @@ class Action(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class TextRequest:
     """What this run was asked to do, as far as it decides about a sidecar."""
 
     task: str
     settings: Settings
-    stated: frozenset[str] = frozenset()
+    explicit: frozenset[str] = frozenset()
     existing: str = "keep"
     update: bool = False
     refresh: bool = False
@@ -74,7 +74,7 @@ REPLACE, COMBINE = Decision(Action.REPLACE), Decision(Action.COMBINE)
 
 
 @dataclass(frozen=True, slots=True)
-class OnDisk:
+class SidecarStatus:
     """What lies beside the image: its text (None: no sidecar, or one of 0 bytes, which `is_emptied` tells apart).
 
     Text that cannot be decoded is the user's.
@@ -84,7 +84,7 @@ class OnDisk:
     state: SidecarState | None = None
     digest: bytes | None = None
     is_emptied: bool = False
-    untouched: bool = field(init=False, default=False)
+    unmodified: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         same = self.text is not None and self.state is not None and normalize(self.text) == self.state.text
@@ -96,14 +96,14 @@ class OnDisk:
         return self.state is not None and self.digest is not None and self.digest != self.state.digest
 
 
-def decide(disk: OnDisk, wish: Wish) -> Decision:
+def decide(disk: SidecarStatus, wish: TextRequest) -> Decision:
     """What to do with a sidecar, before anything is known of what the model says."""
     state = disk.state
     if disk.text is None:
         # The user's part is still in the catalog.
         is_mixed = state is not None and state.origin == "mixed" and state.task == wish.task
         return COMBINE if disk.is_emptied and is_mixed and wish.existing != "overwrite" else REPLACE
-    if state is None or not disk.untouched or state.task != wish.task or state.origin == "user":
+    if state is None or not disk.unmodified or state.task != wish.task or state.origin == "user":
         return _decide_for_foreign(disk, wish)
     if state.origin == "mixed" and wish.existing == "overwrite":
         return REPLACE
@@ -111,12 +111,12 @@ def decide(disk: OnDisk, wish: Wish) -> Decision:
     if disk.image_changed or wish.refresh:
         return rewrite
     differing = changed_settings(state.settings, wish)
-    if differing and (wish.update or differing & wish.stated):
+    if differing and (wish.update or differing & wish.explicit):
         return rewrite
     return Decision(Action.CURRENT, other_settings=True) if differing else CURRENT
 
 
-def _decide_for_foreign(disk: OnDisk, wish: Wish) -> Decision:
+def _decide_for_foreign(disk: SidecarStatus, wish: TextRequest) -> Decision:
     if wish.existing == "overwrite":
         return REPLACE
     if wish.existing in ("append", "prepend"):
@@ -124,10 +124,10 @@ def _decide_for_foreign(disk: OnDisk, wish: Wish) -> Decision:
     return Decision(Action.KEEP, image_changed=True) if disk.image_changed else KEEP
 
 
-def changed_settings(then: Settings, wish: Wish) -> frozenset[str]:
+def changed_settings(then: Settings, wish: TextRequest) -> frozenset[str]:
     """The names of settings that differ from those a text was made with.
 
     A setting that did not exist then counts only if it is stated now.
     """
     differing = [name for name, value in wish.settings.items() if then.get(name, value) != value]
-    return frozenset(differing + [name for name in wish.stated if name in wish.settings and name not in then])
+    return frozenset(differing + [name for name in wish.explicit if name in wish.settings and name not in then])

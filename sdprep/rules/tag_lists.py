@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sdprep.errors import UsageError
-from sdprep.rules.labels import STORED_FLOOR, fold
-from sdprep.sanitize import plain
+from sdprep.rules.labels import STORED_FLOOR, normalize_tag
+from sdprep.sanitize import strip_invisible
 
 LONGEST_TAG = 1000
 # How many characters of a wrong line a message repeats.
@@ -20,7 +20,7 @@ STEPS_PER_ROW, FEWEST_STEPS = 10, 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class TagKnowledge:
+class TagLists:
     """Lists about tags, by folded names.
 
     `aliases` has the canonical name of another name; `implied` has all that a tag implies, the nearest first;
@@ -78,7 +78,7 @@ def parse_thresholds(text: str) -> dict[str, float]:
                 f"line {line}: a threshold is a probability such as 0.35, and at least {STORED_FLOOR:g}, "
                 f"not {value.strip()}"
             )
-        thresholds[fold(tag)] = threshold
+        thresholds[normalize_tag(tag)] = threshold
     return thresholds
 
 
@@ -89,13 +89,15 @@ def resolve_aliases(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """
     direct: dict[str, str] = {}
     for other, name in pairs:
-        if fold(other) != fold(name) and fold(direct.setdefault(fold(other), name)) != fold(name):
-            raise UsageError(f"'{other}' is an alias of both '{direct[fold(other)]}' and '{name}'")
+        if normalize_tag(other) != normalize_tag(name) and normalize_tag(
+            direct.setdefault(normalize_tag(other), name)
+        ) != normalize_tag(name):
+            raise UsageError(f"'{other}' is an alias of both '{direct[normalize_tag(other)]}' and '{name}'")
     resolved: dict[str, str] = {}
     for other in direct:
         # Every name of a chain is resolved with its first one, so that a long chain is followed once.
         chain, key = {other: None}, other
-        while key not in resolved and (key := fold(direct[key])) in direct:
+        while key not in resolved and (key := normalize_tag(direct[key])) in direct:
             if key in chain:
                 raise UsageError(f"'{direct[key]}' is an alias of itself, by way of other aliases")
             chain[key] = None
@@ -111,10 +113,10 @@ def resolve_implications(pairs: Iterable[tuple[str, str]], aliases: Mapping[str,
     """
     direct: dict[str, dict[str, str]] = {}
     for antecedent, consequent in pairs:
-        implied = aliases.get(fold(consequent), consequent)
-        tag = fold(aliases.get(fold(antecedent), antecedent))
-        if tag != fold(implied):
-            direct.setdefault(tag, {})[fold(implied)] = implied
+        implied = aliases.get(normalize_tag(consequent), consequent)
+        tag = normalize_tag(aliases.get(normalize_tag(antecedent), antecedent))
+        if tag != normalize_tag(implied):
+            direct.setdefault(tag, {})[normalize_tag(implied)] = implied
     steps = STEPS_PER_ROW * sum(map(len, direct.values())) + FEWEST_STEPS
     resolved = {}
     for tag in direct:
@@ -147,7 +149,7 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
     try:
         for row in reader:
             # A name that a terminal, an editor or a trainer shows as another one is no use to anybody.
-            cells = [plain(cell) for cell in row]
+            cells = [strip_invisible(cell) for cell in row]
             if max(map(len, cells), default=0) > LONGEST_TAG:
                 raise UsageError(f"line {reader.line_num}: a name has more than {LONGEST_TAG} characters")
             if any(cell.strip() for cell in cells):

@@ -9,9 +9,9 @@ from functools import cache
 
 from sdprep.errors import UsageError
 from sdprep.rules.exclude import Exclusion
-from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, fold, spell
-from sdprep.rules.tag_lists import TagKnowledge
-from sdprep.rules.thresholds import Cut
+from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, format_tag, normalize_tag
+from sdprep.rules.tag_lists import TagLists
+from sdprep.rules.thresholds import Thresholds
 
 # A tag on its way: its name and its category.
 Tag = tuple[str, str]
@@ -52,14 +52,14 @@ class TagSelector:
     Raises UsageError for an exclusion that cannot be read.
     """
 
-    def __init__(self, labels: LabelTable, rules: TagRules, knowledge: TagKnowledge | None = None) -> None:
-        self._labels, self._rules, self._knowledge = labels, rules, knowledge or TagKnowledge()
-        self._cut = Cut(labels, rules, self._knowledge.thresholds)
+    def __init__(self, labels: LabelTable, rules: TagRules, knowledge: TagLists | None = None) -> None:
+        self._labels, self._rules, self._knowledge = labels, rules, knowledge or TagLists()
+        self._cut = Thresholds(labels, rules, self._knowledge.thresholds)
         self._excluded = Exclusion(rules.exclude, labels.names)
-        self._replaced = {fold(old): new for old, new in rules.tag_replacement}
+        self._replaced = {normalize_tag(old): new for old, new in rules.tag_replacement}
         # A name in two categories is of the first where a list leads to it.
         tags = reversed(list(zip(labels.names, labels.categories, strict=True)))
-        self._known = {fold(name): (name, category) for name, category in tags}
+        self._known = {normalize_tag(name): (name, category) for name, category in tags}
         # Thousands of pictures share a few thousand labels.
         self._tag = cache(self._look_up)
         self._forms = cache(self._write)
@@ -71,7 +71,7 @@ class TagSelector:
         best rating and quality are taken whatever their probability.
         """
         rules, ordered = self._rules, sorted(scores)
-        kept = self._cut.reached(ordered)
+        kept = self._cut.select(ordered)
         if rules.order == "confidence":
             kept.sort(key=lambda pair: -pair[1])
         forms = self._written(index for index, _ in kept)
@@ -103,8 +103,10 @@ class TagSelector:
         """Every tag under its key, and behind it what it implies and no score speaks for."""
         for key, tag in tags.items():
             yield key, tag
-            further = [self._named(name) for name in self._knowledge.implied.get(key, ()) if fold(name) not in tags]
-            yield from ((fold(name), (name, category)) for name, category in further)
+            further = [
+                self._named(name) for name in self._knowledge.implied.get(key, ()) if normalize_tag(name) not in tags
+            ]
+            yield from ((normalize_tag(name), (name, category)) for name, category in further)
 
     def _without_implied(self, forms: list[_Form]) -> list[_Form]:
         """The best forms, without those that others of the best imply: what is itself cut off implies nothing."""
@@ -112,7 +114,7 @@ class TagSelector:
         while True:
             best = [form for form in forms if not form.sources <= implied][: self._rules.max_tags]
             sources = {source for form in best for source in form.sources}
-            more = {fold(name) for source in sources for name in self._knowledge.implied.get(source, ())}
+            more = {normalize_tag(name) for source in sources for name in self._knowledge.implied.get(source, ())}
             if more <= implied:
                 return best
             implied |= more
@@ -120,23 +122,25 @@ class TagSelector:
     def _look_up(self, index: int) -> tuple[str, Tag]:
         """The canonical tag of a label, spelt as the label file does, under the key that its spellings share."""
         name, category = self._labels.names[index], self._labels.categories[index]
-        canonical = self._knowledge.aliases.get(fold(name))
+        canonical = self._knowledge.aliases.get(normalize_tag(name))
         if canonical is not None:
-            name, category = self._known.get(fold(canonical), (self._named(canonical)[0], category))
-        return fold(name), (name, category)
+            name, category = self._known.get(normalize_tag(canonical), (self._named(canonical)[0], category))
+        return normalize_tag(name), (name, category)
 
     def _named(self, name: str) -> Tag:
         """A tag of a list, spelt as the label file does if it knows it."""
-        return self._known.get(fold(name), (name.replace(" ", "_"), "general"))
+        return self._known.get(normalize_tag(name), (name.replace(" ", "_"), "general"))
 
     def _write(self, name: str, category: str) -> tuple[tuple[str, str, str], ...]:
         """What one tag becomes, expanded, replaced and spelt: key, spelling, category; nothing if it is not wanted."""
         expand = self._rules.character_tag_expand and category == "character"
         forms = []
         for part in _expanded(name) if expand else [name]:
-            form = self._replaced.get(fold(part), spell(part, remove_underscore=self._rules.remove_underscore))
+            form = self._replaced.get(
+                normalize_tag(part), format_tag(part, remove_underscore=self._rules.remove_underscore)
+            )
             if form and form not in self._excluded and part not in self._excluded:
-                forms.append((fold(form), form, category))
+                forms.append((normalize_tag(form), form, category))
         return tuple(forms)
 
     def _framed(self, names: list[str], scores: Sequence[tuple[int, float]]) -> list[str]:
@@ -145,11 +149,11 @@ class TagSelector:
         for category, place in (("quality", rules.quality), ("rating", rules.ratings)):
             best = self._best(category, scores) if place != "none" else []
             names = names + best if place == "last" else best + names
-        rank = {fold(tag): place for place, tag in reversed(list(enumerate(rules.always_first_tags)))}
+        rank = {normalize_tag(tag): place for place, tag in reversed(list(enumerate(rules.always_first_tags)))}
         if rank:
-            names.sort(key=lambda name: rank.get(fold(name), len(rank)))
-        own = {fold(tag) for tag in (*rules.prefix, *rules.suffix)}
-        names = [name for name in names if fold(name) not in own]
+            names.sort(key=lambda name: rank.get(normalize_tag(name), len(rank)))
+        own = {normalize_tag(tag) for tag in (*rules.prefix, *rules.suffix)}
+        names = [name for name in names if normalize_tag(name) not in own]
         if rules.escape_parentheses:
             names = [re.sub(r"([()])", r"\\\1", name) for name in names]
         return _each_once([*rules.prefix, *names, *rules.suffix])
@@ -165,7 +169,7 @@ class TagSelector:
 def _each_once(names: Iterable[str]) -> list[str]:
     first: dict[str, str] = {}
     for name in names:
-        first.setdefault(fold(name), name)
+        first.setdefault(normalize_tag(name), name)
     return list(first.values())
 
 

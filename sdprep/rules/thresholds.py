@@ -6,14 +6,14 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from sdprep.rules.labels import CHOSEN, LabelTable, TagRules, fold
+from sdprep.rules.labels import ARGMAX_CATEGORIES, LabelTable, TagRules, normalize_tag
 
 # Where a gap decides, only things that are seen may be given at any score: without this floor a picture without a
 # known character would get the likeliest one. The figure is that of the Waifu Diffusion taggers' own demo.
 GAP_FLOOR = 0.15
 
 
-class Cut:
+class Thresholds:
     """The threshold of every label of a table, as far as it does not depend on the picture.
 
     A threshold of a single tag, from `tag_thresholds` (by folded name), wins over that of its category, and that over
@@ -25,14 +25,16 @@ class Cut:
         by_category = {category: rules.threshold_of(category) for category in set(labels.categories)}
         # Nothing reaches infinity: of ratings and qualities the best are taken otherwise.
         self._thresholds = [
-            math.inf if category in CHOSEN else tag_thresholds.get(fold(name), by_category[category])
+            math.inf
+            if category in ARGMAX_CATEGORIES
+            else tag_thresholds.get(normalize_tag(name), by_category[category])
             for name, category in zip(labels.names, labels.categories, strict=True)
         ]
         fixed = [threshold for threshold in self._thresholds if threshold is not None]
         # None where a picture has its own; most rules leave nothing open, and pictures have hundreds of scores.
         self._fixed = fixed if len(fixed) == len(self._thresholds) else None
 
-    def reached(self, scores: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    def select(self, scores: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
         """The (label index, score) pairs at or above their thresholds; ratings and qualities are none of them."""
         if self._fixed is not None:
             fixed = self._fixed
@@ -45,7 +47,7 @@ class Cut:
         return {self._categories[index] for index, _ in tags if self._thresholds[index] is None}
 
     def _gap(self, tags: Iterable[tuple[int, float]], category: str) -> float:
-        gap = widest_gap([score for index, score in tags if self._categories[index] == category])
+        gap = mcut_threshold([score for index, score in tags if self._categories[index] == category])
         return gap if category == "general" else max(gap, GAP_FLOOR)
 
     def _of(self, index: int, gaps: Mapping[str, float]) -> float:
@@ -53,7 +55,7 @@ class Cut:
         return gaps[self._categories[index]] if threshold is None else threshold
 
 
-def widest_gap(scores: Sequence[float]) -> float:
+def mcut_threshold(scores: Sequence[float]) -> float:
     """The middle of the widest gap between scores in falling order, zero being the last: Maximum Cut, "MCut".
 
     Source: Largeron, Moulin, Géry, "MCut: a thresholding strategy for multi-label classification", 2012.

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from sdprep.config import BENCH_STAGES, BenchSettings, CaptionSettings, Layout, TagSettings, Work
+from sdprep.config import BENCH_STAGES, BenchSettings, CaptionSettings, PathOptions, RunOptions, TagSettings
 from sdprep.engines.local import DECODE
-from sdprep.engines.protocol import Order
+from sdprep.engines.protocol import EngineConfig
 from sdprep.errors import ImageError
 from sdprep.images.decoder import file_digest
 from sdprep.images.source import FolderSource
 from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.execution import usable_cpus
-from sdprep.models.files.hub import fetch
+from sdprep.models.files.hub import ensure_downloaded
 from sdprep.models.registry.registry import find
-from sdprep.report import Listener, RunReport, Silent, Stop
-from sdprep.tasks.bench_report import Circumstances, Judgement, Stage, judge
+from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.tasks.bench_report import BenchVerdict, Environment, Stage, judge
 from sdprep.tasks.caption import caption
 from sdprep.tasks.demo import PICTURES
 from sdprep.tasks.tag import tag
@@ -41,8 +41,8 @@ class Bench:
     """
 
     stages: dict[str, Stage]
-    circumstances: Circumstances
-    judgement: Judgement
+    circumstances: Environment
+    judgement: BenchVerdict
     batch_size: int
     failures: tuple[dict[str, str], ...]
     written_to: Path
@@ -56,12 +56,12 @@ def bench(
 
     Raises NoImages for an empty folder, and SdprepError where the model cannot be had or opened.
     """
-    listener, directory = listener or Silent(), directory or PICTURES
+    listener, directory = listener or NullListener(), directory or PICTURES
     spec = with_backend(find(settings.model, "tag"), "auto")
-    items = FolderSource(directory, Layout()).items()[: settings.limit]
+    items = FolderSource(directory, PathOptions()).items()[: settings.limit]
     check_installed(spec)
     wanted = set(settings.stage or BENCH_STAGES)
-    run = _Run(spec, fetch(spec, listener), settings, listener)
+    run = _Run(spec, ensure_downloaded(spec, listener), settings, listener)
     if "read" in wanted:
         run.read(items)
     if wanted & {"decode", "predict"}:
@@ -81,16 +81,16 @@ class _Run:
 
     def __init__(self, spec: ModelSpec, files: ModelFiles, settings: BenchSettings, listener: Listener) -> None:
         self._spec, self._files, self._settings, self._listener = spec, files, settings, listener
-        self._work = Work(batch_size=settings.batch_size, workers=settings.workers, limit=settings.limit)
+        self._work = RunOptions(batch_size=settings.batch_size, workers=settings.workers, limit=settings.limit)
         self._provider: str | None = None
         self._startup: float | None = None
         self._said: set[str] = set()
         self.stages: dict[str, Stage] = {}
         self.failures: dict[str, dict[str, str]] = {}
 
-    def circumstances(self) -> Circumstances:
+    def circumstances(self) -> Environment:
         """What the figures depend on."""
-        return Circumstances(
+        return Environment(
             model=self._spec.name,
             task=self._spec.task,
             precision=self._spec.precision,
@@ -118,10 +118,10 @@ class _Run:
         """
         # Imported here, as the other stages need no numpy.
         from sdprep.engines.memory import keep_one_heap
-        from sdprep.engines.runner import Inline
+        from sdprep.engines.runner import StageRunner
 
         keep_one_heap()
-        inline = Inline(Order(self._spec, self._files, self._model_settings(), DECODE), self._tell)
+        inline = StageRunner(EngineConfig(self._spec, self._files, self._model_settings(), DECODE), self._tell)
         with closing(inline):
             self._provider = inline.provider
             held: list[Decoded] = []
@@ -136,9 +136,9 @@ class _Run:
             self._note("decode", timer.stage(images))
             if predict:
                 # The first batch of a model takes longer than all others.
-                self._count(inline.predicted(islice(held, self._settings.batch_size), Stop()))
+                self._count(inline.predicted(islice(held, self._settings.batch_size), CancelToken()))
                 timer = _Timer()
-                self._note("predict", timer.stage(self._count(inline.predicted(held, Stop()))))
+                self._note("predict", timer.stage(self._count(inline.predicted(held, CancelToken()))))
 
     def whole(self, directory: Path, out: Path) -> None:
         """A run from beginning to end, its texts and catalog in `out`; then the texts anew, from stored results."""
@@ -154,15 +154,15 @@ class _Run:
         for text in out.rglob(f"*{self._extension}"):
             text.unlink()
         timer = _Timer()
-        self._note("write", timer.stage(self._annotate(directory, out, Silent()).written))
+        self._note("write", timer.stage(self._annotate(directory, out, NullListener()).written))
 
     def _annotate(self, directory: Path, out: Path, listener: Listener) -> RunReport:
-        settings = self._model_settings(Layout(output_dir=out))
+        settings = self._model_settings(PathOptions(output_dir=out))
         if isinstance(settings, TagSettings):
             return tag(directory, settings, listener=listener)
         return caption(directory, settings, listener=listener)
 
-    def _model_settings(self, layout: Layout = Layout()) -> TagSettings | CaptionSettings:
+    def _model_settings(self, layout: PathOptions = PathOptions()) -> TagSettings | CaptionSettings:
         kind = TagSettings if self._spec.task == "tag" else CaptionSettings
         return kind(model=self._settings.model, work=self._work, layout=layout)
 

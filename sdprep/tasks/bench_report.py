@@ -33,7 +33,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class Environment:
     """Under what figures were measured: `cpus` may be used by this process, `provider` is known once a model was open.
 
     `startup` are the seconds of a run before its first picture.
@@ -54,7 +54,7 @@ class Circumstances:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class BenchVerdict:
     """What follows from the figures; None where a stage that it needs was not measured.
 
     `shares` are of the processor's time. `limit` is the images a second that decoding and the model allow, `reached`
@@ -68,7 +68,7 @@ class Judgement:
     advice: tuple[str, ...]
 
 
-def judge(stages: dict[str, Stage], at: Circumstances) -> Judgement:
+def judge(stages: dict[str, Stage], at: Environment) -> BenchVerdict:
     """Judge the stages `read`, `decode` (which reads too), `predict`, `write` and `all`, as far as they are there."""
     shares = cores = limit = reached = None
     # A clock of the processor may be too coarse for a few small pictures.
@@ -90,7 +90,7 @@ def judge(stages: dict[str, Stage], at: Circumstances) -> Judgement:
             f"The disk gives {rate:.1f} images/s, the rest could take {limit:.1f}: copy them to a faster one."
         )
     advice += _about_whole(stages, reached, at)
-    return Judgement(shares, cores, limit, reached, tuple(advice))
+    return BenchVerdict(shares, cores, limit, reached, tuple(advice))
 
 
 def _shares(stages: dict[str, Stage]) -> dict[str, float]:
@@ -101,7 +101,7 @@ def _shares(stages: dict[str, Stage]) -> dict[str, float]:
     return {name: value / sum(cpu.values()) for name, value in cpu.items()}
 
 
-def _about_processor(shares: dict[str, float], at: Circumstances) -> str:
+def _about_processor(shares: dict[str, float], at: Environment) -> str:
     pictures = shares["decode"] + shares.get("read", 0)
     if pictures >= DECIDES:
         more = f"--workers {at.cpus}, one for each processor, or " if at.workers < at.cpus else ""
@@ -119,7 +119,7 @@ def _about_processor(shares: dict[str, float], at: Circumstances) -> str:
     )
 
 
-def _about_card(cores: float, predict: Stage, at: Circumstances) -> str:
+def _about_card(cores: float, predict: Stage, at: Environment) -> str:
     need = math.ceil(cores)
     if cores > at.cpus:
         return (
@@ -134,7 +134,7 @@ def _about_card(cores: float, predict: Stage, at: Circumstances) -> str:
     return f"The model on {at.provider} decides: a larger --batch-size may help{smaller}; more workers would not."
 
 
-def _about_whole(stages: dict[str, Stage], reached: float | None, at: Circumstances) -> list[str]:
+def _about_whole(stages: dict[str, Stage], reached: float | None, at: Environment) -> list[str]:
     advice = []
     if reached is not None and reached < GOOD:
         why = "other programs at work, or too few pictures (--limit), are the usual reasons"

@@ -15,9 +15,9 @@ from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.trust import check_pickles
 from sdprep.models.files.hub import identity
 from sdprep.models.registry.registry import resolve
-from sdprep.report import Listener, RunReport, Silent, Stop
-from sdprep.rules.captions import caption_lines, repeats, written_captions
-from sdprep.rules.policy import Wish
+from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.rules.captions import caption_lines, has_repetition, written_captions
+from sdprep.rules.policy import TextRequest
 from sdprep.tasks.annotation.planner import Job
 from sdprep.tasks.annotation.run import MODEL_DESCRIPTION, Annotation, Results
 from sdprep.types import Caption
@@ -27,9 +27,9 @@ def caption(
     directory: Path,
     settings: CaptionSettings = CaptionSettings(),
     *,
-    stated: frozenset[str] = frozenset(),
+    explicit: frozenset[str] = frozenset(),
     listener: Listener | None = None,
-    stop: Stop | None = None,
+    stop: CancelToken | None = None,
 ) -> RunReport:
     """Write a caption beside every picture that has none, by the rules of `rules/policy.py`.
 
@@ -38,8 +38,10 @@ def caption(
     """
     spec = resolve(settings.model, "caption")
     check_pickles(spec, allowed=settings.allow_pickle)
-    kind = Captioning(spec, settings, stated)
-    return Annotation(kind, settings, listener or Silent(), Stop() if stop is None else stop).run(directory)
+    kind = Captioning(spec, settings, explicit)
+    return Annotation(kind, settings, listener or NullListener(), CancelToken() if stop is None else stop).run(
+        directory
+    )
 
 
 class Captioning:
@@ -48,11 +50,11 @@ class Captioning:
     command = "caption"
     want_results = False
 
-    def __init__(self, spec: ModelSpec, settings: CaptionSettings, stated: frozenset[str]) -> None:
+    def __init__(self, spec: ModelSpec, settings: CaptionSettings, explicit: frozenset[str]) -> None:
         self.spec, self._settings = with_preprocess(spec, settings.preprocess), settings
         # As the model's file has it: the setting counts for itself.
         self._description = spec.fingerprint()
-        self._stated = stated | {MODEL_DESCRIPTION} if "model" in stated else stated
+        self._stated = explicit | {MODEL_DESCRIPTION} if "model" in explicit else explicit
 
     def make_job(self, files: ModelFiles | None) -> Job:
         """The job; its settings are the decoding and the model, its pieces are lines."""
@@ -62,24 +64,24 @@ class Captioning:
             "model": identity(self.spec, files),
             MODEL_DESCRIPTION: self._description,
             "preprocess": self.spec.image.preprocess,
-            "exact_decode": self.spec.looks_at_all(settings.exact_decode),
+            "exact_decode": self.spec.is_exact(settings.exact_decode),
             **decoding,
             "best_of": settings.best_of,
             **settings.rules.settings(),
             "dtype": settings.dtype,
         }
-        wish = Wish("caption", values, self._stated, work.existing, work.update, work.refresh)
-        recipe: dict[str, Any] | None = None
+        wish = TextRequest("caption", values, self._stated, work.existing, work.update, work.refresh)
+        result_key: dict[str, Any] | None = None
         if files is not None:
             what = {"task": "caption", "weights": files.weights, "precision": settings.dtype}
-            recipe = {**what, **self.spec.recipe(), **self.spec.decoding(settings.exact_decode), **decoding}
+            result_key = {**what, **self.spec.result_key(), **self.spec.decoding(settings.exact_decode), **decoding}
         naming, decoder = settings.layout.sidecar_name, decoder_of(work, DECODER)
         return Job(
             wish=wish,
             extension=settings.caption_extension,
             naming=naming,
             joiner="\n",
-            recipe=recipe,
+            result_key=result_key,
             render=self._render,
             decoder=decoder,
             incomplete=work.allow_truncated,
@@ -95,7 +97,7 @@ class Captioning:
         """What a person should know of the captions that are written: one was cut, or has lost its thread."""
         ranked = self._ranked(result)
         written = written_captions([each.text for each in ranked], self._settings.rules)
-        if any(repeats(text.casefold().split()) for text in written):
+        if any(has_repetition(text.casefold().split()) for text in written):
             return "repeats itself"
         cut = any(ranked[place].finish_reason == "length" for place in written.values())
         return "cut at the most tokens" if cut else None

@@ -13,7 +13,7 @@ from sdprep.images.source import is_picture
 from sdprep.models.backends import check_installed
 from sdprep.models.base import Task
 from sdprep.models.registry.registry import resolve
-from sdprep.report import Listener, RunReport, Stop
+from sdprep.report import CancelToken, Listener, RunReport
 from sdprep.tasks.caption import caption
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag
@@ -31,7 +31,7 @@ class Demonstration:
     merge: RunReport
 
 
-def demo(directory: Path, *, listener: Listener | None = None, stop: Stop | None = None) -> Demonstration:
+def demo(directory: Path, *, listener: Listener | None = None, stop: CancelToken | None = None) -> Demonstration:
     """Copy the bundled pictures to a folder and run the three commands on them with the demo models.
 
     Raises UsageError if the folder holds pictures of somebody's own.

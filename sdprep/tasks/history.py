@@ -10,17 +10,17 @@ from itertools import islice
 from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog, RunInfo
-from sdprep.catalog.history import UNDONE, Reversal, RunEntry, Version, file_hash, in_order, reversals, runs, versions
+from sdprep.catalog.history import UNDONE, RunEntry, UndoStep, Version, file_hash, in_order, reversals, runs, versions
 from sdprep.catalog.journal import FILE_LIMIT, Change, apply
-from sdprep.catalog.quarantine import HARMFUL, Remembered, forget, remembered
-from sdprep.catalog.session import Access, Catalogs, Purpose, catalogs_below, find_catalog
+from sdprep.catalog.quarantine import CRASH_CODES, KnownFailure, forget, remembered
+from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession, catalogs_below, find_catalog
 from sdprep.errors import CatalogError
 from sdprep.files import real_path
 from sdprep.folders import read_below
 from sdprep.images.decoder import DECODER
 from sdprep.paths import is_inside
-from sdprep.report import Listener, RunReport, Silent, Stop
-from sdprep.sanitize import plain
+from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.sanitize import strip_invisible
 from sdprep.tasks.run_info import run_info
 from sdprep.types import FailureCode
 
@@ -33,15 +33,15 @@ GROUP = 64
 
 def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
     """The runs of the catalogs of a folder, oldest first; a run over several catalogs is one entry."""
-    with catalogs_of(directory, catalog, Access("log", Purpose.READ, Silent().note)) as found:
+    with catalogs_of(directory, catalog, CatalogAccess("log", AccessMode.READ, NullListener().note)) as found:
         entries = in_order([runs(each) for each in found])
     # The catalog may have come with the images: nothing in it moves a cursor.
     return [
         replace(
             entry,
-            uid=plain(entry.uid),
-            command=plain(entry.command),
-            model=None if entry.model is None else plain(entry.model),
+            uid=strip_invisible(entry.uid),
+            command=strip_invisible(entry.command),
+            model=None if entry.model is None else strip_invisible(entry.model),
         )
         for entry in entries
     ]
@@ -54,7 +54,7 @@ def undo(
     force: bool = False,
     catalog: Path | None = None,
     listener: Listener | None = None,
-    stop: Stop | None = None,
+    stop: CancelToken | None = None,
 ) -> RunReport:
     """Give every file that a run changed the bytes from before; without a name, the last run that changed any.
 
@@ -62,17 +62,17 @@ def undo(
     not come to its end is gone on with. Raises CatalogError if there is no such run.
     """
     began = time.monotonic()
-    note, stop = (listener or Silent()).note, Stop() if stop is None else stop
-    with catalogs_of(directory, catalog, Access("undo", Purpose.CHANGE, note)) as found:
+    note, stop = (listener or NullListener()).note, CancelToken() if stop is None else stop
+    with catalogs_of(directory, catalog, CatalogAccess("undo", AccessMode.CHANGE, note)) as found:
         uid, unfinished = _chosen_run(in_order([runs(each) for each in found]), run, directory)
         note(f"undoing run {uid}")
         info = run_info("undo", {UNDONE: uid, "force": force}, None)
         report = RunReport("undo", run=info.uid)
-        stop.heeded = True
+        stop.interruptible = True
         for each in found:
             backs = _confined(each, reversals(each, uid), report) if catalog is None else reversals(each, uid)
             _take_back(each, backs, info, report, stop, trusted=catalog is not None)
-        stop.heeded = False
+        stop.interruptible = False
         report.stopped, report.seconds = stop.exit_code, time.monotonic() - began
         for each in () if stop else found:
             with each.transaction():
@@ -83,7 +83,7 @@ def undo(
     return report
 
 
-def _confined(catalog: Catalog, backs: Iterable[Reversal], report: RunReport) -> Iterator[Reversal]:
+def _confined(catalog: Catalog, backs: Iterable[UndoStep], report: RunReport) -> Iterator[UndoStep]:
     """Those in the catalog's folder: one that came with pictures may name any file of this machine."""
     for back in backs:
         if is_inside(back.path.parent, catalog.root):
@@ -94,7 +94,7 @@ def _confined(catalog: Catalog, backs: Iterable[Reversal], report: RunReport) ->
 
 
 def _take_back(
-    catalog: Catalog, backs: Iterable[Reversal], info: RunInfo, report: RunReport, stop: Stop, *, trusted: bool
+    catalog: Catalog, backs: Iterable[UndoStep], info: RunInfo, report: RunReport, stop: CancelToken, *, trusted: bool
 ) -> None:
     """Take back changes of one catalog in groups; a wish to stop leaves the rest."""
     queue = iter(backs)
@@ -109,8 +109,8 @@ def _take_back(
                 below.setdefault(root, []).append(change)
         for root, changes in below.items():
             applied = apply(catalog, info, changes, root)
-            report.written -= len(applied.overtaken) + len(applied.refused)
-            for change in applied.overtaken:
+            report.written -= len(applied.conflicts) + len(applied.refused)
+            for change in applied.conflicts:
                 report.refuse(str(change.path), FailureCode.CHANGED_SINCE, CHANGED)
             for change, reason in applied.refused.items():
                 report.refuse(str(change.path), FailureCode.UNWRITABLE, reason)
@@ -119,7 +119,7 @@ def _take_back(
     report.remaining += rest
 
 
-def _change_for(catalog: Catalog, back: Reversal, root: Path, force: bool, report: RunReport) -> Change | None:
+def _change_for(catalog: Catalog, back: UndoStep, root: Path, force: bool, report: RunReport) -> Change | None:
     """The change that takes one file back; None, and counted, where there is nothing to do or it is refused."""
     report.found += 1
     try:
@@ -140,7 +140,7 @@ def _change_for(catalog: Catalog, back: Reversal, root: Path, force: bool, repor
 
 def file_versions(path: Path, *, catalog: Path | None = None) -> list[Version]:
     """The texts that a file has held, oldest first. Raises CatalogError if no catalog knows the file."""
-    with _catalog_of(path, catalog, Access("log", Purpose.READ, Silent().note)) as found:
+    with _catalog_of(path, catalog, CatalogAccess("log", AccessMode.READ, NullListener().note)) as found:
         return _versions_of(found, path)
 
 
@@ -153,7 +153,7 @@ def restore(
     restore can be undone. Raises CatalogError if there is no such text.
     """
     path = real_path(path)
-    access = Access("restore", Purpose.CHANGE, (listener or Silent()).note)
+    access = CatalogAccess("restore", AccessMode.CHANGE, (listener or NullListener()).note)
     with _catalog_of(path, catalog, access) as found:
         known = _versions_of(found, path)
         data = _held_by(path)
@@ -164,7 +164,7 @@ def restore(
             report.current = 1
         else:
             applied = apply(found, info, [Change(path, data, found.text(chosen))], path.parent)
-            if applied.overtaken:
+            if applied.conflicts:
                 report.refuse(str(path), FailureCode.CHANGED_SINCE, "it is being changed by another program")
             for reason in applied.refused.values():
                 report.refuse(str(path), FailureCode.UNWRITABLE, reason)
@@ -230,7 +230,7 @@ def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tu
 
 
 @contextmanager
-def catalogs_of(directory: Path, fixed: Path | None, access: Access) -> Iterator[list[Catalog]]:
+def catalogs_of(directory: Path, fixed: Path | None, access: CatalogAccess) -> Iterator[list[Catalog]]:
     """The catalogs of a folder: the nearest at or above it, and all below."""
     directory = real_path(directory)
     if fixed is not None:
@@ -241,30 +241,32 @@ def catalogs_of(directory: Path, fixed: Path | None, access: Access) -> Iterator
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
         raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
-    with Catalogs(directory, access, trusted=fixed is not None) as opened:
+    with CatalogSession(directory, access, trusted=fixed is not None) as opened:
         yield [opened.at(file) for file in files]
 
 
 @contextmanager
-def _catalog_of(path: Path, fixed: Path | None, access: Access) -> Iterator[Catalog]:
+def _catalog_of(path: Path, fixed: Path | None, access: CatalogAccess) -> Iterator[Catalog]:
     file = real_path(fixed) if fixed else find_catalog(real_path(path).parent)
     if file is None or not file.is_file():
         raise CatalogError(f"no catalog at or above {path.parent}")
-    with Catalogs(path.parent, access, trusted=fixed is not None) as opened:
+    with CatalogSession(path.parent, access, trusted=fixed is not None) as opened:
         yield opened.at(file)
 
 
 def retry(
     directory: Path, *, quarantined: bool = False, catalog: Path | None = None, listener: Listener | None = None
-) -> list[Remembered]:
+) -> list[KnownFailure]:
     """Forget the failed pictures of a folder, or only those that are quarantined; what was forgotten.
 
     Raises CatalogError if there is no catalog.
     """
     directory = real_path(directory)
-    codes = HARMFUL if quarantined else tuple(FailureCode)
+    codes = CRASH_CODES if quarantined else tuple(FailureCode)
     forgotten = []
-    with catalogs_of(directory, catalog, Access("retry", Purpose.CHANGE, (listener or Silent()).note)) as found:
+    with catalogs_of(
+        directory, catalog, CatalogAccess("retry", AccessMode.CHANGE, (listener or NullListener()).note)
+    ) as found:
         for each in found:
             with each.transaction():
                 pictures = remembered(each, directory, DECODER, codes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from sdprep.catalog.session import Access, Catalogs, Purpose
+from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession
 from sdprep.config import PICTURE_SUFFIXES, MergeSettings
 from sdprep.errors import ImageError, MissingSidecars, UsageError, starting_threads
 from sdprep.files import real_path
@@ -19,7 +19,7 @@ from sdprep.images.decode import read_size
 from sdprep.images.decoder import failure_of
 from sdprep.images.source import FolderSource, sidecar_collisions
 from sdprep.paths import is_inside
-from sdprep.report import Listener, RunReport, Silent, Stop
+from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.tasks.metadata_file import Files, open_metadata, recall_metadata, replace_metadata
 from sdprep.tasks.run_info import catalogs_for
 from sdprep.texts import metadata
@@ -65,7 +65,7 @@ def merge(
     settings: MergeSettings = MergeSettings(),
     *,
     listener: Listener | None = None,
-    stop: Stop | None = None,
+    stop: CancelToken | None = None,
 ) -> RunReport:
     """Write captions, tags and image sizes of a folder's pictures into one metadata JSON.
 
@@ -73,16 +73,16 @@ def merge(
     sidecar had to be there.
     """
     start = time.monotonic()
-    listener, stop = listener or Silent(), Stop() if stop is None else stop
+    listener, stop = listener or NullListener(), CancelToken() if stop is None else stop
     _check(settings)
     source = FolderSource(directory, settings.layout)
     files = open_metadata(directory, settings)
     items = source.items()
-    if source.passed_over:
-        listener.note(source.passed_over)
+    if source.skipped:
+        listener.note(source.skipped)
     report = RunReport("merge", found=len(items), dry_run=settings.dry_run)
-    purpose = Purpose.REHEARSE if settings.dry_run else Purpose.ADD
-    with catalogs_for(directory, settings.layout, Access("merge", purpose, listener.note)) as catalogs:
+    purpose = AccessMode.DRY_RUN if settings.dry_run else AccessMode.ADD
+    with catalogs_for(directory, settings.layout, CatalogAccess("merge", purpose, listener.note)) as catalogs:
         # Opened before the work begins: another run may be at work, or nothing can be written there.
         catalog = catalogs.of(settings.layout.output_dir or source.directory)
         files = recall_metadata(files, catalog)
@@ -132,14 +132,14 @@ def _check(settings: MergeSettings) -> None:
 
 
 def _read_pictures(
-    items: list[ImageItem], settings: MergeSettings, catalogs: Catalogs, listener: Listener, stop: Stop
+    items: list[ImageItem], settings: MergeSettings, catalogs: CatalogSession, listener: Listener, stop: CancelToken
 ) -> list[Picture]:
     """All pictures, in order; fewer only if a stop came in between."""
     unkeyed = {**metadata.key_failures(items, settings.keys), **_collisions(items, settings)}
     pictures: list[Picture] = []
     groups = iter([items[start : start + GROUP] for start in range(0, len(items), GROUP)])
     listener.start(len(items))
-    stop.heeded = True
+    stop.interruptible = True
     with ThreadPoolExecutor(THREADS) as pool:
         while not stop and (some := list(islice(groups, 2 * THREADS))):
             with starting_threads():
@@ -148,7 +148,7 @@ def _read_pictures(
                 empty = "" in picture.texts.values()
                 pictures.append(_recalled(picture, catalogs, settings) if empty else picture)
                 listener.advance()
-    stop.heeded = False
+    stop.interruptible = False
     return pictures
 
 
@@ -192,7 +192,7 @@ def _read_stripped(sidecar: str, folders: Folders) -> str | None:
     return None if text is None else text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
-def _recalled(picture: Picture, catalogs: Catalogs, settings: MergeSettings) -> Picture:
+def _recalled(picture: Picture, catalogs: CatalogSession, settings: MergeSettings) -> Picture:
     """An image with what a run wrote in its sidecars of 0 bytes, which a power cut or a full disk has left."""
     texts, target = dict(picture.texts), picture.item.target
     for name in [name for name, text in texts.items() if text == ""]:

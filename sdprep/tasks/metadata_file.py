@@ -65,7 +65,7 @@ def replace_metadata(files: Files, after: bytes, catalog: Catalog, settings: Mer
     applied = apply(catalog, info, [Change(path, files.before, after)], path.parent)
     for reason in applied.refused.values():
         raise MetadataError(f"{path} cannot be written: {reason}")
-    if applied.overtaken:
+    if applied.conflicts:
         raise MetadataError(f"{path} was changed by another program in the meantime; run the merge again")
     with catalog.transaction():
         catalog.end_run(info.uid, report.as_dict())

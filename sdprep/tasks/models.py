@@ -11,10 +11,10 @@ from pathlib import Path
 from sdprep.errors import ModelError, SdprepError, UsageError, WriteError
 from sdprep.files import replace_file
 from sdprep.models.base import ModelSpec, Task
-from sdprep.models.files.hub import amount, fetch, known_commit, snapshot
+from sdprep.models.files.hub import amount, ensure_downloaded, known_commit, snapshot
 from sdprep.models.files.lockfile import Lock, LockedFile, read_lock, sha256_of
 from sdprep.models.registry import infer, registry, validate
-from sdprep.report import Listener, Silent
+from sdprep.report import Listener, NullListener
 
 FILE_NAME = re.compile(r"\w[\w .+-]*")
 
@@ -161,7 +161,7 @@ def download(models: Iterable[str], task: Task | None = None, *, listener: Liste
     done, failures = [], []
     for model in dict.fromkeys(models):
         try:
-            files = fetch(_find(model, task), listener or Silent(), check=True)
+            files = ensure_downloaded(_find(model, task), listener or NullListener(), check=True)
         except (SdprepError, OSError) as error:
             failures.append(Fault(model, str(error)))
         else:
@@ -183,7 +183,7 @@ def verify(models: Iterable[str] = (), *, listener: Listener | None = None) -> V
             failures.append(Fault(model, str(error)))
     for each in downloads:
         size = sum(file.size for file in each.files.values() if file)
-        (listener or Silent()).note(f"checking {each.model} ({amount(size)})")
+        (listener or NullListener()).note(f"checking {each.model} ({amount(size)})")
         for name, locked in each.files.items():
             try:
                 files.append(_checked(each, name, locked))

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from platformdirs import user_data_path
 
-from sdprep.config import Layout, QuantizeSettings
+from sdprep.config import PathOptions, QuantizeSettings
 from sdprep.errors import ImageError, MissingExtra, ModelError, UsageError, WriteError
 from sdprep.files import real_path
 from sdprep.images.decode import decode
@@ -26,14 +26,14 @@ from sdprep.images.decoder import file_digest
 from sdprep.images.source import FolderSource
 from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec, Source
-from sdprep.models.files.hub import fetch, locate
+from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry import registry
 from sdprep.models.taggers.agreement import Agreement, agreement
 from sdprep.models.taggers.onnx_session import write_fp16, write_int8
 from sdprep.models.taggers.onnx_tagger import OnnxTagger
 from sdprep.models.taggers.providers import AUTO, CPU, Execution
-from sdprep.report import Listener, Silent
-from sdprep.rules.labels import CHOSEN
+from sdprep.report import Listener, NullListener
+from sdprep.rules.labels import ARGMAX_CATEGORIES
 from sdprep.tasks.models import FILE_NAME, add
 from sdprep.types import Batch, Decoded, Failure, ImageItem, TagScores
 
@@ -98,17 +98,17 @@ def quantize(
     name = f"{spec.name.rpartition('/')[2]}-{settings.precision}"
     folder = real_path((settings.out or user_data_path("sdprep") / "models" / name).expanduser())
     _check_free(name, folder)
-    files = locate(spec) or fetch(spec, listener or Silent())
+    files = find_local(spec) or ensure_downloaded(spec, listener or NullListener())
     original = OnnxTagger(spec, files, Execution(RUNS_ON[settings.precision], BATCH))
     sample = read_sample(images, original, settings.sample)
-    (listener or Silent()).note(f"making {name} with {len(sample.pictures)} pictures")
+    (listener or NullListener()).note(f"making {name} with {len(sample.pictures)} pictures")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".sdprep-", dir=folder.parent) as work:
             new = Path(work) / "new"
             described = _write_folder(spec, files, new, name, settings.precision)
-            yardstick = Yardstick(original, sample, settings.threshold)
-            made = Making(spec, files, settings, original, sample).make(described, new, yardstick, folder)
+            yardstick = Evaluator(original, sample, settings.threshold)
+            made = Quantizer(spec, files, settings, original, sample).make(described, new, yardstick, folder)
             _put(new, folder, Path(work) / "old")
     except OSError as error:
         raise WriteError(error) from error
@@ -117,7 +117,7 @@ def quantize(
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class Quantizer:
     """What a copy is made from, and how."""
 
     spec: ModelSpec
@@ -126,7 +126,7 @@ class Making:
     original: OnnxTagger
     sample: Sample
 
-    def make(self, described: ModelSpec, new: Path, yardstick: Yardstick, folder: Path) -> Quantized:
+    def make(self, described: ModelSpec, new: Path, yardstick: Evaluator, folder: Path) -> Quantized:
         """Put the best copy into the folder `new` with its measurement. Raises ModelError if it is below the floor."""
         precision = self.settings.precision
         candidates = [self._candidate(bits, described, new, yardstick) for bits in BITS[precision]]
@@ -161,7 +161,7 @@ class Making:
         (new / AGREEMENT).write_text(json.dumps({"schema": 1, **asdict(made)}, default=str, indent=2) + "\n", "utf-8")
         return made
 
-    def _candidate(self, bits: int, described: ModelSpec, new: Path, yardstick: Yardstick) -> Candidate:
+    def _candidate(self, bits: int, described: ModelSpec, new: Path, yardstick: Evaluator) -> Candidate:
         source, target = self.files.folder / self.spec.files[0], new / f"{bits}.onnx"
         if self.settings.precision == "fp16":
             write_fp16(source, target)
@@ -180,7 +180,7 @@ def _too_poor(made: Quantized) -> str:
     found = made.agreement
     return (
         f"{made.name} agrees too little with {made.original}: F1 {found.f1:.4f} is below {made.floor:g} on "
-        f"{found.pictures} pictures ({found.kept:.1%} of {found.tags} tags kept); not kept\n"
+        f"{found.pictures} pictures ({found.recall:.1%} of {found.tags} tags kept); not kept\n"
         "More pictures of the kind that you tag may help (--sample); --force keeps it as it is"
     )
 
@@ -215,9 +215,9 @@ def _write_folder(spec: ModelSpec, files: ModelFiles, new: Path, name: str, prec
 
 def as_toml(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> str:
     """A table of texts, numbers, lists of these and tables as TOML; what is None or empty is left out."""
-    stated = {key: value for key, value in table.items() if value not in (None, "", [], ())}
-    tables = {key: value for key, value in stated.items() if isinstance(value, Mapping)}
-    lines = [f"{_key(key)} = {json.dumps(stated[key], ensure_ascii=False)}" for key in stated if key not in tables]
+    explicit = {key: value for key, value in table.items() if value not in (None, "", [], ())}
+    tables = {key: value for key, value in explicit.items() if isinstance(value, Mapping)}
+    lines = [f"{_key(key)} = {json.dumps(explicit[key], ensure_ascii=False)}" for key in explicit if key not in tables]
     for key, value in tables.items():
         place = (*above, key)
         lines += ["", f"[{'.'.join(map(_key, place))}]", as_toml(value, place).rstrip("\n")]
@@ -265,7 +265,7 @@ def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
     """
     items: dict[bytes, ImageItem] = {}
     failures: list[Failure] = []
-    for item in FolderSource(images, Layout()).items():
+    for item in FolderSource(images, PathOptions()).items():
         try:
             items.setdefault(file_digest(item), item)
         except ImageError as error:
@@ -284,13 +284,15 @@ def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
     return Sample(tuple(pictures), tuple(failures))
 
 
-class Yardstick:
+class Evaluator:
     """The original's scores of the pictures that were held out, to measure copies by; `seconds` a picture."""
 
     def __init__(self, original: OnnxTagger, sample: Sample, threshold: float) -> None:
         self._pictures, self._threshold = sample.held_out, threshold
         # These have no threshold: the best of each is written.
-        self._columns = [place for place, word in enumerate(original.labels.categories) if word not in CHOSEN]
+        self._columns = [
+            place for place, word in enumerate(original.labels.categories) if word not in ARGMAX_CATEGORIES
+        ]
         self._expected, self.seconds = _scores(original, self._pictures)
 
     def measure(self, copy: OnnxTagger) -> tuple[Agreement, float]:

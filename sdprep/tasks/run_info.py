@@ -13,10 +13,10 @@ import msgspec
 
 from sdprep.catalog.catalog import RunInfo
 from sdprep.catalog.schema import FILE, FOLDER
-from sdprep.catalog.session import Access, Catalogs
-from sdprep.config import Layout
+from sdprep.catalog.session import CatalogAccess, CatalogSession
+from sdprep.config import PathOptions
 from sdprep.files import real_path
-from sdprep.sanitize import spell_time
+from sdprep.sanitize import printable_time
 
 PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 
@@ -24,7 +24,7 @@ PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 def run_info(command: str, settings: Any, model: str | None) -> RunInfo:
     """A new run, named by its start; `settings` is a settings dataclass."""
     started = time.time()
-    uid = spell_time(started, "%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
+    uid = printable_time(started, "%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     values = msgspec.to_builtins(settings, enc_hook=str)
     return RunInfo(uid, command, values, _versions(), model, started)
 
@@ -39,9 +39,9 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def catalogs_for(directory: Path, layout: Layout, access: Access) -> Catalogs:
+def catalogs_for(directory: Path, layout: PathOptions, access: CatalogAccess) -> CatalogSession:
     """The catalogs of a run over a folder: one that is named, that of the output folder, or the nearest."""
     fixed = real_path(layout.catalog) if layout.catalog else None
     if fixed is None and layout.output_dir is not None:
         fixed = real_path(layout.output_dir) / FOLDER / FILE
-    return Catalogs(real_path(layout.output_dir or directory), access, fixed)
+    return CatalogSession(real_path(layout.output_dir or directory), access, fixed)

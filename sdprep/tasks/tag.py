@@ -18,15 +18,15 @@ from sdprep.files import real_path
 from sdprep.images.decoder import DECODER, decoder_of
 from sdprep.models.backends import check_installed, with_backend, with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec, Source
-from sdprep.models.files.hub import fetch, identity
+from sdprep.models.files.hub import ensure_downloaded, identity
 from sdprep.models.registry.registry import resolve
 from sdprep.models.taggers.label_file import read_labels
 from sdprep.models.taggers.providers import check as check_provider
-from sdprep.report import Listener, RunReport, Silent, Stop
+from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.rules.labels import LabelTable
-from sdprep.rules.policy import Wish
+from sdprep.rules.policy import TextRequest
 from sdprep.rules.tags import TagSelector
-from sdprep.sanitize import spell
+from sdprep.sanitize import printable
 from sdprep.tasks.annotation.planner import Job
 from sdprep.tasks.annotation.run import MODEL_DESCRIPTION, Annotation, Results
 from sdprep.tasks.annotation.scores import check_scores_path, write_scores
@@ -40,25 +40,25 @@ def tag(
     directory: Path,
     settings: TagSettings = TagSettings(),
     *,
-    stated: frozenset[str] = frozenset(),
+    explicit: frozenset[str] = frozenset(),
     listener: Listener | None = None,
-    stop: Stop | None = None,
+    stop: CancelToken | None = None,
 ) -> RunReport:
     """Write tags beside every picture that has none, by the rules of `rules/policy.py`.
 
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.
     """
-    listener = listener or Silent()
+    listener = listener or NullListener()
     spec = with_backend(resolve(settings.model, "tag"), settings.backend)
     check_provider(settings.provider, spec.backend, settings.devices)
     if settings.model_dir is not None:
         spec = _in_model_dir(spec, settings.model_dir, listener)
-    kind = Tagging(spec, settings, stated, listener)
+    kind = Tagging(spec, settings, explicit, listener)
     if settings.force_download and spec.source.repo is not None:
         check_installed(spec)
-        fetch(spec, listener, check=True)
-    return Annotation(kind, settings, listener, Stop() if stop is None else stop).run(directory)
+        ensure_downloaded(spec, listener, check=True)
+    return Annotation(kind, settings, listener, CancelToken() if stop is None else stop).run(directory)
 
 
 class Tagging:
@@ -66,13 +66,13 @@ class Tagging:
 
     command = "tag"
 
-    def __init__(self, spec: ModelSpec, settings: TagSettings, stated: frozenset[str], listener: Listener) -> None:
+    def __init__(self, spec: ModelSpec, settings: TagSettings, explicit: frozenset[str], listener: Listener) -> None:
         self.spec, self._settings = with_preprocess(spec, settings.preprocess), settings
         # As the model's file has it: the setting counts for itself.
         self._description = spec.fingerprint()
         # What follows from a stated setting is stated with it.
         followers = {"model": MODEL_DESCRIPTION, "threshold": CARD_THRESHOLD}
-        self._stated = stated | {follower for name, follower in followers.items() if name in stated}
+        self._stated = explicit | {follower for name, follower in followers.items() if name in explicit}
         self.want_results = settings.scores is not None or settings.frequency_tags
         self._knowledge, self._listener = Knowledge(settings), listener
         check_categories(settings.rules, spec)
@@ -93,24 +93,29 @@ class Tagging:
             "model": identity(self.spec, files),
             MODEL_DESCRIPTION: self._description,
             "preprocess": self.spec.image.preprocess,
-            "exact_decode": self.spec.looks_at_all(settings.exact_decode),
+            "exact_decode": self.spec.is_exact(settings.exact_decode),
             **settings.rules.settings(),
             # Another recommendation is another setting.
             CARD_THRESHOLD: None if self._rules is settings.rules else self.spec.threshold,
             **self._knowledge.settings(),
             "caption_separator": settings.caption_separator,
         }
-        wish = Wish("tag", values, self._stated, work.existing, work.update, work.refresh)
-        recipe: dict[str, Any] | None = None
+        wish = TextRequest("tag", values, self._stated, work.existing, work.update, work.refresh)
+        result_key: dict[str, Any] | None = None
         if files is not None:
-            recipe = {"task": "tag", "weights": files.weights, "precision": self.spec.precision, **self.spec.recipe()}
-            recipe |= self.spec.decoding(settings.exact_decode)
+            result_key = {
+                "task": "tag",
+                "weights": files.weights,
+                "precision": self.spec.precision,
+                **self.spec.result_key(),
+            }
+            result_key |= self.spec.decoding(settings.exact_decode)
         return Job(
             wish,
             settings.caption_extension,
             settings.layout.sidecar_name,
             settings.caption_separator,
-            recipe,
+            result_key,
             self._render,
             decoder_of(work, DECODER),
             work.allow_truncated,
@@ -146,7 +151,7 @@ class Tagging:
             report.tag_counts = dict(counts.most_common())
 
     def _scores_line(self, rel: str, result: bytes) -> str:
-        line: dict[str, Any] = {"path": spell(rel), **{category: {} for category in self._labels.categories}}
+        line: dict[str, Any] = {"path": printable(rel), **{category: {} for category in self._labels.categories}}
         for index, value in sorted(decode_scores(result), key=lambda pair: -pair[1]):
             if value >= self._settings.scores_min:
                 line[self._labels.categories[index]][self._labels.names[index]] = round(value, 4)

@@ -17,7 +17,7 @@ from typing import Any
 from sdprep.catalog.journal import FILE_LIMIT
 from sdprep.errors import MetadataError
 from sdprep.files import read_limited, real_path
-from sdprep.paths import can_be_looked_at
+from sdprep.paths import is_local_path
 from sdprep.texts.exact_json import dump_exactly, parse_exactly
 from sdprep.types import Failure, FailureCode, ImageItem
 
@@ -118,7 +118,9 @@ class Claims:
     orphans: list[str] = field(default_factory=list)
 
 
-def find_claims(keys: Iterable[str], items: Sequence[ImageItem], style: str, locate: Callable[[str], str]) -> Claims:
+def find_claims(
+    keys: Iterable[str], items: Sequence[ImageItem], style: str, find_local: Callable[[str], str]
+) -> Claims:
     """Find the picture that each key names, an exact key of the wanted style before any other reading.
 
     `locate` gives the absolute path that a key means when it is read from the current folder.
@@ -133,7 +135,7 @@ def find_claims(keys: Iterable[str], items: Sequence[ImageItem], style: str, loc
         lambda key: wanted.get(key, ()),
         lambda key: absolute.get(key, ()),
         lambda key: relative.get(PurePath(key).as_posix(), ()),
-        lambda key: absolute.get(locate(key), ()),
+        lambda key: absolute.get(find_local(key), ()),
         lambda key: extensionless.get(key, ()),
         lambda key: stems.get(key, ()),
     ]
@@ -158,14 +160,14 @@ def locator() -> Callable[[str], str]:
     def real(folder: Path) -> Path:
         return real_path(folder)
 
-    def locate(key: str) -> str:
+    def find_local(key: str) -> str:
         path = Path(key)
         try:
-            return str(real(path.parent) / path.name) if can_be_looked_at(key) else key
+            return str(real(path.parent) / path.name) if is_local_path(key) else key
         except (OSError, ValueError, RuntimeError):
             return key
 
-    return locate
+    return find_local
 
 
 def _index(items: Iterable[ImageItem], name_of: Callable[[ImageItem], str]) -> dict[str, tuple[ImageItem, ...]]:

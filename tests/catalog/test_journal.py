@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from sdprep.catalog.catalog import Catalog, RunInfo
-from sdprep.catalog.journal import Change, adopt, apply, recover
+from sdprep.catalog.journal import Change, apply, record_existing, recover
 from sdprep.catalog.schema import FILE
 from sdprep.errors import WriteError
-from sdprep.rules.mixed_text import Parts
+from sdprep.rules.mixed_text import MixedText
 from sdprep.rules.policy import SidecarState
 
 RUN = RunInfo("run-1", "tag", {}, {}, None, 1.0)
-STATE = SidecarState("tag", "machine", "new", b"d" * 32, {}, Parts(machine=("new",)))
+STATE = SidecarState("tag", "machine", "new", b"d" * 32, {}, MixedText(generated=("new",)))
 
 
 class Killed(BaseException):
@@ -121,13 +121,13 @@ def test_the_intent_is_on_disk_before_the_file_changes(
 
 @pytest.mark.parametrize("before", [b"something else\n", None], ids=["edited", "appeared"])
 def test_a_file_that_is_not_as_it_was_seen_is_left_alone(catalog: Catalog, file: Path, before: bytes | None) -> None:
-    assert apply(catalog, RUN, [change(file, before)], catalog.root).overtaken == [change(file, before)]
+    assert apply(catalog, RUN, [change(file, before)], catalog.root).conflicts == [change(file, before)]
     assert file.read_bytes() == b"old\n"
 
 
 def test_a_file_that_was_deleted_meanwhile_is_not_made_again(catalog: Catalog, file: Path) -> None:
     file.unlink()
-    assert apply(catalog, RUN, [change(file)], catalog.root).overtaken == [change(file)]
+    assert apply(catalog, RUN, [change(file)], catalog.root).conflicts == [change(file)]
     assert not file.exists()
 
 
@@ -273,5 +273,5 @@ def test_the_temporary_file_of_a_run_that_died_is_removed(
 
 def test_an_adopted_text_is_known_without_a_change_in_the_journal(catalog: Catalog, file: Path) -> None:
     state = replace(STATE, text="old")
-    adopt(catalog, file, state)
+    record_existing(catalog, file, state)
     assert (catalog.state_of("a.txt"), statuses(catalog)) == (state, [])

@@ -9,7 +9,7 @@ import sys
 import onnx
 import pytest
 
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from tests.models.taggers.tiny_graphs import Contract, write_graph
 
@@ -127,12 +127,12 @@ FAULTS = {
 
 @pytest.mark.parametrize(("spoil", "toml", "said"), FAULTS.values(), ids=FAULTS)
 def test_a_model_that_is_wrong_is_refused_with_the_file(spoil, toml, said, run):
-    outcome, untouched = run(spoil, toml)
+    outcome, unmodified = run(spoil, toml)
     assert outcome.code == 1
     assert said in outcome.err
     assert "Traceback" not in outcome.err
     assert outcome.err.count("\n") <= 4
-    assert untouched
+    assert unmodified
 
 
 def test_the_model_that_they_are_made_of_is_right(run, imgs):
@@ -154,7 +154,7 @@ def test_a_saved_model_without_its_signature_is_refused(sdprep_command, imgs, tm
     folder = tmp_path / "saved"
     code = f"import tensorflow as t; t.saved_model.save(t.Module(), {str(folder)!r})"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    shutil.copy(locate(resolve("demo-tag", "tag")).folder / "selected_tags.csv", folder)
+    shutil.copy(find_local(resolve("demo-tag", "tag")).folder / "selected_tags.csv", folder)
     outcome = sdprep_command("tag", "imgs", "--model", "saved")
     assert (outcome.code, re.search("no signature 'serving_default'", outcome.err) is not None) == (1, True)
     assert not list(imgs.glob("*.txt"))

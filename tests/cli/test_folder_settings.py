@@ -115,7 +115,7 @@ def test_the_word_model_for_thresholds_is_no_path(says):
 
 # Values
 
-HARMFUL = {
+CRASH_CODES = {
     "overwriting": ("tag", "existing = 'overwrite'", "existing can only be keep"),
     "adding to texts": ("caption", "existing = 'append'", "existing can only be keep"),
     "another extension": ("tag", "caption-extension = '.pth'", "caption-extension can only be .txt"),
@@ -156,7 +156,7 @@ HARMFUL = {
 }
 
 
-@pytest.mark.parametrize(("command", "line", "said"), HARMFUL.values(), ids=HARMFUL)
+@pytest.mark.parametrize(("command", "line", "said"), CRASH_CODES.values(), ids=CRASH_CODES)
 def test_what_could_do_harm_is_refused_by_name(says, imgs, command, line, said):
     ended = says(f"[{command}]\n{line}\n", command)
     assert (ended.code, said in ended.err) == (2, True), ended.err
@@ -209,10 +209,10 @@ CONTRADICTIONS = ["threshold = 0.0", "threshold = nan", "exclude = ['/(/']", "ca
 
 @pytest.mark.parametrize("line", CONTRADICTIONS)
 @pytest.mark.parametrize("stated", [False, True])
-def test_a_value_that_the_settings_refuse_is_told_with_its_file(sdprep_command, imgs, line, stated):
+def test_a_value_that_the_settings_refuse_is_told_with_its_file(sdprep_command, imgs, line, explicit):
     file = imgs / "sdprep.toml"
     file.write_text(f"[tag]\n{line}\nmax-tags = 5\n")
-    ended = sdprep_command("tag", imgs, *(["--config", file] if stated else []))
+    ended = sdprep_command("tag", imgs, *(["--config", file] if explicit else []))
     assert (ended.code, str(file) in ended.err, line.partition(" ")[0] in ended.err) == (2, True, True), ended.err
 
 

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from sdprep.cli.commands.models import models
-from sdprep.cli.options import spelled
+from sdprep.cli.options import hyphenate
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.registry import registry
 from sdprep.models.registry.registry import names
-from tests.models.fake_hub import COMMITS, LABELS, MODEL, OLD, REPO, at_home, serving
+from tests.models.fake_hub import COMMITS, LABELS, MODEL, OLD, REPO, at_home, check_active
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["list", "show", "download", "verify", "add"]
@@ -46,7 +46,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hub(monkeypatch):
-    with serving(monkeypatch) as fake:
+    with check_active(monkeypatch) as fake:
         yield fake
 
 
@@ -66,7 +66,7 @@ def downloaded(hub, mine):
 
 
 def run(*words):
-    return CliRunner().invoke(models, [str(word) for word in words], token_normalize_func=spelled)
+    return CliRunner().invoke(models, [str(word) for word in words], token_normalize_func=hyphenate)
 
 
 def table(result):

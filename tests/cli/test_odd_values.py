@@ -62,8 +62,8 @@ def settled(sdprep_command, imgs):
 def test_no_value_of_an_option_gives_a_traceback(sdprep_command, settled, request):
     many = request.config.getoption("--odd-values")
     for name, option, value in random.Random(many).sample(CASES, min(many, len(CASES))):
-        stated = [f"{option}={value}"] if option.startswith("--") else [option, value] if option else [value]
-        ended = sdprep_command(*name.split(), *WORDS[name], *stated)
+        explicit = [f"{option}={value}"] if option.startswith("--") else [option, value] if option else [value]
+        ended = sdprep_command(*name.split(), *WORDS[name], *explicit)
         assert ended.code in (0, 1, 2, 3, 4, 5), (name, option, value)
         assert "fault of sdprep" not in ended.err, (name, option, value, ended.err)
         assert "Traceback" not in ended.err, (name, option, value)

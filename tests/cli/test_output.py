@@ -29,7 +29,7 @@ LETTERS = "ab\n\r\t\x00\x1b[A2J\x7f\x85\x9b\u00ad\u200b\u200d\u202e\u2028\u3164\
 TEXT = st.text(st.sampled_from(LETTERS)) | st.text(st.characters())
 
 
-def unseen(text):
+def pending(text):
     """The characters of a text that a terminal does not show, but for line ends, spaces and joined emoji."""
     return [
         each
@@ -47,7 +47,7 @@ def test_any_text_is_printed_without_anything_that_a_terminal_obeys(is_talk, enc
     printer = Printer(stream, is_talk=is_talk)
     printer.write(text)
     printer.flush()
-    assert unseen(stream.buffer.getvalue().decode(encoding)) == []
+    assert pending(stream.buffer.getvalue().decode(encoding)) == []
 
 
 @given(st.text(st.sampled_from("ab é青👩❤️\n\u3000")))
@@ -66,7 +66,7 @@ def test_json_is_printed_in_visible_ascii_and_means_the_same(text):
         print_json([text])
     finally:
         sys.stdout = before
-    assert unseen(stream.getvalue()) == []
+    assert pending(stream.getvalue()) == []
     assert json.loads(stream.getvalue()) == [text]
 
 
@@ -84,7 +84,7 @@ def test_a_note_above_a_bar_is_as_harmless_as_one_without(monkeypatch):
     terminal.note("\x1b[A")
     terminal.close()
     assert r"\x0da\x1b]0;t\x07\x1b[2J" in stream.getvalue().replace(r"\r", r"\x0d")
-    assert set(unseen(stream.getvalue())) == {"\r"}
+    assert set(pending(stream.getvalue())) == {"\r"}
 
 
 def test_a_bar_may_go_back_to_the_begin_of_its_line_on_a_terminal_only():
@@ -141,7 +141,7 @@ WAYS = {
 def test_no_command_prints_what_a_terminal_obeys(words, evil, sdprep_command):
     ended = sdprep_command(*(word.replace("{}", str(evil), 1) for word in words))
     assert ended.out + ended.err
-    assert (unseen(ended.out), unseen(ended.err)) == ([], [])
+    assert (pending(ended.out), pending(ended.err)) == ([], [])
     assert "fault of sdprep" not in ended.err
 
 
@@ -170,7 +170,7 @@ def test_an_odd_name_is_never_shown_as_another(words, imgs, sdprep_command):
 def test_a_settings_file_of_a_stranger_prints_nothing_that_a_terminal_obeys(evil, sdprep_command):
     (evil / "sdprep.toml").write_text('[tag]\n"\\u001b[2J\\u009b" = 1\n')
     ended = sdprep_command("tag", evil)
-    assert (ended.code, unseen(ended.err)) == (2, [])
+    assert (ended.code, pending(ended.err)) == (2, [])
 
 
 def test_a_message_is_bounded_whatever_it_quotes(sdprep_command, imgs):
@@ -182,7 +182,7 @@ def test_a_message_is_bounded_whatever_it_quotes(sdprep_command, imgs):
 # Streams that are closed, full or gone
 
 
-class Broken(io.StringIO):
+class UnexpectedError(io.StringIO):
     """A stream to which nothing can be written."""
 
     def __init__(self, error):
@@ -203,7 +203,10 @@ def ended(monkeypatch, *words):
     return leaving.value.code
 
 
-@pytest.mark.parametrize("stream", [None, Broken(FULL), Broken(BrokenPipeError()), Broken(ValueError("closed file"))])
+@pytest.mark.parametrize(
+    "stream",
+    [None, UnexpectedError(FULL), UnexpectedError(BrokenPipeError()), UnexpectedError(ValueError("closed file"))],
+)
 def test_a_run_goes_on_when_nobody_can_read_its_messages(stream, monkeypatch, imgs):
     monkeypatch.setattr(sys, "stderr", stream)
     assert ended(monkeypatch, "tag", imgs, "--model", "demo-tag", "--workers", "0") == 0
@@ -211,13 +214,13 @@ def test_a_run_goes_on_when_nobody_can_read_its_messages(stream, monkeypatch, im
 
 
 def test_data_that_cannot_be_printed_is_an_error(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdout", Broken(FULL))
+    monkeypatch.setattr(sys, "stdout", UnexpectedError(FULL))
     assert ended(monkeypatch, "models", "list") == 1
     assert "stdout cannot be written" in capsys.readouterr().err
 
 
 def test_data_that_nobody_reads_any_more_ends_the_command_without_a_word(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdout", Broken(BrokenPipeError()))
+    monkeypatch.setattr(sys, "stdout", UnexpectedError(BrokenPipeError()))
     assert ended(monkeypatch, "models", "list") == 1
     assert capsys.readouterr().err == ""
 

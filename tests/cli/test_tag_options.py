@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdprep.tasks.demo import PICTURES
-from tests.models.fake_hub import at_home, serving
+from tests.models.fake_hub import at_home, check_active
 
 DEMO = PICTURES.parent / "models" / "demo-tag"
 GRAPH, LABELS = "model.onnx", "selected_tags.csv"
@@ -83,7 +83,7 @@ def test_a_model_that_kohyas_tagger_downloaded_is_used_where_it_lies(tag, texts,
 
 
 def test_a_model_dir_without_the_model_is_said(tag, tmp_path, monkeypatch):
-    with at_home(tmp_path, monkeypatch), serving(monkeypatch):
+    with at_home(tmp_path, monkeypatch), check_active(monkeypatch):
         outcome = tag("--repo_id", "someone/tagger", "--model_dir", tmp_path, model=None)
     assert f"{tmp_path / 'someone_tagger'} has no {GRAPH} and no {LABELS}" in outcome.err
 
@@ -91,7 +91,7 @@ def test_a_model_dir_without_the_model_is_said(tag, tmp_path, monkeypatch):
 @pytest.fixture
 def damaged(tmp_path, monkeypatch):
     """The demo tagger in the cache, as from the Hub, of which one byte has changed since."""
-    with at_home(tmp_path, monkeypatch), serving(monkeypatch) as hub:
+    with at_home(tmp_path, monkeypatch), check_active(monkeypatch) as hub:
         commit = hub.revisions["main"]
         hub.files[commit] = {name: (DEMO / name).read_bytes() for name in (GRAPH, LABELS)}
         yield

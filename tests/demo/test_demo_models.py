@@ -16,11 +16,11 @@ import sdprep.demo
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import Figure, caption_of, random_figure, tags_of
 from sdprep.catalog.results import decode_caption
-from sdprep.config import CaptionSettings, Work
+from sdprep.config import CaptionSettings, RunOptions
 from sdprep.engines import local
 from sdprep.models.base import ModelFiles
 from sdprep.models.registry.registry import resolve
-from sdprep.report import Silent, Stop
+from sdprep.report import CancelToken, NullListener
 from sdprep.types import ImageItem, Result
 from tests.models.captioners.blip.blip_models import one_thread
 
@@ -87,7 +87,7 @@ def captions_given(images: list[Image.Image], prompt: str = PROMPT, **options: A
 
 
 @cache
-def unseen(count: int = 100) -> list[tuple[Figure, Image.Image]]:
+def pending(count: int = 100) -> list[tuple[Figure, Image.Image]]:
     rng = random.Random("drawings that only the tests make")
     figures = [random_figure(rng) for _ in range(count)]
     return [(figure, draw(figure, rng, (rng.randint(200, 300), rng.randint(200, 300)))) for figure in figures]
@@ -124,22 +124,22 @@ def test_transparent_pictures_are_misread_by_a_reader_that_drops_alpha() -> None
 
 def test_the_tagger_is_right_about_unseen_drawings() -> None:
     right = given = true = 0
-    for figure, image in unseen():
+    for figure, image in pending():
         names, truth = tags_given(image), tags_of(figure) | {"general"}
         right, given, true = right + len(names & truth), given + len(names), true + len(truth)
     assert 2 * right / (given + true) >= 0.95
 
 
 def test_the_captioner_is_right_about_unseen_drawings() -> None:
-    captions = captions_given([image for _, image in unseen()])
-    right = sum(caption == caption_of(figure) for caption, (figure, _) in zip(captions, unseen(), strict=True))
+    captions = captions_given([image for _, image in pending()])
+    right = sum(caption == caption_of(figure) for caption, (figure, _) in zip(captions, pending(), strict=True))
     assert right >= 95
 
 
 @pytest.fixture(scope="module")
 def unseen_files(tmp_path_factory: pytest.TempPathFactory) -> list[ImageItem]:
     folder, items = tmp_path_factory.mktemp("unseen"), []
-    for number, (_, image) in enumerate(unseen()):
+    for number, (_, image) in enumerate(pending()):
         path = folder / f"{number}.png"
         image.save(path)
         items.append(ImageItem.at(path))
@@ -154,20 +154,20 @@ def unseen_files(tmp_path_factory: pytest.TempPathFactory) -> list[ImageItem]:
 def test_every_decoder_and_precision_is_right_about_unseen_drawings(
     unseen_files: list[ImageItem], decoder: str, dtype: str, size: int
 ) -> None:
-    work = Work(batch_size=size, workers=0)
+    work = RunOptions(batch_size=size, workers=0)
     settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, dtype=dtype, work=work)
     spec, files = resolve("demo-caption", "caption"), ModelFiles(CAPTIONER, None, "")
-    with one_thread(), local.opened(spec, files, settings, Silent().note) as engine:
-        given = {each.item: each.data for each in engine.run(unseen_files, Stop()) if isinstance(each, Result)}
+    with one_thread(), local.opened(spec, files, settings, NullListener().note) as engine:
+        given = {each.item: each.data for each in engine.run(unseen_files, CancelToken()) if isinstance(each, Result)}
     texts = [decode_caption(given[item]).text for item in unseen_files]
-    right = sum(text == caption_of(figure) for text, (figure, _) in zip(texts, unseen(), strict=True))
+    right = sum(text == caption_of(figure) for text, (figure, _) in zip(texts, pending(), strict=True))
     assert right >= 95
 
 
 def test_the_captioner_works_without_a_prompt_and_with_sampling() -> None:
     import torch
 
-    some = unseen()[:20]
+    some = pending()[:20]
     truth = [caption_of(figure) for figure, _ in some]
     images = [image for _, image in some]
     bare = captions_given(images, prompt="")
@@ -202,7 +202,7 @@ def test_the_label_table_lists_ratings_then_general_then_characters() -> None:
 def test_the_saved_model_agrees_with_the_onnx_model() -> None:
     tensorflow = pytest.importorskip("tensorflow", reason="the SavedModel can only be run by TensorFlow")
     serve = tensorflow.saved_model.load(str(TAGGER)).signatures["serving_default"]
-    pixels = np.concatenate([tagger_input(image, session().get_inputs()[0].shape[1]) for _, image in unseen()[:5]])
+    pixels = np.concatenate([tagger_input(image, session().get_inputs()[0].shape[1]) for _, image in pending()[:5]])
     (expected,) = session().run(None, {"input_1:0": pixels})
     given = serve(input_1=tensorflow.constant(pixels))["predictions_sigmoid"].numpy()
     assert np.abs(given - expected).max() < 1e-4

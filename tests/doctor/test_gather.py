@@ -12,7 +12,7 @@ import pytest
 from sdprep.doctor.gather import clean, gather, read_probe, run_probe
 from sdprep.doctor.probes.probe_onnxruntime import USED
 from sdprep.doctor.process import Ended
-from sdprep.models.taggers.providers import PROVIDERS, to_ask
+from sdprep.models.taggers.providers import PROVIDERS, candidates
 
 pytestmark = pytest.mark.alone
 
@@ -49,11 +49,11 @@ def test_the_processor_computes(name, device, real):
 
 
 def test_the_version_of_a_framework_is_found(real):
-    assert real["transformers"].said("version") == version("transformers")
+    assert real["transformers"].value("version") == version("transformers")
 
 
 def test_the_probe_asks_for_the_providers_that_the_tagger_asks_for():
-    assert tuple(PROVIDERS[name].full for name in to_ask("auto", USED)) == USED
+    assert tuple(PROVIDERS[name].full for name in candidates("auto", USED)) == USED
 
 
 @posix_only
@@ -76,7 +76,7 @@ def test_a_hang_is_a_finding(pretend):
 
 def test_what_was_found_before_a_crash_is_kept(pretend):
     pretend("onnxruntime", "import os\n__version__ = '9.9'\ndef get_available_providers(): os._exit(1)")
-    assert run_probe("onnxruntime").said("version") == "9.9"
+    assert run_probe("onnxruntime").value("version") == "9.9"
 
 
 def test_an_error_is_a_finding(pretend):
@@ -102,7 +102,7 @@ def test_a_file_in_the_current_folder_is_no_framework(tmp_path, monkeypatch):
 
 def test_a_probe_that_is_cut_off_in_a_line_keeps_the_lines_before():
     ended = Ended(-signal.SIGTERM, '{"step": "import"}\n{"about": {"version": "1.0"}}\n{"dev', "")
-    assert read_probe("torch", ended, 60.0).said("version") == "1.0"
+    assert read_probe("torch", ended, 60.0).value("version") == "1.0"
 
 
 def test_windows_exceptions_have_their_number():
@@ -144,7 +144,7 @@ def test_a_locked_folder_is_found_so(tmp_path):
 def test_a_folder_is_looked_for_from_the_current_one(tmp_path, monkeypatch):
     (tmp_path / "imgs").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert run_probe("folder", "imgs").said("path") == str((tmp_path / "imgs").resolve())
+    assert run_probe("folder", "imgs").value("path") == str((tmp_path / "imgs").resolve())
 
 
 def test_offline_the_hub_is_not_asked(monkeypatch):

@@ -43,7 +43,7 @@ def test_the_status_of_the_answer_is_told(hub, status):
 
 
 def test_the_endpoint_is_the_one_of_the_environment(hub):
-    assert run_probe("hub").said("endpoint") == f"http://127.0.0.1:{hub.server_port}"
+    assert run_probe("hub").value("endpoint") == f"http://127.0.0.1:{hub.server_port}"
 
 
 def test_no_token_is_sent(hub):

@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text
 EXTRAS = PROJECT["optional-dependencies"]
 
 
-def stated(lines, python, machine="x86_64"):
+def explicit(lines, python, machine="x86_64"):
     """What pyproject.toml asks for on a Python: the lowest version of each package."""
     found = {}
     for line in lines:
@@ -44,22 +44,22 @@ def told(part, python):
 
 @pytest.mark.parametrize("python", [(3, 10, 0), (3, 11, 0), (3, 13, 0)])
 def test_the_core_needs_what_pyproject_says(python):
-    assert told("core", python) == stated(PROJECT["dependencies"], f"{python[0]}.{python[1]}")
+    assert told("core", python) == explicit(PROJECT["dependencies"], f"{python[0]}.{python[1]}")
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "AMD64", "arm64", "aarch64", "ARM64", "i686", "armv7l", "ppc64le"])
 def test_the_fast_resizer_is_installed_where_the_doctor_misses_it(machine):
-    assert (RESIZER in stated(PROJECT["dependencies"], "3.11", machine)) is (machine in RESIZER_MACHINES)
+    assert (RESIZER in explicit(PROJECT["dependencies"], "3.11", machine)) is (machine in RESIZER_MACHINES)
 
 
 @pytest.mark.parametrize("part", ["caption", "tag"])
 def test_a_job_needs_what_its_extra_says(part):
-    assert told(part, (3, 11, 0)) == stated(EXTRAS[part], "3.11")
+    assert told(part, (3, 11, 0)) == explicit(EXTRAS[part], "3.11")
 
 
 @pytest.mark.parametrize("python", [(3, 10, 0), (3, 11, 0)])
 def test_tensorflow_is_the_one_of_its_extra(python):
-    wanted = stated(EXTRAS["tensorflow"], f"{python[0]}.{python[1]}")
+    wanted = explicit(EXTRAS["tensorflow"], f"{python[0]}.{python[1]}")
     assert told("tensorflow", python)["tensorflow"] == wanted["tensorflow"]
 
 

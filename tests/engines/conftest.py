@@ -17,10 +17,10 @@ def started(monkeypatch):
     """Every worker process that is started, in order."""
     seen, real = [], WorkerProcess.__init__
 
-    def note(self, start, bell):
+    def note(self, start, wakeup):
         seen.append(self)
         self.is_trial = start.limit_memory
-        real(self, start, bell)
+        real(self, start, wakeup)
 
     monkeypatch.setattr(WorkerProcess, "__init__", note)
     return seen

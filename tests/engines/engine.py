@@ -2,11 +2,11 @@
 
 from PIL import Image
 
-from sdprep.config import CaptionSettings, TagSettings, Work
+from sdprep.config import CaptionSettings, RunOptions, TagSettings
 from sdprep.engines import local
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
-from sdprep.report import Silent, Stop
+from sdprep.report import CancelToken, NullListener
 from sdprep.types import Failure, ImageItem
 
 SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
@@ -27,13 +27,13 @@ def pictures(folder, *names):
 def opened(task="tag", device="auto", **work):
     """An engine with the demo model of a task."""
     spec = resolve(f"demo-{task}", task)
-    settings = SETTINGS[task](device=device, work=Work(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
-    return local.opened(spec, locate(spec), settings, Silent().note)
+    settings = SETTINGS[task](device=device, work=RunOptions(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
+    return local.opened(spec, find_local(spec), settings, NullListener().note)
 
 
 def outcomes(items, task="tag", **work):
     """What an engine makes of pictures, by name: a code, or "done"."""
     with opened(task, **work) as engine:
-        found = list(engine.run(items, Stop()))
+        found = list(engine.run(items, CancelToken()))
     assert len({outcome.item for outcome in found}) == len(found)
     return {outcome.item.rel: outcome.code.value if isinstance(outcome, Failure) else "done" for outcome in found}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sdprep.engines import dispatch
-from sdprep.engines.dispatch import Shift, Supply
-from sdprep.engines.protocol import Decoding, FromWorker, Going, GroupDone, Held
-from sdprep.report import Stop
+from sdprep.engines.dispatch import Dispatcher, WorkQueue
+from sdprep.engines.protocol import Decoding, FromWorker, GroupDone, Resumed, Waiting
+from sdprep.report import CancelToken
 from sdprep.types import ImageItem
 
 LONG = [None] * 100
@@ -21,10 +21,10 @@ class Recorded:
     def __init__(self, messages: list[FromWorker | None]) -> None:
         self._messages, self.killed = deque(messages), False
 
-    def hear(self) -> FromWorker | None:
+    def receive(self) -> FromWorker | None:
         return self._messages.popleft()
 
-    def tell(self, _: object) -> None:
+    def send(self, _: object) -> None:
         pass
 
     def kill(self) -> None:
@@ -35,9 +35,9 @@ class Recorded:
     ("messages", "overdue"),
     [
         ([Decoding(0), *LONG], 0),
-        ([Decoding(0), Held(0), *LONG], None),
-        ([Decoding(0), Held(0), *LONG, Going(0)], None),
-        ([Decoding(0), Held(0), Going(0), *LONG], 0),
+        ([Decoding(0), Waiting(0), *LONG], None),
+        ([Decoding(0), Waiting(0), *LONG, Resumed(0)], None),
+        ([Decoding(0), Waiting(0), Resumed(0), *LONG], 0),
     ],
     ids=["it is decoded", "it waits", "it has waited", "it has waited and is decoded"],
 )
@@ -48,7 +48,9 @@ def test_the_time_of_a_picture_stands_still_while_it_waits_for_memory(
     monkeypatch.setattr(dispatch.time, "monotonic", lambda: next(clock))
     path = Path("/d/a.png")
     worker = Recorded([*messages, GroupDone()])
-    found = Shift(worker, {0: ImageItem(path, "a.png", path)}, Supply(deque()), Stop(), 50 * dispatch.TICK, print)  # type: ignore[arg-type]
+    found = Dispatcher(
+        worker, {0: ImageItem(path, "a.png", path)}, WorkQueue(deque()), CancelToken(), 50 * dispatch.TICK, print
+    )  # type: ignore[arg-type]
 
     assert list(found.outcomes()) == [None] * 100
 

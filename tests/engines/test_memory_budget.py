@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sdprep.config import Work
-from sdprep.engines.memory import Budget, bounded, divided
+from sdprep.config import RunOptions
+from sdprep.engines.memory import ByteSemaphore, limit_memory, split_budget
 from sdprep.engines.stages import contained, decode_ahead
 from sdprep.types import Decoded, Failure, FailureCode, Fit
 from tests.images.files import item_of
@@ -40,7 +40,7 @@ class Scale:
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=60), st.integers(1, 8))
 def test_all_pass_and_never_more_than_the_whole_is_taken(wishes, threads):
-    budget, scale = Budget(100), Scale()
+    budget, scale = ByteSemaphore(100), Scale()
 
     def work(wanted):
         with budget.share(wanted), scale.weigh(wanted):
@@ -55,7 +55,7 @@ def test_all_pass_and_never_more_than_the_whole_is_taken(wishes, threads):
 
 @given(st.lists(st.sampled_from([1, 40, 1000]), min_size=1, max_size=40))
 def test_who_wants_more_than_the_whole_is_alone(wishes):
-    budget, scale = Budget(100), Scale()
+    budget, scale = ByteSemaphore(100), Scale()
 
     def work(wanted):
         with budget.share(wanted), scale.weigh(wanted):
@@ -68,7 +68,7 @@ def test_who_wants_more_than_the_whole_is_alone(wishes):
 
 
 def test_a_share_is_waited_for_until_another_is_given_back():
-    budget, waits, order = Budget(10), threading.Event(), []
+    budget, waits, order = ByteSemaphore(10), threading.Event(), []
 
     @contextmanager
     def held():
@@ -91,7 +91,7 @@ def test_a_share_is_waited_for_until_another_is_given_back():
 
 
 def test_a_small_wish_does_not_pass_by_a_large_one_that_was_there_before():
-    budget, waits, order = Budget(10), [threading.Event(), threading.Event()], []
+    budget, waits, order = ByteSemaphore(10), [threading.Event(), threading.Event()], []
 
     def work(wanted, place):
         @contextmanager
@@ -114,7 +114,7 @@ def test_a_small_wish_does_not_pass_by_a_large_one_that_was_there_before():
 
 
 def test_a_share_is_given_back_where_decoding_fails():
-    budget = Budget(10)
+    budget = ByteSemaphore(10)
 
     def fail():
         with budget.share(7):
@@ -131,13 +131,13 @@ def test_pictures_in_order_come_through_a_budget_that_holds_only_one(tmp_path):
     for number in range(12):
         Image.new("RGB", (100, 50 + number)).save(tmp_path / f"{number:02}.png")
         items.append(item_of(tmp_path / f"{number:02}.png"))
-    budget, scale, fit = Budget(5 * 100 * 61), Scale(), Fit(8, "squash")
+    budget, scale, fit = ByteSemaphore(5 * 100 * 61), Scale(), Fit(8, "squash")
 
     def decode(item):
         with scale.weigh(1):
             return Failure(item, FailureCode.CORRUPT, "never mind")
 
-    limited = bounded(decode, budget, fit, lambda _: contextmanager(lambda: iter([None]))())
+    limited = limit_memory(decode, budget, fit, lambda _: contextmanager(lambda: iter([None]))())
     found = list(decode_ahead(items, limited, 4, 6))
 
     assert [each.item for each in found] == items
@@ -150,7 +150,7 @@ def test_an_image_for_which_memory_runs_out_is_tried_once_more_alone(tmp_path, r
     for number in range(12):
         Image.new("RGB", (10, 5 + number)).save(tmp_path / f"{number:02}.png")
         items.append(item_of(tmp_path / f"{number:02}.png"))
-    budget, tried = Budget(100_000), []
+    budget, tried = ByteSemaphore(100_000), []
 
     def decode(item):
         tried.append(item)
@@ -161,7 +161,7 @@ def test_an_image_for_which_memory_runs_out_is_tried_once_more_alone(tmp_path, r
             return Failure(item, FailureCode.OUT_OF_MEMORY, "too much")
         return Decoded(item, b"", np.zeros((1, 1, 3), np.uint8))
 
-    limited = contained(bounded(decode, budget, Fit(8, "squash"), lambda _: nullcontext()))
+    limited = contained(limit_memory(decode, budget, Fit(8, "squash"), lambda _: nullcontext()))
     found = list(decode_ahead(items, limited, 4, 6))
 
     assert [each.code.value for each in found if isinstance(each, Failure)] == ["out_of_memory"]
@@ -189,7 +189,7 @@ def test_what_a_decoder_calls_damage_is_a_lack_of_memory_where_there_is_none(tmp
             return Decoded(item, b"", np.zeros((1, 1, 3), np.uint8))
         return Failure(item, FailureCode.CORRUPT, "broken data stream")
 
-    found = bounded(decode, Budget(100_000), Fit(8, "squash"), lambda _: nullcontext())(item)
+    found = limit_memory(decode, ByteSemaphore(100_000), Fit(8, "squash"), lambda _: nullcontext())(item)
 
     assert len(tried) == len(expected)
     assert (found.code.value if isinstance(found, Failure) else "done") == expected[-1]
@@ -197,14 +197,14 @@ def test_what_a_decoder_calls_damage_is_a_lack_of_memory_where_there_is_none(tmp
 
 def test_a_header_is_read_within_the_budget_too(tmp_path, monkeypatch):
     Image.new("RGB", (10, 5)).save(tmp_path / "a.png")
-    item, free, budget = item_of(tmp_path / "a.png"), [], Budget(100_000)
-    monkeypatch.setattr("sdprep.engines.memory.decoding_bytes", lambda *_: free.append(budget.free) or 300)
+    item, free, budget = item_of(tmp_path / "a.png"), [], ByteSemaphore(100_000)
+    monkeypatch.setattr("sdprep.engines.memory.estimate_memory", lambda *_: free.append(budget.free) or 300)
 
     def decode(item):
         free.append(budget.free)
         return Failure(item, FailureCode.CORRUPT, "never mind")
 
-    bounded(decode, budget, Fit(8, "squash"), lambda _: nullcontext())(item)
+    limit_memory(decode, budget, Fit(8, "squash"), lambda _: nullcontext())(item)
 
     assert free == [100_000 - item.path.stat().st_size, 100_000 - 300]
 
@@ -212,16 +212,16 @@ def test_a_header_is_read_within_the_budget_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("work", "sharers", "ahead"),
     [
-        (Work(), 1, 16),
-        (Work(batch_size=32), 1, 64),
-        (Work(batch_size=1, workers=8), 1, 16),
-        (Work(batch_size=1000), 1, 212),
-        (Work(batch_size=1000), 4, 53),
-        (Work(memory=1), 1, 1),
+        (RunOptions(), 1, 16),
+        (RunOptions(batch_size=32), 1, 64),
+        (RunOptions(batch_size=1, workers=8), 1, 16),
+        (RunOptions(batch_size=1000), 1, 212),
+        (RunOptions(batch_size=1000), 4, 53),
+        (RunOptions(memory=1), 1, 1),
     ],
 )
-def test_pictures_that_wait_have_a_quarter_of_the_memory_and_decoding_the_rest(work, sharers, ahead):
-    budget, found = divided(work, sharers, 448)
+def test_pictures_that_wait_have_a_quarter_of_the_memory_and_decoding_the_rest(work, num_processes, ahead):
+    budget, found = split_budget(work, num_processes, 448)
 
     assert found == ahead
-    assert budget.total * sharers == pytest.approx(work.memory * 750_000)
+    assert budget.total * num_processes == pytest.approx(work.memory * 750_000)

@@ -5,13 +5,13 @@ import pytest
 from PIL import Image
 
 from sdprep.catalog.results import decode_caption, decode_scores
-from sdprep.config import CaptionSettings, TagSettings, Work
+from sdprep.config import CaptionSettings, RunOptions, TagSettings
 from sdprep.engines import local
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelFiles
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
-from sdprep.report import Silent, Stop
+from sdprep.report import CancelToken, NullListener
 from sdprep.types import ImageItem, Result
 from tests.engines.engine import LIMIT, opened, outcomes, pictures
 
@@ -31,7 +31,7 @@ def test_every_picture_has_one_outcome(tmp_path, task, workers):
 
 def results(items, task, workers):
     with opened(task, workers=workers) as engine:
-        return {outcome.item: (outcome.digest, outcome.data) for outcome in engine.run(items, Stop())}
+        return {outcome.item: (outcome.digest, outcome.data) for outcome in engine.run(items, CancelToken())}
 
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
@@ -97,23 +97,23 @@ def test_a_defect_that_is_about_no_image_reaches_the_caller_from_a_worker_with_i
 def test_files_that_are_no_model_are_refused_as_such(tmp_path, workers):
     spec, files = resolve("demo-tag", "tag"), ModelFiles(tmp_path, None, "weights")
 
-    settings = TagSettings(work=Work(workers=workers))
+    settings = TagSettings(work=RunOptions(workers=workers))
     with pytest.raises(ModelError, match=r"model\.onnx: No such file"):
-        local.opened(spec, files, settings, Silent().note).__enter__()
+        local.opened(spec, files, settings, NullListener().note).__enter__()
 
 
 @PLACES
 def test_a_device_that_is_not_there_is_a_matter_of_usage(workers):
     spec = resolve("demo-caption", "caption")
 
-    settings = CaptionSettings(device="cuda:63", work=Work(workers=workers))
+    settings = CaptionSettings(device="cuda:63", work=RunOptions(workers=workers))
     with pytest.raises(UsageError, match=r"^--device cuda:63: "):
-        local.opened(spec, locate(spec), settings, Silent().note).__enter__()
+        local.opened(spec, find_local(spec), settings, NullListener().note).__enter__()
 
 
 @PLACES
 def test_after_a_wish_to_stop_the_batch_in_hand_is_the_last(tmp_path, workers):
-    items, stop, found = pictures(tmp_path, *map(str, range(60))), Stop(), []
+    items, stop, found = pictures(tmp_path, *map(str, range(60))), CancelToken(), []
     with opened(workers=workers) as engine:
         for outcome in engine.run(items, stop):
             found.append(outcome)
@@ -128,7 +128,7 @@ def test_a_run_that_is_left_early_can_be_closed(tmp_path, workers):
     items = pictures(tmp_path, *map(str, range(10)))
 
     with opened(workers=workers) as engine:
-        assert isinstance(next(engine.run(items, Stop())), Result)
+        assert isinstance(next(engine.run(items, CancelToken())), Result)
 
 
 def test_time_is_limited_for_decoding_alone(tmp_path):

@@ -8,17 +8,17 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from sdprep.config import CaptionSettings, TagSettings, Work
+from sdprep.config import CaptionSettings, RunOptions, TagSettings
 from sdprep.engines import local
-from sdprep.engines.pool import shared_out
-from sdprep.engines.protocol import Answer, Decoding, Order, Predicting
-from sdprep.engines.runner import Inline
+from sdprep.engines.pool import per_device
+from sdprep.engines.protocol import Answer, Decoding, EngineConfig, Predicting
+from sdprep.engines.runner import StageRunner
 from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import UsageError, WorkerError
 from sdprep.models.execution import usable_cpus
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
-from sdprep.report import Silent, Stop
+from sdprep.report import CancelToken, NullListener
 from sdprep.types import Failure, Result
 from tests.engines.engine import opened, outcomes, pictures
 
@@ -32,7 +32,7 @@ PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no
 @pytest.fixture
 def heard(monkeypatch):
     """Every message from a worker, with the worker."""
-    found, real = [], WorkerProcess.hear
+    found, real = [], WorkerProcess.receive
 
     def overhear(self):
         message = real(self)
@@ -46,7 +46,9 @@ def heard(monkeypatch):
 
 def order_for(task, **settings):
     spec = resolve(f"demo-{task}", task)
-    return Order(spec, locate(spec), {"tag": TagSettings, "caption": CaptionSettings}[task](**settings), local.DECODE)
+    return EngineConfig(
+        spec, find_local(spec), {"tag": TagSettings, "caption": CaptionSettings}[task](**settings), local.DECODE
+    )
 
 
 # One supply
@@ -66,7 +68,7 @@ def test_every_picture_has_one_outcome_and_every_worker_some(tmp_path, task, hea
 
 def results(items, task, device, **work):
     with opened(task, device, **work) as engine:
-        return {outcome.item: (outcome.digest, outcome.data) for outcome in engine.run(items, Stop())}
+        return {outcome.item: (outcome.digest, outcome.data) for outcome in engine.run(items, CancelToken())}
 
 
 def test_two_workers_answer_with_the_bytes_of_one(tmp_path):
@@ -87,7 +89,7 @@ def test_what_runs_a_model_is_named_for_every_device():
 def test_a_crew_can_run_again(tmp_path):
     items = pictures(tmp_path, *NAMES[:6])
     with opened(device=TWO) as engine:
-        counts = [len(list(engine.run(each, Stop()))) for each in (items[:3], items[3:])]
+        counts = [len(list(engine.run(each, CancelToken()))) for each in (items[:3], items[3:])]
 
     assert counts == [3, 3]
 
@@ -104,7 +106,7 @@ def outcomes_with_a_gate(items, gate):
     """All outcomes, the gate being opened when the others have done their part without it."""
     found = []
     with opened(device=TWO, workers=2, image_timeout=60.0) as engine:
-        for outcome in engine.run(items, Stop()):
+        for outcome in engine.run(items, CancelToken()):
             found.append(outcome)
             if len(found) == OTHERS:
                 let_go(gate)
@@ -170,7 +172,7 @@ def test_what_ends_one_worker_ends_the_run_and_names_the_device(tmp_path, monkey
 
 
 def test_after_a_wish_to_stop_every_worker_finishes_the_batch_in_hand(tmp_path, heard):
-    items, stop, found = pictures(tmp_path, *map(str, range(90))), Stop(), []
+    items, stop, found = pictures(tmp_path, *map(str, range(90))), CancelToken(), []
     with opened(device=TWO) as engine:
         for outcome in engine.run(items, stop):
             found.append(outcome)
@@ -187,24 +189,24 @@ def test_after_a_wish_to_stop_every_worker_finishes_the_batch_in_hand(tmp_path, 
 
 @pytest.mark.parametrize(("threads", "parts"), [(2, [1, 1]), (5, [3, 2]), (1, [1, 1]), (8, [4, 4])])
 def test_threads_that_decode_are_shared_out_and_nobody_has_none(threads, parts):
-    orders = shared_out(order_for("tag", device=TWO, work=Work(workers=threads)))
+    orders = per_device(order_for("tag", device=TWO, work=RunOptions(workers=threads)))
 
     assert [each.settings.work.workers for each in orders] == parts
 
 
 def test_every_worker_has_one_device_and_knows_how_many_there_are():
-    orders = shared_out(order_for("caption", device="cuda:0,1,cpu"))
+    orders = per_device(order_for("caption", device="cuda:0,1,cpu"))
 
-    assert [(each.settings.device, each.sharers) for each in orders] == [("cuda:0", 3), ("cuda:1", 3), ("cpu", 3)]
+    assert [(each.settings.device, each.num_processes) for each in orders] == [("cuda:0", 3), ("cuda:1", 3), ("cpu", 3)]
 
 
 @pytest.mark.parametrize(("sharers", "ahead"), [(1, 5), (2, 2), (8, 1)])
-def test_the_memory_for_decoded_pictures_is_that_of_the_run(tmp_path, sharers, ahead):
-    order = replace(order_for("tag", work=Work(workers=4, batch_size=1, memory=1)), sharers=sharers)
+def test_the_memory_for_decoded_pictures_is_that_of_the_run(tmp_path, num_processes, ahead):
+    order = replace(order_for("tag", work=RunOptions(workers=4, batch_size=1, memory=1)), num_processes=num_processes)
     taken, items = [], pictures(tmp_path, *NAMES[:6])
 
-    engine = Inline(order, Silent().note)
-    outcome = next(engine.run((taken.append(item) or item for item in items), Stop()))
+    engine = StageRunner(order, NullListener().note)
+    outcome = next(engine.run((taken.append(item) or item for item in items), CancelToken()))
 
     assert isinstance(outcome, Result)
     assert len(taken) == ahead
@@ -224,7 +226,7 @@ def test_the_threads_of_torch_are_shared_out(tmp_path, monkeypatch):
 def test_every_session_is_asked_for_on_its_card(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "DECODE", "tests.engines.cards_in_name_only:decode")
     with opened(device="cuda:0,2") as engine:
-        list(engine.run(pictures(tmp_path, *NAMES[:4]), Stop()))
+        list(engine.run(pictures(tmp_path, *NAMES[:4]), CancelToken()))
 
     told = {path.suffixes[0]: json.loads(path.read_text("utf-8")) for path in tmp_path.glob("*.asked")}
     assert engine.provider == "cuda:0,cuda:2"
@@ -238,7 +240,7 @@ def test_every_session_is_asked_for_on_its_card(tmp_path, monkeypatch):
 def test_what_several_workers_say_is_said_once(tmp_path):
     spec, said = msgspec.structs.replace(resolve("demo-tag", "tag"), precision="fp16"), []
 
-    with local.opened(spec, locate(spec), TagSettings(device=TWO), said.append):
+    with local.opened(spec, find_local(spec), TagSettings(device=TWO), said.append):
         pass
 
     assert [text for text in said if "fp16" in text] == said != []

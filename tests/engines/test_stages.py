@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdprep.engines.stages import batched, checked, decode_ahead, predict
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 from sdprep.types import Batch, Caption, Decoded, Failure, FailureCode, Fit, ImageItem, Predicted, TagScores
 
 
@@ -50,7 +50,7 @@ class Echo:
 
 
 def outcomes(pictures: Iterable[Decoded | Failure], model: Any, size: int = 2) -> list[Predicted | Failure]:
-    return list(predict(pictures, model, size, Stop()))
+    return list(predict(pictures, model, size, CancelToken()))
 
 
 def of(kind: type, found: Iterable[Any]) -> list[str]:
@@ -161,7 +161,7 @@ def test_an_answer_under_an_unknown_key_is_a_defect_of_the_model() -> None:
 
 
 def test_after_a_wish_to_stop_the_model_is_given_no_further_batch() -> None:
-    stop, model, found = Stop(), Echo(), []
+    stop, model, found = CancelToken(), Echo(), []
     for outcome in predict(map(picture, range(10)), model, 2, stop):
         found.append(outcome)
         stop.exit_code = 130
@@ -186,10 +186,10 @@ def test_a_caption_whose_score_is_no_number_is_a_failure_of_its_image(value: flo
 
 
 def test_one_image_without_numbers_does_not_take_its_batch_with_it() -> None:
-    class Broken(Echo):
+    class UnexpectedError(Echo):
         def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Any, TagScores]]:
             for key, scores in super().predict(batches):
                 yield key, TagScores(scores.scores * np.nan) if key == item(2) else scores
 
-    found = outcomes([picture(1), picture(2), picture(3)], Broken(), 3)
+    found = outcomes([picture(1), picture(2), picture(3)], UnexpectedError(), 3)
     assert (of(Failure, found), of(Predicted, found)) == (["2.png"], ["1.png", "3.png"])

@@ -10,7 +10,7 @@ import pytest
 from sdprep.engines.protocol import Decoding, Image, Start
 from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import WorkerError
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 from sdprep.types import FailureCode, Result
 from tests.engines.engine import opened, outcomes, pictures
 
@@ -27,7 +27,7 @@ DEADLY = [
 
 def failures(items, **work):
     with opened(**work) as engine:
-        return [outcome for outcome in engine.run(items, Stop()) if not isinstance(outcome, Result)]
+        return [outcome for outcome in engine.run(items, CancelToken()) if not isinstance(outcome, Result)]
 
 
 @pytest.mark.parametrize(("task", "fault"), DEADLY)
@@ -52,10 +52,10 @@ def test_pictures_that_never_end_side_by_side_are_told_apart_from_their_neighbou
 
 @POSIX
 def test_an_image_whose_process_was_stopped_beyond_its_time_is_tried_again_and_done(tmp_path, monkeypatch, started):
-    hear, stopped = WorkerProcess.hear, []
+    receive, stopped = WorkerProcess.receive, []
 
     def stop_at_the_first_image(self):
-        message = hear(self)
+        message = receive(self)
         if isinstance(message, Decoding) and not stopped:
             stopped.append(self)
             os.kill(self._process.pid, signal.SIGSTOP)
@@ -137,14 +137,14 @@ def test_innocent_suspects_are_tried_by_one_process(tmp_path, started):
 
 
 def test_a_trial_that_ends_before_it_has_begun_is_no_proof(tmp_path, monkeypatch):
-    tell = WorkerProcess.tell
+    send = WorkerProcess.send
 
     def tell_or_kill(self, message):
         if isinstance(message, Start):
             self.is_trial = message.limit_memory
         if self.is_trial and isinstance(message, Image):
             self.kill()
-        tell(self, message)
+        send(self, message)
 
     monkeypatch.setattr(WorkerProcess, "tell", tell_or_kill)
 
@@ -155,7 +155,9 @@ def test_a_picture_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.fragile_model:decode")
 
     with opened(batch_size=4) as engine:
-        found = {outcome.item.rel: outcome for outcome in engine.run(pictures(tmp_path, *NAMES, "poison"), Stop())}
+        found = {
+            outcome.item.rel: outcome for outcome in engine.run(pictures(tmp_path, *NAMES, "poison"), CancelToken())
+        }
 
     assert {name for name, outcome in found.items() if isinstance(outcome, Result)} == {f"{name}.png" for name in NAMES}
     assert found["poison.png"].code is FailureCode.CRASHED
@@ -205,7 +207,7 @@ def test_no_process_is_left_behind(tmp_path, started):
 
 
 def test_after_a_wish_to_stop_no_suspect_is_tried(tmp_path, started):
-    stop = Stop()
+    stop = CancelToken()
     with opened(workers=1, batch_size=1) as engine:
         for _ in engine.run(pictures(tmp_path, "a", "b", "exit"), stop):
             stop.exit_code = 130

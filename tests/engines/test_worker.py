@@ -11,27 +11,27 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.config import CaptionSettings, Layout, TagSettings, Work
+from sdprep.config import CaptionSettings, PathOptions, RunOptions, TagSettings
 from sdprep.engines import supervisor
 from sdprep.engines.protocol import (
     Answer,
     Decoding,
+    EngineConfig,
     Failed,
+    Flush,
     GroupDone,
-    GroupEnds,
     Image,
-    Order,
     Start,
     ToWorker,
     encode,
     read,
     write,
 )  # fmt: skip
-from sdprep.engines.worker_process import Death, WorkerProcess
+from sdprep.engines.worker_process import WorkerExit, WorkerProcess
 from sdprep.errors import WorkerError
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 from sdprep.rules.labels import TagRules
 from tests.engines.engine import opened, pictures
 from tests.engines.faults import DECODER
@@ -168,7 +168,7 @@ def test_threads_that_a_worker_cannot_start_end_the_run_with_a_plain_error(tmp_p
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.starts_no_threads:decode")
 
     with opened() as engine, pytest.raises(WorkerError, match=r"^can.t start new thread: the system allows no more"):
-        list(engine.run(pictures(tmp_path, "a"), Stop()))
+        list(engine.run(pictures(tmp_path, "a"), CancelToken()))
 
 
 @LINUX
@@ -176,7 +176,7 @@ def test_memory_that_runs_out_beside_decoding_ends_the_worker_and_not_the_run(tm
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.runs_out_of_memory:decode")
 
     with opened() as engine:
-        found = list(engine.run(pictures(tmp_path, "a", "b", "c"), Stop()))
+        found = list(engine.run(pictures(tmp_path, "a", "b", "c"), CancelToken()))
 
     assert len(found) == 3
     assert started[0]._reason() == "memory that ran out"
@@ -220,7 +220,7 @@ def test_signals_are_for_the_parent_alone(tmp_path, number):
     items = pictures(tmp_path, *map(str, range(8)))
     with opened() as engine:
         os.kill(engine._workers[0]._worker._process.pid, number)
-        found = list(engine.run(items, Stop()))
+        found = list(engine.run(items, CancelToken()))
 
     assert len(found) == 8
 
@@ -231,21 +231,21 @@ def test_the_folder_of_the_user_hides_no_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     with opened() as engine:
-        assert len(list(engine.run(pictures(tmp_path, "a"), Stop()))) == 1
+        assert len(list(engine.run(pictures(tmp_path, "a"), CancelToken()))) == 1
 
 
 def test_what_a_library_prints_is_no_message(tmp_path, monkeypatch):
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.talks_when_imported:decode")
 
     with opened() as engine:
-        assert len(list(engine.run(pictures(tmp_path, "a"), Stop()))) == 1
+        assert len(list(engine.run(pictures(tmp_path, "a"), CancelToken()))) == 1
 
 
 def test_a_picture_is_announced_before_it_is_decoded(tmp_path, monkeypatch):
-    heard, real = [], supervisor.WorkerProcess.hear
+    heard, real = [], supervisor.WorkerProcess.receive
     monkeypatch.setattr(supervisor.WorkerProcess, "hear", lambda self: heard.append(real(self)) or heard[-1])
     with opened() as engine:
-        list(engine.run(pictures(tmp_path, "a", "b", "c"), Stop()))
+        list(engine.run(pictures(tmp_path, "a", "b", "c"), CancelToken()))
 
     for number in range(3):
         of_one = [type(each).__name__ for each in heard if getattr(each, "number", None) == number]
@@ -276,7 +276,7 @@ def test_a_message_that_claims_to_be_enormous_is_not_read():
     stream = io.BytesIO((2**32 - 1).to_bytes(4, "little") + bytes(9))
 
     assert read(stream, Decoding) is None
-    assert stream.tell() == 4
+    assert stream.send() == 4
 
 
 def test_a_message_has_no_place_for_pixels():
@@ -289,15 +289,15 @@ def test_a_message_has_no_place_for_pixels():
 @pytest.mark.parametrize(("limit_memory", "expected"), [(True, "out_of_memory"), (False, "done")])
 def test_a_worker_limits_the_memory_of_decoding_if_it_is_told_to(tmp_path, limit_memory, expected):
     spec = resolve("demo-tag", "tag")
-    settings = TagSettings(model="demo-tag", work=Work(batch_size=1, workers=0))
-    order = Order(spec, locate(spec), settings, DECODER)
+    settings = TagSettings(model="demo-tag", work=RunOptions(batch_size=1, workers=0))
+    order = EngineConfig(spec, find_local(spec), settings, DECODER)
     [item] = pictures(tmp_path, "hungry")
-    bell = threading.Event()
-    worker = WorkerProcess(Start.of(order, limit_memory=limit_memory), bell)
+    wakeup = threading.Event()
+    worker = WorkerProcess(Start.of(order, limit_memory=limit_memory), wakeup)
     try:
-        for message in (Image(0, item.folder, Path(item.rel)), GroupEnds()):
-            worker.tell(message)
-        heard = list(iter(lambda: hear(worker, bell), GroupDone()))
+        for message in (Image(0, item.folder, Path(item.rel)), Flush()):
+            worker.send(message)
+        heard = list(iter(lambda: receive(worker, wakeup), GroupDone()))
     finally:
         worker.end()
 
@@ -305,24 +305,24 @@ def test_a_worker_limits_the_memory_of_decoding_if_it_is_told_to(tmp_path, limit
     assert (outcome.code.value if isinstance(outcome, Failed) else "done") == expected
 
 
-def hear(worker, bell):
+def receive(worker, wakeup):
     """The next that a worker says."""
-    while (message := worker.hear()) is None:
-        assert bell.wait(PATIENCE)
-        bell.clear()
-    assert not isinstance(message, Death), message
+    while (message := worker.receive()) is None:
+        assert wakeup.wait(PATIENCE)
+        wakeup.clear()
+    assert not isinstance(message, WorkerExit), message
     return message
 
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
 def test_an_order_arrives_as_it_was_given(task):
-    layout = Layout(output_dir=Path("/out"))
+    layout = PathOptions(output_dir=Path("/out"))
     settings = {
         "tag": TagSettings(layout=layout, rules=TagRules(threshold="mcut", tag_replacement=(("a", "b"),))),
         "caption": CaptionSettings(layout=layout, prompt="a photo of"),
     }[task]
     spec = resolve(f"demo-{task}", task)
-    order = Order(spec, locate(spec), settings, "sdprep.images.decode:decode")
+    order = EngineConfig(spec, find_local(spec), settings, "sdprep.images.decode:decode")
     stream = io.BytesIO()
     write(stream, Start.of(order, limit_memory=False))
     stream.seek(0)

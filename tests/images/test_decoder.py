@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.config import Work
+from sdprep.config import RunOptions
 from sdprep.errors import ImageError
 from sdprep.images import decoder
-from sdprep.images.decoder import DECODER, decoder_of, failure_of, file_digest, file_limit, read_file, what_it_is
+from sdprep.images.decoder import DECODER, decoder_of, failure_of, file_digest, file_limit, read_file, sniff
 from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem
 
 ITEM = ImageItem.at(Path("/a.png"))
@@ -156,19 +156,19 @@ def test_what_is_about_no_image_is_raised_again(error: BaseException) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff\xe0", b"plain text", b"<?xml version='1.0'?><note/>"])
 def test_what_is_not_known_has_no_name(data: bytes) -> None:
-    assert what_it_is(data) is None
+    assert sniff(data) is None
 
 
 def test_a_drawing_behind_the_head_of_its_xml_has_a_name() -> None:
-    assert what_it_is(b"<?xml version='1.0'?>\n<!-- x -->\n<svg/>") == "an SVG drawing"
+    assert sniff(b"<?xml version='1.0'?>\n<!-- x -->\n<svg/>") == "an SVG drawing"
 
 
 def test_usual_settings_do_not_make_another_decoder() -> None:
-    assert decoder_of(Work(), DECODER) == DECODER
+    assert decoder_of(RunOptions(), DECODER) == DECODER
 
 
-@pytest.mark.parametrize("work", [Work(max_pixels=5), Work(allow_truncated=True)])
-def test_a_setting_that_lets_other_pictures_in_does(work: Work) -> None:
+@pytest.mark.parametrize("work", [RunOptions(max_pixels=5), RunOptions(allow_truncated=True)])
+def test_a_setting_that_lets_other_pictures_in_does(work: RunOptions) -> None:
     assert decoder_of(work, DECODER).startswith(f"{DECODER} ")
 
 

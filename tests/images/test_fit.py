@@ -14,7 +14,7 @@ from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from sdprep.images import fit as fitting
 from sdprep.images.decode import decode, open_rgb
-from sdprep.images.fit import LEAST, fitted, padded_to_square, room
+from sdprep.images.fit import LEAST, fitted, max_jpeg_shrink, padded_to_square
 from sdprep.images.opening import load
 from sdprep.images.resize import FILTERS
 from sdprep.types import Decoded, Fit
@@ -110,7 +110,7 @@ def test_no_square_of_the_long_side_is_made(
     ],
 )
 def test_a_jpeg_keeps_three_times_the_models_side_and_the_least(size: tuple[int, int], fit: Fit, by: int) -> None:
-    assert room(size, fit) == by
+    assert max_jpeg_shrink(size, fit) == by
 
 
 @pytest.mark.parametrize("size", [(2701, 1805), (1805, 2701), (2699, 2699), (4200, 901), (901, 5501)])

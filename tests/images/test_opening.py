@@ -13,7 +13,7 @@ from sdprep.errors import ImageError
 from sdprep.images import opening
 from sdprep.images.decode import open_rgb
 from sdprep.images.decoder import file_limit
-from sdprep.images.opening import decoding_bytes, load, load_incomplete, open_image
+from sdprep.images.opening import estimate_memory, load, load_incomplete, open_image
 from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem
 from tests.corpus import with_size
 from tests.images.files import NOISE, encoded, exif, plain, raw_png
@@ -155,7 +155,7 @@ def test_what_decoding_takes_follows_from_format_and_mode(
 ) -> None:
     data = encoded(image, kind, **options)
     (tmp_path / "a").write_bytes(data)
-    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == len(data) + each * 40 * 30
+    assert estimate_memory(ImageItem.at(tmp_path / "a"), STRICT) == len(data) + each * 40 * 30
 
 
 @pytest.mark.parametrize(("exact", "size"), [(False, (1400, 700)), (True, (2800, 1400))])
@@ -165,7 +165,7 @@ def test_a_jpeg_that_is_shrunk_while_it_is_decoded_takes_less(
     data = encoded(plain("RGB", 0, (2800, 1400)), "JPEG")
     (tmp_path / "a").write_bytes(data)
     fit = Fit(448, "letterbox", exact=exact)
-    assert decoding_bytes(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * size[0] * size[1]
+    assert estimate_memory(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * size[0] * size[1]
 
 
 # Ten pixels of the picture to one of the result; the widest filter looks three of these to each side.
@@ -191,13 +191,13 @@ def test_padding_beside_a_picture_takes_memory_too(
 ) -> None:
     data = encoded(plain("RGB", 0, size), exif=exif(orientation))
     (tmp_path / "a").write_bytes(data)
-    assert decoding_bytes(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * 500 * 1000 + 4 * padded
+    assert estimate_memory(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * 500 * 1000 + 4 * padded
 
 
 def test_a_webp_that_cannot_be_opened_takes_the_most_that_its_size_may(tmp_path: Path) -> None:
     data = encoded(plain("RGB", 0, (40, 30)), "WEBP")[:-9]
     (tmp_path / "a").write_bytes(data)
-    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == len(data) + 33 * 40 * 30
+    assert estimate_memory(ImageItem.at(tmp_path / "a"), STRICT) == len(data) + 33 * 40 * 30
 
 
 @pytest.mark.parametrize("preprocess", ["sdprep", "kohya"])
@@ -205,7 +205,7 @@ def test_a_strip_is_padded_to_no_more_than_the_largest_picture(tmp_path: Path, p
     data = raw_png((1, 900_000), 8, 2, b"")
     (tmp_path / "a").write_bytes(data)
     fit = Fit(448, "pad", exact=True, preprocess=preprocess)
-    assert decoding_bytes(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * 900_000 + 4 * MAX_PIXELS
+    assert estimate_memory(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * 900_000 + 4 * MAX_PIXELS
 
 
 def test_a_png_whose_exif_block_may_follow_its_pixels_is_not_decoded_for_it(
@@ -213,13 +213,13 @@ def test_a_png_whose_exif_block_may_follow_its_pixels_is_not_decoded_for_it(
 ) -> None:
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("pixels were decoded"))
     (tmp_path / "a").write_bytes(raw_png((34_000, 2_000), 8, 2, b""))
-    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) > 5 * 34_000 * 2_000
+    assert estimate_memory(ImageItem.at(tmp_path / "a"), STRICT) > 5 * 34_000 * 2_000
 
 
 def test_a_palette_that_is_missing_counts_as_transparent(tmp_path: Path) -> None:
     data = raw_png((1, 1), 8, 3, b"\0")
     (tmp_path / "a").write_bytes(data)
-    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == len(data) + 20
+    assert estimate_memory(ImageItem.at(tmp_path / "a"), STRICT) == len(data) + 20
 
 
 def test_a_file_that_is_not_read_takes_nothing(tmp_path: Path) -> None:
@@ -227,11 +227,11 @@ def test_a_file_that_is_not_read_takes_nothing(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as stream:
         stream.write(data)
         stream.truncate(file_limit(MAX_PIXELS) + 1)
-    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == 0
+    assert estimate_memory(ImageItem.at(tmp_path / "a"), STRICT) == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff"])
 def test_what_cannot_be_opened_takes_nothing(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
-    assert decoding_bytes(ImageItem.at(tmp_path / "a"), STRICT) == 0
-    assert decoding_bytes(ImageItem.at(tmp_path / "missing"), STRICT) == 0
+    assert estimate_memory(ImageItem.at(tmp_path / "a"), STRICT) == 0
+    assert estimate_memory(ImageItem.at(tmp_path / "missing"), STRICT) == 0

@@ -20,8 +20,8 @@ from huggingface_hub import close_session, constants
 from sdprep.errors import HubError
 from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
 from sdprep.models.files import lockfile
-from sdprep.models.files.hub import fetch
-from sdprep.report import Silent
+from sdprep.models.files.hub import ensure_downloaded
+from sdprep.report import NullListener
 
 REPO = "someone/tagger"
 COMMITS = ("1" * 40, "2" * 40)
@@ -183,7 +183,7 @@ def at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @contextmanager
-def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+def check_active(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A Hub with an old and a new commit, that the client takes for the real one."""
     revisions = {"main": COMMITS[0], **{commit: commit for commit in COMMITS}}
     with FakeHub({COMMITS[0]: dict(OLD), COMMITS[1]: dict(NEW)}, revisions) as fake:
@@ -191,7 +191,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield fake
 
 
-class Notes(Silent):
+class Notes(NullListener):
     """A listener that keeps what it hears."""
 
     def __init__(self) -> None:
@@ -226,7 +226,7 @@ def content(files: ModelFiles) -> dict[str, bytes]:
 def failure(spec: ModelSpec) -> str:
     """The message of a fetch that fails; no message has more than two lines or a secret."""
     with pytest.raises(HubError) as caught:
-        fetch(spec, Silent())
+        ensure_downloaded(spec, NullListener())
     message = str(caught.value)
     assert message.count("\n") <= 1
     assert CANARY not in message

@@ -73,7 +73,7 @@ def test_pictures_are_prepared_as_the_model_says_unless_something_else_is_wanted
 
 
 def test_another_preparation_makes_another_result():
-    assert with_preprocess(DEMO, "kohya").recipe() != DEMO.recipe()
+    assert with_preprocess(DEMO, "kohya").result_key() != DEMO.result_key()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from sdprep.config import CaptionSettings
 from sdprep.errors import MissingExtra, ModelError, SdprepError
 from sdprep.models.backends import open_model, open_tagger, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.frameworks import importing
 from sdprep.models.registry.registry import find
 
@@ -36,7 +36,7 @@ def broken(tmp_path, monkeypatch):
 
 
 def located(spec: ModelSpec) -> ModelFiles:
-    files = locate(spec)
+    files = find_local(spec)
     assert files is not None
     return files
 

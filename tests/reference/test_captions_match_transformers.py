@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import sdprep.demo
-from sdprep.config import CaptionSettings, Layout, Work
+from sdprep.config import CaptionSettings, PathOptions, RunOptions
 from sdprep.images.source import FolderSource
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.tasks.caption import caption
@@ -48,7 +48,7 @@ def generated(picture: bytes, beams: int, prompt: str) -> tuple[str, int]:
 def captioned(folder: Path, **settings: Any) -> dict[Path, tuple[str, int]]:
     batch_size = settings.pop("batch_size", 8)
     # In this process, whose threads and calls these tests have in hand.
-    work = Work(batch_size=batch_size, workers=0)
+    work = RunOptions(batch_size=batch_size, workers=0)
     report = caption(folder, CaptionSettings(model="demo-caption", device="cpu", work=work, **settings))
     assert report.failed == 0
     results = {path: json.loads(data) for path, data in stored_results(folder).items()}
@@ -98,7 +98,7 @@ def test_the_pixels_that_the_model_sees_are_those_of_the_processor_under_exact_d
         monkeypatch.setattr(BlipForConditionalGeneration, "generate", spy)
     captioned(folder, num_beams=1, batch_size=1, max_length=5, decoder=decoder, exact_decode=True)
     monkeypatch.undo()
-    expected = [pixels_by_transformers(item.path) for item in FolderSource(folder, Layout()).items()]
+    expected = [pixels_by_transformers(item.path) for item in FolderSource(folder, PathOptions()).items()]
     # Before the run itself the fast decoder sees the first picture to be compared with transformers.
     run = seen[-len(expected) :]
     worst = max(float((one - other).abs().max()) for one, other in zip(run, expected, strict=True))

@@ -11,7 +11,7 @@ from PIL import Image
 
 import sdprep.demo
 from sdprep.catalog.results import decode_scores
-from sdprep.config import TagSettings, Work
+from sdprep.config import RunOptions, TagSettings
 from sdprep.tasks.tag import tag
 from tests.reference.reading import read, stored_results
 
@@ -47,7 +47,7 @@ def written_by_hand(scores: Any, threshold: float) -> set[str]:
 
 
 def tagged(folder: Path, batch_size: int = 8) -> dict[Path, bytes]:
-    report = tag(folder, TagSettings(model="demo-tag", exact_decode=True, work=Work(batch_size=batch_size)))
+    report = tag(folder, TagSettings(model="demo-tag", exact_decode=True, work=RunOptions(batch_size=batch_size)))
     assert report.failed == 0
     return stored_results(folder)
 

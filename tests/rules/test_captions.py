@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.captions import CaptionRules, caption_lines, clean_caption, repeats, without_words
-from sdprep.sanitize import plain
+from sdprep.rules.captions import CaptionRules, caption_lines, clean_caption, has_repetition, without_words
+from sdprep.sanitize import strip_invisible
 
 
 def test_a_caption_is_written_on_one_line() -> None:
@@ -37,7 +37,7 @@ def test_cleaning_a_clean_caption_changes_nothing(text: str) -> None:
 
 @given(st.text())
 def test_cleaning_keeps_every_character_that_is_seen_and_no_white_space(text: str) -> None:
-    assert "".join(clean_caption(text).split()) == "".join(plain(text).split())
+    assert "".join(clean_caption(text).split()) == "".join(strip_invisible(text).split())
 
 
 # Lines
@@ -169,16 +169,16 @@ def test_a_caption_without_the_words_stays_to_the_letter(text: str) -> None:
     ],
 )
 def test_a_phrase_three_times_in_a_row_is_a_repetition(text: str) -> None:
-    assert repeats(text.casefold().split())
+    assert has_repetition(text.casefold().split())
 
 
 @pytest.mark.parametrize(
     "text", ["", "a girl with a hat and a girl with a bow", "a man and a man and a woman", "a very very long coat"]
 )
 def test_a_sentence_that_only_sounds_alike_is_none(text: str) -> None:
-    assert not repeats(text.split())
+    assert not has_repetition(text.split())
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=6), WORDS, WORDS)
 def test_any_short_phrase_three_times_is_found(phrase: list[str], before: str, after: str) -> None:
-    assert repeats([*before.split(), *phrase * 3, *after.split()])
+    assert has_repetition([*before.split(), *phrase * 3, *after.split()])

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.mixed_text import MOST_REMOVED, Parts, normalize, put_together, take_apart
+from sdprep.rules.mixed_text import MOST_REMOVED, MixedText, merge_generated, normalize, split_user_text
 from sdprep.rules.tags import fold, split_tags
 
 SIDES = ("append", "prepend")
 
 
-def combine(person: str, pieces: list[str], where: str = "append", joiner: str = ", ") -> str:
-    return put_together(Parts(person), pieces, where, joiner)[0]
+def combine(user: str, pieces: list[str], where: str = "append", joiner: str = ", ") -> str:
+    return merge_generated(MixedText(user), pieces, where, joiner)[0]
 
 
 def test_machine_tags_are_appended_to_the_persons() -> None:
@@ -42,55 +42,57 @@ def test_a_tag_that_the_person_has_in_any_spelling_is_not_added(same: str) -> No
 
 
 @pytest.mark.parametrize("person", ["mine,", "mine, ", "mine , "])
-def test_a_separator_at_the_end_of_a_persons_text_makes_no_empty_tag(person: str) -> None:
-    text = combine(person, ["solo"])
+def test_a_separator_at_the_end_of_a_persons_text_makes_no_empty_tag(user: str) -> None:
+    text = combine(user, ["solo"])
     assert [tag.strip() for tag in text.split(",")] == ["mine", "solo"]
 
 
 def test_a_tag_that_the_person_took_out_is_remembered() -> None:
-    assert take_apart("mine, solo", Parts("mine", ("1girl", "solo")), ", ").removed == ("1girl",)
+    assert split_user_text("mine, solo", MixedText("mine", ("1girl", "solo")), ", ").removed == ("1girl",)
 
 
 def test_a_tag_that_the_person_took_out_is_not_put_back() -> None:
-    parts = take_apart("mine, solo", Parts("mine", ("1girl", "solo")), ", ")
-    assert put_together(parts, ["1girl", "solo", "smile"], "append", ", ")[0] == "mine, solo, smile"
+    parts = split_user_text("mine, solo", MixedText("mine", ("1girl", "solo")), ", ")
+    assert merge_generated(parts, ["1girl", "solo", "smile"], "append", ", ")[0] == "mine, solo, smile"
 
 
 def test_what_was_taken_out_earlier_stays_out() -> None:
-    parts = take_apart("mine, solo", Parts("mine", ("solo",), ("1girl",)), ", ")
+    parts = split_user_text("mine, solo", MixedText("mine", ("solo",), ("1girl",)), ", ")
     assert parts.removed == ("1girl",)
 
 
 def test_a_tag_taken_out_twice_in_two_spellings_is_remembered_once() -> None:
-    parts = take_apart("mine", Parts("mine", ("long_hair",), ("Long Hair",)), ", ")
+    parts = split_user_text("mine", MixedText("mine", ("long_hair",), ("Long Hair",)), ", ")
     assert [fold(tag) for tag in parts.removed] == ["long hair"]
 
 
 def test_a_tag_that_the_person_added_becomes_the_persons() -> None:
-    assert take_apart("mine, 1girl, new", Parts("mine", ("1girl",)), ", ").person == "mine, new"
+    assert split_user_text("mine, 1girl, new", MixedText("mine", ("1girl",)), ", ").user == "mine, new"
 
 
 def test_a_text_of_which_nothing_is_known_is_all_the_persons() -> None:
-    assert take_apart("mine,best \n", None, ", ") == Parts("mine,best ")
+    assert split_user_text("mine,best \n", None, ", ") == MixedText("mine,best ")
 
 
 def test_a_text_without_a_machine_part_is_all_the_persons() -> None:
-    assert take_apart("mine,best", Parts("mine", (), ("1girl",)), ", ") == Parts("mine,best", (), ("1girl",))
+    assert split_user_text("mine,best", MixedText("mine", (), ("1girl",)), ", ") == MixedText(
+        "mine,best", (), ("1girl",)
+    )
 
 
 def test_the_blank_lines_and_indents_of_an_edited_caption_stay() -> None:
-    parts = Parts("first\n\n  second", ("a girl",))
-    assert take_apart("first\n\n  second, longer\na girl", parts, "\n").person == "first\n\n  second, longer"
+    parts = MixedText("first\n\n  second", ("a girl",))
+    assert split_user_text("first\n\n  second, longer\na girl", parts, "\n").user == "first\n\n  second, longer"
 
 
 def test_the_spacing_of_a_persons_edited_tags_stays() -> None:
-    parts = Parts("mine,best", ("1girl",))
-    assert take_apart("mine,best,new, 1girl", parts, ", ").person == "mine,best,new"
+    parts = MixedText("mine,best", ("1girl",))
+    assert split_user_text("mine,best,new, 1girl", parts, ", ").user == "mine,best,new"
 
 
 def test_a_machine_tag_that_holds_the_separator_is_still_the_machines() -> None:
-    parts = Parts("mine", ("long hair", "solo"))
-    assert take_apart("mine new long hair solo", parts, " ") == Parts("mine new")
+    parts = MixedText("mine", ("long hair", "solo"))
+    assert split_user_text("mine new long hair solo", parts, " ") == MixedText("mine new")
 
 
 @pytest.mark.parametrize(
@@ -123,40 +125,40 @@ JOINERS = st.sampled_from([", ", ",", " | ", "\n"])
 
 
 @st.composite
-def mixtures(draw: st.DrawFn) -> tuple[str, Parts, list[str], str, str]:
+def mixtures(draw: st.DrawFn) -> tuple[str, MixedText, list[str], str, str]:
     """A text that was put together, its parts, the machine's pieces, the side and the joiner."""
     joiner, where = draw(JOINERS), draw(st.sampled_from(SIDES))
     pieces = draw(PIECES)
-    parts = Parts(joiner.join(draw(PIECES)), removed=tuple(draw(PIECES)))
-    text, parts = put_together(parts, pieces, where, joiner)
+    parts = MixedText(joiner.join(draw(PIECES)), removed=tuple(draw(PIECES)))
+    text, parts = merge_generated(parts, pieces, where, joiner)
     return text, parts, pieces, where, joiner
 
 
 @given(mixtures())
 def test_taking_apart_gives_the_persons_part_back(mixture: tuple) -> None:
     text, parts, _, _, joiner = mixture
-    assert take_apart(text, parts, joiner).person == parts.person
+    assert split_user_text(text, parts, joiner).user == parts.user
 
 
 @given(mixtures())
 def test_taking_apart_an_untouched_text_finds_nothing_newly_removed(mixture: tuple) -> None:
     text, parts, _, _, joiner = mixture
-    assert {fold(tag) for tag in take_apart(text, parts, joiner).removed} == {fold(tag) for tag in parts.removed}
+    assert {fold(tag) for tag in split_user_text(text, parts, joiner).removed} == {fold(tag) for tag in parts.removed}
 
 
 @given(mixtures())
 def test_combining_twice_is_combining_once(mixture: tuple) -> None:
     text, parts, pieces, where, joiner = mixture
-    assert put_together(take_apart(text, parts, joiner), pieces, where, joiner)[0] == text
+    assert merge_generated(split_user_text(text, parts, joiner), pieces, where, joiner)[0] == text
 
 
 @given(mixtures(), st.data())
 def test_nothing_that_the_person_removes_returns(mixture: tuple, data: st.DataObject) -> None:
     text, parts, pieces, where, joiner = mixture
-    gone = data.draw(st.sampled_from(parts.machine)) if parts.machine else None
+    gone = data.draw(st.sampled_from(parts.generated)) if parts.generated else None
     edited = joiner.join(piece for piece in split_tags(text, joiner) if gone is None or fold(piece) != fold(gone))
-    again, _ = put_together(take_apart(edited, parts, joiner), pieces, where, joiner)
-    kept = {fold(piece) for piece in split_tags(parts.person, joiner)}
+    again, _ = merge_generated(split_user_text(edited, parts, joiner), pieces, where, joiner)
+    kept = {fold(piece) for piece in split_tags(parts.user, joiner)}
     removed = {fold(piece) for piece in [*parts.removed, *([gone] if gone else [])]} - kept
     assert removed.isdisjoint(fold(piece) for piece in split_tags(again, joiner))
 
@@ -164,31 +166,31 @@ def test_nothing_that_the_person_removes_returns(mixture: tuple, data: st.DataOb
 @given(mixtures(), PIECES)
 def test_the_persons_pieces_survive_any_new_machine_part(mixture: tuple, newer: list[str]) -> None:
     text, parts, _, where, joiner = mixture
-    again, _ = put_together(take_apart(text, parts, joiner), newer, where, joiner)
+    again, _ = merge_generated(split_user_text(text, parts, joiner), newer, where, joiner)
     pieces = split_tags(again, joiner)
-    assert [piece for piece in pieces if piece in split_tags(parts.person, joiner)] == split_tags(parts.person, joiner)
+    assert [piece for piece in pieces if piece in split_tags(parts.user, joiner)] == split_tags(parts.user, joiner)
 
 
 @given(mixtures())
 def test_no_piece_of_the_machine_repeats_one_of_the_person(mixture: tuple) -> None:
     _, parts, _, _, joiner = mixture
-    assert {fold(piece) for piece in parts.machine}.isdisjoint(map(fold, split_tags(parts.person, joiner)))
+    assert {fold(piece) for piece in parts.generated}.isdisjoint(map(fold, split_tags(parts.user, joiner)))
 
 
 def test_of_too_many_removed_tags_the_latest_are_remembered() -> None:
     older = tuple(map(str, range(MOST_REMOVED)))
-    removed = take_apart("mine", Parts("mine", ("latest",), older), ", ").removed
+    removed = split_user_text("mine", MixedText("mine", ("latest",), older), ", ").removed
     assert (len(removed), removed[0], removed[-1]) == (MOST_REMOVED, "1", "latest")
 
 
 def test_a_tag_that_the_user_typed_beside_the_same_tag_of_the_machine_is_the_users() -> None:
-    assert take_apart("mine, solo, 1girl, solo", Parts("mine", ("1girl", "solo")), ", ").person == "mine, solo"
+    assert split_user_text("mine, solo, 1girl, solo", MixedText("mine", ("1girl", "solo")), ", ").user == "mine, solo"
 
 
 @pytest.mark.parametrize("theirs", ["mine | long_hair", "mine; Long Hair|x", "mine\nlong hair", "mine、long hair; b"])
 def test_a_tag_between_any_separators_is_not_added_again(theirs: str) -> None:
     others = ("|", ";", "\n", "、")
-    assert put_together(Parts(theirs), ["long_hair", "solo"], "append", ", ", others)[1].machine == ("solo",)
+    assert merge_generated(MixedText(theirs), ["long_hair", "solo"], "append", ", ", others)[1].generated == ("solo",)
 
 
 def test_a_tag_with_escaped_parentheses_is_the_same_tag() -> None:
@@ -196,17 +198,19 @@ def test_a_tag_with_escaped_parentheses_is_the_same_tag() -> None:
 
 
 def test_a_tag_of_several_words_is_found_where_a_space_separates() -> None:
-    assert put_together(Parts("mine long hair"), ["long hair", "hair band"], "append", " ")[1].machine == ("hair band",)
+    assert merge_generated(MixedText("mine long hair"), ["long hair", "hair band"], "append", " ")[1].generated == (
+        "hair band",
+    )
 
 
 def test_a_piece_that_the_user_wrote_and_removed_is_not_put_back() -> None:
-    parts = take_apart("mine, 1girl", Parts("mine, solo", ("1girl",)), ", ")
-    assert put_together(parts, ["1girl", "solo"], "append", ", ")[0] == "mine, 1girl"
+    parts = split_user_text("mine, 1girl", MixedText("mine, solo", ("1girl",)), ", ")
+    assert merge_generated(parts, ["1girl", "solo"], "append", ", ")[0] == "mine, 1girl"
 
 
 @pytest.mark.parametrize("where", SIDES)
 def test_the_indents_of_the_users_lines_stay(where: str) -> None:
-    text, parts = put_together(Parts("  first\n\n\tsecond"), ["a girl"], where, "\n")
-    assert take_apart(text + " longer" if where == "prepend" else "  new\n" + text, parts, "\n", (), where).person == (
-        "  first\n\n\tsecond longer" if where == "prepend" else "  new\n  first\n\n\tsecond"
-    )
+    text, parts = merge_generated(MixedText("  first\n\n\tsecond"), ["a girl"], where, "\n")
+    assert split_user_text(
+        text + " longer" if where == "prepend" else "  new\n" + text, parts, "\n", (), where
+    ).user == ("  first\n\n\tsecond longer" if where == "prepend" else "  new\n  first\n\n\tsecond")

@@ -7,26 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.mixed_text import Parts
-from sdprep.rules.policy import Action, Decision, OnDisk, SidecarState, Wish, changed_settings, decide
+from sdprep.rules.mixed_text import MixedText
+from sdprep.rules.policy import Action, Decision, SidecarState, SidecarStatus, TextRequest, changed_settings, decide
 
 THEN = {"model": "demo-tag", "threshold": 0.35}
-STATE = SidecarState("tag", "machine", "1girl, solo", b"image", THEN, Parts(machine=("1girl", "solo")))
-MIXED = replace(STATE, origin="mixed", text="mine, 1girl, solo", parts=Parts("mine", ("1girl", "solo")))
-WISH = Wish("tag", THEN)
+STATE = SidecarState("tag", "machine", "1girl, solo", b"image", THEN, MixedText(generated=("1girl", "solo")))
+MIXED = replace(STATE, origin="mixed", text="mine, 1girl, solo", parts=MixedText("mine", ("1girl", "solo")))
+WISH = TextRequest("tag", THEN)
 OTHER = {**THEN, "threshold": 0.5}
 
 
-def on_disk(text: str | None = "1girl, solo\n", state: SidecarState | None = STATE, **changes: Any) -> OnDisk:
-    return OnDisk(text, state, **{"digest": b"image", **changes})
+def on_disk(text: str | None = "1girl, solo\n", state: SidecarState | None = STATE, **changes: Any) -> SidecarStatus:
+    return SidecarStatus(text, state, **{"digest": b"image", **changes})
 
 
-def action(disk: OnDisk, **wish: Any) -> Action:
+def action(disk: SidecarStatus, **wish: Any) -> Action:
     return decide(disk, replace(WISH, **wish)).action
 
 
 def test_a_missing_sidecar_is_written() -> None:
-    assert decide(OnDisk(None), WISH) == Decision(Action.REPLACE)
+    assert decide(SidecarStatus(None), WISH) == Decision(Action.REPLACE)
 
 
 def test_a_sidecar_that_was_deleted_is_written_again() -> None:
@@ -65,7 +65,7 @@ def test_a_text_that_both_wrote_and_that_was_emptied_is_put_together_again() -> 
         (on_disk(None, MIXED, is_emptied=True), "overwrite"),
     ],
 )
-def test_any_other_sidecar_that_is_gone_or_was_emptied_is_written(disk: OnDisk, existing: str) -> None:
+def test_any_other_sidecar_that_is_gone_or_was_emptied_is_written(disk: SidecarStatus, existing: str) -> None:
     assert action(disk, existing=existing) is Action.REPLACE
 
 
@@ -75,7 +75,7 @@ def test_any_other_sidecar_that_is_gone_or_was_emptied_is_written(disk: OnDisk, 
 )
 def test_a_text_that_is_known_to_be_the_users_is_treated_as_one(existing: str, expected: Action) -> None:
     disk = on_disk(MIXED.text, replace(MIXED, origin="user"))
-    assert action(disk, existing=existing, settings=OTHER, stated=frozenset({"threshold"})) is expected
+    assert action(disk, existing=existing, settings=OTHER, explicit=frozenset({"threshold"})) is expected
 
 
 def test_a_text_that_was_edited_is_kept() -> None:
@@ -87,11 +87,11 @@ def test_the_text_of_another_task_is_kept() -> None:
 
 
 def test_a_stated_setting_that_differs_rewrites_sdpreps_text() -> None:
-    assert action(on_disk(), settings=OTHER, stated=frozenset({"threshold"})) is Action.REPLACE
+    assert action(on_disk(), settings=OTHER, explicit=frozenset({"threshold"})) is Action.REPLACE
 
 
 def test_a_stated_setting_that_does_not_differ_rewrites_nothing() -> None:
-    assert action(on_disk(), stated=frozenset({"threshold"})) is Action.CURRENT
+    assert action(on_disk(), explicit=frozenset({"threshold"})) is Action.CURRENT
 
 
 def test_a_default_that_differs_leaves_the_text_and_is_reported() -> None:
@@ -132,13 +132,13 @@ def test_sdpreps_own_text_is_current_whatever_shall_happen_to_other_text(existin
     [("overwrite", Action.REPLACE), ("append", Action.COMBINE), ("prepend", Action.COMBINE), ("keep", Action.KEEP)],
 )
 @pytest.mark.parametrize("disk", [on_disk("mine", None), on_disk("1girl")], ids=["foreign", "edited"])
-def test_existing_says_what_happens_to_a_persons_text(disk: OnDisk, existing: str, expected: Action) -> None:
+def test_existing_says_what_happens_to_a_persons_text(disk: SidecarStatus, existing: str, expected: Action) -> None:
     assert action(disk, existing=existing) is expected
 
 
 def test_the_machines_part_of_a_mixed_text_is_renewed_in_place() -> None:
     disk = on_disk(MIXED.text, MIXED)
-    assert action(disk, settings=OTHER, stated=frozenset({"threshold"})) is Action.COMBINE
+    assert action(disk, settings=OTHER, explicit=frozenset({"threshold"})) is Action.COMBINE
 
 
 def test_a_mixed_text_is_replaced_whole_only_when_overwriting_is_asked_for() -> None:
@@ -151,8 +151,8 @@ def test_a_mixed_text_of_the_same_settings_is_current() -> None:
 
 def test_a_setting_that_did_not_exist_then_counts_only_if_it_is_stated() -> None:
     now = {**THEN, "order": "csv"}
-    assert changed_settings(THEN, Wish("tag", now)) == frozenset()
-    assert changed_settings(THEN, Wish("tag", now, frozenset({"order"}))) == {"order"}
+    assert changed_settings(THEN, TextRequest("tag", now)) == frozenset()
+    assert changed_settings(THEN, TextRequest("tag", now, frozenset({"order"}))) == {"order"}
 
 
 def test_a_setting_that_no_longer_exists_does_not_count() -> None:
@@ -166,7 +166,7 @@ DISKS = st.builds(on_disk, TEXTS, STATES, digest=DIGESTS) | st.builds(
     on_disk, st.none(), STATES, digest=DIGESTS, is_emptied=st.just(True)
 )
 WISHES = st.builds(
-    Wish,
+    TextRequest,
     st.sampled_from(["tag", "caption"]),
     st.sampled_from([THEN, OTHER, {**OTHER, "order": "csv"}]),
     st.frozensets(st.sampled_from(["threshold", "order", "model", "batch_size"])),
@@ -176,25 +176,27 @@ WISHES = st.builds(
 )
 
 
-def is_a_persons(disk: OnDisk, wish: Wish) -> bool:
+def is_a_persons(disk: SidecarStatus, wish: TextRequest) -> bool:
     """Whether a person, another tool or another task has a say in all of the text."""
-    return disk.text is not None and (disk.state is None or not disk.untouched or disk.state.task != wish.task)
+    return disk.text is not None and (disk.state is None or not disk.unmodified or disk.state.task != wish.task)
 
 
 @given(DISKS, WISHES)
-def test_a_persons_text_is_only_replaced_when_overwriting_is_asked_for(disk: OnDisk, wish: Wish) -> None:
+def test_a_persons_text_is_only_replaced_when_overwriting_is_asked_for(disk: SidecarStatus, wish: TextRequest) -> None:
     if is_a_persons(disk, wish):
         assert (decide(disk, wish).action is Action.REPLACE) == (wish.existing == "overwrite")
 
 
 @given(DISKS, WISHES)
-def test_a_persons_text_is_only_added_to_when_that_is_asked_for(disk: OnDisk, wish: Wish) -> None:
+def test_a_persons_text_is_only_added_to_when_that_is_asked_for(disk: SidecarStatus, wish: TextRequest) -> None:
     if is_a_persons(disk, wish):
         assert (decide(disk, wish).action is Action.COMBINE) == (wish.existing in ("append", "prepend"))
 
 
 @given(DISKS, WISHES)
-def test_a_persons_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_asked_for(disk: OnDisk, wish: Wish) -> None:
+def test_a_persons_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_asked_for(
+    disk: SidecarStatus, wish: TextRequest
+) -> None:
     if (
         disk.state is MIXED
         and (disk.text is not None or disk.is_emptied)
@@ -205,10 +207,10 @@ def test_a_persons_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_aske
 
 
 @given(DISKS, WISHES)
-def test_what_is_absent_is_always_written(disk: OnDisk, wish: Wish) -> None:
+def test_what_is_absent_is_always_written(disk: SidecarStatus, wish: TextRequest) -> None:
     assert disk.text is not None or decide(disk, wish).action in (Action.REPLACE, Action.COMBINE)
 
 
 @given(DISKS, WISHES)
-def test_no_text_of_a_person_is_called_current(disk: OnDisk, wish: Wish) -> None:
+def test_no_text_of_a_person_is_called_current(disk: SidecarStatus, wish: TextRequest) -> None:
     assert not (is_a_persons(disk, wish) and decide(disk, wish).action is Action.CURRENT)

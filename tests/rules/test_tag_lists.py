@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sdprep.errors import UsageError
 from sdprep.rules.labels import LabelTable, TagRules
 from sdprep.rules.tag_lists import (
-    TagKnowledge,
+    TagLists,
     parse_pairs,
     parse_thresholds,
     resolve_aliases,
@@ -26,7 +26,7 @@ IMPLIED = resolve_implications(
 
 
 def tags(*indices: int, **rules: object) -> list[str]:
-    knowledge = TagKnowledge(rules.pop("aliases", {}), rules.pop("implications", {}))  # type: ignore[arg-type]
+    knowledge = TagLists(rules.pop("aliases", {}), rules.pop("implications", {}))  # type: ignore[arg-type]
     chosen = [ALL[index] for index in indices] or ALL[:3]
     return TagSelector(LABELS, TagRules(threshold=0.1, **rules), knowledge).select(chosen)  # type: ignore[arg-type]
 

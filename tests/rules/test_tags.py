@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, fold, spell
+from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, format_tag, normalize_tag
 from sdprep.rules.tags import TagSelector, split_tags
 
 LABELS = LabelTable(
@@ -84,7 +84,7 @@ def test_an_undesired_rating_is_not_written() -> None:
 @pytest.mark.parametrize("unwanted", ["long_hair", "long hair", "Long Hair", " LONG_hair "])
 @pytest.mark.parametrize("spaces", [False, True])
 def test_an_undesired_tag_is_left_out_in_every_spelling(unwanted: str, spaces: bool) -> None:
-    assert "long hair" not in [fold(tag) for tag in tags(exclude=(unwanted,), remove_underscore=spaces)]
+    assert "long hair" not in [normalize_tag(tag) for tag in tags(exclude=(unwanted,), remove_underscore=spaces)]
 
 
 def test_two_labels_with_one_spelling_give_one_tag() -> None:
@@ -93,20 +93,20 @@ def test_two_labels_with_one_spelling_give_one_tag() -> None:
 
 
 def test_underscores_stay_by_default() -> None:
-    assert spell("long_hair", remove_underscore=False) == "long_hair"
+    assert format_tag("long_hair", remove_underscore=False) == "long_hair"
 
 
 def test_underscores_become_spaces_where_that_is_asked_for() -> None:
-    assert spell("aka_(sdprep)", remove_underscore=True) == "aka (sdprep)"
+    assert format_tag("aka_(sdprep)", remove_underscore=True) == "aka (sdprep)"
 
 
 def test_a_short_tag_that_is_no_emoticon_loses_its_underscore_too() -> None:
-    assert spell("a_b", remove_underscore=True) == "a b"
+    assert format_tag("a_b", remove_underscore=True) == "a b"
 
 
 @pytest.mark.parametrize("face", sorted(KAOMOJI))
 def test_an_emoticon_never_loses_its_underscore(face: str) -> None:
-    assert spell(face, remove_underscore=True) == face
+    assert format_tag(face, remove_underscore=True) == face
 
 
 def test_the_nineteen_emoticons_of_the_tag_list_are_protected() -> None:
@@ -164,14 +164,14 @@ def threshold_of(category: str, rules: TagRules) -> float:
     return threshold
 
 
-def spelled(index: int, table: LabelTable, rules: TagRules) -> str:
-    return spell(table.names[index], remove_underscore=rules.remove_underscore)
+def hyphenate(index: int, table: LabelTable, rules: TagRules) -> str:
+    return format_tag(table.names[index], remove_underscore=rules.remove_underscore)
 
 
 def written(scores: list[tuple[int, float]], table: LabelTable, rules: TagRules) -> list[tuple[int, float]]:
     """The (label, score) pairs behind the tags that are written, ratings left out; spellings here are unique."""
     pairs = [(index, score) for index, score in scores if table.categories[index] != "rating"]
-    behind = {spelled(index, table, rules): (index, score) for index, score in pairs}
+    behind = {hyphenate(index, table, rules): (index, score) for index, score in pairs}
     return [behind[tag] for tag in select_tags(scores, table, rules) if tag in behind]
 
 
@@ -184,13 +184,13 @@ def test_every_written_tag_reached_the_threshold_of_its_category(case: tuple) ->
 @given(cases())
 def test_every_tag_that_reached_its_threshold_is_written_or_undesired(case: tuple) -> None:
     scores, table, rules = case
-    reached = {
-        spelled(index, table, rules)
+    select = {
+        hyphenate(index, table, rules)
         for index, score in scores
         if table.categories[index] != "rating" and score >= threshold_of(table.categories[index], rules)
     }
-    unwanted = {fold(tag) for tag in rules.exclude}
-    assert {tag for tag in reached if fold(tag) not in unwanted} <= set(select_tags(*case))
+    unwanted = {normalize_tag(tag) for tag in rules.exclude}
+    assert {tag for tag in select if normalize_tag(tag) not in unwanted} <= set(select_tags(*case))
 
 
 @given(cases())
@@ -218,14 +218,16 @@ def test_no_undesired_tag_is_written_in_any_spelling(case: tuple, respell: objec
     scores, table, rules = case
     unwanted = tuple(respell(name) for name in table.names[::2])  # type: ignore[operator]
     rules = replace(rules, threshold=0.0, exclude=unwanted)
-    assert {fold(name) for name in unwanted}.isdisjoint(fold(tag) for tag in select_tags(scores, table, rules))
+    assert {normalize_tag(name) for name in unwanted}.isdisjoint(
+        normalize_tag(tag) for tag in select_tags(scores, table, rules)
+    )
 
 
 @given(cases())
 def test_at_most_one_rating_is_written_and_it_leads(case: tuple) -> None:
     _, table, rules = case
     indices = [index for index, category in enumerate(table.categories) if category == "rating"]
-    ratings = {spelled(index, table, rules) for index in indices}
+    ratings = {hyphenate(index, table, rules) for index in indices}
     assert ratings.isdisjoint(select_tags(*case)[1:])
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.rules.labels import LabelTable, TagRules
-from sdprep.rules.tag_lists import TagKnowledge
+from sdprep.rules.tag_lists import TagLists
 from sdprep.rules.tags import TagSelector
-from sdprep.rules.thresholds import widest_gap
+from sdprep.rules.thresholds import mcut_threshold
 
 LABELS = LabelTable(
     ("safe", "1girl", "smile", "hat", "aka", "kuro", "some_series", "wolf", "masterpiece", "bad"),
@@ -19,7 +19,7 @@ SCORES = [(0, 0.9), (1, 0.9), (2, 0.8), (3, 0.3), (4, 0.6), (5, 0.1), (6, 0.5), 
 
 
 def tags(scores: list[tuple[int, float]] = SCORES, **rules: object) -> list[str]:
-    knowledge = TagKnowledge(thresholds=rules.pop("single", {}))  # type: ignore[arg-type]
+    knowledge = TagLists(thresholds=rules.pop("single", {}))  # type: ignore[arg-type]
     return TagSelector(LABELS, TagRules(order="csv", **rules), knowledge).select(scores)  # type: ignore[arg-type]
 
 
@@ -79,12 +79,12 @@ def test_the_rating_stands_outside_of_the_quality(place: str, outer: list[str]) 
 
 @given(st.lists(st.floats(0.01, 1), min_size=1))
 def test_the_widest_gap_lies_below_the_highest_score(scores: list[float]) -> None:
-    assert 0 <= widest_gap(scores) < max(scores)
+    assert 0 <= mcut_threshold(scores) < max(scores)
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=1))
 def test_no_score_lies_inside_the_widest_gap(scores: list[float]) -> None:
-    above = min(score for score in scores if score > widest_gap(scores))
-    below = max([0.0, *(score for score in scores if score <= widest_gap(scores))])
+    above = min(score for score in scores if score > mcut_threshold(scores))
+    below = max([0.0, *(score for score in scores if score <= mcut_threshold(scores))])
     falling = sorted([*scores, 0.0], reverse=True)
     assert above - below == max(upper - lower for upper, lower in pairwise(falling))

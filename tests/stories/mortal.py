@@ -33,7 +33,7 @@ class Counter:
         if self.count == self._fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def hear(self, event, args):
+    def receive(self, event, args):
         if event in STEPS or (event == "open" and isinstance(args[2], int) and args[2] & WRITING):
             self.step()
 
@@ -50,7 +50,7 @@ def be_the_run(order, said, result):
     os.chdir(order["folder"])
     sys.argv = ["sdprep", *order["words"]]
     counter = Counter(order.get("event"))
-    sys.addaudithook(counter.hear)
+    sys.addaudithook(counter.receive)
     sqlite3.connect = counter.connect
     status = 0
     try:

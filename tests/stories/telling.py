@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sdprep.config import CaptionSettings, Layout, TagSettings, Work
+from sdprep.config import CaptionSettings, PathOptions, RunOptions, TagSettings
 from sdprep.engines import local
 from sdprep.models.taggers.onnx_tagger import OnnxTagger
 from sdprep.rules.labels import TagRules
@@ -27,24 +27,24 @@ def chosen(values, kind):
 
 def work(values):
     """How a story's run goes about its work: in this process, unless it says otherwise."""
-    return Work(**{"workers": 0, **chosen(values, Work)})
+    return RunOptions(**{"workers": 0, **chosen(values, RunOptions)})
 
 
 def tag_settings(values):
     values = dict(values)
-    parts = {"rules": TagRules(**chosen(values, TagRules)), "layout": Layout(**chosen(values, Layout))}
+    parts = {"rules": TagRules(**chosen(values, TagRules)), "layout": PathOptions(**chosen(values, PathOptions))}
     return TagSettings(work=work(values), **parts, **{"model": "demo-tag", **values})
 
 
 def caption_settings(values):
     values = dict(values)
-    parts = {"layout": Layout(**chosen(values, Layout)), "work": work(values)}
+    parts = {"layout": PathOptions(**chosen(values, PathOptions)), "work": work(values)}
     return CaptionSettings(**parts, **{"model": "demo-caption", "num_beams": 1, **values})
 
 
-def tag(folder, **stated):
+def tag(folder, **explicit):
     """A run of tag for which all these settings were stated."""
-    return tag_task(folder, tag_settings(stated), stated=frozenset(stated))
+    return tag_task(folder, tag_settings(explicit), explicit=frozenset(explicit))
 
 
 def tag_by_default(folder, **defaults):
@@ -52,9 +52,9 @@ def tag_by_default(folder, **defaults):
     return tag_task(folder, tag_settings(defaults))
 
 
-def caption(folder, **stated):
+def caption(folder, **explicit):
     """A run of caption for which all these settings were stated."""
-    return caption_task(folder, caption_settings(stated), stated=frozenset(stated))
+    return caption_task(folder, caption_settings(explicit), explicit=frozenset(explicit))
 
 
 def counts(report):

@@ -54,10 +54,10 @@ def make_newer(folder):
         database.execute("PRAGMA user_version = 999")
 
 
-def heard(folder, **stated):
+def heard(folder, **explicit):
     """A run of tag, and what it said."""
     listener = Heard()
-    report = tag_task(folder, tag_settings(stated), stated=frozenset(stated), listener=listener)
+    report = tag_task(folder, tag_settings(explicit), explicit=frozenset(explicit), listener=listener)
     return report, "\n".join(listener.notes)
 
 

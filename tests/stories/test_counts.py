@@ -5,7 +5,7 @@ import os
 import pytest
 
 from sdprep.errors import NoImages
-from sdprep.report import Silent, Stop
+from sdprep.report import CancelToken, NullListener
 from sdprep.tasks.history import log
 from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import (
@@ -155,7 +155,7 @@ def test_a_dry_run_is_not_in_the_log(tagged):
 # Interruptions
 
 
-class Impatient(Silent):
+class Impatient(NullListener):
     """Asks for an end when the first picture has its outcome."""
 
     def __init__(self, stop):
@@ -165,10 +165,10 @@ class Impatient(Silent):
         self._stop.exit_code = 130
 
 
-def interrupted(folder, **stated):
-    stop = Stop()
-    settings = tag_settings({"batch_size": 1, "workers": 0, **stated})
-    return tag_task(folder, settings, stated=frozenset(stated), listener=Impatient(stop), stop=stop)
+def interrupted(folder, **explicit):
+    stop = CancelToken()
+    settings = tag_settings({"batch_size": 1, "workers": 0, **explicit})
+    return tag_task(folder, settings, explicit=frozenset(explicit), listener=Impatient(stop), stop=stop)
 
 
 def test_an_interrupted_run_writes_what_is_done_and_counts_the_rest(mixed):
@@ -197,10 +197,10 @@ def test_the_next_run_goes_on_where_an_interrupted_one_ended(mixed):
 
 def test_a_run_that_is_stopped_before_it_begins_leaves_everything(tagged, monkeypatch):
     hide_models(monkeypatch)
-    stop = Stop()
+    stop = CancelToken()
     stop.exit_code = 143
 
-    report = tag_task(tagged, tag_settings({"threshold": STRICT}), stated=frozenset({"threshold"}), stop=stop)
+    report = tag_task(tagged, tag_settings({"threshold": STRICT}), explicit=frozenset({"threshold"}), stop=stop)
 
     assert counts(report) == {"remaining": 3}
     assert report.exit_code == 143

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdprep.config import Layout, MergeSettings
+from sdprep.config import MergeSettings, PathOptions
 from sdprep.tasks.merge import merge
 from sdprep.types import FailureCode
 from tests.corpus import HEIC, JXL
@@ -218,7 +218,7 @@ def test_each_of_many_damaged_images_has_one_outcome_and_harms_no_other(
             first = outcomes(tag(folder, max_pixels=MAX_PIXELS))
             again = outcomes(tag(folder, max_pixels=MAX_PIXELS))
             lenient = outcomes(tag(folder, max_pixels=MAX_PIXELS, allow_truncated=True, exact_decode=True))
-            merged = outcomes(merge(folder, MergeSettings(layout=Layout())))
+            merged = outcomes(merge(folder, MergeSettings(layout=PathOptions())))
         for found in (first, lenient, merged):
             assert found[0] <= EXPECTED
         assert first == again

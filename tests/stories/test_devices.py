@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sdprep.engines import local
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 from tests.engines.faults import DECODER
 from tests.stories.conftest import misty
 from tests.stories.telling import (
@@ -109,7 +109,7 @@ def test_a_run_that_was_stopped_is_continued_by_the_next(twins):
     for number in range(60):
         Image.new("RGB", (16, 16), (number, 90, 200 - number)).save(two / f"z{number}.png")
     shutil.copytree(two, one, dirs_exist_ok=True)
-    stop = Stop()
+    stop = CancelToken()
 
     stopped = tag_task(two, tag_settings({**TWO, "batch_size": 1}), listener=Impatient(stop), stop=stop)
     written = len(texts(two))

@@ -193,8 +193,8 @@ def test_undoing_every_run_gives_the_first_bytes(tagged, request, monkeypatch):
         forget_texts(tagged)
         write(tagged / "a.txt", first)
         before, known = texts(tagged), {entry.uid for entry in log(tagged)}
-        for stated in runs:
-            tag(tagged, **stated)
+        for explicit in runs:
+            tag(tagged, **explicit)
         for entry in reversed([entry for entry in log(tagged) if entry.uid not in known and entry.changed]):
             undo(tagged, entry.uid)
         assert texts(tagged) == before

@@ -14,7 +14,7 @@ from PIL import Image
 import sdprep.demo
 from sdprep.cli.main import cli
 from sdprep.models.files import hub as hub_module
-from tests.models.fake_hub import COMMITS, REPO, at_home, serving
+from tests.models.fake_hub import COMMITS, REPO, at_home, check_active
 from tests.stories.telling import PYTHON, ROOT, hide_models, tags_of, texts, watch_model, write
 
 DEMO = Path(sdprep.demo.__file__).parent
@@ -74,7 +74,7 @@ def couple(tmp_path):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub with the demo tagger in both formats, and a home that has none of it."""
-    with at_home(tmp_path / "hub", monkeypatch), serving(monkeypatch) as fake:
+    with at_home(tmp_path / "hub", monkeypatch), check_active(monkeypatch) as fake:
         fake.files[COMMITS[0]] = {name: (MODEL / name).read_bytes() for name in (*ONNX, *SAVED)}
         yield fake
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sdprep.config import Layout, MergeSettings
+from sdprep.config import MergeSettings, PathOptions
 from sdprep.tasks.history import log, undo
 from sdprep.tasks.merge import merge
 from tests.stories.telling import LOOSE, STRICT, codes, counts, everything, tag, texts, while_the_model_looks, write
@@ -91,7 +91,7 @@ def test_merge_reads_no_text_through_a_link_that_leads_out(nested, tmp_path, els
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").symlink_to(elsewhere)
 
-    report = merge(nested, MergeSettings(fields=("tags",), layout=Layout(output_dir=tmp_path / "out")))
+    report = merge(nested, MergeSettings(fields=("tags",), layout=PathOptions(output_dir=tmp_path / "out")))
 
     assert codes(report) == {"sub/d.png": "unreadable"}
     assert b"precious" not in b"".join(everything(tmp_path / "out").values())

@@ -120,13 +120,13 @@ def test_going_back_to_the_first_threshold_gives_the_first_bytes(tagged):
         {"ratings": "first"},
         {"caption_separator": " | "},
     ],
-    ids=lambda stated: next(iter(stated)),
+    ids=lambda explicit: next(iter(explicit)),
 )
-def test_any_stated_setting_that_changes_the_text_rewrites_it_without_the_model(tagged, monkeypatch, stated):
+def test_any_stated_setting_that_changes_the_text_rewrites_it_without_the_model(tagged, monkeypatch, explicit):
     before = texts(tagged)
     hide_models(monkeypatch)
 
-    report = tag(tagged, **stated)
+    report = tag(tagged, **explicit)
 
     assert counts(report) == {"written": 3}
     assert all(after != before[name] for name, after in texts(tagged).items())

@@ -9,10 +9,10 @@ import pytest
 
 import sdprep.cli.main
 from sdprep.catalog import lock
-from sdprep.catalog.session import Catalogs
+from sdprep.catalog.session import CatalogSession
 from sdprep.config import MergeSettings
 from sdprep.errors import FolderInUse
-from sdprep.report import Silent
+from sdprep.report import NullListener
 from sdprep.tasks.history import file_versions, log, restore, retry, undo
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag as tag_task
@@ -39,7 +39,7 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(lock, "WAIT", 0.0)
 
 
-class Heard(Silent):
+class Heard(NullListener):
     """A listener that keeps what it hears."""
 
     def __init__(self):
@@ -133,7 +133,7 @@ LOOKS = {
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_run_that_starts_while_log_or_a_dry_run_is_at_work_is_not_refused(tagged, monkeypatch, look):
-    opened, seen = Catalogs.at, []
+    opened, seen = CatalogSession.at, []
 
     def at(self, file):
         catalog = opened(self, file)
@@ -142,7 +142,7 @@ def test_a_run_that_starts_while_log_or_a_dry_run_is_at_work_is_not_refused(tagg
         return catalog
 
     with monkeypatch.context() as patch:
-        patch.setattr(Catalogs, "at", at)
+        patch.setattr(CatalogSession, "at", at)
         LOOKS[look](tagged)
 
     assert seen[0] == {"written": 3}

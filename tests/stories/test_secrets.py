@@ -80,7 +80,7 @@ def test_what_is_shown_of_settings_holds_no_secret(said, imgs, words):
 
 @pytest.mark.parametrize("traceback", ["", "1"])
 def test_a_fault_of_sdprep_itself_is_shown_without_secrets(monkeypatch, capsys, traceback):
-    from sdprep.cli.options import TRACEBACK, guarded
+    from sdprep.cli.options import TRACEBACK, handle_errors
 
     monkeypatch.setenv(TRACEBACK, traceback)
 
@@ -88,7 +88,7 @@ def test_a_fault_of_sdprep_itself_is_shown_without_secrets(monkeypatch, capsys, 
         raise RuntimeError(f"GET http://me:{PASSWORD}@hub/x with Bearer {TOKEN}")
 
     with pytest.raises(SystemExit) as leaving:
-        guarded(fault)
+        handle_errors(fault)
     shown = capsys.readouterr().err
     assert leaving.value.code == 1
     assert "this is a fault of sdprep: RuntimeError" in shown

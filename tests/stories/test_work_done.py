@@ -23,13 +23,13 @@ STATEMENTS_A_TEXT = 9
 heard = []
 
 
-def hear(event, arguments):
+def receive(event, arguments):
     if heard and event in CALLS:
         heard[0].append((event, [os.fspath(each) for each in arguments if isinstance(each, str | os.PathLike)]))
 
 
 # A hook cannot be taken away again; it listens only while a test wants it to.
-sys.addaudithook(hear)
+sys.addaudithook(receive)
 
 
 def calls(act, ending):
@@ -73,9 +73,9 @@ def more(tmp_path):
     return pictures(tmp_path / "more", 12)
 
 
-def said_of(folder, statements, **stated):
+def said_of(folder, statements, **explicit):
     statements.clear()
-    tag(folder, **stated)
+    tag(folder, **explicit)
     return list(statements)
 
 

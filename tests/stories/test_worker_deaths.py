@@ -289,10 +289,10 @@ def test_ten_thousand_pictures_of_which_some_are_bad_three_kill_and_two_hang(tmp
         else:
             (folder / name).hardlink_to(good)
     shown, answered, workers = [], [], []
-    hear, start = WorkerProcess.hear, WorkerProcess.__init__
+    receive, start = WorkerProcess.receive, WorkerProcess.__init__
 
     def overhear(self):
-        message = hear(self)
+        message = receive(self)
         if isinstance(message, Predicting):
             shown.extend(message.numbers)
         elif isinstance(message, Answer):
@@ -301,7 +301,7 @@ def test_ten_thousand_pictures_of_which_some_are_bad_three_kill_and_two_hang(tmp
 
     monkeypatch.setattr(WorkerProcess, "hear", overhear)
     monkeypatch.setattr(
-        WorkerProcess, "__init__", lambda self, order, bell: workers.append(order) or start(self, order, bell)
+        WorkerProcess, "__init__", lambda self, order, wakeup: workers.append(order) or start(self, order, wakeup)
     )
 
     report = tag(folder, model=fast_model, workers=2, batch_size=batch, image_timeout=3.0)

@@ -7,7 +7,7 @@ import pytest
 
 from sdprep.config import BENCH_STAGES, BenchSettings
 from sdprep.errors import NoImages, UsageError
-from sdprep.report import Silent
+from sdprep.report import NullListener
 from sdprep.resources import configs_folder
 from sdprep.tasks.bench import bench
 from sdprep.tasks.demo import PICTURES
@@ -20,7 +20,7 @@ DEMO_AS_FP16 = (
 )
 
 
-class Listening(Silent):
+class Listening(NullListener):
     """A listener that keeps what it hears."""
 
     def __init__(self):

@@ -2,14 +2,14 @@
 
 import pytest
 
-from sdprep.tasks.bench_report import Circumstances, Stage, judge
+from sdprep.tasks.bench_report import Environment, Stage, judge
 
 MIXED = {"read": Stage(10, 0.1, 0.05), "decode": Stage(10, 1.0, 1.0)}
 
 
 def at(**changes):
     usual = {"model": "wd", "task": "tag", "precision": "float32", "provider": "cpu", "cpus": 4, "workers": 4}
-    return Circumstances(**usual | changes)
+    return Environment(**usual | changes)
 
 
 def slow_model(seconds=10.0):

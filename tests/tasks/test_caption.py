@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sdprep.catalog.results import decode_caption, encode_caption
-from sdprep.config import CaptionSettings, Work
+from sdprep.config import CaptionSettings, RunOptions
 from sdprep.errors import UsageError
 from sdprep.models.captioners.blip import captioner as blip
 from sdprep.models.registry.registry import resolve
@@ -31,11 +31,11 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, **settings: Any) -> RunReport:
     """A run with the demo captioner, greedy unless said otherwise, for which all settings were stated."""
-    stated = frozenset(settings)
+    explicit = frozenset(settings)
     rules = {name: settings.pop(name) for name in list(settings) if name in CaptionRules.__dataclass_fields__}
-    work = Work(workers=0)
+    work = RunOptions(workers=0)
     values = {"model": "demo-caption", "num_beams": 1, "rules": CaptionRules(**rules), "work": work, **settings}
-    return caption(folder, CaptionSettings(**values), stated=stated)
+    return caption(folder, CaptionSettings(**values), explicit=explicit)
 
 
 def text(folder: Path, **settings: Any) -> str:

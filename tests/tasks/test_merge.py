@@ -10,21 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sdprep.config import Layout, MergeSettings
+from sdprep.config import MergeSettings, PathOptions
 from sdprep.errors import MetadataError, MissingSidecars, NoImages, UsageError
-from sdprep.report import Silent, Stop
+from sdprep.report import CancelToken, NullListener
 from sdprep.tasks.history import undo
 from sdprep.tasks.merge import merge
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "merge"
-FLAT = Layout(recursive=False)
+FLAT = PathOptions(recursive=False)
 AS_KOHYA = MergeSettings(keys="stem", fields=("caption", "tags"), layout=FLAT)
 RELATIVE = MergeSettings(keys="relative")
 TEXTS = MergeSettings(keys="relative", fields=("caption", "tags"))
 CAPTIONS = MergeSettings(keys="relative", fields=("caption",))
 
 
-class Ear(Silent):
+class Ear(NullListener):
     def __init__(self):
         self.notes = []
         self.total = self.steps = 0
@@ -131,7 +131,7 @@ def test_two_equal_stems_fail_where_kohya_lets_the_last_one_win(tmp_path):
 
 
 def test_folders_are_searched_with_stem_keys_where_kohya_refuses(kohya):
-    assert "c" in merged(kohya, replace(AS_KOHYA, layout=Layout()))
+    assert "c" in merged(kohya, replace(AS_KOHYA, layout=PathOptions()))
 
 
 def test_letters_are_written_as_they_are_where_kohya_escapes_them(tmp_path):
@@ -159,7 +159,7 @@ def test_extensions_and_full_sidecar_names_are_followed(tmp_path):
     picture(tmp_path, "a.png")
     (tmp_path / "a.png.cap").write_text("c", encoding="utf-8")
     (tmp_path / "a.png.tags").write_text("t", encoding="utf-8")
-    wanted = replace(TEXTS, caption_extension=".cap", tag_extension=".tags", layout=Layout(sidecar_name="full"))
+    wanted = replace(TEXTS, caption_extension=".cap", tag_extension=".tags", layout=PathOptions(sidecar_name="full"))
     assert merged(tmp_path, wanted) == {"a.png": {"caption": "c", "tags": "t"}}
 
 
@@ -194,7 +194,7 @@ def test_pictures_whose_sidecars_have_full_names_share_none(tmp_path):
     for name in ("a.jpg", "a.png"):
         picture(tmp_path, name)
         (tmp_path / f"{name}.caption").write_text(f"the {name}\n")
-    full = replace(CAPTIONS, layout=Layout(sidecar_name="full"))
+    full = replace(CAPTIONS, layout=PathOptions(sidecar_name="full"))
     assert merged(tmp_path, full) == {"a.jpg": {"caption": "the a.jpg"}, "a.png": {"caption": "the a.png"}}
 
 
@@ -226,7 +226,7 @@ def test_with_an_output_folder_sidecars_and_json_lie_there_and_keys_name_the_rea
     out = tmp_path / "out"
     (out / "sub").mkdir(parents=True)
     (out / "sub" / "a.txt").write_text("x", encoding="utf-8")
-    merge(tmp_path / "in", MergeSettings(fields=("tags",), layout=Layout(output_dir=out)))
+    merge(tmp_path / "in", MergeSettings(fields=("tags",), layout=PathOptions(output_dir=out)))
     assert read_json(out / "metadata.json") == {str(real): {"tags": "x"}}
 
 
@@ -260,7 +260,7 @@ def test_a_json_that_another_program_changes_meanwhile_is_not_overwritten(tmp_pa
     picture(tmp_path, "a.png", "x")
     path = write_json(tmp_path / "metadata.json", {})
 
-    class Meddler(Silent):
+    class Meddler(NullListener):
         def advance(self):
             path.write_text('{"b": {}}', encoding="utf-8")
 
@@ -292,7 +292,7 @@ def test_a_dry_run_writes_nothing_and_counts_what_it_would_write_as_remaining(tm
 
 def test_a_stop_leaves_every_image_remaining_and_the_file_as_it_was(tmp_path):
     picture(tmp_path, "a.png", "x")
-    stop = Stop()
+    stop = CancelToken()
     stop.exit_code = 130
     report = merge(tmp_path, stop=stop)
     assert counts(report) == {"found": 1, "remaining": 1}

@@ -15,7 +15,7 @@ from sdprep.models.registry.registry import names, resolve
 from sdprep.resources import configs_folder
 from sdprep.tasks import models as api
 from sdprep.tasks.models import FileState
-from tests.models.fake_hub import COMMITS, LABELS, MODEL, NEW, OLD, REPO, Notes, at_home, serving
+from tests.models.fake_hub import COMMITS, LABELS, MODEL, NEW, OLD, REPO, Notes, at_home, check_active
 
 PINNED = f"{REPO}@{COMMITS[0]}"
 OTHER = f"{REPO}@{COMMITS[1]}"
@@ -52,7 +52,7 @@ def user_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hub(monkeypatch):
-    with serving(monkeypatch) as fake:
+    with check_active(monkeypatch) as fake:
         yield fake
 
 

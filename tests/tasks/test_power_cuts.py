@@ -19,7 +19,7 @@ from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.schema import FILE, FOLDER
-from sdprep.config import MergeSettings, TagSettings, Work
+from sdprep.config import MergeSettings, RunOptions, TagSettings
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.history import log, undo
 from sdprep.tasks.merge import merge
@@ -28,8 +28,8 @@ from sdprep.tasks.tag import tag
 IMAGES = 12
 DISK_BYTES = 24_000_000
 MINE = b"written by me for hours\n"
-ONE_PROCESS = Work(workers=0, batch_size=4)
-OVER_MINE = Work(workers=0, batch_size=4, existing="overwrite")
+ONE_PROCESS = RunOptions(workers=0, batch_size=4)
+OVER_MINE = RunOptions(workers=0, batch_size=4, existing="overwrite")
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def look_at(camera: Camera, tmp_path: Path, allowed: list[dict[str, bytes]], fir
                 assert data in [version.get(name) for version in allowed], f"{copy.name}: {name} holds {data!r}"
             check_journal(place / "set")
             # The next run goes on from there, and everything can still be taken back.
-            tag(place / "set", TagSettings(model="demo-tag", work=OVER_MINE), stated=frozenset({"existing"}))
+            tag(place / "set", TagSettings(model="demo-tag", work=OVER_MINE), explicit=frozenset({"existing"}))
             for run in reversed([entry.uid for entry in log(place / "set") if entry.changed]):
                 undo(place / "set", run)
             assert texts(place / "set") == first, copy.name
@@ -147,7 +147,7 @@ def test_a_power_cut_leaves_every_text_that_is_written_over_whole(disk: Path, ca
     versions = [texts(folder)]
     for threshold in (0.35, 0.9):
         settings = TagSettings(model="demo-tag", rules=TagRules(threshold=threshold), work=OVER_MINE)
-        tag(folder, settings, stated=frozenset({"threshold", "existing"}))
+        tag(folder, settings, explicit=frozenset({"threshold", "existing"}))
         versions.append(texts(folder))
     camera.step()
     look_at(camera, tmp_path, versions, versions[0])

@@ -15,7 +15,7 @@ from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from sdprep.config import QuantizeSettings, TagSettings
 from sdprep.errors import MissingExtra, ModelError, NoImages, UsageError
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import load, resolve, user_folder
 from sdprep.tasks import quantize as task
 from sdprep.tasks.quantize import AGREEMENT, as_toml, quantize
@@ -131,7 +131,7 @@ def test_a_copy_is_described_as_its_original_is(drawings):
 def test_results_of_a_copy_are_kept_apart_from_those_of_the_original(drawings):
     quantize("demo-tag", drawings)
     copy, original = resolve("demo-tag-int8", "tag"), resolve("demo-tag", "tag")
-    assert locate(copy).weights != locate(original).weights
+    assert find_local(copy).weights != find_local(original).weights
 
 
 def test_the_measurement_lies_beside_the_copy(drawings):
@@ -208,7 +208,7 @@ def test_categories_of_which_the_best_is_taken_are_not_measured(reds, tmp_path, 
 
 
 def test_a_name_that_no_file_can_have_is_refused_before_any_work(drawings, tmp_path):
-    shutil.copytree(locate(resolve("demo-tag", "tag")).folder, tmp_path / "mine (1)")
+    shutil.copytree(find_local(resolve("demo-tag", "tag")).folder, tmp_path / "mine (1)")
     with pytest.raises(UsageError, match="cannot be the name of a file"):
         quantize(str(tmp_path / "mine (1)"), drawings, QuantizeSettings(out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

@@ -41,8 +41,8 @@ def from_parent(key: str) -> str:
     return str(ROOT.parent / key)
 
 
-def rekeyed(entries, items, style, locate=nowhere):
-    claims = find_claims(entries, items, style, locate)
+def rekeyed(entries, items, style, find_local=nowhere):
+    claims = find_claims(entries, items, style, find_local)
     return rekey(entries, items, claims, style)[0]
 
 

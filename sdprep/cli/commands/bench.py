@@ -13,7 +13,7 @@ from sdprep.cli import param_types
 from sdprep.cli.output import print_json
 from sdprep.cli.report import Terminal, run_signals
 from sdprep.config import BENCH_STAGES
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 
 if TYPE_CHECKING:
     from sdprep.tasks.bench import Bench
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 @shared.options(
     shared.option("--model", default="wd-v1-4-swinv2-tagger-v2", show_default=True,
                   help="Registry name, TOML file, Hub repository or local folder; a tagger or a captioner."),
-    shared.option("--batch-size", type=param_types.Whole(1), default=8, show_default=True, help="Images a model call."),
-    shared.option("--workers", type=param_types.Whole(0), default=2, show_default=True,
+    shared.option("--batch-size", type=param_types.Int64(1), default=8, show_default=True, help="Images a model call."),
+    shared.option("--workers", type=param_types.Int64(0), default=2, show_default=True,
                   help="Threads that decode ahead; 0: none."),
-    shared.option("--limit", type=param_types.Whole(1), default=100, show_default=True,
+    shared.option("--limit", type=param_types.Int64(1), default=100, show_default=True,
                   help="Take the first pictures of DIR, at most this many."),
     shared.option("--stage", type=click.Choice(BENCH_STAGES), multiple=True,
                   help="Measure this stage only; may be given several times."),
@@ -47,7 +47,7 @@ def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_:
     from sdprep.tasks.bench import bench as task
 
     terminal = Terminal()
-    with run_signals(Stop()):
+    with run_signals(CancelToken()):
         try:
             made = task(directory, BenchSettings(**shared.settings_of(ctx, BenchSettings)), listener=terminal)
         finally:

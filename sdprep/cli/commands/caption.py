@@ -9,7 +9,7 @@ import click
 
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
-from sdprep.cli.report import perform
+from sdprep.cli.report import run_task
 
 
 @click.command(
@@ -23,20 +23,20 @@ from sdprep.cli.report import perform
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
     shared.option("--prompt", default="a picture of", show_default=True,
                   help="Words that the caption continues; they are not written. Empty for none."),
-    shared.option("--num-beams", type=param_types.Whole(1), default=3, show_default=True,
+    shared.option("--num-beams", type=param_types.Int64(1), default=3, show_default=True,
                   help="Beams of the search; 1 is greedy."),
     shared.option("--sample/--beam-search", default=False, help="Draw words by chance instead of searching."),
-    shared.option("--top-p", type=param_types.Number(0, 1, min_open=True), default=0.9, show_default=True,
+    shared.option("--top-p", type=param_types.FiniteFloat(0, 1, min_open=True), default=0.9, show_default=True,
                   help="Sample from the words that together reach this probability."),
-    shared.option("--top-k", type=param_types.Whole(0), default=0, show_default=True,
+    shared.option("--top-k", type=param_types.Int64(0), default=0, show_default=True,
                   help="Sample from this many words; 0: no limit."),
-    shared.option("--captions", type=param_types.Whole(1), default=1, show_default=True,
+    shared.option("--captions", type=param_types.Int64(1), default=1, show_default=True,
                   help="Captions of each picture, one a line."),
-    shared.option("--best-of", type=param_types.Whole(1),
+    shared.option("--best-of", type=param_types.Int64(1),
                   help="Make this many captions of each picture and write the likeliest."),
-    shared.option("--repetition-penalty", type=param_types.Number(0, min_open=True), default=1.0, show_default=True,
+    shared.option("--repetition-penalty", type=param_types.FiniteFloat(0, min_open=True), default=1.0, show_default=True,
                   help="Divide the odds of words that are there; more than 1 means fewer repetitions."),
-    shared.option("--no-repeat-ngram-size", type=param_types.Whole(0), default=0, show_default=True,
+    shared.option("--no-repeat-ngram-size", type=param_types.Int64(0), default=0, show_default=True,
                   help="Never write this many tokens in a row twice; 0: no limit."),
     shared.option("--bad-words", type=param_types.TEXTS, callback=param_types.comma_list, metavar="A,B,...", default="",
                   help="Words that the model must not use."),
@@ -46,12 +46,12 @@ from sdprep.cli.report import perform
     shared.option("--suffix", default="", help="Text behind every caption."),
     shared.option("--decode-again/--no-decode-again", default=True, show_default=True,
                   help="Give a caption that repeats itself a second try."),
-    shared.option("--min-length", type=param_types.Whole(0), default=5, show_default=True,
+    shared.option("--min-length", type=param_types.Int64(0), default=5, show_default=True,
                   help="Fewest tokens of a caption, the prompt not counted."),
-    shared.option("--max-length", type=param_types.Whole(1), default=75, show_default=True,
+    shared.option("--max-length", type=param_types.Int64(1), default=75, show_default=True,
                   help="Most tokens of a caption, the prompt not counted."),
     shared.option("--count-prompt", is_flag=True, help="Count the prompt's tokens too, as kohya's lengths do."),
-    shared.option("--seed", type=param_types.Whole(), default=42, show_default=True, help="Seed of --sample."),
+    shared.option("--seed", type=param_types.Int64(), default=42, show_default=True, help="Seed of --sample."),
     shared.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N,...]|mps",
                   help="Where the model runs; several devices parted by commas share the run."),
     shared.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16", "int8"]), default="float32",
@@ -75,14 +75,14 @@ def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any)
 
     Text that you wrote or edited is kept. Captions are stored, so a deleted sidecar comes back without the model.
     """
-    from sdprep.config import CaptionSettings, Layout, Work
+    from sdprep.config import CaptionSettings, PathOptions, RunOptions
     from sdprep.rules.captions import CaptionRules
     from sdprep.tasks.caption import caption as task
 
     settings = CaptionSettings(
         **shared.settings_of(ctx, CaptionSettings),
         rules=CaptionRules(**shared.settings_of(ctx, CaptionRules)),
-        layout=Layout(**shared.settings_of(ctx, Layout)),
-        work=Work(**shared.settings_of(ctx, Work)),
+        layout=PathOptions(**shared.settings_of(ctx, PathOptions)),
+        work=RunOptions(**shared.settings_of(ctx, RunOptions)),
     )
-    perform(task, directory, settings, stated=shared.stated(ctx), json_report=json_report)
+    run_task(task, directory, settings, explicit=shared.explicit(ctx), json_report=json_report)

@@ -10,7 +10,7 @@ import click
 
 from sdprep.cli import options as shared
 from sdprep.cli.report import Terminal, run_signals, summarize
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 
 SHOWN = "red-hair-hat.jpg"
 
@@ -26,7 +26,7 @@ def demo(directory: Path) -> None:
     """
     from sdprep.tasks.demo import demo as task
 
-    stop, terminal = Stop(), Terminal()
+    stop, terminal = CancelToken(), Terminal()
     with run_signals(stop):
         shown = task(directory, listener=terminal, stop=stop)
     for report in (shown.caption, shown.tag, shown.merge):

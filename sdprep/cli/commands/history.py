@@ -9,8 +9,8 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.output import print_json
-from sdprep.cli.report import Terminal, deliver, perform
-from sdprep.sanitize import spell_time
+from sdprep.cli.report import Terminal, print_report, run_task
+from sdprep.sanitize import printable_time
 
 catalog_option = shared.option("--catalog", type=shared.FILE, help="The catalog file, if it has a place of its own.")
 
@@ -30,7 +30,7 @@ def log(path: Path, catalog: Path | None, json_report: bool) -> None:
                 "command": entry.command,
                 "changed": entry.changed,
                 "model": entry.model,
-                "started": spell_time(entry.started),
+                "started": printable_time(entry.started),
                 "finished": entry.ended is not None,
             }
             for entry in history.log(path, catalog=catalog)
@@ -70,18 +70,18 @@ def undo(run: str | None, directory: Path, force: bool, catalog: Path | None, js
     """
     from sdprep.tasks import history
 
-    perform(history.undo, directory, run, force=force, catalog=catalog, json_report=json_report)
+    run_task(history.undo, directory, run, force=force, catalog=catalog, json_report=json_report)
 
 
 @click.command(
     cls=shared.Command, example="sdprep restore ./imgs/a.txt", short_help="Give a sidecar an earlier text again."
 )
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-@shared.option("--version", type=param_types.Whole(1), help="The text of this number in `sdprep log PATH`.")
+@shared.option("--version", type=param_types.Int64(1), help="The text of this number in `sdprep log PATH`.")
 @catalog_option
 @shared.report_options
 def restore(path: Path, version: int | None, catalog: Path | None, json_report: bool) -> None:
     """Give the sidecar PATH the text that it held before the present one, or its last text if it is gone."""
     from sdprep.tasks import history
 
-    deliver(history.restore(path, version, catalog=catalog, listener=Terminal()), json_report=json_report)
+    print_report(history.restore(path, version, catalog=catalog, listener=Terminal()), json_report=json_report)

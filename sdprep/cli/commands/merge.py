@@ -9,7 +9,7 @@ import click
 
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
-from sdprep.cli.report import perform
+from sdprep.cli.report import run_task
 
 
 @click.command(
@@ -44,8 +44,10 @@ def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -
 
     An output that exists is brought up to date: entries and keys that sdprep does not know stay as they are.
     """
-    from sdprep.config import Layout, MergeSettings
+    from sdprep.config import MergeSettings, PathOptions
     from sdprep.tasks.merge import merge as task
 
-    settings = MergeSettings(**shared.settings_of(ctx, MergeSettings), layout=Layout(**shared.settings_of(ctx, Layout)))
-    perform(task, directory, settings, json_report=json_report)
+    settings = MergeSettings(
+        **shared.settings_of(ctx, MergeSettings), layout=PathOptions(**shared.settings_of(ctx, PathOptions))
+    )
+    run_task(task, directory, settings, json_report=json_report)

@@ -10,9 +10,9 @@ import click
 
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
-from sdprep.cli.report import perform
+from sdprep.cli.report import run_task
 
-NUMBER_OR_NAME = param_types.AsGiven('a number, "auto" or "mcut"', int, float, str)
+NUMBER_OR_NAME = param_types.Raw('a number, "auto" or "mcut"', int, float, str)
 PLACE = click.Choice(["none", "first", "last"])
 
 
@@ -80,7 +80,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--threshold", aliases=("--thresh",), type=NUMBER_OR_NAME, callback=threshold,
                   default=0.35, show_default=True, metavar="FLOAT|auto|mcut",
                   help="Write tags at or above this probability; auto: of the model's card; mcut: the widest gap."),
-    *(shared.option(f"--{category}-threshold", type=param_types.Number(),
+    *(shared.option(f"--{category}-threshold", type=param_types.FiniteFloat(),
                     help=f"Threshold of {category} tags, instead of --threshold.")
       for category in ("general", "character", "copyright", "artist", "meta", "model")),
     shared.option("--category-threshold", multiple=True, callback=category_thresholds, metavar="NAME=FLOAT",
@@ -106,7 +106,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
                   help="Write the best quality tag first or last, of models that have some."),
     shared.option("--order", type=click.Choice(["confidence", "csv", "alphabetical"]), default="confidence",
                   show_default=True, help="Most certain first, the order of the label file, or A to Z."),
-    shared.option("--max-tags", type=param_types.Whole(1), help="Write at most this many predicted tags."),
+    shared.option("--max-tags", type=param_types.Int64(1), help="Write at most this many predicted tags."),
     shared.option("--character-tags-first", is_flag=True, help="Write character tags before general tags."),
     tag_list("--always-first-tags", "Tags that come first, in this order, where they are predicted."),
     tag_list("--prefix", "Tags that always come first, predicted or not, such as a trigger word."),
@@ -116,7 +116,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".txt", show_default=True,
                   help="Extension of the sidecar."),
     shared.option("--scores", type=shared.FILE, help="Write the scores of every picture to this JSON Lines file."),
-    shared.option("--scores-min", type=param_types.Number(), default=0.05, show_default=True,
+    shared.option("--scores-min", type=param_types.FiniteFloat(), default=0.05, show_default=True,
                   help="Lowest score in that file."),
     shared.option("--frequency-tags", is_flag=True, help="Print how many pictures have each tag."),
 )  # fmt: skip
@@ -130,14 +130,14 @@ def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> 
 
     Text that you wrote or edited is kept. Scores are stored, so another threshold takes seconds and no model.
     """
-    from sdprep.config import Layout, TagSettings, Work
+    from sdprep.config import PathOptions, RunOptions, TagSettings
     from sdprep.rules.labels import TagRules
     from sdprep.tasks.tag import tag as task
 
     settings = TagSettings(
         **shared.settings_of(ctx, TagSettings),
         rules=TagRules(**shared.settings_of(ctx, TagRules)),
-        layout=Layout(**shared.settings_of(ctx, Layout)),
-        work=Work(**shared.settings_of(ctx, Work)),
+        layout=PathOptions(**shared.settings_of(ctx, PathOptions)),
+        work=RunOptions(**shared.settings_of(ctx, RunOptions)),
     )
-    perform(task, directory, settings, stated=shared.stated(ctx), json_report=json_report)
+    run_task(task, directory, settings, explicit=shared.explicit(ctx), json_report=json_report)

@@ -13,7 +13,7 @@ import traceback
 from typing import TextIO
 
 
-class Teller:
+class Emitter:
     """Says what a probe finds."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -51,7 +51,7 @@ def main(name: str, *arguments: str) -> int:
     # Frameworks print on stdout as they please; the facts keep it for themselves.
     stream = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
-    tell = Teller(stream)
+    tell = Emitter(stream)
     try:
         module = importlib.import_module(f"sdprep.doctor.probes.probe_{name}")
         module.probe(tell, *arguments)

@@ -8,11 +8,11 @@ import stat
 import tempfile
 from pathlib import Path
 
-from sdprep.doctor.probes.probe import Teller
+from sdprep.doctor.probes.probe import Emitter
 from sdprep.files import real_path
 
 
-def probe(tell: Teller, folder: str) -> None:
+def probe(tell: Emitter, folder: str) -> None:
     """Tell whether sdprep may write in a folder, and how much room it has."""
     tell.step("read")
     path = real_path(Path(folder))

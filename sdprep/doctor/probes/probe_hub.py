@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sdprep.doctor.probes.probe import Teller
+from sdprep.doctor.probes.probe import Emitter
 
 # Seconds on the size of the cache, and of silence on the connection.
-COUNTING, SILENCE = 4.0, 5.0
+COUNTING, READ_TIMEOUT = 4.0, 5.0
 
 
-def probe(tell: Teller) -> None:
+def probe(tell: Emitter) -> None:
     """Tell where the cache is and how large, and whether the Hub answers; no token is sent and none is told."""
     tell.step("import")
     from huggingface_hub import constants, get_session
@@ -32,7 +32,7 @@ def probe(tell: Teller) -> None:
     if constants.HF_HUB_OFFLINE:
         return
     tell.step("answer")
-    with get_session().stream("GET", f"{constants.ENDPOINT}/api/models?limit=1", timeout=SILENCE) as response:
+    with get_session().stream("GET", f"{constants.ENDPOINT}/api/models?limit=1", timeout=READ_TIMEOUT) as response:
         tell.about(status=response.status_code)
 
 

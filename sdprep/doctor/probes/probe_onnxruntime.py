@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdprep.doctor.probes.probe import Teller, describe
+from sdprep.doctor.probes.probe import Emitter, describe
 from sdprep.doctor.tiny_graph import make_graph
 from sdprep.models.taggers.providers import AUTO_ORDER, PROVIDERS
 
@@ -13,7 +13,7 @@ USED = tuple(PROVIDERS[name].full for name in AUTO_ORDER)
 CPU = USED[-1]
 
 
-def probe(tell: Teller) -> None:
+def probe(tell: Emitter) -> None:
     """Import onnxruntime, open a session as the tagger does, then one with each provider, and compute in each."""
     tell.step("import")
     import numpy as np

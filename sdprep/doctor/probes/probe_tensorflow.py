@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from sdprep.doctor.probes.probe import Teller, describe
+from sdprep.doctor.probes.probe import Emitter, describe
 
 
-def probe(tell: Teller) -> None:
+def probe(tell: Emitter) -> None:
     """Import TensorFlow and compute on every device that it lists."""
     tell.step("import")
     # Many silence it; what it says of missing libraries is of the lowest levels. Its own code reads this, not Python.

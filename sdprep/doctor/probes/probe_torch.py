@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdprep.doctor.probes.probe import Teller, describe
+from sdprep.doctor.probes.probe import Emitter, describe
 
 
-def probe(tell: Teller) -> None:
+def probe(tell: Emitter) -> None:
     """Import torch and compute on the processor, on every CUDA card and on Metal."""
     tell.step("import")
     import torch

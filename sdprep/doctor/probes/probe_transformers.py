@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sdprep.doctor.probes.probe import Teller
+from sdprep.doctor.probes.probe import Emitter
 
 
-def probe(tell: Teller) -> None:
+def probe(tell: Emitter) -> None:
     """Import BLIP with its tokenizer, which leads to torch, and the reader of weights."""
     tell.step("import safetensors")
     import safetensors.torch

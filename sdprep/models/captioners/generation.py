@@ -10,7 +10,7 @@ from sdprep.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding:
+class GenerationConfig:
     """The settings of a search, with the names and meanings of transformers' `GenerationConfig`.
 
     With `sample` tokens are drawn, else `num_beams` search (1 is greedy). Lengths count new tokens, the end token
@@ -44,7 +44,7 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Hypothesis:
+class GeneratedCaption:
     """One caption as token ids, without its prompt and its end token.
 
     `finish_reason` is "stop" or "length". `score` is the mean natural log-probability of its tokens, the end token
@@ -56,11 +56,11 @@ class Hypothesis:
     score: float
 
 
-def hypothesis(ids: list[int], end: int, log_probability: float) -> Hypothesis:
+def hypothesis(ids: list[int], end: int, log_probability: float) -> GeneratedCaption:
     """A caption from its new ids, of which the last may be `end`, and the sum of their log-probabilities."""
     stopped = ids[-1:] == [end]
     tokens = tuple(ids[:-1] if stopped else ids)
-    return Hypothesis(tokens, "stop" if stopped else "length", log_probability / max(1, len(ids)))
+    return GeneratedCaption(tokens, "stop" if stopped else "length", log_probability / max(1, len(ids)))
 
 
 def stream_seed(digest: bytes, seed: int, number: int = 0) -> int:

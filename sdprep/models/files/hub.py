@@ -28,8 +28,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Seconds of silence on one connection, then seconds on all of them together until the first byte of a model: a name
 # server or a host with many addresses can keep a client waiting far beyond the time that it grants to each.
-SILENCE = 10.0
-PATIENCE = 15.0
+READ_TIMEOUT = 10.0
+FIRST_BYTE_TIMEOUT = 15.0
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class NoAnswer(Exception):  # noqa: N818 - it names a state
     """The Hub let the time run out."""
 
 
-def locate(spec: ModelSpec) -> ModelFiles | None:
+def find_local(spec: ModelSpec) -> ModelFiles | None:
     """The files of a model, if they are on this machine; no network. Raises ModelError if a local folder lacks one."""
     if spec.source.repo is None:
         return files_of_folder(spec)
@@ -63,12 +63,12 @@ def locate(spec: ModelSpec) -> ModelFiles | None:
     return _in_cache(spec, commit, {name: locked[name] for name in spec.files})
 
 
-def fetch(spec: ModelSpec, listener: Listener, *, check: bool = False) -> ModelFiles:
+def ensure_downloaded(spec: ModelSpec, listener: Listener, *, check: bool = False) -> ModelFiles:
     """The files of a model, downloaded and verified unless they are here; `check` also replaces damaged ones.
 
     Raises HubError if they cannot be had, are not what they were, or do not fit on the disk.
     """
-    files = locate(spec)
+    files = find_local(spec)
     if files is not None and not (check and spec.source.repo):
         return files
     from huggingface_hub.utils import logging as theirs
@@ -185,9 +185,9 @@ def _patiently(work: Callable[[], T]) -> T:
 
     thread = Thread(target=run, daemon=True)
     thread.start()
-    thread.join(PATIENCE)
+    thread.join(FIRST_BYTE_TIMEOUT)
     if not done.done():
-        raise NoAnswer(f"no answer within {PATIENCE:.0f} seconds")
+        raise NoAnswer(f"no answer within {FIRST_BYTE_TIMEOUT:.0f} seconds")
     return done.result()
 
 
@@ -199,7 +199,7 @@ def _ask(spec: ModelSpec, revision: str, present: set[str]) -> Remote:
     from huggingface_hub import HfApi, hf_hub_url
 
     repo = str(spec.source.repo)
-    info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=SILENCE)
+    info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=READ_TIMEOUT)
     listed = {file.rfilename: file for file in info.siblings or ()}
     missing = [name for name in spec.files if name not in listed]
     if info.sha is None or missing:
@@ -221,7 +221,7 @@ def _check_path(url: str) -> None:
 
     session, headers = get_session(), build_hf_headers()
     one_byte = {**headers, "Range": "bytes=0-0"}
-    with session.stream("GET", url, headers=one_byte, timeout=SILENCE, follow_redirects=True) as response:
+    with session.stream("GET", url, headers=one_byte, timeout=READ_TIMEOUT, follow_redirects=True) as response:
         hf_raise_for_status(response)
         answers = (*response.history, response)
     if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None:
@@ -231,11 +231,11 @@ def _check_path(url: str) -> None:
     link = urljoin(url, link.replace("https://huggingface.co", constants.ENDPOINT))
     if link == url or not link.startswith(f"{constants.ENDPOINT}/"):
         return
-    store = session.get(link, headers=headers, timeout=SILENCE).headers.get("X-Xet-Cas-Url")
+    store = session.get(link, headers=headers, timeout=READ_TIMEOUT).headers.get("X-Xet-Cas-Url")
     if store is None:
         return
     try:
-        session.get(store, timeout=SILENCE)
+        session.get(store, timeout=READ_TIMEOUT)
     except Exception as error:
         raise HubError(
             f"{_endpoint()} answers, but {store}, where it keeps large files, does not\n"

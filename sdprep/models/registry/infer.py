@@ -122,8 +122,8 @@ def _read_preprocessor(path: Path) -> ImageSpec:
     sides = {values.size} if isinstance(values.size, int) else set(values.size.values())
     if len(sides) != 1:
         raise ModelError(f"{path}: size is {values.size}, but a BLIP takes squares")
-    stated = {"size": sides.pop(), "mean": values.image_mean, "std": values.image_std}
-    image = as_type({**msgspec.structs.asdict(BLIP_IMAGE), **stated}, ImageSpec, path)
+    explicit = {"size": sides.pop(), "mean": values.image_mean, "std": values.image_std}
+    image = as_type({**msgspec.structs.asdict(BLIP_IMAGE), **explicit}, ImageSpec, path)
     if (fault := image.fault_of_numbers()) is not None:
         raise ModelError(f"{path}: {fault}")
     return image

@@ -18,7 +18,7 @@ from sdprep.files import read_toml_bytes, real_path
 from sdprep.models.base import ModelSpec, Source, Task
 from sdprep.models.parse import read_toml
 from sdprep.models.registry.infer import BLIP_FILES, BLIP_IMAGE, UNDECIDED, blip, from_folder, wd
-from sdprep.models.registry.validate import REPO, fault_of
+from sdprep.models.registry.validate import REPO, first_error
 from sdprep.resources import configs_folder
 
 # `path = "..."` wherever it stands; reading the result tells whether it was the one of [source].
@@ -86,7 +86,7 @@ def load(path: Path) -> ModelSpec:
     Raises ModelError naming the file and the field that is wrong.
     """
     spec = read_toml(path, ModelSpec)
-    if (fault := fault_of(spec)) is not None:
+    if (fault := first_error(spec)) is not None:
         raise ModelError(f"{path}: {fault}")
     if spec.source.path is None:
         return spec
@@ -97,8 +97,8 @@ def load(path: Path) -> ModelSpec:
 def with_absolute_path(path: Path) -> bytes:
     """The bytes of a TOML file so that they mean the same in any folder; comments stay. Raises ModelError as `load`."""
     folder, data = load(path).source.path, read_toml_bytes(path)
-    stated = msgspec.toml.decode(data, type=ModelSpec).source.path
-    if stated is None or _expanded(stated).is_absolute():
+    explicit = msgspec.toml.decode(data, type=ModelSpec).source.path
+    if explicit is None or _expanded(explicit).is_absolute():
         return data
     text = data.decode("utf-8")
     for match in PATH_VALUE.finditer(text):

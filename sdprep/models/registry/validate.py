@@ -8,14 +8,14 @@ from pathlib import PurePosixPath
 
 from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source
 from sdprep.models.registry.infer import SAVED_MODEL
-from sdprep.paths import can_be_looked_at, stays_below
+from sdprep.paths import is_local_path, is_safe_relative
 
 # No ".." anywhere: both parts become folders of the cache.
 REPO = re.compile(r"(?!.*\.\.)(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
 TASKS = {"onnx": "tag", "tensorflow": "tag", "blip": "caption"}
 
 
-def fault_of(spec: ModelSpec) -> str | None:
+def first_error(spec: ModelSpec) -> str | None:
     """The first thing that is wrong with a description, naming the field."""
     faults = (_faults_of_tagger if spec.task == "tag" else _faults_of_captioner)(spec)
     found = (fault for each in (_faults(spec), faults, _faults_of_image(spec)) for fault in each)
@@ -32,7 +32,7 @@ def fault_of_preprocess(spec: ModelSpec) -> str | None:
 
 
 def _faults(spec: ModelSpec) -> Iterator[str]:
-    unsafe = [name for name in (*spec.files, *spec.savedmodel) if not stays_below(name)]
+    unsafe = [name for name in (*spec.files, *spec.savedmodel) if not is_safe_relative(name)]
     if spec.task != TASKS[spec.backend]:
         yield f"backend `{spec.backend}` is for task `{TASKS[spec.backend]}`, but task is `{spec.task}`"
     yield from _faults_of_source(spec.source)
@@ -43,9 +43,9 @@ def _faults(spec: ModelSpec) -> Iterator[str]:
 def _faults_of_source(source: Source) -> Iterator[str]:
     if sum(value is not None for value in (source.repo, source.path, source.bundled)) != 1:
         yield "[source] needs exactly one of repo, path and bundled"
-    if source.bundled is not None and not stays_below(source.bundled):
+    if source.bundled is not None and not is_safe_relative(source.bundled):
         yield "source.bundled must be the name of a model in the package"
-    if source.path is not None and not (source.path and can_be_looked_at(source.path)):
+    if source.path is not None and not (source.path and is_local_path(source.path)):
         yield "source.path must be a folder of this machine"
     if source.repo is not None and ("@" in source.repo or not REPO.fullmatch(f"{source.repo}@{source.revision}")):
         yield "source.repo must be owner/name, and source.revision a branch, tag or commit"
@@ -71,10 +71,10 @@ def _faults_of_labels(labels: LabelSpec, threshold: float | dict[str, float] | N
         yield "labels.categories must give each category a code of its own"
     if (labels.within and kind != ".json") or (labels.thresholds and kind != ".csv"):
         yield "labels.within is for a .json file, labels.thresholds for a .csv file"
-    stated = threshold if isinstance(threshold, dict) else {}
-    if unknown := stated.keys() - labels.categories.keys():
+    explicit = threshold if isinstance(threshold, dict) else {}
+    if unknown := explicit.keys() - labels.categories.keys():
         yield f"threshold names {', '.join(sorted(unknown))}, which labels.categories does not"
-    values = stated.values() if isinstance(threshold, dict) else () if threshold is None else (threshold,)
+    values = explicit.values() if isinstance(threshold, dict) else () if threshold is None else (threshold,)
     if not all(0 <= value <= 1 for value in values):
         yield "threshold must lie between 0 and 1"
 

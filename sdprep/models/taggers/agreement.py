@@ -21,7 +21,7 @@ class Agreement:
 
     pictures: int
     tags: int
-    kept: float
+    recall: float
     f1: float
     mean_change: float
     largest_change: float
@@ -35,7 +35,7 @@ def agreement(original: Scores, other: Scores, threshold: float) -> Agreement:
     return Agreement(
         pictures=len(original),
         tags=tags,
-        kept=both / tags if tags else 1.0,
+        recall=both / tags if tags else 1.0,
         f1=2 * both / (tags + all_given) if tags + all_given else 1.0,
         mean_change=float(change.mean()),
         largest_change=float(change.max()),

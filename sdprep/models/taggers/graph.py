@@ -93,16 +93,16 @@ def _channels_first(shape: Sequence[Any], layout: str | None, path: object) -> b
     )
 
 
-def _side(sides: Sequence[Any], stated: int | None, shape: list[Any], path: object) -> int:
+def _side(sides: Sequence[Any], explicit: int | None, shape: list[Any], path: object) -> int:
     fixed = {side for side in sides if isinstance(side, int)}
     if len(fixed) > 1 or not all(1 <= side <= LARGEST_SIDE for side in fixed):
         raise ModelError(f"{path} takes an input of shape {shape}, which is no batch of square RGB pictures")
-    size = fixed.pop() if fixed else stated
+    size = fixed.pop() if fixed else explicit
     if size is None:
         raise ModelError(f"{path} takes an input of shape {shape}: a batch of square RGB pictures of any size\n"
                          "Say size in [image]")  # fmt: skip
-    if stated not in (None, size):
-        raise ModelError(f"{path} takes pictures of {size} x {size}, but its description says {stated}")
+    if explicit not in (None, size):
+        raise ModelError(f"{path} takes pictures of {size} x {size}, but its description says {explicit}")
     return size
 
 

@@ -21,7 +21,7 @@ from sdprep.errors import ModelError
 from sdprep.models.base import LabelSpec, ModelFiles, ModelSpec
 from sdprep.models.parse import as_type, read_data, read_json, reason
 from sdprep.rules.labels import LabelTable
-from sdprep.sanitize import plain
+from sdprep.sanitize import strip_invisible
 
 if TYPE_CHECKING:
     from sdprep.types import Scores
@@ -179,4 +179,4 @@ def _json_labels(path: Path, spec: LabelSpec) -> Iterator[Label]:
 
 def _name(name: str) -> str:
     """A name without what nobody sees; one that cannot be written stays as it is, to be refused."""
-    return name if UNWRITABLE.search(name) else plain(name)
+    return name if UNWRITABLE.search(name) else strip_invisible(name)

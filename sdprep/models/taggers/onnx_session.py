@@ -17,7 +17,15 @@ from sdprep.errors import ModelError
 from sdprep.models.execution import thread_count, usable_cpus
 from sdprep.models.frameworks import importing
 from sdprep.models.taggers.graph import chosen_output, failed_run
-from sdprep.models.taggers.providers import CPU, PROVIDERS, Execution, openvino_options, options, serving, to_ask
+from sdprep.models.taggers.providers import (
+    CPU,
+    PROVIDERS,
+    Execution,
+    candidates,
+    check_active,
+    openvino_options,
+    options,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,12 +48,12 @@ class OnnxSession:
 
     def __init__(self, path: Path, execution: Execution, output: str | int = 0) -> None:
         onnxruntime = _import()
-        asked = to_ask(execution.provider, _available(onnxruntime), execution.device)
+        asked = candidates(execution.provider, _available(onnxruntime), execution.device)
         self._session, reasons = _open(onnxruntime, path, asked, execution)
         self._path, self._run_options = path, onnxruntime.RunOptions()
         # It would print what it raises, too.
         self._run_options.log_severity_level = 4
-        self.provider, note = serving(asked, self._session.get_providers(), reasons)
+        self.provider, note = check_active(asked, self._session.get_providers(), reasons)
         self.notes = () if note is None else (note,)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if [node.type for node in inputs] != ["tensor(float)"]:
@@ -125,7 +133,7 @@ def _options(name: str, card: str) -> dict[str, str]:
 def _session_options(onnxruntime: Any, first: str, execution: Execution) -> Any:
     """One operator after the other, each on the processors that this process may use."""
     wanted = onnxruntime.SessionOptions()
-    wanted.intra_op_num_threads = thread_count(usable_cpus(), os.cpu_count() or 1, execution.sharers)
+    wanted.intra_op_num_threads = thread_count(usable_cpus(), os.cpu_count() or 1, execution.num_processes)
     wanted.inter_op_num_threads = 1
     wanted.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     if first == "directml":

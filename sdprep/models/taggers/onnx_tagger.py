@@ -11,7 +11,7 @@ from sdprep.models.taggers.graph import GraphInput, scored
 from sdprep.models.taggers.label_file import read_columns
 from sdprep.models.taggers.onnx_check import check_self_contained
 from sdprep.models.taggers.onnx_session import OnnxSession
-from sdprep.models.taggers.providers import FIXED_SHAPES, Execution, misfit
+from sdprep.models.taggers.providers import FIXED_SHAPES, Execution, precision_warning
 from sdprep.types import Batch, Prediction
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class OnnxTagger:
         check_self_contained(self._path)
         self._session = OnnxSession(self._path, execution, spec.output)
         self.provider, self.input_name = self._session.provider, self._session.input_name
-        advice = misfit(spec.precision, self.provider)
+        advice = precision_warning(spec.precision, self.provider)
         self.notes = self._session.notes if advice is None else (*self._session.notes, advice)
         self._graph = GraphInput.of(self._session.input_shape, spec, files)
         if self._graph.batch is None and self.provider in FIXED_SHAPES:

@@ -52,7 +52,7 @@ class Execution:
     batch_size: int | None = None
     shares_cpu: bool = False
     device: str = AUTO
-    sharers: int = 1
+    num_processes: int = 1
 
     @property
     def card(self) -> str:
@@ -100,7 +100,7 @@ def on_device(text: str, device: str) -> tuple[str, ...]:
     )
 
 
-def to_ask(text: str, available: Collection[str], device: str = AUTO) -> tuple[str, ...]:
+def candidates(text: str, available: Collection[str], device: str = AUTO) -> tuple[str, ...]:
     """The providers to ask for, best first; `available` are those of the installed onnxruntime, by its names.
 
     Raises MissingProvider for one that was named and is not there, or where none is there for a card.
@@ -149,7 +149,7 @@ def openvino_options(devices: Sequence[str]) -> dict[str, str]:
     return {"device_type": "GPU" if card else "CPU", "precision": "FP32"}
 
 
-def serving(asked: Sequence[str], got: Sequence[str], reasons: Sequence[str] = ()) -> tuple[str, str | None]:
+def check_active(asked: Sequence[str], got: Sequence[str], reasons: Sequence[str] = ()) -> tuple[str, str | None]:
     """The provider that serves a session, and a note if it is not the first that was asked for.
 
     `got` are onnxruntime's names. Raises ModelError if it is none of those that were asked for.
@@ -165,7 +165,7 @@ def serving(asked: Sequence[str], got: Sequence[str], reasons: Sequence[str] = (
     return first, f"WARNING: {fault}; --provider {first} takes it without this warning"
 
 
-def misfit(precision: str, provider: str) -> str | None:
+def precision_warning(precision: str, provider: str) -> str | None:
     """Why weights of a precision ("float32", "fp16", "int8") do not fit a provider; None if they do."""
     if precision == "fp16" and provider == CPU:
         return "fp16 is for graphics cards: the processor runs it no faster than the original model"

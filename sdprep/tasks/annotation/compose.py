@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sdprep.rules.mixed_text import Parts, normalize, put_together, take_apart, text_of
-from sdprep.rules.policy import Action, OnDisk, SidecarState
-from sdprep.tasks.annotation.planner import Job, Target
+from sdprep.rules.mixed_text import MixedText, merge_generated, normalize, split_user_text, text_of
+from sdprep.rules.policy import Action, SidecarState, SidecarStatus
+from sdprep.tasks.annotation.planner import Job, PlannedImage
 from sdprep.texts.sidecar import encode_text
 
 # What users separate tags by, whatever the separator of a run is. Captions are lines.
@@ -13,7 +13,7 @@ TAG_SEPARATORS = (",", ";", "|", "\n", "\t", "\uff0c", "\uff1b", "\u3001")
 SEPARATORS = "separators"
 
 
-def text_for(target: Target, job: Job) -> tuple[bytes, SidecarState]:
+def text_for(target: PlannedImage, job: Job) -> tuple[bytes, SidecarState]:
     """The bytes that the sidecar of a target with a result shall hold, and what will be known of it then."""
     wish, settings = job.wish, job.wish.settings
     pieces = job.render(_known(target.result))
@@ -22,32 +22,32 @@ def text_for(target: Target, job: Job) -> tuple[bytes, SidecarState]:
         # The settings of all texts are one object where they can be, which saves the catalog a search for each.
         if earlier := [each for each in separators if each != job.joiner and not _is_known_to_all(each)]:
             settings = {**settings, SEPARATORS: earlier}
-        text, parts = put_together(parts, pieces, where, job.joiner, separators)
-        origin = "mixed" if parts.person or parts.removed else "machine"
+        text, parts = merge_generated(parts, pieces, where, job.joiner, separators)
+        origin = "mixed" if parts.user or parts.removed else "machine"
         if _is_nothing_added(target.disk, normalize(text), parts, wish.task):
             text, origin = normalize(target.disk.text or ""), "user"
-            parts = Parts(text, removed=parts.removed)
+            parts = MixedText(text, removed=parts.removed)
     else:
-        text, parts, origin, where = job.joiner.join(pieces), Parts(machine=tuple(pieces)), "machine", "append"
+        text, parts, origin, where = job.joiner.join(pieces), MixedText(generated=tuple(pieces)), "machine", "append"
     state = SidecarState(wish.task, origin, normalize(text), _known(target.disk.digest), settings, parts, where)
     return encode_text(text), state
 
 
-def _is_nothing_added(disk: OnDisk, text: str, parts: Parts, task: str) -> bool:
+def _is_nothing_added(disk: SidecarStatus, text: str, parts: MixedText, task: str) -> bool:
     """Whether there was nothing to add to a text that the user wrote or edited.
 
     It is then the user's, whole, and no later run changes it unasked: not even sdprep's tags in it, which the user may
     have typed. But where sdprep's tags stand beside what the user wrote before, each part stays whose it was.
     """
     known = disk.state if disk.state is not None and disk.state.task == task else None
-    if disk.text is None or (disk.untouched and known is not None and known.origin != "user"):
+    if disk.text is None or (disk.unmodified and known is not None and known.origin != "user"):
         return False
-    if known is not None and known.origin == "mixed" and known.parts.person == parts.person and parts.machine:
+    if known is not None and known.origin == "mixed" and known.parts.user == parts.user and parts.generated:
         return False
-    return not parts.machine or normalize(disk.text) == text
+    return not parts.generated or normalize(disk.text) == text
 
 
-def _parts_of(target: Target, job: Job) -> tuple[Parts, str, tuple[str, ...]]:
+def _parts_of(target: PlannedImage, job: Job) -> tuple[MixedText, str, tuple[str, ...]]:
     """Who wrote what in a sidecar, on which side the machine's pieces stand, and what may separate the pieces.
 
     The user's part is taken from the file. The catalog is believed only if its parts give exactly the text that is
@@ -57,12 +57,12 @@ def _parts_of(target: Target, job: Job) -> tuple[Parts, str, tuple[str, ...]]:
     known = disk.state if disk.state is not None and disk.state.task == wish.task else None
     joiner, *others = separators = _separators(known, job)
     if known is None:
-        return take_apart(disk.text or "", None, joiner), wish.existing, separators
-    is_known = disk.text is None or disk.untouched
+        return split_user_text(disk.text or "", None, joiner), wish.existing, separators
+    is_known = disk.text is None or disk.unmodified
     if is_known and normalize(text_of(known.parts, known.where, joiner)) == known.text:
         return known.parts, known.where, separators
     text = known.text if disk.text is None else disk.text
-    parts = take_apart(text, known.parts, joiner, others, known.where)
+    parts = split_user_text(text, known.parts, joiner, others, known.where)
     return parts, known.where if is_known else wish.existing, separators
 
 
@@ -73,8 +73,8 @@ def _separators(known: SidecarState | None, job: Job) -> tuple[str, ...]:
     """
     settings = {} if known is None else known.settings
     last, earlier = settings.get("caption_separator", job.joiner), settings.get(SEPARATORS)
-    stated = (last, *(earlier if isinstance(earlier, list) else ()), job.joiner)
-    found = [each for each in stated if isinstance(each, str) and each]
+    explicit = (last, *(earlier if isinstance(earlier, list) else ()), job.joiner)
+    found = [each for each in explicit if isinstance(each, str) and each]
     return tuple(dict.fromkeys((*found, *(TAG_SEPARATORS if job.wish.task == "tag" else ()))))
 
 
@@ -88,14 +88,14 @@ def _known(value: bytes | None) -> bytes:
     return value
 
 
-def is_what_would_be_written(target: Target, job: Job) -> bool:
+def is_what_would_be_written(target: PlannedImage, job: Job) -> bool:
     """Whether a kept sidecar is exactly what this run would write, if a stored result shows it."""
     if target.result is None or target.disk.text is None:
         return False
     return normalize(target.disk.text) == normalize(job.joiner.join(job.render(target.result)))
 
 
-def adopted_state(target: Target, job: Job) -> SidecarState | None:
+def adopted_state(target: PlannedImage, job: Job) -> SidecarState | None:
     """The state under which a sidecar that is exactly what this run would write counts as sdprep's from then on.
 
     None if its origin is known, so that what the user edited stays the user's, and for a text without content: who
@@ -106,4 +106,4 @@ def adopted_state(target: Target, job: Job) -> SidecarState | None:
         return None
     pieces = tuple(job.render(target.result))
     text = normalize(job.joiner.join(pieces))
-    return SidecarState(job.wish.task, "machine", text, disk.digest, job.wish.settings, Parts(machine=pieces))
+    return SidecarState(job.wish.task, "machine", text, disk.digest, job.wish.settings, MixedText(generated=pieces))

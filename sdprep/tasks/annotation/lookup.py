@@ -7,8 +7,8 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from sdprep.catalog.catalog import Catalog
-from sdprep.catalog.session import Catalogs
-from sdprep.types import ImageItem, Remark
+from sdprep.catalog.session import CatalogSession
+from sdprep.types import ImageItem, ImageWarning
 
 if TYPE_CHECKING:
     from sdprep.tasks.annotation.planner import Job
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TOGETHER = 256
 
 # A stored result and what is to be said of its image.
-Stored = tuple[bytes, tuple[Remark, ...]]
+Stored = tuple[bytes, tuple[ImageWarning, ...]]
 
 
 class StoredResults:
@@ -25,15 +25,15 @@ class StoredResults:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._recipes: dict[int, list[tuple[int, tuple[Remark, ...]]]] = {}
+        self._recipes: dict[int, list[tuple[int, tuple[ImageWarning, ...]]]] = {}
 
-    def recipes_of(self, catalog: Catalog) -> list[tuple[int, tuple[Remark, ...]]]:
+    def recipes_of(self, catalog: Catalog) -> list[tuple[int, tuple[ImageWarning, ...]]]:
         """The numbers of the recipes of which a catalog has results, and what is to be said of these."""
         if id(catalog) not in self._recipes:
-            recipe, wanted = self._job.recipe, list[tuple[dict[str, Any], tuple[Remark, ...]]]()
-            if recipe is not None:
-                wanted.append((recipe, ()))
-                wanted.extend([(self._job.incomplete_recipe, (Remark.INCOMPLETE,))] if self._job.incomplete else [])
+            result_key, wanted = self._job.result_key, list[tuple[dict[str, Any], tuple[ImageWarning, ...]]]()
+            if result_key is not None:
+                wanted.append((result_key, ()))
+                wanted.extend([(self._job.incomplete_key, (ImageWarning.INCOMPLETE,))] if self._job.incomplete else [])
             known = [(catalog.known_recipe(each), remarks) for each, remarks in wanted]
             self._recipes[id(catalog)] = [(number, remarks) for number, remarks in known if number is not None]
         return self._recipes[id(catalog)]
@@ -48,10 +48,10 @@ class StoredResults:
         return found
 
 
-def stored_results(items: Iterable[ImageItem], job: Job, catalogs: Catalogs) -> Iterator[tuple[str, bytes]]:
+def stored_results(items: Iterable[ImageItem], job: Job, catalogs: CatalogSession) -> Iterator[tuple[str, bytes]]:
     """The names of the images that have a stored result, in their order, and the results."""
     queue, stored = iter(items), StoredResults(job)
-    while job.recipe is not None and (together := list(islice(queue, TOGETHER))):
+    while job.result_key is not None and (together := list(islice(queue, TOGETHER))):
         found: dict[str, bytes] = {}
         for folder, group in groupby(together, lambda item: item.target.parent):
             catalog = catalogs.of(folder)

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from sdprep.catalog.catalog import Catalog
-from sdprep.catalog.schema import Key, Stamp, as_key, stamp_of
-from sdprep.catalog.session import Catalogs
+from sdprep.catalog.schema import FileStat, Key, as_key, file_stat
+from sdprep.catalog.session import CatalogSession
 from sdprep.errors import ImageError
 from sdprep.folders import Folders
 from sdprep.images.decoder import file_digest
-from sdprep.rules.policy import KEEP, Action, Decision, OnDisk, Wish, decide
+from sdprep.rules.policy import KEEP, Action, Decision, SidecarStatus, TextRequest, decide
 from sdprep.tasks.annotation.lookup import TOGETHER, Stored, StoredResults
 from sdprep.texts.sidecar import NO_ENCODING, decode_text, sidecar_name, sidecar_path
-from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem, Remark
+from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem, ImageWarning
 
-NOTHING: tuple[None, tuple[Remark, ...]] = (None, ())
+NOTHING: tuple[None, tuple[ImageWarning, ...]] = (None, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Job:
     whose end is missing will do.
     """
 
-    wish: Wish
+    wish: TextRequest
     extension: str
     naming: str
     joiner: str
-    recipe: dict[str, Any] | None
+    result_key: dict[str, Any] | None
     render: Callable[[bytes], list[str]]
     decoder: str
     incomplete: bool
@@ -47,9 +47,9 @@ class Job:
     max_pixels: int = MAX_PIXELS
 
     @property
-    def incomplete_recipe(self) -> dict[str, Any]:
+    def incomplete_key(self) -> dict[str, Any]:
         """The recipe of results of pictures whose end is missing; only with a recipe."""
-        return {**(self.recipe or {}), "incomplete": True}
+        return {**(self.result_key or {}), "incomplete": True}
 
     def sidecar(self, item: ImageItem) -> Path:
         """The sidecar of an image."""
@@ -57,17 +57,17 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PlannedImage:
     """An image as it was found: its catalog, size and time, its sidecar's bytes, and what to do about it."""
 
     item: ImageItem
     catalog: Catalog
-    stamp: Stamp
+    stamp: FileStat
     before: bytes | None
-    disk: OnDisk
+    disk: SidecarStatus
     decision: Decision
     result: bytes | None = None
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[ImageWarning, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -84,7 +84,7 @@ class _Place:
 
 
 @dataclass(slots=True)
-class _Look:
+class ImageState:
     """What is seen of one image: without the catalog first, then with it."""
 
     item: ImageItem
@@ -92,10 +92,10 @@ class _Look:
     key: Key
     sidecar: Key
     before: bytes | None = None
-    stamp: Stamp = (0, 0)
+    stamp: FileStat = (0, 0)
     failure: Failure | None = None
     digest: bytes | None = None
-    disk: OnDisk = OnDisk(None)
+    disk: SidecarStatus = SidecarStatus(None)
     decision: Decision = KEEP
 
 
@@ -106,19 +106,19 @@ class Planner:
     only if its size or time are not as they were.
     """
 
-    def __init__(self, job: Job, catalogs: Catalogs, *, want_results: bool) -> None:
+    def __init__(self, job: Job, catalogs: CatalogSession, *, want_results: bool) -> None:
         self._job, self._catalogs, self._want_results = job, catalogs, want_results
         self._places: dict[str, _Place] = {}
         self._stored = StoredResults(job)
 
-    def examine(self, items: Iterable[ImageItem]) -> Iterator[Target | Failure]:
+    def examine(self, items: Iterable[ImageItem]) -> Iterator[PlannedImage | Failure]:
         """One image after the other. A fault that is remembered or seen now is a Failure."""
         queue = iter(items)
         while together := list(islice(queue, TOGETHER)):
             # The sidecar first: if another run writes it now, it must not look as if a person had edited it since.
             with Folders(together[0].target_folder) as folders:
                 looks = [self._look(item, folders) for item in together]
-            seen = [look for look in looks if isinstance(look, _Look)]
+            seen = [look for look in looks if isinstance(look, ImageState)]
             for catalog in {id(look.place.catalog): look.place.catalog for look in seen}.values():
                 self._decide(catalog, [look for look in seen if look.place.catalog is catalog])
             results = self._results(seen)
@@ -128,7 +128,7 @@ class Planner:
                     continue
                 yield look.failure or self._target(look, *results.get((id(look.place.catalog), look.digest), NOTHING))
 
-    def _look(self, item: ImageItem, folders: Folders) -> _Look | Failure:
+    def _look(self, item: ImageItem, folders: Folders) -> ImageState | Failure:
         folder, _, name = item.rel.rpartition("/")
         sidecar = sidecar_name(name, self._job.extension, self._job.naming)
         try:
@@ -138,12 +138,12 @@ class Planner:
             return Failure(item, FailureCode.UNREADABLE, f"{sidecar}: {error.strerror}")
         try:
             # Taken before the image is read: should it change in between, the next run sees another and looks again.
-            stamp = stamp_of(os.stat(f"{item.folder}/{item.rel}"))  # noqa: PTH116 - a million times
+            stamp = file_stat(os.stat(f"{item.folder}/{item.rel}"))  # noqa: PTH116 - a million times
         except OSError as error:
             return Failure(item, FailureCode.UNREADABLE, error.strerror or str(error))
         # Only now, since a folder that may not be entered has no catalog that can be looked for.
         place = self._places.get(folder) or self._place_of(item, folder)
-        return _Look(item, place, as_key(place.prefix + name), as_key(place.prefix + sidecar), before, stamp)
+        return ImageState(item, place, as_key(place.prefix + name), as_key(place.prefix + sidecar), before, stamp)
 
     def _place_of(self, item: ImageItem, folder: str) -> _Place:
         target = item.target_folder / folder
@@ -152,7 +152,7 @@ class Planner:
         self._places[folder] = place
         return place
 
-    def _decide(self, catalog: Catalog, looks: list[_Look]) -> None:
+    def _decide(self, catalog: Catalog, looks: list[ImageState]) -> None:
         """What to do about images of one catalog."""
         held = (look.before for look in looks if look.before is not None)
         states = catalog.states([look.sidecar for look in looks], held)
@@ -167,11 +167,11 @@ class Planner:
                     self._read(look)
             # A first run holds all its images, and most have nothing.
             if (look.before, state, look.digest) != (None, None, None):
-                look.disk = OnDisk(_text(look.before), state, look.digest, look.before == b"")
+                look.disk = SidecarStatus(_text(look.before), state, look.digest, look.before == b"")
             look.decision = decide(look.disk, self._job.wish)
         catalog.flush()
 
-    def _read(self, look: _Look) -> None:
+    def _read(self, look: ImageState) -> None:
         try:
             look.digest = file_digest(look.item, self._job.max_pixels)
         except ImageError as error:
@@ -179,7 +179,7 @@ class Planner:
         else:
             look.place.catalog.remember_image(look.key, look.stamp, look.digest)
 
-    def _results(self, looks: list[_Look]) -> dict[tuple[int, bytes | None], Stored]:
+    def _results(self, looks: list[ImageState]) -> dict[tuple[int, bytes | None], Stored]:
         """The stored results by catalog and image, of those for which they matter."""
         wanted: dict[int, tuple[Catalog, list[bytes]]] = {}
         for look in looks:
@@ -192,8 +192,10 @@ class Planner:
             found.update({(id(catalog), digest): stored for digest, stored in results.items()})
         return found
 
-    def _target(self, look: _Look, result: bytes | None, remarks: tuple[Remark, ...]) -> Target | Failure:
-        target = Target(
+    def _target(
+        self, look: ImageState, result: bytes | None, remarks: tuple[ImageWarning, ...]
+    ) -> PlannedImage | Failure:
+        target = PlannedImage(
             look.item,
             look.place.catalog,
             look.stamp,
@@ -205,7 +207,7 @@ class Planner:
         )
         return self._refusal(target) or target
 
-    def _refusal(self, target: Target) -> Failure | None:
+    def _refusal(self, target: PlannedImage) -> Failure | None:
         if target.settled:
             return None
         if target.decision.action is Action.COMBINE and target.before and decode_text(target.before) is None:

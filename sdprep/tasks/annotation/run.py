@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.journal import Applied, Change, apply
-from sdprep.catalog.session import Access, Catalogs, Purpose
+from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.engines import local
 from sdprep.errors import CatalogFailed, ModelError, ReadOnlyFolder, WriteError
@@ -21,11 +21,11 @@ from sdprep.folders import write_obstacle
 from sdprep.images.source import FolderSource, sidecar_collisions
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.files.hub import fetch, locate
+from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry.registry import unlisted
-from sdprep.report import Listener, RunReport, Silent, Stop
+from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.tasks.annotation.lookup import stored_results
-from sdprep.tasks.annotation.planner import Job, Planner, Target
+from sdprep.tasks.annotation.planner import Job, PlannedImage, Planner
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.run_info import catalogs_for, run_info
 from sdprep.types import Failure, FailureCode, ImageItem, Result
@@ -41,7 +41,7 @@ MODEL_DESCRIPTION = "model_description"
 Results = Callable[[], Iterable[tuple[str, bytes]]]
 
 
-class Kind(Protocol):
+class Annotator(Protocol):
     """What makes caption and tag differ. With `want_results`, images that need no text are shown to the model too."""
 
     command: str
@@ -58,18 +58,20 @@ class Kind(Protocol):
 class Annotation:
     """One run of caption or tag over a folder."""
 
-    def __init__(self, kind: Kind, settings: TagSettings | CaptionSettings, listener: Listener, stop: Stop) -> None:
+    def __init__(
+        self, kind: Annotator, settings: TagSettings | CaptionSettings, listener: Listener, stop: CancelToken
+    ) -> None:
         self._kind, self._settings, self._listener, self._stop = kind, settings, listener, stop
         if (reason := unlisted()) is not None:
             listener.note(reason)
-        self._files = locate(kind.spec)
+        self._files = find_local(kind.spec)
         self._job = kind.make_job(self._files)
         self._info = info = run_info(kind.command, settings, str(self._job.wish.settings["model"]))
         self.report = RunReport(kind.command, run=info.uid, dry_run=settings.work.dry_run, model=kind.spec.name)
         self._refused: set[ImageItem] = set()
         self._obstacles: dict[Path, OSError | None] = {}
         self._answers, self._without_numbers = 0, 0
-        self._writer = Writer(self.report, info, self._job, listener if settings.work.debug else Silent())
+        self._writer = Writer(self.report, info, self._job, listener if settings.work.debug else NullListener())
 
     def run(self, directory: Path) -> RunReport:
         """Do it. Raises SdprepError where the run cannot go on; an image's fault is in the report."""
@@ -83,13 +85,13 @@ class Annotation:
     def _run(self, directory: Path) -> RunReport:
         began = time.monotonic()
         rehearsal = self._settings.work.dry_run
-        purpose = Purpose.REHEARSE if rehearsal else Purpose.ADD
-        access = Access(self._kind.command, purpose, self._listener.note)
+        purpose = AccessMode.DRY_RUN if rehearsal else AccessMode.ADD
+        access = CatalogAccess(self._kind.command, purpose, self._listener.note)
         with catalogs_for(directory, self._settings.layout, access) as catalogs:
             items = self._found(directory)
-            unseen = self._settle(items, catalogs)
+            pending = self._settle(items, catalogs)
             if not rehearsal:
-                self._predict(unseen)
+                self._predict(pending)
                 known = [item for item in items if item not in self._refused] if self._refused else items
                 catalog = catalogs.of(self._settings.layout.output_dir or real_path(directory))
                 results = partial(stored_results, known, self._job, catalogs)
@@ -109,14 +111,14 @@ class Annotation:
     def _found(self, directory: Path) -> list[ImageItem]:
         source = FolderSource(directory, self._settings.layout)
         items = source.items()
-        if source.passed_over:
-            self._listener.note(source.passed_over)
+        if source.skipped:
+            self._listener.note(source.skipped)
         self.report.found = len(items)
         return items
 
-    def _settle(self, items: list[ImageItem], catalogs: Catalogs) -> list[Target]:
+    def _settle(self, items: list[ImageItem], catalogs: CatalogSession) -> list[PlannedImage]:
         """Count or write all that needs no model as it is found, and return what needs one."""
-        unseen: list[Target] = []
+        pending: list[PlannedImage] = []
         left = self._settings.work.limit
         with self._heeding_stop():
             for done, target in enumerate(self._targets(items, catalogs)):
@@ -132,29 +134,29 @@ class Annotation:
                     self.report.remaining += 1
                 else:
                     left = None if left is None else left - 1
-                    self._begin(target, unseen)
+                    self._begin(target, pending)
         blocked = [(folder, error) for folder, error in self._obstacles.items() if error is not None]
         if blocked and len(blocked) == len(self._obstacles):
             folder, error = blocked[0]
             raise ReadOnlyFolder(folder, error, OUTPUT_DIR)
-        return unseen
+        return pending
 
-    def _targets(self, items: list[ImageItem], catalogs: Catalogs) -> Iterator[Target | Failure]:
+    def _targets(self, items: list[ImageItem], catalogs: CatalogSession) -> Iterator[PlannedImage | Failure]:
         clashes = sidecar_collisions(items, self._job.extension, self._job.naming)
         yield from clashes
         clashing = {clash.item for clash in clashes}
         planner = Planner(self._job, catalogs, want_results=self._kind.want_results)
         yield from planner.examine([item for item in items if item not in clashing] if clashing else items)
 
-    def _has_work(self, target: Target) -> bool:
+    def _has_work(self, target: PlannedImage) -> bool:
         return not target.settled or self._needs_model(target)
 
-    def _needs_model(self, target: Target) -> bool:
+    def _needs_model(self, target: PlannedImage) -> bool:
         if self._settings.work.refresh:
             return True
         return target.result is None and (self._kind.want_results or not target.settled)
 
-    def _begin(self, target: Target, unseen: list[Target]) -> None:
+    def _begin(self, target: PlannedImage, pending: list[PlannedImage]) -> None:
         """Write from the stored result, or note for the model; a rehearsal counts."""
         if self._settings.work.dry_run:
             if target.settled:
@@ -166,7 +168,7 @@ class Annotation:
             self._writer.fail(target, Failure(target.item, FailureCode.UNWRITABLE, message))
         elif self._needs_model(target):
             # There may be a million of these: no result waits for one that will take its place.
-            unseen.append(target if target.result is None else replace(target, result=None))
+            pending.append(target if target.result is None else replace(target, result=None))
         else:
             self._writer.rewrite(target)
 
@@ -180,24 +182,24 @@ class Annotation:
     @contextmanager
     def _heeding_stop(self) -> Iterator[None]:
         """Inside, a wish to stop is looked at; at the end, however it comes, what is in hand is written."""
-        self._stop.heeded = True
+        self._stop.interruptible = True
         try:
             yield
         finally:
             self._writer.commit()
-            self._stop.heeded = False
+            self._stop.interruptible = False
 
-    def _predict(self, unseen: list[Target]) -> None:
+    def _predict(self, pending: list[PlannedImage]) -> None:
         """Have the model loaded and shown the images, and write what follows."""
-        if not unseen or self._stop:
-            self.report.remaining += len(unseen)
+        if not pending or self._stop:
+            self.report.remaining += len(pending)
             return
         check_installed(self._kind.spec)
-        self._files = self._files or fetch(self._kind.spec, self._listener)
+        self._files = self._files or ensure_downloaded(self._kind.spec, self._listener)
         self._job = self._writer.job = self._kind.make_job(self._files)
-        waiting = {target.item: target for target in unseen}
+        waiting = {target.item: target for target in pending}
         with local.opened(self._kind.spec, self._files, self._settings, self._listener.note) as engine:
-            self.report.predicted = len(unseen)
+            self.report.predicted = len(pending)
             self.report.provider = engine.provider
             self._listener.start(len(waiting))
             with self._heeding_stop():
@@ -206,7 +208,7 @@ class Annotation:
         self.report.predicted -= len(waiting)
         self.report.remaining += len(waiting)
 
-    def _take(self, target: Target, outcome: Result | Failure) -> None:
+    def _take(self, target: PlannedImage, outcome: Result | Failure) -> None:
         if isinstance(outcome, Result):
             self._answers += 1
             self._writer.add(target, outcome.digest, outcome.data, outcome.remarks)

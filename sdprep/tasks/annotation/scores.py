@@ -55,7 +55,7 @@ def write_scores(path: Path, lines: Iterable[bytes], journal: Callable[[Change],
     applied = journal(change)
     for reason in applied.refused.values():
         raise WriteError(OSError(0, reason, str(path)))
-    if applied.overtaken:
+    if applied.conflicts:
         raise WriteError(OSError(0, "another program has changed it in the meantime", str(path)))
 
 

@@ -13,8 +13,8 @@ from sdprep.errors import UsageError
 from sdprep.files import read_limited
 from sdprep.models.base import ModelSpec
 from sdprep.report import Listener
-from sdprep.rules.labels import CHOSEN, NAMED_THRESHOLDS, LabelTable, TagRules, fold
-from sdprep.rules.tag_lists import TagKnowledge, parse_pairs, parse_thresholds, resolve_aliases, resolve_implications
+from sdprep.rules.labels import ARGMAX_CATEGORIES, NAMED_THRESHOLDS, LabelTable, TagRules, normalize_tag
+from sdprep.rules.tag_lists import TagLists, parse_pairs, parse_thresholds, resolve_aliases, resolve_implications
 
 # What `--tag-thresholds` takes instead of a file.
 OF_THE_MODEL = "model"
@@ -37,7 +37,7 @@ class Knowledge:
         implied, self._implications_sum = _read(
             settings.implications, lambda text: resolve_implications(parse_pairs(text), aliases or {})
         )
-        self._lists = TagKnowledge(aliases or {}, implied or {}, thresholds or {})
+        self._lists = TagLists(aliases or {}, implied or {}, thresholds or {})
 
     def settings(self) -> dict[str, Any]:
         """What a text remembers of the lists that shaped it: checksums of their content."""
@@ -45,10 +45,10 @@ class Knowledge:
         sums = {"aliases": self._aliases_sum, "implications": self._implications_sum}
         return {"tag_thresholds": thresholds, **sums}
 
-    def about(self, labels: LabelTable, model: str, listener: Listener) -> TagKnowledge:
+    def about(self, labels: LabelTable, model: str, listener: Listener) -> TagLists:
         """The lists, with the thresholds of the label file if they are wanted. Raises UsageError if it has none."""
         if not self._by_model:
-            unknown = sorted(self._lists.thresholds.keys() - {fold(name) for name in labels.names})
+            unknown = sorted(self._lists.thresholds.keys() - {normalize_tag(name) for name in labels.names})
             if unknown:
                 more = f" and {len(unknown) - MOST_NAMES} more" if len(unknown) > MOST_NAMES else ""
                 listener.note(f"--tag-thresholds: {model} has no tag called {', '.join(unknown[:MOST_NAMES])}{more}")
@@ -59,7 +59,7 @@ class Knowledge:
                 "Give a CSV file with tag,threshold instead, or leave the option out"
             )
         pairs = zip(labels.names, labels.best_thresholds, strict=True)
-        return replace(self._lists, thresholds={fold(name): threshold for name, threshold in pairs})
+        return replace(self._lists, thresholds={normalize_tag(name): threshold for name, threshold in pairs})
 
 
 def with_card_thresholds(rules: TagRules, spec: ModelSpec) -> TagRules:
@@ -73,7 +73,7 @@ def with_card_thresholds(rules: TagRules, spec: ModelSpec) -> TagRules:
         raise UsageError(f"--threshold {AUTO}: no threshold is known that the makers of {spec.name} recommend")
     if isinstance(spec.threshold, float):
         return replace(rules, threshold=spec.threshold)
-    given = {*rules.own_thresholds(), *CHOSEN}
+    given = {*rules.own_thresholds(), *ARGMAX_CATEGORIES}
     missing = {category: value for category, value in spec.threshold.items() if category not in given}
     named = {f"{category}_threshold": missing.pop(category) for category in NAMED_THRESHOLDS if category in missing}
     others = (*rules.category_threshold, *missing.items())

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog, RunInfo
-from sdprep.catalog.journal import Change, adopt, apply, holds
+from sdprep.catalog.journal import Change, apply, holds, record_existing
 from sdprep.errors import WriteError
 from sdprep.report import Listener, RunReport
 from sdprep.rules.mixed_text import normalize
 from sdprep.rules.policy import Action, SidecarState
 from sdprep.tasks.annotation.compose import adopted_state, is_what_would_be_written, text_for
-from sdprep.tasks.annotation.planner import Job, Target
-from sdprep.types import Failure, FailureCode, ImageItem, Remark
+from sdprep.tasks.annotation.planner import Job, PlannedImage
+from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
 COMMIT_IMAGES = 128
@@ -31,29 +31,29 @@ class Writer:
     def __init__(self, report: RunReport, info: RunInfo, job: Job, listener: Listener) -> None:
         self.job = job
         self._report, self._info, self._listener = report, info, listener
-        self._ready: list[Target] = []
+        self._ready: list[PlannedImage] = []
         # Those in hand whose result is not in the catalog yet.
         self._new: set[ImageItem] = set()
         self._committed = time.monotonic()
 
-    def add(self, target: Target, digest: bytes, result: bytes, remarks: tuple[Remark, ...]) -> None:
+    def add(self, target: PlannedImage, digest: bytes, result: bytes, remarks: tuple[ImageWarning, ...]) -> None:
         """An image that the model was shown, and what a person should know of it."""
         self._new.add(target.item)
         self.rewrite(replace(target, disk=replace(target.disk, digest=digest), result=result, remarks=remarks))
 
-    def rewrite(self, target: Target) -> None:
+    def rewrite(self, target: PlannedImage) -> None:
         """An image whose result is known."""
         remark = None if target.result is None else self.job.remark(target.result)
         for reason in [*(each.value for each in target.remarks), *([remark] if remark else [])]:
             self._report.flagged.append({"path": target.item.rel, "reason": reason})
         self._take(target)
 
-    def _take(self, target: Target) -> None:
+    def _take(self, target: PlannedImage) -> None:
         self._ready.append(target)
         if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
-    def fail(self, target: Target, failure: Failure) -> None:
+    def fail(self, target: PlannedImage, failure: Failure) -> None:
         """An image that has no result; what is wrong with its file is remembered until the file changes."""
         self._report.fail(failure)
         if failure.digest is None or failure.code in NO_FAULT_OF_THE_FILE:
@@ -63,7 +63,7 @@ class Writer:
             catalog.remember_image(catalog.key(target.item.target), target.stamp, failure.digest)
             catalog.remember_failure(failure.digest, self.job.decoder, failure.code.value, failure.message)
 
-    def settle(self, target: Target) -> None:
+    def settle(self, target: PlannedImage) -> None:
         """An image whose sidecar stays as it is: current, or kept."""
         is_current = self._is_current(target)
         if is_current and not self._report.dry_run and self._adopted(target) is not None:
@@ -71,14 +71,14 @@ class Writer:
         else:
             self._count_settled(target, is_current)
 
-    def _is_current(self, target: Target) -> bool:
+    def _is_current(self, target: PlannedImage) -> bool:
         return target.decision.action is Action.CURRENT or is_what_would_be_written(target, self.job)
 
-    def _adopted(self, target: Target) -> SidecarState | None:
+    def _adopted(self, target: PlannedImage) -> SidecarState | None:
         """The state under which a sidecar that is current counts as sdprep's from now on; None if it does already."""
         return None if target.decision.action is Action.CURRENT else adopted_state(target, self.job)
 
-    def _count_settled(self, target: Target, is_current: bool) -> None:
+    def _count_settled(self, target: PlannedImage, is_current: bool) -> None:
         report, decision = self._report, target.decision
         if is_current:
             report.current += 1
@@ -96,7 +96,7 @@ class Writer:
         self._new.clear()
         self._committed = time.monotonic()
 
-    def _present(self) -> list[Target]:
+    def _present(self) -> list[PlannedImage]:
         """What is in hand, but for images whose folder is gone: it is not made again for their sidecars."""
         folders = {target.item.path.parent for target in self._ready}
         gone = {folder: reason for folder in folders if (reason := _why_gone(folder)) is not None}
@@ -105,7 +105,7 @@ class Writer:
                 self.fail(target, Failure(target.item, FailureCode.UNREADABLE, reason))
         return [target for target in self._ready if target.item.path.parent not in gone]
 
-    def _commit_to(self, catalog: Catalog, ready: list[Target]) -> None:
+    def _commit_to(self, catalog: Catalog, ready: list[PlannedImage]) -> None:
         changes: dict[str, Change] = {}
         root = ready[0].item.target_folder
 
@@ -124,7 +124,7 @@ class Writer:
             self._report.written += error.made
             raise
         for rel, change in changes.items():
-            if change in applied.overtaken:
+            if change in applied.conflicts:
                 self._count_overtaken(rel, change, root)
             elif change in applied.refused:
                 self._report.refuse(rel, FailureCode.UNWRITABLE, applied.refused[change])
@@ -144,27 +144,27 @@ class Writer:
         else:
             self._report.keep(rel)
 
-    def _store(self, catalog: Catalog, targets: Sequence[Target]) -> None:
-        whole = self.job.recipe
+    def _store(self, catalog: Catalog, targets: Sequence[PlannedImage]) -> None:
+        whole = self.job.result_key
         if whole is None:
             return
         numbers: dict[bool, int] = {}
         for target in targets:
-            digest, incomplete = target.disk.digest, Remark.INCOMPLETE in target.remarks
+            digest, incomplete = target.disk.digest, ImageWarning.INCOMPLETE in target.remarks
             if incomplete not in numbers:
-                numbers[incomplete] = catalog.recipe_id(self.job.incomplete_recipe if incomplete else whole)
+                numbers[incomplete] = catalog.recipe_id(self.job.incomplete_key if incomplete else whole)
             if digest is not None and target.result is not None:
                 catalog.store_result(digest, numbers[incomplete], target.result)
                 catalog.remember_image(catalog.key(target.item.target), target.stamp, digest)
 
-    def _change_of(self, target: Target) -> Change | None:
+    def _change_of(self, target: PlannedImage) -> Change | None:
         """The change that a result asks for; None, and counted, where the sidecar stays as it is."""
         if target.settled:
             is_current = self._is_current(target)
             self._count_settled(target, is_current)
             adopted = self._adopted(target) if is_current else None
             if adopted is not None:
-                adopt(target.catalog, self.job.sidecar(target.item), adopted)
+                record_existing(target.catalog, self.job.sidecar(target.item), adopted)
             return None
         after, state = text_for(target, self.job)
         disk = target.disk
@@ -172,7 +172,7 @@ class Writer:
             return Change(self.job.sidecar(target.item), target.before, after, state)
         # What another task knows of its own text is not forgotten for a text of the user's.
         if state.origin != "user" or disk.state is None or disk.state.task == state.task:
-            adopt(target.catalog, self.job.sidecar(target.item), state)
+            record_existing(target.catalog, self.job.sidecar(target.item), state)
         if state.origin == "user":
             self._report.keep(target.item.rel)
         else:

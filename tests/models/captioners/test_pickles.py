@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import sdprep.demo
-from sdprep.config import CaptionSettings, Work
+from sdprep.config import CaptionSettings, RunOptions
 from sdprep.errors import ModelError
 from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.blip.captioner import BlipCaptioner
@@ -55,7 +55,7 @@ def album(tmp_path: Path) -> Path:
 
 
 def settings(folder: Path, **values: Any) -> CaptionSettings:
-    return CaptionSettings(model=str(folder), device="cpu", num_beams=1, work=Work(workers=0), **values)
+    return CaptionSettings(model=str(folder), device="cpu", num_beams=1, work=RunOptions(workers=0), **values)
 
 
 def open_captioner(folder: Path, **values: Any) -> BlipCaptioner:

@@ -14,9 +14,9 @@ import pytest
 from huggingface_hub import constants
 
 from sdprep.models.files import hub as hub_module
-from sdprep.models.files.hub import fetch
+from sdprep.models.files.hub import ensure_downloaded
 from sdprep.models.files.lockfile import lock_path
-from sdprep.report import Silent
+from sdprep.report import NullListener
 from tests.models.fake_hub import (
     COMMITS,
     LABELS,
@@ -26,9 +26,9 @@ from tests.models.fake_hub import (
     FakeHub,
     a_spec,
     at_home,
+    check_active,
     content,
     failure,
-    serving,
     use_endpoint,
 )
 
@@ -41,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with serving(monkeypatch) as fake:
+    with check_active(monkeypatch) as fake:
         yield fake
 
 
@@ -55,14 +55,14 @@ def test_a_download_that_breaks_off_for_good_leaves_nothing_half(
     assert not list(home.glob("cache/**/*.incomplete"))
     assert not lock_path().exists()
     hub.broken = 0
-    assert content(fetch(a_spec(), Silent())) == OLD
+    assert content(ensure_downloaded(a_spec(), NullListener())) == OLD
 
 
 def test_a_file_that_arrives_damaged_once_is_downloaded_again(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.tampered[MODEL] = b"cut off"
     real = hub_module._delete
     monkeypatch.setattr(hub_module, "_delete", lambda path: (hub.tampered.clear(), real(path)))
-    assert content(fetch(a_spec(), Silent())) == OLD
+    assert content(ensure_downloaded(a_spec(), NullListener())) == OLD
 
 
 def test_a_file_that_arrives_damaged_twice_is_deleted_and_named(hub: FakeHub, home: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_token_does_not_follow_a_link_to_another_host(hub: FakeHub) -> None:
 def test_without_the_store_files_come_the_plain_way(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.store = "http://127.0.0.1:9"
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    assert content(fetch(a_spec(), Silent())) == OLD
+    assert content(ensure_downloaded(a_spec(), NullListener())) == OLD
 
 
 def test_an_endpoint_that_is_no_hub_is_told_apart(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_an_endpoint_without_scheme_is_explained(monkeypatch: pytest.MonkeyPatch
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         use_endpoint(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr(hub_module, "PATIENCE", 0.5)
+        monkeypatch.setattr(hub_module, "FIRST_BYTE_TIMEOUT", 0.5)
         assert "no answer within 0 seconds" in failure(a_spec())
 
 

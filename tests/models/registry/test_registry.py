@@ -15,13 +15,13 @@ import msgspec
 import pytest
 from PIL import Image
 
-from sdprep.config import TagSettings, Work
+from sdprep.config import RunOptions, TagSettings
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelSpec, Task
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry import infer, registry
 from sdprep.models.registry.registry import load, names, resolve
-from sdprep.report import Silent
+from sdprep.report import NullListener
 from sdprep.resources import configs_folder
 from sdprep.tasks.tag import tag
 
@@ -93,7 +93,7 @@ def test_every_model_of_ours_is_whole(path: Path) -> None:
 def test_a_demo_model_is_in_the_package_and_is_what_its_files_say(name: str) -> None:
     task: Task = "caption" if name == "demo-caption" else "tag"
     spec = resolve(name, task)
-    files = locate(spec)
+    files = find_local(spec)
     assert files is not None
     own = resolve(str(files.folder), task)
     assert (own.image, own.labels) == (spec.image, spec.labels)
@@ -261,12 +261,12 @@ def test_a_run_notes_that_the_models_of_the_user_may_not_be_read(
     user_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[str] = []
-    listener = Silent()
+    listener = NullListener()
     monkeypatch.setattr(listener, "note", notes.append)
     (tmp_path / "imgs").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "imgs" / "a.png")
     forbidden(user_folder, monkeypatch)
-    report = tag(tmp_path / "imgs", TagSettings(model="demo-tag", work=Work(workers=0)), listener=listener)
+    report = tag(tmp_path / "imgs", TagSettings(model="demo-tag", work=RunOptions(workers=0)), listener=listener)
     assert report.failed == 0
     assert f"models in {user_folder} are not used: Permission denied" in notes
 
@@ -403,8 +403,10 @@ def test_the_page_about_models_lists_them_as_they_are() -> None:
         spec = resolve(name, task)
         assert licence == (spec.licence or "see card")
         assert repo == (spec.source.repo or "in the package")
-        stated = spec.threshold or ""
-        wanted = ", ".join(f"{word} {value}" for word, value in stated.items()) if isinstance(stated, dict) else stated
+        explicit = spec.threshold or ""
+        wanted = (
+            ", ".join(f"{word} {value}" for word, value in explicit.items()) if isinstance(explicit, dict) else explicit
+        )
         assert threshold.strip() == str(wanted)
 
 

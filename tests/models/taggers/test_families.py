@@ -24,7 +24,7 @@ from sdprep.errors import ModelError
 from sdprep.images.decode import decode
 from sdprep.models.backends import open_tagger
 from sdprep.models.base import ModelSpec
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import load
 from sdprep.resources import configs_folder
 from sdprep.rules.tags import TagRules
@@ -240,7 +240,7 @@ def write_family(folder: Path, family: Family, changes: Callable[[str], str] = s
 
 
 def opened(spec: ModelSpec) -> Any:
-    files = locate(spec)
+    files = find_local(spec)
     assert files is not None
     return open_tagger(spec, files)
 
@@ -319,7 +319,7 @@ def test_each_part_of_a_description_changes_the_answer(tmp_path: Path, change: t
     right = load(write_family(tmp_path / "right", CAMIE_2))
     wrong = load(write_family(tmp_path / "wrong", CAMIE_2, lambda text: text.replace(old, new, 1)))
     assert right != wrong
-    assert right.recipe() != wrong.recipe()
+    assert right.result_key() != wrong.result_key()
     assert right.fingerprint() != wrong.fingerprint()
     difference = np.abs(scores_of(opened(right)) - scores_of(opened(wrong))).max()
     assert difference > 2e-3
@@ -350,4 +350,4 @@ def test_what_concerns_labels_alone_changes_texts(tmp_path: Path, labels: str) -
     value = {"tag": "general"} if labels == "categories" else "other"
     other = msgspec.structs.replace(spec, labels=msgspec.structs.replace(spec.labels, **{labels: value}))
     assert other.fingerprint() != spec.fingerprint()
-    assert (other.recipe() == spec.recipe()) == (labels == "categories")
+    assert (other.result_key() == spec.result_key()) == (labels == "categories")

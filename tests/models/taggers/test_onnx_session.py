@@ -15,7 +15,7 @@ from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from sdprep.errors import MissingExtra, MissingProvider, ModelError
 from sdprep.images.fit import fitted
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.models.taggers import onnx_session, onnx_tagger
 from sdprep.models.taggers.onnx_session import OnnxSession, can_load
@@ -24,13 +24,13 @@ from sdprep.models.taggers.providers import PROVIDERS, Execution
 from sdprep.types import Batch
 
 DEMO = resolve("demo-tag", "tag")
-GRAPH = locate(DEMO).folder / "model.onnx"
+GRAPH = find_local(DEMO).folder / "model.onnx"
 
 
 @pytest.fixture(scope="module")
 def drawings():
     """Seven pictures as the demo tagger sees them, uint8[7, H, W, 3]."""
-    rng, fit = random.Random(7), OnnxTagger(DEMO, locate(DEMO), Execution("cpu")).fit
+    rng, fit = random.Random(7), OnnxTagger(DEMO, find_local(DEMO), Execution("cpu")).fit
     return np.stack([np.asarray(fitted(draw(random_figure(rng), rng, (160, 160)), fit)) for _ in range(7)])
 
 
@@ -59,10 +59,10 @@ def cuda_in_name_only(monkeypatch):
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_every_provider_that_is_here_gives_the_scores_of_the_processor(name, drawings):
     try:
-        tagger = OnnxTagger(DEMO, locate(DEMO), Execution(name, batch_size=4))
+        tagger = OnnxTagger(DEMO, find_local(DEMO), Execution(name, batch_size=4))
     except MissingProvider:
         pytest.skip(f"the installed onnxruntime has no {name}")
-    cpu = OnnxTagger(DEMO, locate(DEMO), Execution("cpu"))
+    cpu = OnnxTagger(DEMO, find_local(DEMO), Execution("cpu"))
     assert tagger.provider == name
     assert np.abs(scores_of(tagger, drawings) - scores_of(cpu, drawings)).max() < 0.01
 
@@ -187,15 +187,15 @@ def shapes(monkeypatch):
 
 
 def test_on_the_processor_a_short_batch_stays_short(shapes, drawings):
-    scores_of(OnnxTagger(DEMO, locate(DEMO), Execution("cpu", batch_size=4)), drawings)
+    scores_of(OnnxTagger(DEMO, find_local(DEMO), Execution("cpu", batch_size=4)), drawings)
     assert shapes == [4, 3]
 
 
 def test_where_shapes_must_not_change_the_last_batch_is_filled_up(shapes, drawings, monkeypatch):
-    expected = scores_of(OnnxTagger(DEMO, locate(DEMO), Execution("cpu")), drawings)
+    expected = scores_of(OnnxTagger(DEMO, find_local(DEMO), Execution("cpu")), drawings)
     shapes.clear()
     monkeypatch.setattr(onnx_tagger, "FIXED_SHAPES", {"cpu"})
-    found = scores_of(OnnxTagger(DEMO, locate(DEMO), Execution("cpu", batch_size=4)), drawings)
+    found = scores_of(OnnxTagger(DEMO, find_local(DEMO), Execution("cpu", batch_size=4)), drawings)
     assert shapes == [4, 4]
     assert np.abs(found - expected).max() < 1e-5
 
@@ -217,7 +217,7 @@ def test_a_session_has_a_thread_for_each_processor_that_it_may_use(monkeypatch):
 def test_sessions_that_share_the_processors_have_a_part_of_the_threads_each(monkeypatch):
     monkeypatch.setattr(onnx_session, "usable_cpus", lambda: 4)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    assert settings_of(Execution("cpu", sharers=2)).intra_op_num_threads == 2
+    assert settings_of(Execution("cpu", num_processes=2)).intra_op_num_threads == 2
 
 
 def test_waiting_threads_do_not_spin_while_others_decode():
@@ -231,7 +231,7 @@ def test_waiting_threads_may_spin_where_nobody_else_computes():
 
 
 def test_weights_that_do_not_fit_what_runs_them_are_noted():
-    tagger = OnnxTagger(msgspec.structs.replace(DEMO, precision="fp16"), locate(DEMO), Execution("cpu"))
+    tagger = OnnxTagger(msgspec.structs.replace(DEMO, precision="fp16"), find_local(DEMO), Execution("cpu"))
     assert "fp16 is for graphics cards" in tagger.notes[0]
 
 

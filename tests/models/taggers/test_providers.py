@@ -6,7 +6,15 @@ import pytest
 
 from sdprep.errors import MissingProvider, ModelError, UsageError
 from sdprep.models.taggers import providers
-from sdprep.models.taggers.providers import PROVIDERS, misfit, openvino_options, options, parse, serving, to_ask
+from sdprep.models.taggers.providers import (
+    PROVIDERS,
+    candidates,
+    check_active,
+    openvino_options,
+    options,
+    parse,
+    precision_warning,
+)
 
 ALL = [provider.full for provider in PROVIDERS.values()]
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -59,17 +67,17 @@ def test_tensorflow_takes_no_other_provider(text):
     ],
 )
 def test_auto_asks_for_the_best_that_is_there_and_for_the_processor_last(available, asked):
-    assert to_ask("auto", available) == asked
+    assert candidates("auto", available) == asked
 
 
 def test_providers_that_are_named_are_asked_for_in_their_order():
-    assert to_ask("cpu,tensorrt,cuda", ALL) == ("cpu", "tensorrt", "cuda")
+    assert candidates("cpu,tensorrt,cuda", ALL) == ("cpu", "tensorrt", "cuda")
 
 
 @pytest.mark.parametrize("name", sorted(set(PROVIDERS) - {"cpu"}))
 def test_a_provider_that_the_installed_onnxruntime_lacks_is_refused_with_the_command_that_brings_it(name):
     with pytest.raises(MissingProvider) as caught:
-        to_ask(f"{name},cpu", [CPU])
+        candidates(f"{name},cpu", [CPU])
     assert f"has no provider {name}, only: cpu" in str(caught.value)
     assert f"({PROVIDERS[name].system})" in str(caught.value)
     assert f"pip uninstall -y onnxruntime && pip install {PROVIDERS[name].packages}" in str(caught.value)
@@ -89,21 +97,21 @@ def test_every_extra_in_a_command_exists():
 
 
 def test_a_card_that_is_named_is_not_replaced_by_the_processor():
-    assert to_ask("auto", [*ALL], "cuda:1") == ("cuda", "rocm", "migraphx")
-    assert to_ask("auto", [CUDA, CPU], "cuda:1") == ("cuda",)
+    assert candidates("auto", [*ALL], "cuda:1") == ("cuda", "rocm", "migraphx")
+    assert candidates("auto", [CUDA, CPU], "cuda:1") == ("cuda",)
 
 
 def test_a_card_without_a_provider_for_it_is_refused_with_the_command_that_brings_one():
     with pytest.raises(MissingProvider, match="has no provider cuda, only: cpu"):
-        to_ask("auto", [CPU], "cuda:1")
+        candidates("auto", [CPU], "cuda:1")
 
 
 def test_the_processor_that_is_named_is_asked_for_where_there_are_cards():
-    assert to_ask("auto", ALL, "cpu") == ("cpu",)
+    assert candidates("auto", ALL, "cpu") == ("cpu",)
 
 
 def test_providers_that_are_named_are_asked_for_on_their_card():
-    assert to_ask("tensorrt,cuda,cpu", ALL, "cuda:1") == ("tensorrt", "cuda", "cpu")
+    assert candidates("tensorrt,cuda,cpu", ALL, "cuda:1") == ("tensorrt", "cuda", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -180,36 +188,36 @@ def test_openvino_takes_a_card_where_there_is_one_and_always_float32(devices, de
 
 
 def test_what_was_asked_for_first_and_serves_needs_no_words():
-    assert serving(("cuda", "cpu"), [CUDA, CPU]) == ("cuda", None)
+    assert check_active(("cuda", "cpu"), [CUDA, CPU]) == ("cuda", None)
 
 
 def test_another_one_of_those_that_were_asked_for_is_said_loudly():
-    first, note = serving(("tensorrt", "cuda", "cpu"), [CUDA, CPU])
+    first, note = check_active(("tensorrt", "cuda", "cpu"), [CUDA, CPU])
     assert first == "cuda"
     assert note.startswith("WARNING: --provider asked for tensorrt, but onnxruntime runs on cuda\n")
     assert "sdprep doctor" in note
 
 
 def test_the_reason_is_passed_on():
-    _, note = serving(("cuda", "cpu"), [CPU], ["libcudnn.so.9 is missing"])
+    _, note = check_active(("cuda", "cpu"), [CPU], ["libcudnn.so.9 is missing"])
     assert "runs on cpu: libcudnn.so.9 is missing\n" in note
 
 
 @pytest.mark.parametrize("asked", [("cuda",), ("tensorrt", "cuda")])
 def test_the_processor_is_no_stand_in_if_it_was_not_asked_for(asked):
     with pytest.raises(ModelError, match=f"asked for {asked[0]}, but onnxruntime runs on cpu"):
-        serving(asked, [CPU])
+        check_active(asked, [CPU])
 
 
 @pytest.mark.parametrize("provider", ["cuda", "directml", "coreml"])
 def test_int8_does_not_fit_a_graphics_card(provider):
-    assert f"{provider} runs it no faster" in misfit("int8", provider)
+    assert f"{provider} runs it no faster" in precision_warning("int8", provider)
 
 
 def test_fp16_does_not_fit_the_processor():
-    assert "graphics cards" in misfit("fp16", "cpu")
+    assert "graphics cards" in precision_warning("fp16", "cpu")
 
 
 @pytest.mark.parametrize(("precision", "provider"), [("float32", "cuda"), ("fp16", "cuda"), ("int8", "cpu")])
 def test_what_fits_needs_no_words(precision, provider):
-    assert misfit(precision, provider) is None
+    assert precision_warning(precision, provider) is None

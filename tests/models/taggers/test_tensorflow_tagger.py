@@ -16,7 +16,7 @@ from sdprep.errors import MissingExtra, ModelError
 from sdprep.images.fit import fitted
 from sdprep.models.backends import open_tagger, with_backend, with_preprocess
 from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.models.taggers.providers import Execution
 from sdprep.models.taggers.tensorflow_tagger import TALK, _choose_device, _less_talk
@@ -36,7 +36,7 @@ def tensorflow():
 
 def opened(backend):
     spec = with_backend(DEMO, backend)
-    return open_tagger(spec, locate(spec))
+    return open_tagger(spec, find_local(spec))
 
 
 def scores_of(model, pixels):
@@ -58,7 +58,7 @@ def test_both_read_the_same_size_and_labels(tensorflow):
 
 def test_the_description_says_how_pictures_are_prepared(tensorflow):
     spec = with_preprocess(with_backend(DEMO, "tensorflow"), "kohya")
-    assert open_tagger(spec, locate(spec)).fit.preprocess == "kohya"
+    assert open_tagger(spec, find_local(spec)).fit.preprocess == "kohya"
 
 
 def test_a_folder_is_tagged_through_tensorflow(tensorflow, tmp_path):
@@ -69,7 +69,7 @@ def test_a_folder_is_tagged_through_tensorflow(tensorflow, tmp_path):
 
 def test_a_saved_model_without_the_signature_is_refused(tensorflow, tmp_path):
     tensorflow.saved_model.save(tensorflow.Module(), str(tmp_path))
-    shutil.copy(locate(DEMO).folder / "selected_tags.csv", tmp_path)
+    shutil.copy(find_local(DEMO).folder / "selected_tags.csv", tmp_path)
     with pytest.raises(ModelError, match="no signature 'serving_default'"):
         open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path, None, "weights"))
 
@@ -81,7 +81,7 @@ def test_a_broken_saved_model_is_named(tensorflow, tmp_path):
 
 
 def test_a_label_file_of_another_model_is_refused(tensorflow, tmp_path):
-    shutil.copytree(locate(DEMO).folder, tmp_path / "model")
+    shutil.copytree(find_local(DEMO).folder, tmp_path / "model")
     (tmp_path / "model" / "selected_tags.csv").write_text("tag_id,name,category,count\n0,general,9,1\n")
     with pytest.raises(ModelError, match=r"answers with 51 scores but its label file selected_tags\.csv has 1 rows"):
         open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path / "model", None, "weights"))
@@ -195,7 +195,7 @@ def test_the_processor_runs_it_where_there_is_no_card(tensorflow):
     if tensorflow.config.list_physical_devices("GPU"):
         pytest.skip("there is a card here")
     spec = with_backend(DEMO, "tensorflow")
-    assert open_tagger(spec, locate(spec), Execution("auto")).provider == "cpu"
+    assert open_tagger(spec, find_local(spec), Execution("auto")).provider == "cpu"
 
 
 def test_cuda_without_a_card_is_an_error(tensorflow):
@@ -203,7 +203,7 @@ def test_cuda_without_a_card_is_an_error(tensorflow):
         pytest.skip("there is a card here")
     spec = with_backend(DEMO, "tensorflow")
     with pytest.raises(ModelError, match=r"asked for cuda, but TensorFlow .* sees no card"):
-        open_tagger(spec, locate(spec), Execution("cuda"))
+        open_tagger(spec, find_local(spec), Execution("cuda"))
 
 
 @pytest.mark.parametrize("wanted", ["auto", "cuda"])

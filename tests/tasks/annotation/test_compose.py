@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sdprep.report import RunReport, Silent
-from sdprep.rules.labels import fold
-from sdprep.rules.policy import OnDisk, Wish, decide
-from sdprep.tasks.annotation.planner import Job, Target
+from sdprep.report import NullListener, RunReport
+from sdprep.rules.labels import normalize_tag
+from sdprep.rules.policy import SidecarStatus, TextRequest, decide
+from sdprep.tasks.annotation.planner import Job, PlannedImage
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.types import ImageItem
 
@@ -32,7 +32,7 @@ RUNS = st.fixed_dictionaries(
 )
 PLACES = st.floats(0, 1, exclude_max=True)
 STEPS = st.one_of(
-    RUNS.map(lambda stated: ("run", stated)),
+    RUNS.map(lambda explicit: ("run", explicit)),
     st.tuples(st.just("type"), st.sampled_from(WORDS), PLACES),
     st.tuples(st.just("remove"), PLACES),
     st.just(("empty",)),
@@ -65,28 +65,30 @@ class File:
         self.catalog, self.data = Catalog(), None
         self.typed, self.removed = [], set()
         # Words that came, and words that went, since a run last looked at who wrote what.
-        self.unseen, self.doubtful = set(), set()
+        self.pending, self.doubtful = set(), set()
 
     @property
     def text(self):
         return (self.data or b"").decode().rstrip("\n")
 
-    def run(self, stated):
-        values = {"threshold": 0.5, "caption_separator": ", ", "remove_underscore": False, **stated}
+    def run(self, explicit):
+        values = {"threshold": 0.5, "caption_separator": ", ", "remove_underscore": False, **explicit}
         existing = values.pop("existing")
-        wish = Wish("tag", values, frozenset(stated) - {"existing"}, existing)
-        spelled = [tag.replace("_", " ") if values["remove_underscore"] else tag for tag in GIVEN[values["threshold"]]]
+        wish = TextRequest("tag", values, frozenset(explicit) - {"existing"}, existing)
+        hyphenate = [
+            tag.replace("_", " ") if values["remove_underscore"] else tag for tag in GIVEN[values["threshold"]]
+        ]
         self.apply(
-            Job(wish, ".txt", "stem", values["caption_separator"], {}, lambda _: list(spelled), "decoder", False)
+            Job(wish, ".txt", "stem", values["caption_separator"], {}, lambda _: list(hyphenate), "decoder", False)
         )
         if existing != "keep":
-            self.unseen.clear()
+            self.pending.clear()
             self.doubtful.clear()
 
     def apply(self, job):
-        disk = OnDisk(self.data.decode() if self.data else None, self.catalog.state, b"image", self.data == b"")
-        target = Target(ITEM, self.catalog, (0, 0), self.data, disk, decide(disk, job.wish), b"result")
-        change = Writer(RunReport("tag", found=1), None, job, Silent())._change_of(target)
+        disk = SidecarStatus(self.data.decode() if self.data else None, self.catalog.state, b"image", self.data == b"")
+        target = PlannedImage(ITEM, self.catalog, (0, 0), self.data, disk, decide(disk, job.wish), b"result")
+        change = Writer(RunReport("tag", found=1), None, job, NullListener())._change_of(target)
         if change is not None:
             self.data = change.after
             self.catalog.set_state("", change.state)
@@ -97,24 +99,24 @@ class File:
         before, after = self.text[:at], self.text[at:]
         self.save(f"{before}, {word}" if before and not after else f"{before} {word}, {after}")
         # A word that went and came back meanwhile looks as if it had never gone.
-        self.typed.extend([word] if fold(word) not in self.doubtful else [])
-        self.unseen.add(fold(word))
-        self.removed.discard(fold(word))
+        self.typed.extend([word] if normalize_tag(word) not in self.doubtful else [])
+        self.pending.add(normalize_tag(word))
+        self.removed.discard(normalize_tag(word))
 
     def remove(self, place):
         words = [word for word in pieces_of(self.text) if word != TRIGGER]
         if words:
-            self.strike({fold(words[int(place * len(words))])})
+            self.strike({normalize_tag(words[int(place * len(words))])})
 
     def empty(self):
-        self.strike({fold(word) for word in pieces_of(self.text) if word != TRIGGER})
+        self.strike({normalize_tag(word) for word in pieces_of(self.text) if word != TRIGGER})
 
     def strike(self, gone):
-        self.save(", ".join(word for word in pieces_of(self.text) if fold(word) not in gone))
-        self.typed = [word for word in self.typed if fold(word) not in gone]
+        self.save(", ".join(word for word in pieces_of(self.text) if normalize_tag(word) not in gone))
+        self.typed = [word for word in self.typed if normalize_tag(word) not in gone]
         self.doubtful |= gone
         # Of a word that came and went meanwhile, sdprep cannot know.
-        self.removed |= gone - self.unseen
+        self.removed |= gone - self.pending
 
     def save(self, text):
         self.data = f"{text}\n".encode()
@@ -122,11 +124,11 @@ class File:
     def check(self, before, existing):
         found, typed = Counter(pieces_of(self.text)), Counter(self.typed)
         assert not typed - found
-        folded = Counter(map(fold, pieces_of(self.text)))
+        folded = Counter(map(normalize_tag, pieces_of(self.text)))
         assert self.removed.isdisjoint(folded)
         if existing != "keep":
-            theirs = Counter(map(fold, self.typed))
-            held = Counter(map(fold, pieces_of(before)))
+            theirs = Counter(map(normalize_tag, self.typed))
+            held = Counter(map(normalize_tag, pieces_of(before)))
             assert not {word for word in folded if folded[word] > max(1, theirs[word], held[word])}
 
 
@@ -157,7 +159,7 @@ LINES = ("a girl, smiling", "a girl with blue hair", "one girl")
 EDITS = st.one_of(
     st.fixed_dictionaries(
         {"existing": st.sampled_from(["keep", "append", "prepend"])}, optional={"best_of": st.sampled_from([1, 2, 3])}
-    ).map(lambda stated: ("run", stated)),
+    ).map(lambda explicit: ("run", explicit)),
     st.tuples(st.just("type"), st.sampled_from(["mine, smiling", "  indented", "a  girl; x", "my line"]), PLACES),
     st.tuples(st.just("strike"), PLACES),
 )
@@ -170,9 +172,9 @@ class CaptionFile(File):
     def lines(self):
         return self.text.split("\n") if self.text else []
 
-    def run(self, stated):
-        values = {"best_of": 1, **stated}
-        wish = Wish("caption", values, frozenset(stated) - {"existing"}, values.pop("existing"))
+    def run(self, explicit):
+        values = {"best_of": 1, **explicit}
+        wish = TextRequest("caption", values, frozenset(explicit) - {"existing"}, values.pop("existing"))
         self.apply(
             Job(wish, ".caption", "stem", "\n", {}, lambda _: list(LINES[: values["best_of"]]), "decoder", False)
         )
@@ -239,8 +241,8 @@ def test_every_line_break_and_the_tab_separate_tags(line_break, existing):
     text = line_break.join(["1girl", "Solo", "mine"])
     file = File()
     file.save(text)
-    for stated in ({}, {"caption_separator": " | "}, {"remove_underscore": True}):
-        file.run({"existing": existing, "threshold": 0.1, **stated})
+    for explicit in ({}, {"caption_separator": " | "}, {"remove_underscore": True}):
+        file.run({"existing": existing, "threshold": 0.1, **explicit})
 
     assert text.replace("\r\n", "\n") in file.text
     assert file.text.casefold().count("1girl") == file.text.casefold().count("solo") == 1

@@ -9,7 +9,7 @@ import pytest
 from sdprep.config import TagSettings
 from sdprep.errors import UsageError
 from sdprep.models.registry.registry import load
-from sdprep.report import RunReport, Silent
+from sdprep.report import NullListener, RunReport
 from sdprep.resources import configs_folder
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation.tag_lists import with_card_thresholds
@@ -19,7 +19,7 @@ from sdprep.tasks.tag import tag
 USUAL = ["1girl", "solo", "smile", "long_hair"]
 
 
-class Listening(Silent):
+class Listening(NullListener):
     """A listener that remembers."""
 
     def __init__(self) -> None:
@@ -38,9 +38,9 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def run(folder: Path, *, stated: frozenset[str] = frozenset(), **settings: Any) -> RunReport:
+def run(folder: Path, *, explicit: frozenset[str] = frozenset(), **settings: Any) -> RunReport:
     rules = {name: settings.pop(name) for name in list(settings) if name in TagRules.__dataclass_fields__}
-    return tag(folder, TagSettings(**{"model": "demo-tag", "rules": TagRules(**rules), **settings}), stated=stated)
+    return tag(folder, TagSettings(**{"model": "demo-tag", "rules": TagRules(**rules), **settings}), explicit=explicit)
 
 
 def tags(folder: Path, **settings: Any) -> list[str]:
@@ -89,15 +89,15 @@ def test_an_alias_is_followed_by_implications(folder: Path) -> None:
 
 def test_a_list_that_has_changed_rewrites_where_it_is_stated(folder: Path) -> None:
     path = listed(folder, "1girl,woman\n")
-    run(folder, aliases=path, stated=frozenset({"aliases"}))
+    run(folder, aliases=path, explicit=frozenset({"aliases"}))
     listed(folder, "1girl,lady\n")
-    assert run(folder, aliases=path, stated=frozenset({"aliases"})).written == 1
+    assert run(folder, aliases=path, explicit=frozenset({"aliases"})).written == 1
 
 
 def test_a_list_that_is_the_same_rewrites_nothing(folder: Path) -> None:
     path = listed(folder, "1girl,woman\n")
-    run(folder, aliases=path, stated=frozenset({"aliases"}))
-    assert run(folder, aliases=path, stated=frozenset({"aliases"})).current == 1
+    run(folder, aliases=path, explicit=frozenset({"aliases"}))
+    assert run(folder, aliases=path, explicit=frozenset({"aliases"})).current == 1
 
 
 @pytest.mark.parametrize("name", ["aliases", "implications"])
@@ -154,14 +154,14 @@ def test_a_number_that_is_stated_takes_back_what_the_card_recommended(folder: Pa
     model = with_card(tmp_path, PER_CATEGORY)
     usual = tags(folder)
     tags(folder, model=model, threshold="auto")
-    run(folder, model=model, threshold=0.35, stated=frozenset({"threshold"}))
+    run(folder, model=model, threshold=0.35, explicit=frozenset({"threshold"}))
     assert (folder / "aka.txt").read_text(encoding="utf-8").strip().split(", ") == usual
 
 
 def test_another_recommendation_rewrites_where_auto_is_stated_again(folder: Path, tmp_path: Path) -> None:
     run(folder, model=with_card(tmp_path, "0.99999"), threshold="auto")
-    model, stated = with_card(tmp_path, "0.35"), frozenset({"threshold"})
-    assert run(folder, model=model, threshold="auto", stated=stated).written == 1
+    model, explicit = with_card(tmp_path, "0.35"), frozenset({"threshold"})
+    assert run(folder, model=model, threshold="auto", explicit=explicit).written == 1
 
 
 @pytest.mark.parametrize("path", sorted(configs_folder("models").glob("*.toml")), ids=lambda path: path.stem)
@@ -194,7 +194,7 @@ def test_a_threshold_of_a_tag_that_the_model_lacks_is_said(folder: Path) -> None
 def test_the_thresholds_of_a_card_rewrite_where_auto_is_stated(folder: Path, tmp_path: Path) -> None:
     model = with_card(tmp_path, PER_CATEGORY)
     run(folder, model=model)
-    assert run(folder, model=model, threshold="auto", stated=frozenset({"threshold"})).written == 1
+    assert run(folder, model=model, threshold="auto", explicit=frozenset({"threshold"})).written == 1
 
 
 def test_the_label_file_of_a_model_may_bring_thresholds_of_its_own(folder: Path, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from sdprep.models.captioners.blip.cuda import Extent, RecordedSteps, bucket
+from sdprep.models.captioners.blip.cuda import RecordedSteps, StepShape, bucket
 from sdprep.models.captioners.blip.images import Pictures
 from sdprep.models.captioners.blip.layers import Places
 from sdprep.models.captioners.blip.network import BlipNetwork, Prefilled, Span
 from sdprep.models.captioners.blip.search import Search
-from sdprep.models.captioners.generation import Decoding, Hypothesis, stream_seed
+from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig, stream_seed
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ class Image:
     """An image under way, with what it was read from (one picture), and the captions that it has so far."""
 
     picture: Pictures
-    captions: dict[int, list[Hypothesis]]
+    captions: dict[int, list[GeneratedCaption]]
 
 
 class Waiting(NamedTuple):
@@ -42,7 +42,7 @@ class _Group(NamedTuple):
     born: int
 
 
-class Running:
+class ActiveBatch:
     """What decodes now, in the first places of tensors that are made once, with room for `capacity` images.
 
     A group that is done is overwritten by the last one, so no place between is ever empty, and nothing but what moves
@@ -57,7 +57,7 @@ class Running:
         network: BlipNetwork,
         search: Search,
         prompt: Sequence[int],
-        decoding: Decoding,
+        decoding: GenerationConfig,
         capacity: int,
         example: Prefilled,
     ) -> None:
@@ -85,7 +85,7 @@ class Running:
         """How many images could join."""
         return self._capacity - len(self.images)
 
-    def admit(self, arrivals: Sequence[Waiting]) -> None:
+    def add(self, arrivals: Sequence[Waiting]) -> None:
         """Give images a place, and write the first token of their texts."""
         import torch
 
@@ -122,19 +122,19 @@ class Running:
             else:
                 self.recorded.run(extent, write)
 
-    def write(self, extent: Extent) -> None:
+    def write(self, extent: StepShape) -> None:
         """A step, which knows nothing but the extent and the tensors: no number of this moment, and no wait."""
         part, beams = self._state.part(0, extent.groups), self._search.beams
         positions = part.lengths - 1
         ids = part.ids.gather(2, positions[:, None, None].expand(-1, beams, 1)).squeeze(2)
-        mask = self._search.own_past(part, extent.longest).unsqueeze(1)
+        mask = self._search.attention_mask(part, extent.longest).unsqueeze(1)
         span = Span(self._cache[: extent.groups], positions, mask)
         rows, back = self._places
         places = Places(rows[: extent.images * extent.each], back[: extent.groups]) if self._samples > 1 else None
         logits = self._network.decoder.step(ids, span, self._memory[: extent.images], places)
         self._search.advance(part, logits, extent.longest)
 
-    def leave(self) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
+    def pop_finished(self) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         """The images whose captions are all done; they and every text that is done give up their places."""
         done = [index for index, each in enumerate(self._state.done[: len(self.groups)].tolist()) if each]
         if not done:
@@ -152,12 +152,12 @@ class Running:
         for image in left:
             yield image.picture.keys[0], [each for number in sorted(image.captions) for each in image.captions[number]]
 
-    def _extent(self) -> Extent:
+    def _extent(self) -> StepShape:
         if self.recorded is None:
             longest = len(self._prompt) + self._now - min(group.born for group in self.groups)
-            return Extent(len(self.images), self._each, len(self.groups), longest)
+            return StepShape(len(self.images), self._each, len(self.groups), longest)
         images = bucket(len(self.images), self._capacity)
-        return Extent(images, self._samples, images * self._samples, self._length)
+        return StepShape(images, self._samples, images * self._samples, self._length)
 
     def _seed(self, group: _Group) -> int:
         return stream_seed(group.image.picture.digests[0], self._seed_of_run, group.number)

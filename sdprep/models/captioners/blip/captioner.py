@@ -11,14 +11,14 @@ from sdprep.config import CaptionSettings
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.blip.config import check_blip_config
-from sdprep.models.captioners.blip.images import Pictures, Preparation
+from sdprep.models.captioners.blip.images import Normalizer, Pictures
 from sdprep.models.captioners.blip.layers import Int8Linear, MakeLinear, linear_layer, prefers_absorbed
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork
-from sdprep.models.captioners.blip.retry import GUARD, TOGETHER, SecondTry
+from sdprep.models.captioners.blip.retry import BANNED_NGRAM, TOGETHER, RepetitionRetry
 from sdprep.models.captioners.blip.verify import Int8Sample, ReferenceDecoder, check_agreement
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.generation import Decoding, Hypothesis
+from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig
 from sdprep.models.captioners.trust import check_pickles, pickled_weights, read_weights
 from sdprep.models.frameworks import importing
 from sdprep.models.parse import cause
@@ -63,7 +63,7 @@ class BlipCaptioner:
         weights = None if pickle is None else read_weights(torch, files.folder / pickle)
         self._tokenizer = _load_tokenizer(transformers, files.folder)
         model = _load_model(transformers, files.folder, dtype, weights).to(self._device).eval()
-        self._prepared = Preparation(spec.image, self._device, dtype)
+        self._prepared = Normalizer(spec.image, self._device, dtype)
         prompt = self._prompt_ids(settings.prompt)
         decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
         self._transformers = transformers.__version__
@@ -75,8 +75,8 @@ class BlipCaptioner:
         first = make(decoding, self._batch_size)
         wants_guard = settings.decode_again and not decoding.no_repeat_ngram_size
         together = min(TOGETHER, self._batch_size)
-        guarded = make(replace(decoding, no_repeat_ngram_size=GUARD), together) if wants_guard else None
-        self._decoder: SecondTry | None = SecondTry(first, guarded)
+        handle_errors = make(replace(decoding, no_repeat_ngram_size=BANNED_NGRAM), together) if wants_guard else None
+        self._decoder: RepetitionRetry | None = RepetitionRetry(first, handle_errors)
         exact = self._engines(model, linear_layer)(decoding, self._batch_size) if int8 else first
         # With the comparison go the weights that are held twice until then.
         self._to_compare = None if reference else (exact, ReferenceDecoder(model, prompt, decoding))
@@ -95,10 +95,10 @@ class BlipCaptioner:
         """Free the weights."""
         self._decoder = self._to_compare = self._sample = None
 
-    def _references(self, model: Any) -> Callable[[Decoding, int], Any]:
+    def _references(self, model: Any) -> Callable[[GenerationConfig, int], Any]:
         return lambda decoding, _: ReferenceDecoder(model, self._prompt, decoding)
 
-    def _engines(self, model: Any, linear: MakeLinear) -> Callable[[Decoding, int], Any]:
+    def _engines(self, model: Any, linear: MakeLinear) -> Callable[[GenerationConfig, int], Any]:
         """What makes sdprep's own decoders for so many pictures together; all of them share one network."""
         weights, end = take_weights(model, self._transformers), model.config.text_config.sep_token_id
         absorbed = prefers_absorbed(self._device.type, self._decoding)
@@ -142,17 +142,17 @@ class BlipCaptioner:
             )
         return ids
 
-    def _caption(self, found: Hypothesis, again: bool) -> Caption:
+    def _caption(self, found: GeneratedCaption, again: bool) -> Caption:
         text = self._tokenizer.decode(list(found.tokens), skip_special_tokens=True)
         return Caption(text, len(found.tokens), found.finish_reason, found.score, again=again)
 
 
-def _decoding(settings: CaptionSettings, prompt: int, bad_words: tuple[tuple[int, ...], ...]) -> Decoding:
+def _decoding(settings: CaptionSettings, prompt: int, bad_words: tuple[tuple[int, ...], ...]) -> GenerationConfig:
     """The search that the settings ask for after a prompt of so many tokens."""
     counted = prompt if settings.count_prompt else 0
     if settings.max_length <= counted:
         raise UsageError(f"--max-length {settings.max_length}: the prompt alone has {counted} tokens")
-    return Decoding(
+    return GenerationConfig(
         num_beams=1 if settings.sample else settings.num_beams,
         min_new_tokens=max(0, settings.min_length - counted),
         max_new_tokens=settings.max_length - counted,

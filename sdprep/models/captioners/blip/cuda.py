@@ -20,7 +20,7 @@ Step = Callable[[], None]
 Capture = Callable[[Step], Step]
 
 
-class Extent(NamedTuple):
+class StepShape(NamedTuple):
     """How much of the tensors of a step is in use: what fixes the shapes of all that it computes.
 
     `images` looked at, with `each` rows of queries; `groups` of texts; `longest`, the positions of the cache.
@@ -43,11 +43,11 @@ def bucket(images: int, capacity: int) -> int:
 class RecordedSteps:
     """Runs steps over one set of tensors: as they are at the first of an extent, recorded from the second on."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: GraphCapturer) -> None:
         self._recorder = recorder
-        self._recorded: dict[Extent, Step | None] = {}
+        self._recorded: dict[StepShape, Step | None] = {}
 
-    def run(self, extent: Extent, step: Step) -> None:
+    def run(self, extent: StepShape, step: Step) -> None:
         """Run a step of this extent. All steps of an extent must be the same function of the tensors' contents."""
         if extent not in self._recorded:
             step()
@@ -59,7 +59,7 @@ class RecordedSteps:
         recorded()
 
 
-class Recorder:
+class GraphCapturer:
     """Records steps by `capture`; after one that fails, which is told to `note`, steps stay as they are."""
 
     def __init__(self, capture: Capture, note: Callable[[str], None]) -> None:
@@ -118,7 +118,7 @@ class Event(Protocol):
         """Wait until the card has come to it."""
 
 
-class Lane(Protocol):
+class CopyStream(Protocol):
     """What copies to a card beside the card's other work."""
 
     def buffer(self, like: torch.Tensor) -> torch.Tensor:
@@ -128,7 +128,7 @@ class Lane(Protocol):
         """The same pixels on the card, for work that is asked of it from now on, and when they are all there."""
 
 
-class CudaLane:
+class CudaCopyStream:
     """Copies to a CUDA device from pinned memory, on a stream of its own."""
 
     def __init__(self, device: torch.device) -> None:
@@ -158,7 +158,7 @@ class CudaLane:
 class DoubleBuffer:
     """Sends batches through two buffers in turn: one is filled while the card still copies from the other."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: CopyStream) -> None:
         self._lane = lane
         self._buffers: list[torch.Tensor | None] = [None, None]
         self._copied: list[Event | None] = [None, None]
@@ -185,7 +185,7 @@ Tower = Callable[["torch.Tensor"], "torch.Tensor"]
 SECONDS = 600
 
 
-class CompiledInTime:
+class LazyCompile:
     """A vision tower that is compiled for a size of batch when `SECONDS` have gone by after batches of that size.
 
     The time from one batch to the next counts for the first of them. A tower that cannot be compiled goes on as it is,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sdprep.models.base import ImageSpec
-from sdprep.models.captioners.blip.cuda import CudaLane, DoubleBuffer
+from sdprep.models.captioners.blip.cuda import CudaCopyStream, DoubleBuffer
 from sdprep.types import Batch
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Pictures(NamedTuple):
         return Pictures(self.keys[start:stop], self.digests[start:stop], self.pixels[start:stop])
 
 
-class Preparation:
+class Normalizer:
     """Brings pixels to the device as the weights want them: channels first, 0 to 1, mean and deviation taken out."""
 
     def __init__(self, image: ImageSpec, device: torch.device, dtype: torch.dtype) -> None:
@@ -37,7 +37,7 @@ class Preparation:
         self._device, self._dtype = device, dtype
         # On the device, for a copy on the way would wait for all that was asked of it before.
         self._mean, self._std = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (image.mean, image.std))
-        self._buffers = DoubleBuffer(CudaLane(device)) if device.type == "cuda" else None
+        self._buffers = DoubleBuffer(CudaCopyStream(device)) if device.type == "cuda" else None
 
     def __call__(self, batch: Batch) -> Pictures:
         """Pictures of a batch, whose pixels are uint8[N, H, W, 3]."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sdprep.errors import UsageError
 from sdprep.models.captioners.blip.weights import Linear, Text, TextLayer
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 
 if TYPE_CHECKING:
     import torch
@@ -165,7 +165,7 @@ class CrossAttention(Protocol):
 LONG = 32
 
 
-def prefers_absorbed(device: str, decoding: Decoding) -> bool:
+def prefers_absorbed(device: str, decoding: GenerationConfig) -> bool:
     """Whether the absorbed form suits a decoding: on a processor, unless every caption must be long.
 
     On other devices, where a projection costs little and a launch much, the cached form has fewer steps.

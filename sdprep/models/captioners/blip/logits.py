@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 
 if TYPE_CHECKING:
     import torch
@@ -26,10 +26,10 @@ class Texts(NamedTuple):
     longest: int
 
 
-class Rules:
+class LogitsProcessors:
     """The rules that hold for every way of choosing a token. The end token alone cannot be a bad word."""
 
-    def __init__(self, decoding: Decoding, prompt_length: int, end: int, device: torch.device) -> None:
+    def __init__(self, decoding: GenerationConfig, prompt_length: int, end: int, device: torch.device) -> None:
         import torch
 
         self._decoding, self._prompt_length, self._end = decoding, prompt_length, end
@@ -112,7 +112,7 @@ def _masked(scores: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
     return scores.masked_fill(mask.scatter_(1, banned, True)[:, :-1], -math.inf)
 
 
-def nucleus(scores: torch.Tensor, decoding: Decoding) -> tuple[torch.Tensor, torch.Tensor]:
+def nucleus(scores: torch.Tensor, decoding: GenerationConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """The probabilities [rows, vocabulary] to sample from, greatest first, and the ids to which they belong.
 
     Temperature, then top-k, then top-p.

@@ -7,11 +7,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sdprep.errors import ModelError, UsageError
-from sdprep.models.captioners.blip.batch import Image, Running, Waiting
+from sdprep.models.captioners.blip.batch import ActiveBatch, Image, Waiting
 from sdprep.models.captioners.blip.images import Pictures, PictureSource
 from sdprep.models.captioners.blip.network import BlipNetwork, Prefilled
 from sdprep.models.captioners.blip.search import BeamSearch, RowSearch, Search
-from sdprep.models.captioners.generation import Decoding, Hypothesis
+from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class CaptionEngine:
         network: BlipNetwork,
         prompt: Sequence[int],
         end: int,
-        decoding: Decoding,
+        decoding: GenerationConfig,
         capacity: int,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -46,21 +46,21 @@ class CaptionEngine:
         self.search: Search = kind(decoding, len(self.prompt), end, network.device)
         # On the device, for a copy on the way would wait for all that was asked of it before.
         self._prompt_ids = torch.tensor(self.prompt, device=network.device)
-        self._kept: Running | None = None
+        self._kept: ActiveBatch | None = None
         most = network.decoder.longest - len(self.prompt)
         if most < 1:
             raise UsageError(f"--prompt: its {len(self.prompt)} tokens leave the model no room for a caption")
         if decoding.max_new_tokens > most:
             raise UsageError(f"--max-length {decoding.max_new_tokens}: after the prompt the model has room for {most}")
 
-    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
+    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         """The captions of every image under its key, as soon as they are there.
 
         Batches are read as places become free.
         """
         import torch
 
-        source, table = PictureSource(batches), _Table(self)
+        source, table = PictureSource(batches), _Scheduler(self)
         while True:
             arrived = source.read(self.capacity) if table.wants_more else None
             if arrived is None and not table.images:
@@ -75,12 +75,12 @@ class CaptionEngine:
                 short = True
             if short:
                 self._give_up_half([*table.images, *([] if arrived is None else [arrived])], source)
-                table = _Table(self)
+                table = _Scheduler(self)
                 torch.cuda.empty_cache()
             else:
                 if arrived is not None and self.reads_ahead:
                     source.read_ahead()
-                yield from table.leave()
+                yield from table.pop_finished()
 
     def prefill(self, pixels: torch.Tensor) -> Prefilled:
         """Look at images, and read the prompt."""
@@ -89,12 +89,12 @@ class CaptionEngine:
         with torch.inference_mode():
             return self.network.prefill(pixels, self._prompt_ids)
 
-    def seats(self, example: Prefilled) -> Running:
+    def slots(self, example: Prefilled) -> ActiveBatch:
         """Places for texts: those of an earlier call with what was recorded over them, or new ones."""
         kept, self._kept = self._kept, None
         if kept is not None:
             return kept
-        return Running(self.network, self.search, self.prompt, self.decoding, self.capacity, example)
+        return ActiveBatch(self.network, self.search, self.prompt, self.decoding, self.capacity, example)
 
     def _give_up_half(self, under_way: Sequence[Pictures], source: PictureSource) -> None:
         if self.capacity == 1:
@@ -109,12 +109,12 @@ class CaptionEngine:
         self._note(f"out of memory on {self.network.device}: going on with --batch-size {self.capacity}")
 
 
-class _Table:
+class _Scheduler:
     """The images under way: those that decode, and those that wait for a place."""
 
     def __init__(self, engine: CaptionEngine) -> None:
         self._engine, self._waiting = engine, deque[Waiting]()
-        self.running: Running | None = None
+        self.running: ActiveBatch | None = None
 
     @property
     def images(self) -> list[Pictures]:
@@ -136,16 +136,16 @@ class _Table:
         if arrived is not None:
             self._waiting.extend(self._look(arrived))
         elif self._waiting and self._free:
-            self.running = self.running or self._engine.seats(self._waiting[0].prefilled)
+            self.running = self.running or self._engine.slots(self._waiting[0].prefilled)
             chosen = [self._waiting.popleft() for _ in range(min(self._free, len(self._waiting)))]
-            self.running.admit(chosen)
+            self.running.add(chosen)
         elif self.running is not None:
             self.running.step()
 
-    def leave(self) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
+    def pop_finished(self) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         """The images whose captions are all done."""
         if self.running is not None:
-            yield from self.running.leave()
+            yield from self.running.pop_finished()
 
     def _look(self, pictures: Pictures) -> list[Waiting]:
         prefilled = self._engine.prefill(pictures.pixels)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sdprep.models.captioners.blip.cuda import CompiledInTime, CudaCapture, Recorder, Tower
+from sdprep.models.captioners.blip.cuda import CudaCapture, GraphCapturer, LazyCompile, Tower
 from sdprep.models.captioners.blip.layers import CrossAttention, MakeLinear, cross_attention, linear_layer
 from sdprep.models.captioners.blip.weights import BlipWeights, Norm, Text, TextLayer, Vision, VisionLayer
 
@@ -47,9 +47,9 @@ class BlipNetwork:
         self.device = weights.text.words.device
         on_card = self.device.type == "cuda"
         tower = VisionTower(weights.vision, linear)
-        self.vision: Tower = CompiledInTime(tower, note) if on_card else tower
+        self.vision: Tower = LazyCompile(tower, note) if on_card else tower
         self.decoder = TextDecoder(weights.text, linear, absorbed=absorbed)
-        self.recorder = Recorder(CudaCapture(self.device), note) if on_card else None
+        self.recorder = GraphCapturer(CudaCapture(self.device), note) if on_card else None
 
     def prefill(self, pixels: torch.Tensor, prompt: torch.Tensor) -> Prefilled:
         """Look at images, normalised [n, 3, H, W], and read the prompt [length] that they share, once for each."""

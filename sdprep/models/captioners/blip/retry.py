@@ -7,41 +7,41 @@ from itertools import islice
 from typing import Protocol
 
 from sdprep.models.captioners.blip.images import Pictures
-from sdprep.models.captioners.generation import Hypothesis
-from sdprep.rules.captions import repeats
+from sdprep.models.captioners.generation import GeneratedCaption
+from sdprep.rules.captions import has_repetition
 
 # In a second try no run of so many tokens may stand twice; what has no such run would come out the same again. Two,
 # since a word three times in a row has but one run of three.
-GUARD = 2
+BANNED_NGRAM = 2
 # Pictures that wait for their second try together.
 TOGETHER = 8
 
 # A caption, and whether it comes from a second try.
-Tried = tuple[Hypothesis, bool]
+Tried = tuple[GeneratedCaption, bool]
 
 
 class Decoder(Protocol):
     """What gives every picture its captions under its key, in any order."""
 
-    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
+    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         """The captions of the pictures of some batches."""
 
 
-class SecondTry:
+class RepetitionRetry:
     """A decoder, and one with a guard against repetition for captions of the first that need it (None: no second try).
 
     A picture's captions depend on the picture alone, as with the first.
     """
 
-    def __init__(self, first: Decoder, guarded: Decoder | None) -> None:
-        self._first, self._guarded = first, guarded
+    def __init__(self, first: Decoder, handle_errors: Decoder | None) -> None:
+        self._first, self._guarded = first, handle_errors
         self._under_way: dict[Hashable, Pictures] = {}
 
     def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Tried]]]:
         """The captions of every picture under its key, those of a second try later."""
-        lost: dict[Hashable, list[Hypothesis]] = {}
+        lost: dict[Hashable, list[GeneratedCaption]] = {}
         for key, found in self._first.captions(self._watched(batches)):
-            if self._guarded is not None and any(map(has_lost_its_thread, found)):
+            if self._guarded is not None and any(map(is_degenerate, found)):
                 lost[key] = found
             else:
                 self._under_way.pop(key, None)
@@ -60,20 +60,20 @@ class SecondTry:
             yield pictures
 
     def _again(
-        self, guarded: Decoder, lost: dict[Hashable, list[Hypothesis]]
+        self, handle_errors: Decoder, lost: dict[Hashable, list[GeneratedCaption]]
     ) -> Iterator[tuple[Hashable, list[Tried]]]:
-        for key, second in guarded.captions([self._under_way.pop(key) for key in lost]):
+        for key, second in handle_errors.captions([self._under_way.pop(key) for key in lost]):
             yield key, [better(*pair) for pair in zip(lost[key], second, strict=True)]
 
 
-def better(first: Hypothesis, second: Hypothesis) -> Tried:
+def better(first: GeneratedCaption, second: GeneratedCaption) -> Tried:
     """The second try, where the first needs one and the second has gone well."""
-    if has_lost_its_thread(first) and second.finish_reason == "stop" and not repeats(second.tokens):
+    if is_degenerate(first) and second.finish_reason == "stop" and not has_repetition(second.tokens):
         return second, True
     return first, False
 
 
-def has_lost_its_thread(caption: Hypothesis) -> bool:
+def is_degenerate(caption: GeneratedCaption) -> bool:
     """Whether a caption found no end or repeats itself, in such a way that a guard would change it."""
-    runs = list(zip(*(islice(caption.tokens, start, None) for start in range(GUARD)), strict=False))
-    return len(set(runs)) < len(runs) and (caption.finish_reason == "length" or repeats(caption.tokens))
+    runs = list(zip(*(islice(caption.tokens, start, None) for start in range(BANNED_NGRAM)), strict=False))
+    return len(set(runs)) < len(runs) and (caption.finish_reason == "length" or has_repetition(caption.tokens))

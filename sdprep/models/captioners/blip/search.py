@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sdprep.models.captioners.blip.logits import Rules, Texts, drawn, nucleus
-from sdprep.models.captioners.generation import Decoding, Hypothesis, hypothesis
+from sdprep.models.captioners.blip.logits import LogitsProcessors, Texts, drawn, nucleus
+from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig, hypothesis
 
 if TYPE_CHECKING:
     import torch
@@ -68,10 +68,10 @@ class Search(Protocol):
         `logits` is [groups * beams, vocabulary]; `longest` the greatest length of a text so far.
         """
 
-    def own_past(self, state: Any, longest: int) -> torch.Tensor:
+    def attention_mask(self, state: Any, longest: int) -> torch.Tensor:
         """Which keys each text may look at, bool[groups, beams, longest * beams], position by position."""
 
-    def found(self, state: Any, group: int) -> list[Hypothesis]:
+    def found(self, state: Any, group: int) -> list[GeneratedCaption]:
         """The captions of a group that is done, best first."""
 
 
@@ -87,9 +87,9 @@ class RowSearch:
 
     beams = 1
 
-    def __init__(self, decoding: Decoding, prompt_length: int, end: int, device: torch.device) -> None:
+    def __init__(self, decoding: GenerationConfig, prompt_length: int, end: int, device: torch.device) -> None:
         self._decoding, self._prompt_length, self._end = decoding, prompt_length, end
-        self._rules = Rules(decoding, prompt_length, end, device)
+        self._rules = LogitsProcessors(decoding, prompt_length, end, device)
 
     def start(self, prompts: torch.Tensor, seeds: list[int]) -> RowState:
         import torch
@@ -122,13 +122,13 @@ class RowSearch:
         full = state.lengths >= self._prompt_length + self._decoding.max_new_tokens
         state.done.copy_((token == self._end) | full)
 
-    def own_past(self, state: RowState, longest: int) -> torch.Tensor:
+    def attention_mask(self, state: RowState, longest: int) -> torch.Tensor:
         import torch
 
         positions = torch.arange(longest, device=state.lengths.device)
         return (positions < state.lengths[:, None])[:, None]
 
-    def found(self, state: RowState, group: int) -> list[Hypothesis]:
+    def found(self, state: RowState, group: int) -> list[GeneratedCaption]:
         ids = state.ids[group, 0, self._prompt_length : int(state.lengths[group])].tolist()
         return [hypothesis(ids, self._end, float(state.sums[group, 0]))]
 
@@ -156,12 +156,12 @@ class BeamSearch:
     A group is done when transformers would change its finished beams no more, whatever other groups do.
     """
 
-    def __init__(self, decoding: Decoding, prompt_length: int, end: int, device: torch.device) -> None:
+    def __init__(self, decoding: GenerationConfig, prompt_length: int, end: int, device: torch.device) -> None:
         import torch
 
         self.beams = decoding.num_beams
         self._decoding, self._prompt_length, self._end = decoding, prompt_length, end
-        self._rules = Rules(decoding, prompt_length, end, device)
+        self._rules = LogitsProcessors(decoding, prompt_length, end, device)
         # By number of new tokens.
         penalties = [max(1, n) ** decoding.length_penalty for n in range(decoding.max_new_tokens + 1)]
         self._penalties = torch.tensor(penalties, device=device)
@@ -252,14 +252,14 @@ class BeamSearch:
         enough = state.best_finished.all(1) if decoding.early_stopping is True else torch.zeros_like(state.done)
         state.done.copy_(~state.improvable[:, 0] | enough | ended.all(1))
 
-    def own_past(self, state: BeamState, longest: int) -> torch.Tensor:
+    def attention_mask(self, state: BeamState, longest: int) -> torch.Tensor:
         import torch
 
         positions, slots = (torch.arange(n, device=state.lengths.device) for n in (longest, self.beams))
         written = positions[:, None] < state.lengths[:, None, None, None]
         return ((state.writers[..., :longest, None] == slots) & written).flatten(2)
 
-    def found(self, state: BeamState, group: int) -> list[Hypothesis]:
+    def found(self, state: BeamState, group: int) -> list[GeneratedCaption]:
         # Without a finished beam the logits were no numbers, and the score says so.
         scored = state.best_sums.where(state.best_finished, math.nan)
         ids, lengths, sums = (

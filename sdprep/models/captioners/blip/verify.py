@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sdprep.errors import ModelError
 from sdprep.models.captioners.blip.images import Pictures
 from sdprep.models.captioners.blip.loop import CaptionEngine
-from sdprep.models.captioners.generation import Decoding, Hypothesis, hypothesis, stream_seed
+from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig, hypothesis, stream_seed
 
 if TYPE_CHECKING:
     import torch
@@ -29,11 +29,11 @@ class ReferenceDecoder:
     `prompt` are the ids that start every text. A sample is drawn from a stream of its own, image by image.
     """
 
-    def __init__(self, model: Any, prompt: Sequence[int], decoding: Decoding) -> None:
+    def __init__(self, model: Any, prompt: Sequence[int], decoding: GenerationConfig) -> None:
         self._model, self._prompt, self._decoding = model, tuple(prompt), decoding
         self._end = model.config.text_config.sep_token_id
 
-    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
+    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         """The captions of every image under its key."""
         for keys, digests, pixels in batches:
             if not self._decoding.sample:
@@ -51,14 +51,14 @@ class ReferenceDecoder:
             logits: torch.Tensor = self._model(pixel_values=pixels, input_ids=ids).logits[:, -1]
             return logits.float().log_softmax(-1)
 
-    def _sampled(self, pixels: torch.Tensor, digest: bytes) -> list[Hypothesis]:
+    def _sampled(self, pixels: torch.Tensor, digest: bytes) -> list[GeneratedCaption]:
         import torch
 
         with torch.random.fork_rng():
             torch.manual_seed(stream_seed(digest, self._decoding.seed))
             return self._generate(pixels)[0]
 
-    def _generate(self, pixels: torch.Tensor) -> list[list[Hypothesis]]:
+    def _generate(self, pixels: torch.Tensor) -> list[list[GeneratedCaption]]:
         import torch
 
         # generate() replaces the first id by [DEC] and drops the last, so it is given one to drop.
@@ -90,7 +90,7 @@ class ReferenceDecoder:
         bad_words = [list(word) for word in decoding.bad_words] or None
         return {**options, "do_sample": decoding.sample, "bad_words_ids": bad_words}
 
-    def _hypothesis(self, ids: list[int], scores: list[float]) -> Hypothesis:
+    def _hypothesis(self, ids: list[int], scores: list[float]) -> GeneratedCaption:
         length = ids.index(self._end) + 1 if self._end in ids else len(ids)
         return hypothesis(ids[:length], self._end, sum(scores[:length]))
 

@@ -13,7 +13,7 @@ from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.verify import ReferenceDecoder
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.generation import Decoding, Hypothesis
+from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig
 
 SMALL_PROMPT = (198, 5, 6, 7)
 SMALL_END = 3
@@ -22,7 +22,7 @@ REAL_END = 102
 # What differs between the towers of the two sizes of BLIP: width, feed-forward width, layers, heads.
 TOWERS = {"base": (768, 3072, 12, 12), "large": (1024, 4096, 24, 16)}
 
-Found = dict[Any, list[Hypothesis]]
+Found = dict[Any, list[GeneratedCaption]]
 
 
 @cache
@@ -79,15 +79,15 @@ def cut(whole: Pictures, *numbers: Sequence[int]) -> Iterator[Pictures]:
         )
 
 
-def engine(decoding: Decoding, capacity: int, network: BlipNetwork | None = None) -> CaptionEngine:
+def engine(decoding: GenerationConfig, capacity: int, network: BlipNetwork | None = None) -> CaptionEngine:
     return CaptionEngine(network or small_network(), SMALL_PROMPT, SMALL_END, decoding, capacity)
 
 
-def found(decoding: Decoding, whole: Pictures, capacity: int | None = None) -> Found:
+def found(decoding: GenerationConfig, whole: Pictures, capacity: int | None = None) -> Found:
     return dict(engine(decoding, capacity or len(whole.keys)).captions([whole]))
 
 
-def expected(decoding: Decoding, whole: Pictures, seed: int = 0) -> Found:
+def expected(decoding: GenerationConfig, whole: Pictures, seed: int = 0) -> Found:
     """The same by transformers' generate."""
     return dict(ReferenceDecoder(small_blip(seed), SMALL_PROMPT, decoding).captions([whole]))
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from sdprep.models.captioners.blip.cuda import Recorder, Step
+from sdprep.models.captioners.blip.cuda import GraphCapturer, Step
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.weights import take_weights
 from tests.models.captioners.blip.blip_models import small_blip
@@ -65,7 +65,7 @@ def recording_network(
 ) -> BlipNetwork:
     """The small model, with a recorder as on a card."""
     network = BlipNetwork(take_weights(small_blip(), "5.23.0"), absorbed=absorbed)
-    network.recorder = Recorder(capture, (said if said is not None else []).append)
+    network.recorder = GraphCapturer(capture, (said if said is not None else []).append)
     return network
 
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from transformers import BlipForConditionalGeneration
 
 import sdprep.demo
-from sdprep.config import CaptionSettings, Work, read_preset
+from sdprep.config import CaptionSettings, RunOptions, read_preset
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.images.decode import decode
 from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.blip.captioner import BlipCaptioner, _decoding
 from sdprep.models.captioners.blip.layers import AbsorbedAttention, CachedAttention
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.models.registry.registry import resolve
 from sdprep.types import Batch, Caption, Decoded, ImageItem
 
@@ -225,7 +225,7 @@ def test_the_kohya_preset_is_what_kohyas_script_samples_with() -> None:
     assert preset.pop("recursive") is False
     settings = CaptionSettings(**preset)
     kohya = {"sample": True, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.1, "seed": 42}
-    assert _decoding(settings, 4, ()) == Decoding(min_new_tokens=1, max_new_tokens=71, **kohya)
+    assert _decoding(settings, 4, ()) == GenerationConfig(min_new_tokens=1, max_new_tokens=71, **kohya)
     assert (settings.preprocess, settings.decode_again, settings.prompt) == ("kohya", False, "a picture of")
 
 
@@ -261,7 +261,7 @@ def test_sampled_captions_are_the_same_in_any_batches_and_order(sizes: tuple[int
             chosen, order = order[:size], order[size:]
             yield Batch(tuple(chosen), tuple(digests[each] for each in chosen), noise[chosen])
 
-    way: dict[str, Any] = {"sample": True, "top_p": 1.0, "work": Work(batch_size=max(sizes))}
+    way: dict[str, Any] = {"sample": True, "top_p": 1.0, "work": RunOptions(batch_size=max(sizes))}
     together = texts([Batch(tuple(range(8)), tuple(digests), noise)], sample=True, top_p=1.0)
     assert texts(list(batches([5, 2, 7, 0, 3, 6, 1, 4])), **way) == together
 

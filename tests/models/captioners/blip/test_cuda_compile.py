@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdprep.models.captioners.blip.cuda import SECONDS, CompiledInTime
+from sdprep.models.captioners.blip.cuda import SECONDS, LazyCompile
 from sdprep.models.captioners.blip.layers import PlainLinear
 from sdprep.models.captioners.blip.network import VisionTower
 from sdprep.models.captioners.blip.weights import take_weights
@@ -56,13 +56,13 @@ def compiler() -> Iterator[Compiler]:
     torch.compiler.reset()
 
 
-def look(compiled: CompiledInTime, count: int) -> torch.Tensor:
+def look(compiled: LazyCompile, count: int) -> torch.Tensor:
     with torch.inference_mode():
         return compiled(images(count))
 
 
 def test_a_tower_is_compiled_when_it_has_worked_long_enough(clock: Clock, compiler: Compiler) -> None:
-    compiled = CompiledInTime(tower(), [].append, backend=compiler, clock=clock)
+    compiled = LazyCompile(tower(), [].append, backend=compiler, clock=clock)
     for clock.now in (0.0, SECONDS - 1.0):
         look(compiled, 2)
     assert compiler.compiled == []
@@ -72,7 +72,7 @@ def test_a_tower_is_compiled_when_it_has_worked_long_enough(clock: Clock, compil
 
 
 def test_batches_of_a_size_that_comes_seldom_are_left_alone(clock: Clock, compiler: Compiler) -> None:
-    compiled = CompiledInTime(tower(), [].append, backend=compiler, clock=clock)
+    compiled = LazyCompile(tower(), [].append, backend=compiler, clock=clock)
     look(compiled, 1)
     clock.now = 1.0
     for clock.now in (1.0, SECONDS * 2.0):
@@ -82,7 +82,7 @@ def test_batches_of_a_size_that_comes_seldom_are_left_alone(clock: Clock, compil
 
 
 def test_a_size_that_a_lack_of_memory_brings_is_compiled_in_its_time(clock: Clock, compiler: Compiler) -> None:
-    compiled = CompiledInTime(tower(), [].append, backend=compiler, clock=clock)
+    compiled = LazyCompile(tower(), [].append, backend=compiler, clock=clock)
     for clock.now in (0.0, 1.0 * SECONDS):
         look(compiled, 4)
     for clock.now in (1.0 * SECONDS, 2.0 * SECONDS):
@@ -93,7 +93,7 @@ def test_a_size_that_a_lack_of_memory_brings_is_compiled_in_its_time(clock: Cloc
 def test_a_compiled_tower_gives_the_same_numbers(clock: Clock) -> None:
     said: list[str] = []
     # All of torch's compiler but its last stage, which wants a C compiler.
-    compiled = CompiledInTime(tower(), said.append, backend="aot_eager", clock=clock)
+    compiled = LazyCompile(tower(), said.append, backend="aot_eager", clock=clock)
     before = look(compiled, 2)
     clock.now = SECONDS + 1.0
     assert torch.allclose(look(compiled, 2), before, atol=1e-4)
@@ -110,7 +110,7 @@ def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is_and_says_so_once(clock
         raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
 
     said: list[str] = []
-    compiled = CompiledInTime(tower(), said.append, backend=broken, clock=clock)
+    compiled = LazyCompile(tower(), said.append, backend=broken, clock=clock)
     before = look(compiled, 2)
     for clock.now in (SECONDS + 1.0, SECONDS + 2.0):
         assert torch.equal(look(compiled, 2), before)

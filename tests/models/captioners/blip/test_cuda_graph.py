@@ -9,13 +9,13 @@ import torch
 from transformers import BlipForConditionalGeneration
 
 from sdprep.models.captioners.blip.batch import Image, Waiting
-from sdprep.models.captioners.blip.cuda import Extent, RecordedSteps, Recorder, bucket
+from sdprep.models.captioners.blip.cuda import GraphCapturer, RecordedSteps, StepShape, bucket
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork, TextDecoder
 from sdprep.models.captioners.blip.search import RowSearch, RowState
 from sdprep.models.captioners.blip.verify import ReferenceDecoder, check_agreement
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 from tests.models.captioners.blip.blip_models import (
     SMALL_END,
     SMALL_PROMPT,
@@ -32,14 +32,16 @@ from tests.models.captioners.blip.recorders import HostTensorError, as_captured,
 
 RULES: dict[str, Any] = {"repetition_penalty": 1.2, "no_repeat_ngram_size": 2, "bad_words": ((9,), (10, 11), (3,))}
 WAYS = {
-    "greedy": Decoding(max_new_tokens=16),
-    "3 beams": Decoding(num_beams=3, max_new_tokens=16),
-    "3 beams, stopping early": Decoding(num_beams=3, max_new_tokens=16, early_stopping=True, num_return_sequences=2),
-    "never stopping early": Decoding(num_beams=2, max_new_tokens=16, early_stopping="never"),
-    "nucleus": Decoding(sample=True, top_p=0.9, top_k=50, max_new_tokens=16, seed=3),
-    "3 samples": Decoding(sample=True, max_new_tokens=16, num_return_sequences=3, seed=5),
-    "greedy with rules": Decoding(max_new_tokens=16, min_new_tokens=4, **RULES),
-    "beams with rules": Decoding(num_beams=3, max_new_tokens=16, min_new_tokens=4, **RULES),
+    "greedy": GenerationConfig(max_new_tokens=16),
+    "3 beams": GenerationConfig(num_beams=3, max_new_tokens=16),
+    "3 beams, stopping early": GenerationConfig(
+        num_beams=3, max_new_tokens=16, early_stopping=True, num_return_sequences=2
+    ),
+    "never stopping early": GenerationConfig(num_beams=2, max_new_tokens=16, early_stopping="never"),
+    "nucleus": GenerationConfig(sample=True, top_p=0.9, top_k=50, max_new_tokens=16, seed=3),
+    "3 samples": GenerationConfig(sample=True, max_new_tokens=16, num_return_sequences=3, seed=5),
+    "greedy with rules": GenerationConfig(max_new_tokens=16, min_new_tokens=4, **RULES),
+    "beams with rules": GenerationConfig(num_beams=3, max_new_tokens=16, min_new_tokens=4, **RULES),
 }
 EVERY_WAY = pytest.mark.parametrize("decoding", WAYS.values(), ids=WAYS)
 FORMS = pytest.mark.parametrize("absorbed", [True, False], ids=["absorbed", "cached"])
@@ -57,7 +59,7 @@ def threads() -> Iterator[None]:
 @FORMS
 @pytest.mark.parametrize("capacity", [1, 3, 8])
 @EVERY_WAY
-def test_recorded_steps_give_the_same_captions(decoding: Decoding, capacity: int, absorbed: bool) -> None:
+def test_recorded_steps_give_the_same_captions(decoding: GenerationConfig, capacity: int, absorbed: bool) -> None:
     whole = pictures(images(11))
     recorded = engine(decoding, capacity, recording_network(absorbed))
     assert_same(dict(recorded.captions(cut(whole, range(5), range(5, 6), range(6, 11)))), found(decoding, whole, 8))
@@ -122,17 +124,17 @@ def test_a_step_first_runs_as_it_is_then_is_recorded_once_and_repeated() -> None
         did.append("recorded")
         return lambda: did.append("repeated")
 
-    steps = RecordedSteps(Recorder(capture, did.append))
+    steps = RecordedSteps(GraphCapturer(capture, did.append))
     for _ in range(4):
-        steps.run(Extent(1, 1, 1, 9), lambda: did.append("ran"))
+        steps.run(StepShape(1, 1, 1, 9), lambda: did.append("ran"))
     assert did == ["ran", "recorded", "repeated", "repeated", "repeated"]
 
 
 def test_every_extent_has_a_recording_of_its_own() -> None:
     did: list[int] = []
-    steps = RecordedSteps(Recorder(lambda step: step, lambda _: None))
+    steps = RecordedSteps(GraphCapturer(lambda step: step, lambda _: None))
     for count in (1, 2, 1, 2, 1):
-        steps.run(Extent(count, 1, count, 9), lambda count=count: did.append(count))
+        steps.run(StepShape(count, 1, count, 9), lambda count=count: did.append(count))
     assert did == [1, 2, 1, 2, 1]
 
 
@@ -140,7 +142,7 @@ def test_the_extents_of_a_run_are_few() -> None:
     extents = set()
 
     class Watched(RecordedSteps):
-        def run(self, extent: Extent, step: Callable[[], None]) -> None:
+        def run(self, extent: StepShape, step: Callable[[], None]) -> None:
             extents.add(extent)
             super().run(extent, step)
 
@@ -148,8 +150,8 @@ def test_the_extents_of_a_run_are_few() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sdprep.models.captioners.blip.batch.RecordedSteps", Watched)
         list(recorded.captions([pictures(images(20))]))
-    assert Extent(8, 3, 24, 19) in extents
-    assert extents <= {Extent(count, 3, 3 * count, 19) for count in (1, 2, 4, 8)}
+    assert StepShape(8, 3, 24, 19) in extents
+    assert extents <= {StepShape(count, 3, 3 * count, 19) for count in (1, 2, 4, 8)}
 
 
 def test_a_recording_that_fails_is_told_once_and_steps_go_on_as_they_are() -> None:
@@ -168,19 +170,22 @@ def test_a_recording_that_fails_is_told_once_and_steps_go_on_as_they_are() -> No
 # The check on the first picture
 
 
-def agreement(recorded: CaptionEngine, decoding: Decoding) -> None:
+def agreement(recorded: CaptionEngine, decoding: GenerationConfig) -> None:
     check_agreement(recorded, ReferenceDecoder(small_blip(), SMALL_PROMPT, decoding), pictures(images(1)), "1.0")
 
 
 CHECKED = pytest.mark.parametrize(
     "decoding",
-    [Decoding(min_new_tokens=8, max_new_tokens=9), Decoding(sample=True, min_new_tokens=8, max_new_tokens=9)],
+    [
+        GenerationConfig(min_new_tokens=8, max_new_tokens=9),
+        GenerationConfig(sample=True, min_new_tokens=8, max_new_tokens=9),
+    ],
     ids=["greedy", "sample"],
 )
 
 
 @CHECKED
-def test_the_check_goes_through_recorded_steps(decoding: Decoding) -> None:
+def test_the_check_goes_through_recorded_steps(decoding: GenerationConfig) -> None:
     repeated = 0
 
     def counting(step: Callable[[], None]) -> Callable[[], None]:
@@ -200,7 +205,7 @@ def test_the_check_goes_through_recorded_steps(decoding: Decoding) -> None:
 
 
 @CHECKED
-def test_recorded_steps_that_answer_otherwise_are_given_up(decoding: Decoding) -> None:
+def test_recorded_steps_that_answer_otherwise_are_given_up(decoding: GenerationConfig) -> None:
     real = TextDecoder.step
 
     def wrong(step: Callable[[], None]) -> Callable[[], None]:
@@ -221,7 +226,7 @@ def test_recorded_steps_that_answer_otherwise_are_given_up(decoding: Decoding) -
 # What a CUDA graph can hold
 
 
-def write_a_step(decoding: Decoding, precision: torch.dtype = torch.bfloat16) -> None:
+def write_a_step(decoding: GenerationConfig, precision: torch.dtype = torch.bfloat16) -> None:
     """One step of three images in four places, on tensors without contents."""
     with torch.device("meta"):
         model = BlipForConditionalGeneration(small_blip().config).to(precision).eval()
@@ -229,17 +234,19 @@ def write_a_step(decoding: Decoding, precision: torch.dtype = torch.bfloat16) ->
     whole = CaptionEngine(network, SMALL_PROMPT, SMALL_END, decoding, 4)
     pixels = torch.empty(3, 3, 96, 96, dtype=precision, device="meta")
     prefilled = whole.prefill(pixels)
-    running, each = whole.seats(prefilled), decoding.num_return_sequences if decoding.sample else 1
+    running, each = whole.slots(prefilled), decoding.num_return_sequences if decoding.sample else 1
     picture = pictures(pixels).part
-    running.admit([Waiting(Image(picture(row, row + 1), {}), prefilled, row) for row in range(3)])
+    running.add([Waiting(Image(picture(row, row + 1), {}), prefilled, row) for row in range(3)])
     # In inference mode operations would not be taken apart to what runs on the device.
     with torch.no_grad(), as_captured():
-        running.write(Extent(4, each, 4 * each, len(SMALL_PROMPT) + decoding.max_new_tokens - 1))
+        running.write(StepShape(4, each, 4 * each, len(SMALL_PROMPT) + decoding.max_new_tokens - 1))
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @EVERY_WAY
-def test_a_step_waits_for_no_number_and_takes_nothing_from_the_host(decoding: Decoding, precision: torch.dtype) -> None:
+def test_a_step_waits_for_no_number_and_takes_nothing_from_the_host(
+    decoding: GenerationConfig, precision: torch.dtype
+) -> None:
     write_a_step(decoding, precision)
 
 
@@ -280,7 +287,7 @@ def test_a_step_that_leans_on_what_python_knows_gives_other_captions_on_tape() -
         calls += 1
         return step(*arguments).roll(calls, dims=1)
 
-    decoding, whole = Decoding(min_new_tokens=8, max_new_tokens=8), pictures(images(2))
+    decoding, whole = GenerationConfig(min_new_tokens=8, max_new_tokens=8), pictures(images(2))
     with mock.patch.object(TextDecoder, "step", leaning):
         plain = dict(engine(decoding, 2, recording_network(capture=lambda step: step)).captions([whole]))
         calls = 0

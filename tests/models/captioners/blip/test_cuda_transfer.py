@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdprep.models.base import ImageSpec
 from sdprep.models.captioners.blip.cuda import DoubleBuffer
-from sdprep.models.captioners.blip.images import Preparation
+from sdprep.models.captioners.blip.images import Normalizer
 from sdprep.types import Batch
 
 
@@ -91,7 +91,7 @@ def test_there_are_two_buffers_which_only_grow(sizes: tuple[int, ...], buffers: 
 
 def prepared(batch: Batch, **changes: Any) -> torch.Tensor:
     image = ImageSpec(fit="squash", mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0), **changes)
-    return Preparation(image, torch.device("cpu"), torch.float32)(batch).pixels
+    return Normalizer(image, torch.device("cpu"), torch.float32)(batch).pixels
 
 
 def test_the_mean_goes_and_the_deviation_divides_channel_by_channel() -> None:

@@ -13,7 +13,7 @@ from sdprep.models.captioners.blip.images import Pictures, PictureSource
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork, TextDecoder
 from sdprep.models.captioners.blip.search import RowSearch
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 from tests.models.captioners.blip.blip_models import (
     SMALL_END,
     SMALL_PROMPT,
@@ -29,9 +29,9 @@ from tests.models.captioners.blip.blip_models import (
 WAYS = pytest.mark.parametrize(
     "decoding",
     [
-        Decoding(max_new_tokens=12),
-        Decoding(num_beams=3, max_new_tokens=12),
-        Decoding(sample=True, num_return_sequences=2, max_new_tokens=12, seed=3),
+        GenerationConfig(max_new_tokens=12),
+        GenerationConfig(num_beams=3, max_new_tokens=12),
+        GenerationConfig(sample=True, num_return_sequences=2, max_new_tokens=12, seed=3),
     ],
     ids=["greedy", "beams", "samples"],
 )
@@ -58,7 +58,7 @@ def limited_step(most: int) -> Any:
     return mock.patch.object(TextDecoder, "step", limited)
 
 
-def captions(decoding: Decoding, said: list[str], *batches: range) -> Found:
+def captions(decoding: GenerationConfig, said: list[str], *batches: range) -> Found:
     engine = CaptionEngine(small_network(), SMALL_PROMPT, SMALL_END, decoding, 8, said.append)
     with one_thread():
         return dict(engine.captions(cut(pictures(images(11)), *batches)))
@@ -70,7 +70,9 @@ def tokens(texts: Found) -> dict[Any, list[tuple[int, ...]]]:
 
 @WAYS
 @pytest.mark.parametrize("limit", [limited_prefill, limited_step], ids=["prefill", "step"])
-def test_captions_are_the_same_when_the_memory_runs_out(limit: Callable[[int], Any], decoding: Decoding) -> None:
+def test_captions_are_the_same_when_the_memory_runs_out(
+    limit: Callable[[int], Any], decoding: GenerationConfig
+) -> None:
     said: list[str] = []
     with limit(3):
         texts = captions(decoding, said, range(8), range(8, 11))
@@ -80,7 +82,7 @@ def test_captions_are_the_same_when_the_memory_runs_out(limit: Callable[[int], A
 
 def test_memory_that_runs_out_while_images_are_seated_loses_none() -> None:
     said: list[str] = []
-    decoding = Decoding(max_new_tokens=12)
+    decoding = GenerationConfig(max_new_tokens=12)
 
     with mock.patch.object(
         RowSearch, "advance", short_of(4, lambda _, __, logits, ___: len(logits), RowSearch.advance)
@@ -97,7 +99,7 @@ def test_memory_that_does_not_suffice_for_one_picture_ends_the_run(limit: Callab
         limit(0),
         pytest.raises(ModelError, match=r"cpu does not suffice for 0 alone, at batch size 1.*--dtype float16"),
     ):
-        captions(Decoding(max_new_tokens=12), said, range(8))
+        captions(GenerationConfig(max_new_tokens=12), said, range(8))
     assert len(said) == 3
 
 
@@ -111,7 +113,7 @@ def test_pictures_that_are_given_back_come_first_and_in_their_order() -> None:
 
 @pytest.mark.parametrize("capacity", [2, 8])
 @WAYS
-def test_captions_are_the_same_when_batches_are_read_ahead(decoding: Decoding, capacity: int) -> None:
+def test_captions_are_the_same_when_batches_are_read_ahead(decoding: GenerationConfig, capacity: int) -> None:
     ahead = CaptionEngine(small_network(), SMALL_PROMPT, SMALL_END, decoding, capacity)
     ahead.reads_ahead = True
     with one_thread():
@@ -129,7 +131,9 @@ def test_one_batch_is_read_while_a_device_looks_at_the_last(reads_ahead: bool, r
             batches += 1
             yield batch
 
-    ahead = CaptionEngine(small_network(), SMALL_PROMPT, SMALL_END, Decoding(min_new_tokens=4, max_new_tokens=4), 3)
+    ahead = CaptionEngine(
+        small_network(), SMALL_PROMPT, SMALL_END, GenerationConfig(min_new_tokens=4, max_new_tokens=4), 3
+    )
     ahead.reads_ahead = reads_ahead
     with one_thread():
         for _ in islice(ahead.captions(source()), 2):

@@ -16,7 +16,7 @@ from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork, TextDecoder
 from sdprep.models.captioners.blip.verify import FIRST_TOLERANCE, ReferenceDecoder
 from sdprep.models.captioners.blip.weights import Linear, take_weights
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 from tests.models.captioners.blip.blip_models import (
     REAL_END,
     REAL_PROMPT,
@@ -55,13 +55,13 @@ def test_image_embeddings_are_those_of_transformers() -> None:
 
 @FORMS
 def test_first_scores_are_those_of_transformers(absorbed: bool) -> None:
-    theirs = ReferenceDecoder(small_blip(), SMALL_PROMPT, Decoding()).first_scores(images(3))
+    theirs = ReferenceDecoder(small_blip(), SMALL_PROMPT, GenerationConfig()).first_scores(images(3))
     with torch.inference_mode():
         mine = small_network(absorbed=absorbed).prefill(images(3), torch.tensor(SMALL_PROMPT)).logits.log_softmax(-1)
     assert worst(mine, theirs) < 1e-4
 
 
-def step_logits(decoding: Decoding, absorbed: bool) -> list[torch.Tensor]:
+def step_logits(decoding: GenerationConfig, absorbed: bool) -> list[torch.Tensor]:
     """The logits of every step of a decoding of five images."""
     seen, step = [], TextDecoder.step
 
@@ -76,7 +76,7 @@ def step_logits(decoding: Decoding, absorbed: bool) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_both_forms_give_the_same_logits_at_every_step(beams: int) -> None:
-    decoding = Decoding(num_beams=beams, min_new_tokens=8, max_new_tokens=8)
+    decoding = GenerationConfig(num_beams=beams, min_new_tokens=8, max_new_tokens=8)
     pairs = zip(step_logits(decoding, True), step_logits(decoding, False), strict=True)
     assert max(worst(*pair) for pair in pairs) < 1e-4
 
@@ -84,7 +84,7 @@ def test_both_forms_give_the_same_logits_at_every_step(beams: int) -> None:
 @pytest.mark.parametrize(("tower", "count", "tokens"), [("base", 2, 6), ("large", 1, 3)])
 def test_captions_in_true_shapes_are_those_of_transformers(tower: str, count: int, tokens: int) -> None:
     model, whole = real_blip(tower), pictures(images(count, 384))
-    weights, few = take_weights(model, "5.23.0"), partial(Decoding, min_new_tokens=1, max_new_tokens=tokens)
+    weights, few = take_weights(model, "5.23.0"), partial(GenerationConfig, min_new_tokens=1, max_new_tokens=tokens)
     greedy = few(repetition_penalty=1.3, no_repeat_ngram_size=2, bad_words=((1012,),))
     for decoding, absorbed in ((few(num_beams=2), True), (greedy, False)):
         decoder = CaptionEngine(BlipNetwork(weights, absorbed=absorbed), REAL_PROMPT, REAL_END, decoding, count)
@@ -96,7 +96,7 @@ def test_captions_in_true_shapes_are_those_of_transformers(tower: str, count: in
 def test_in_half_precision_first_scores_differ_by_rounding_only(precision: str) -> None:
     dtype = getattr(torch, precision)
     model, pixels = deepcopy(small_blip()).to(dtype), images(3).to(dtype)
-    theirs = ReferenceDecoder(model, SMALL_PROMPT, Decoding()).first_scores(pixels)
+    theirs = ReferenceDecoder(model, SMALL_PROMPT, GenerationConfig()).first_scores(pixels)
     with torch.inference_mode():
         network = BlipNetwork(take_weights(model, "5.23.0"), absorbed=True)
         logits = network.prefill(pixels, torch.tensor(SMALL_PROMPT)).logits
@@ -127,7 +127,7 @@ def test_half_precision_stays_with_torch(dtype: torch.dtype) -> None:
 
 def test_captions_without_onednn_are_the_same() -> None:
     network = BlipNetwork(take_weights(small_blip(), "5.23.0"), absorbed=True, linear=PlainLinear)
-    decoding, whole = Decoding(num_beams=3, max_new_tokens=10), pictures(images(4))
+    decoding, whole = GenerationConfig(num_beams=3, max_new_tokens=10), pictures(images(4))
     mine = dict(engine(decoding, 4, network).captions([whole]))
     assert_same(mine, dict(engine(decoding, 4).captions([whole])))
 
@@ -135,7 +135,7 @@ def test_captions_without_onednn_are_the_same() -> None:
 # What is done once
 
 
-def memories(decoding: Decoding, absorbed: bool) -> list[tuple[int, int]]:
+def memories(decoding: GenerationConfig, absorbed: bool) -> list[tuple[int, int]]:
     """For every step, how many images lie in the memory that the decoder looks at, and where it lies."""
     seen, step = [], TextDecoder.step
 
@@ -149,14 +149,16 @@ def memories(decoding: Decoding, absorbed: bool) -> list[tuple[int, int]]:
 
 
 WAYS = [
-    Decoding(num_beams=5, min_new_tokens=8, max_new_tokens=8),
-    Decoding(sample=True, num_return_sequences=5, min_new_tokens=8, max_new_tokens=8),
+    GenerationConfig(num_beams=5, min_new_tokens=8, max_new_tokens=8),
+    GenerationConfig(sample=True, num_return_sequences=5, min_new_tokens=8, max_new_tokens=8),
 ]
 
 
 @FORMS
 @pytest.mark.parametrize("decoding", WAYS, ids=["beams", "samples"])
-def test_an_image_is_held_once_for_all_its_texts_and_stays_where_it_is(decoding: Decoding, absorbed: bool) -> None:
+def test_an_image_is_held_once_for_all_its_texts_and_stays_where_it_is(
+    decoding: GenerationConfig, absorbed: bool
+) -> None:
     seen = memories(decoding, absorbed)
     assert len(seen) == 7
     assert {count for count, _ in seen} == {4}
@@ -187,7 +189,7 @@ def test_a_step_makes_nothing_of_the_size_of_an_image(absorbed: bool) -> None:
         with made:
             return step(*arguments)
 
-    decoding = Decoding(num_beams=3, min_new_tokens=6, max_new_tokens=6)
+    decoding = GenerationConfig(num_beams=3, min_new_tokens=6, max_new_tokens=6)
     with mock.patch.object(TextDecoder, "step", spy):
         list(engine(decoding, 1, small_network(absorbed=absorbed)).captions([pictures(images(1))]))
     embeddings = 37 * 64 * 4
@@ -202,7 +204,7 @@ def test_a_step_makes_nothing_of_the_size_of_an_image(absorbed: bool) -> None:
     ("device", "least", "absorbed"), [("cpu", 5, True), ("cpu", 60, False), ("cuda", 5, False), ("mps", 5, False)]
 )
 def test_the_form_follows_the_device_and_the_least_length(device: str, least: int, absorbed: bool) -> None:
-    assert prefers_absorbed(device, Decoding(min_new_tokens=least)) is absorbed
+    assert prefers_absorbed(device, GenerationConfig(min_new_tokens=least)) is absorbed
 
 
 # An unknown transformers

@@ -6,21 +6,21 @@ import pytest
 import torch
 
 from sdprep.models.captioners.blip.images import Pictures
-from sdprep.models.captioners.blip.retry import TOGETHER, SecondTry, Tried, better, has_lost_its_thread
-from sdprep.models.captioners.generation import Hypothesis
+from sdprep.models.captioners.blip.retry import TOGETHER, RepetitionRetry, Tried, better, is_degenerate
+from sdprep.models.captioners.generation import GeneratedCaption
 
-GOOD = Hypothesis((1, 2, 3, 4), "stop", -1.0)
-LOST = Hypothesis((1, 2, 3, 1, 2, 3, 1, 2, 3), "length", -1.0)
-OTHER = Hypothesis((1, 2, 3, 5), "stop", -2.0)
+GOOD = GeneratedCaption((1, 2, 3, 4), "stop", -1.0)
+LOST = GeneratedCaption((1, 2, 3, 1, 2, 3, 1, 2, 3), "length", -1.0)
+OTHER = GeneratedCaption((1, 2, 3, 5), "stop", -2.0)
 
 
 class Scripted:
     """A decoder that says what it is told to for each key, and remembers what it was shown."""
 
-    def __init__(self, captions: dict[int, list[Hypothesis]]) -> None:
+    def __init__(self, captions: dict[int, list[GeneratedCaption]]) -> None:
         self._captions, self.shown = captions, []
 
-    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Hypothesis]]]:
+    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         for pictures in batches:
             for key, digest, pixels in zip(pictures.keys, pictures.digests, pictures.pixels, strict=True):
                 self.shown.append((key, digest, float(pixels.sum())))
@@ -32,8 +32,8 @@ def pictures(count: int) -> Pictures:
     return Pictures(tuple(range(count)), tuple(bytes([each]) for each in range(count)), pixels)
 
 
-def tried(first: dict[int, list[Hypothesis]], guarded: Scripted | None) -> dict[Hashable, list[Tried]]:
-    return dict(SecondTry(Scripted(first), guarded).captions([pictures(len(first))]))
+def tried(first: dict[int, list[GeneratedCaption]], handle_errors: Scripted | None) -> dict[Hashable, list[Tried]]:
+    return dict(RepetitionRetry(Scripted(first), handle_errors).captions([pictures(len(first))]))
 
 
 def test_a_caption_that_repeats_itself_is_replaced_by_its_second_try() -> None:
@@ -41,9 +41,9 @@ def test_a_caption_that_repeats_itself_is_replaced_by_its_second_try() -> None:
 
 
 def test_only_pictures_that_need_it_are_decoded_again_each_as_it_is() -> None:
-    guarded = Scripted({1: [OTHER], 3: [OTHER]})
-    tried({0: [GOOD], 1: [LOST], 2: [GOOD], 3: [LOST]}, guarded)
-    assert guarded.shown == [(1, b"\x01", 1.0), (3, b"\x03", 3.0)]
+    handle_errors = Scripted({1: [OTHER], 3: [OTHER]})
+    tried({0: [GOOD], 1: [LOST], 2: [GOOD], 3: [LOST]}, handle_errors)
+    assert handle_errors.shown == [(1, b"\x01", 1.0), (3, b"\x03", 3.0)]
 
 
 def test_more_pictures_than_wait_together_all_come_back() -> None:
@@ -60,8 +60,10 @@ def test_of_several_captions_those_that_went_well_stay() -> None:
     assert tried({0: [GOOD, LOST]}, Scripted({0: [OTHER, OTHER]})) == {0: [(GOOD, False), (OTHER, True)]}
 
 
-@pytest.mark.parametrize("second", [LOST, Hypothesis((7, 8, 9), "length", -1.0), Hypothesis((7, 7, 7), "stop", -1.0)])
-def test_a_second_try_that_went_no_better_is_not_taken(second: Hypothesis) -> None:
+@pytest.mark.parametrize(
+    "second", [LOST, GeneratedCaption((7, 8, 9), "length", -1.0), GeneratedCaption((7, 7, 7), "stop", -1.0)]
+)
+def test_a_second_try_that_went_no_better_is_not_taken(second: GeneratedCaption) -> None:
     assert better(LOST, second) == (LOST, False)
 
 
@@ -79,4 +81,4 @@ def test_a_second_try_that_went_no_better_is_not_taken(second: Hypothesis) -> No
 def test_a_caption_has_lost_its_thread_if_a_guard_would_change_it(
     tokens: tuple[int, ...], reason: str, lost: bool
 ) -> None:
-    assert has_lost_its_thread(Hypothesis(tokens, reason, -1.0)) is lost
+    assert is_degenerate(GeneratedCaption(tokens, reason, -1.0)) is lost

@@ -14,7 +14,7 @@ from sdprep.models.captioners.blip.images import Pictures
 from sdprep.models.captioners.blip.logits import drawn, nucleus
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import TextDecoder
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 from tests.models.captioners.blip.blip_models import (
     SMALL_END,
     Found,
@@ -38,7 +38,7 @@ def threads() -> Iterator[None]:
         yield
 
 
-def agree(decoding: Decoding, count: int = 8) -> None:
+def agree(decoding: GenerationConfig, count: int = 8) -> None:
     whole = pictures(images(count))
     assert_same(found(decoding, whole), expected(decoding, whole))
 
@@ -51,7 +51,7 @@ def agree(decoding: Decoding, count: int = 8) -> None:
 @pytest.mark.parametrize("beams", range(2, 9))
 def test_beams_are_those_of_generate(beams: int, length_penalty: float, early_stopping: Any) -> None:
     agree(
-        Decoding(
+        GenerationConfig(
             num_beams=beams, length_penalty=length_penalty, early_stopping=early_stopping, max_new_tokens=14
         )
     )  # fmt: skip
@@ -74,26 +74,28 @@ def test_beams_are_those_of_generate(beams: int, length_penalty: float, early_st
     ids=lambda rule: ", ".join(rule),
 )
 def test_every_rule_is_that_of_generate(rule: dict[str, Any], beams: int) -> None:
-    agree(Decoding(num_beams=beams, **{"max_new_tokens": 20, **rule}))
+    agree(GenerationConfig(num_beams=beams, **{"max_new_tokens": 20, **rule}))
 
 
 def test_texts_here_end_at_many_lengths() -> None:
     """Else the comparisons would say little."""
-    lengths = {len(texts[0].tokens) for texts in found(Decoding(max_new_tokens=20), pictures(images(32))).values()}
+    lengths = {
+        len(texts[0].tokens) for texts in found(GenerationConfig(max_new_tokens=20), pictures(images(32))).values()
+    }
     assert len(lengths) >= 6
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 16, 32])
 @pytest.mark.parametrize("beams", [1, 4])
 def test_batches_of_every_size_are_those_of_generate(beams: int, count: int) -> None:
-    agree(Decoding(num_beams=beams, max_new_tokens=16), count)
+    agree(GenerationConfig(num_beams=beams, max_new_tokens=16), count)
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("beams", [2, 5])
 def test_several_captions_are_the_best_beams_of_generate(beams: int, early_stopping: bool) -> None:
     agree(
-        Decoding(num_beams=beams, num_return_sequences=beams, early_stopping=early_stopping, max_new_tokens=12)
+        GenerationConfig(num_beams=beams, num_return_sequences=beams, early_stopping=early_stopping, max_new_tokens=12)
     )  # fmt: skip
 
 
@@ -101,7 +103,7 @@ def test_several_captions_are_the_best_beams_of_generate(beams: int, early_stopp
 def test_random_settings_are_those_of_generate(seed: int) -> None:
     chosen = random.Random(seed)
     for _ in range(5):
-        decoding = Decoding(
+        decoding = GenerationConfig(
             num_beams=chosen.randint(1, 6),
             length_penalty=chosen.choice([0.5, 1.0, 1.7]),
             early_stopping=chosen.choice([False, True, "never"]),
@@ -120,7 +122,7 @@ def test_random_settings_are_those_of_generate(seed: int) -> None:
 # Sampling
 
 
-def filtered_by_transformers(scores: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+def filtered_by_transformers(scores: torch.Tensor, decoding: GenerationConfig) -> torch.Tensor:
     if decoding.temperature != 1.0:
         scores = logits_process.TemperatureLogitsWarper(decoding.temperature)(None, scores)
     if decoding.top_k:
@@ -134,7 +136,7 @@ def filtered_by_transformers(scores: torch.Tensor, decoding: Decoding) -> torch.
 @pytest.mark.parametrize("top_k", [0, 1, 50])
 @pytest.mark.parametrize("top_p", [1.0, 0.9, 0.1, 0.001])
 def test_the_probabilities_of_a_draw_are_those_of_transformers(top_p: float, top_k: int, temperature: float) -> None:
-    decoding = Decoding(sample=True, top_p=top_p, top_k=top_k, temperature=temperature)
+    decoding = GenerationConfig(sample=True, top_p=top_p, top_k=top_k, temperature=temperature)
     scores = 3 * torch.randn(4, 500, generator=torch.Generator().manual_seed(1))
     probabilities, ids = nucleus(scores, decoding)
     by_id = torch.zeros_like(scores).scatter(1, ids, probabilities)
@@ -155,7 +157,7 @@ def test_no_chance_draws_what_was_filtered_out(chance: float) -> None:
     assert drawn(probabilities, ids, torch.tensor([chance], dtype=torch.float64)).tolist() in ([2], [1])
 
 
-SAMPLED = Decoding(sample=True, top_p=0.95, max_new_tokens=12, seed=7)
+SAMPLED = GenerationConfig(sample=True, top_p=0.95, max_new_tokens=12, seed=7)
 
 
 def test_a_sample_does_not_depend_on_its_company() -> None:
@@ -176,7 +178,7 @@ def test_samples_differ_between_images_and_seeds() -> None:
 
 
 def samples(count: int, seed: int) -> dict[Any, list[tuple[int, ...]]]:
-    decoding = Decoding(sample=True, max_new_tokens=12, seed=seed, num_return_sequences=count)
+    decoding = GenerationConfig(sample=True, max_new_tokens=12, seed=seed, num_return_sequences=count)
     return {key: [text.tokens for text in texts] for key, texts in found(decoding, pictures(images(3))).items()}
 
 
@@ -193,14 +195,15 @@ def test_the_score_of_a_sample_is_that_of_the_raw_logits() -> None:
     """With one word to choose from, sampling is greedy search, whose score is compared with generate elsewhere."""
     whole = pictures(images(4))
     assert_same(
-        found(Decoding(sample=True, top_k=1, max_new_tokens=12), whole), expected(Decoding(max_new_tokens=12), whole)
+        found(GenerationConfig(sample=True, top_k=1, max_new_tokens=12), whole),
+        expected(GenerationConfig(max_new_tokens=12), whole),
     )
 
 
 # Texts that are done leave, and others take their places
 
 
-def rows_of_steps(decoding: Decoding, whole: Pictures, capacity: int) -> tuple[list[int], Found]:
+def rows_of_steps(decoding: GenerationConfig, whole: Pictures, capacity: int) -> tuple[list[int], Found]:
     """How many texts each step had."""
     rows, step = [], TextDecoder.step
 
@@ -216,10 +219,10 @@ def rows_of_steps(decoding: Decoding, whole: Pictures, capacity: int) -> tuple[l
 @pytest.mark.parametrize("capacity", [1, 4, 16])
 @pytest.mark.parametrize(
     "decoding",
-    [Decoding(max_new_tokens=20), Decoding(sample=True, max_new_tokens=20, num_return_sequences=3)],
+    [GenerationConfig(max_new_tokens=20), GenerationConfig(sample=True, max_new_tokens=20, num_return_sequences=3)],
     ids=["greedy", "3 samples"],
 )
-def test_no_text_runs_after_its_end(decoding: Decoding, capacity: int) -> None:
+def test_no_text_runs_after_its_end(decoding: GenerationConfig, capacity: int) -> None:
     rows, texts = rows_of_steps(decoding, pictures(images(16)), capacity)
     each = [len(text.tokens) + (text.finish_reason == "stop") for found in texts.values() for text in found]
     # The first token of a text comes with the prompt.
@@ -228,7 +231,7 @@ def test_no_text_runs_after_its_end(decoding: Decoding, capacity: int) -> None:
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_beams_leave_with_their_image(early_stopping: bool) -> None:
-    decoding = Decoding(num_beams=3, max_new_tokens=20, early_stopping=early_stopping)
+    decoding = GenerationConfig(num_beams=3, max_new_tokens=20, early_stopping=early_stopping)
     whole = pictures(images(12))
     alone = [sum(rows_of_steps(decoding, one, 1)[0]) for one in cut(whole, *([n] for n in range(12)))]
     together, _ = rows_of_steps(decoding, whole, 4)
@@ -238,7 +241,7 @@ def test_beams_leave_with_their_image(early_stopping: bool) -> None:
 
 
 def test_a_place_that_is_free_is_taken_at_once() -> None:
-    rows, _ = rows_of_steps(Decoding(max_new_tokens=20), pictures(images(16)), 4)
+    rows, _ = rows_of_steps(GenerationConfig(max_new_tokens=20), pictures(images(16)), 4)
     assert rows[0] == 4
     # Never fewer than four as long as an image waits, so the numbers only fall.
     assert sorted(rows, reverse=True) == rows
@@ -253,14 +256,14 @@ def test_the_next_batch_is_read_when_there_is_room_for_it() -> None:
             read += 1
             yield batch
 
-    decoding = Decoding(min_new_tokens=10, max_new_tokens=10)
+    decoding = GenerationConfig(min_new_tokens=10, max_new_tokens=10)
     captions = engine(decoding, 4).captions(source())
     next(captions)
     assert read == 1
 
 
 def test_without_batches_there_are_no_captions() -> None:
-    assert dict(engine(Decoding(), 4).captions([])) == {}
+    assert dict(engine(GenerationConfig(), 4).captions([])) == {}
 
 
 # Settings
@@ -268,20 +271,20 @@ def test_without_batches_there_are_no_captions() -> None:
 
 def test_captions_longer_than_the_model_knows_are_refused() -> None:
     with pytest.raises(UsageError, match=r"--max-length 125: after the prompt the model has room for 124"):
-        engine(Decoding(max_new_tokens=125), 1)
+        engine(GenerationConfig(max_new_tokens=125), 1)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(UsageError, match="--prompt: its 128 tokens leave the model no room for a caption"):
-        CaptionEngine(small_network(), [5] * 128, SMALL_END, Decoding(max_new_tokens=1), 1)
+        CaptionEngine(small_network(), [5] * 128, SMALL_END, GenerationConfig(max_new_tokens=1), 1)
 
 
 def test_the_longest_caption_that_the_model_knows_can_be_written() -> None:
-    decoding = Decoding(min_new_tokens=124, max_new_tokens=124)
+    decoding = GenerationConfig(min_new_tokens=124, max_new_tokens=124)
     assert len(found(decoding, pictures(images(1)))[0][0].tokens) == 124
 
 
 @pytest.mark.parametrize("settings", [{"sample": True, "num_beams": 3}, {"num_beams": 2, "num_return_sequences": 3}])
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Decoding(**settings)
+        GenerationConfig(**settings)

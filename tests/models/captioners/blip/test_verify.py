@@ -4,10 +4,10 @@ from sdprep.models.captioners.blip.layers import Int8Linear
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.verify import SAMPLE, Int8Sample
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.generation import Decoding
+from sdprep.models.captioners.generation import GenerationConfig
 from tests.models.captioners.blip.blip_models import cut, engine, images, pictures, small_blip, small_network
 
-DECODING = Decoding(max_new_tokens=12)
+DECODING = GenerationConfig(max_new_tokens=12)
 
 
 def sample(said: list[str], network: BlipNetwork) -> Int8Sample:
