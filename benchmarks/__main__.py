@@ -1,7 +1,7 @@
 """Measures sdprep on this machine, prints the tables, and adds them to `benchmarks/RESULTS.md`: `scripts/bench`.
 
     scripts/bench --kohya CHECKOUT --kohya-python PYTHON     all sections; hours
-    scripts/bench --quick                                    the same with few pictures and repeats, printed only
+    scripts/bench --quick                                    the same with few images and repeats, printed only
     scripts/bench --only peers --only start                  some sections
 
 Contestants take turns, and every figure is a median with its least and greatest value. Processor seconds are those of
@@ -75,18 +75,18 @@ def plan_of(given: argparse.Namespace) -> tag.Plan:
     kohya = None if given.kohya is None else (given.kohya.resolve(), given.kohya_python.absolute())
     wd14 = None if given.wd14 is None else (given.wd14.resolve(), given.wd14_python.absolute())
     plan = tag.Plan(work=given.work.resolve(), repeats=given.repeats, kohya=kohya, wd14=wd14)
-    return replace(plan, repeats=2, pictures=60, slow_pictures=8, many=1000) if given.quick else plan
+    return replace(plan, repeats=2, images=60, slow_images=8, many=1000) if given.quick else plan
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(prog="scripts/bench", description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    made.add_argument("--quick", action="store_true", help="few pictures, two repeats")
+    made.add_argument("--quick", action="store_true", help="few images, two repeats")
     made.add_argument("--only", choices=SECTIONS, action="append", help="this section; may be given several times")
     made.add_argument("--repeats", type=int, default=5)
     made.add_argument("--append", action=argparse.BooleanOptionalAction, help="to RESULTS.md [yes, unless --quick]")
-    made.add_argument("--work", type=Path, default=ROOT / ".bench", help="folder of pictures and models, kept")
+    made.add_argument("--work", type=Path, default=ROOT / ".bench", help="folder of images and models, kept")
     made.add_argument("--kohya", type=Path, metavar="CHECKOUT", help="sd-scripts")
     made.add_argument(
         "--kohya-python", type=Path, default=Path(sys.executable), metavar="PYTHON", help="that can run it"

@@ -3,7 +3,7 @@
     python -m benchmarks.agree --shape base --count 32 --batches 1,32
     python -m benchmarks.agree --shape large --count 4 --batches 1,4
 
-Float32 on the processor. transformers captions all pictures in batches of 4, sdprep those pictures in batches of every
+Float32 on the processor. transformers captions all images in batches of 4, sdprep those images in batches of every
 size; for a batch of 1 the first four are enough. A row says how many captions have the same ids, and how far the scores
 lie apart at most, those of captions that differ among them: where both are as good as each other, rounding decides.
 """
@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from benchmarks.caption import END, PROMPT, SHAPES, TOKENS
-from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.verify import ReferenceDecoder
@@ -40,13 +40,13 @@ def random_blip(shape: str) -> Any:
     return transformers.BlipForConditionalGeneration(config).eval()
 
 
-def pictures(count: int) -> Pictures:
+def pictures(count: int) -> Images:
     """Normalised noise."""
     pixels = 2 * torch.randn(count, 3, 384, 384, generator=torch.Generator().manual_seed(1))
-    return Pictures(tuple(range(count)), tuple(bytes([each]) for each in range(count)), pixels)
+    return Images(tuple(range(count)), tuple(bytes([each]) for each in range(count)), pixels)
 
 
-def compare(model: Any, whole: Pictures, name: str, batches: list[int]) -> None:
+def compare(model: Any, whole: Images, name: str, batches: list[int]) -> None:
     """One row for each batch size and form of cross attention."""
     decoding = SEARCHES[name]
     reference = ReferenceDecoder(model, PROMPT, decoding)
@@ -70,7 +70,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="base")
-    parser.add_argument("--count", type=int, default=32, help="pictures")
+    parser.add_argument("--count", type=int, default=32, help="images")
     parser.add_argument("--batches", default="1,32", help="sizes, parted by commas")
     arguments = parser.parse_args()
     started, model, whole = time.process_time(), random_blip(arguments.shape), pictures(arguments.count)

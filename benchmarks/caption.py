@@ -33,7 +33,7 @@ from PIL import Image
 
 from benchmarks.measure import spread
 from sdprep.images.decode import decode
-from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.layers import Int8Linear, MakeLinear, PlainLinear, linear_layer
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork, Span, TextDecoder
@@ -78,7 +78,7 @@ def photographs(folder: Path, count: int) -> list[ImageItem]:
     return items
 
 
-def batches(items: list[ImageItem], size: int) -> Iterator[Pictures]:
+def batches(items: list[ImageItem], size: int) -> Iterator[Images]:
     """Files decoded, fitted and normalised as `sdprep caption` does it."""
     mean, std = (
         torch.tensor(each).view(1, 3, 1, 1)
@@ -89,7 +89,7 @@ def batches(items: list[ImageItem], size: int) -> Iterator[Pictures]:
         good = [each for each in decoded if isinstance(each, Decoded)]
         pixels = torch.from_numpy(np.stack([each.pixels for each in good])).permute(0, 3, 1, 2).float()
         names = tuple(each.item.rel for each in good)
-        yield Pictures(names, tuple(each.digest for each in good), (pixels / 255 - mean) / std)
+        yield Images(names, tuple(each.digest for each in good), (pixels / 255 - mean) / std)
 
 
 Measured = list[tuple[float, float]]
@@ -259,12 +259,12 @@ def run_peak(arguments: argparse.Namespace) -> None:
     model = None
     digest = hashlib.sha256(b"").digest()
     # A smaller size of everything first, so that what libraries keep for good is there already.
-    drain(decoder.captions([Pictures(("warm",), (digest,), torch.randn(1, 3, 384, 384))]))
+    drain(decoder.captions([Images(("warm",), (digest,), torch.randn(1, 3, 384, 384))]))
     pixels = torch.randn(4, 3, 384, 384)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
-    drain(decoder.captions([Pictures((0, 1, 2, 3), (digest,) * 4, pixels)]))
+    drain(decoder.captions([Images((0, 1, 2, 3), (digest,) * 4, pixels)]))
     print(json.dumps((status("VmHWM") - before) / 1e3))
 
 

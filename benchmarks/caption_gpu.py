@@ -1,6 +1,6 @@
 """Captioning on a card against `generate` and against the arithmetic; `python -m benchmarks.caption gpu` runs it.
 
-Model only: normalised pixels lie on the card, token ids come back. The first picture goes through the self-check first,
+Model only: normalised pixels lie on the card, token ids come back. The first image goes through the self-check first,
 so what is measured has given the answers of transformers.
 """
 

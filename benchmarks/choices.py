@@ -2,7 +2,7 @@
 
     python -m benchmarks.choices --images 2 --repeats 2
 
-All captions have exactly 12 tokens. The way is the whole one, from JPEG to tokens; all pictures are decoded together.
+All captions have exactly 12 tokens. The way is the whole one, from JPEG to tokens; all images are decoded together.
 """
 
 import argparse
@@ -37,7 +37,7 @@ BEST_OF_8 = GenerationConfig(**LENGTH, sample=True, top_p=0.9, num_return_sequen
 
 
 def work(captioner: CaptionEngine, items: list[ImageItem], dtype: torch.dtype) -> None:
-    """Caption all pictures at once."""
+    """Caption all images at once."""
     drain(captioner.captions(each._replace(pixels=each.pixels.to(dtype)) for each in batches(items, len(items))))
 
 

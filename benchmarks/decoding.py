@@ -1,6 +1,6 @@
 """What decoding the fast way costs and changes, against `--exact-decode`: milliseconds, pixels, probabilities, tags.
 
-One section of `python -m benchmarks`. Drawings with hard edges and generated pictures with grain, of 0.5 to 12
+One section of `python -m benchmarks`. Drawings with hard edges and generated images with grain, of 0.5 to 12
 megapixels, seen by the demo tagger; the largest also by a stand-in of a ViT; the drawings also by the demo captioner.
 """
 
@@ -22,8 +22,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.drawings import batches, captioner
+from benchmarks.images import KINDS
 from benchmarks.measure import table
-from benchmarks.pictures import KINDS
 from benchmarks.tag import Plan
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
@@ -43,7 +43,7 @@ THRESHOLD, BATCH = 0.35, 8
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Pictures decoded in one way, in so many CPU milliseconds each, and the probabilities that a tagger gives them."""
+    """Images decoded in one way, in so many CPU milliseconds each, and the probabilities that a tagger gives them."""
 
     milliseconds: float
     pixels: list[Pixels]
@@ -51,9 +51,9 @@ class Seen:
 
 
 def decoding(plan: Plan) -> str:
-    """Each set of pictures in both ways, seen by each tagger."""
-    drawings = draw_all(plan.work / f"drawings-{plan.pictures}", plan.pictures)
-    generated = [path for path in sorted(plan.album(plan.slow_pictures, 0.5, 12).iterdir()) if path.suffix[1:] in KINDS]
+    """Each set of images in both ways, seen by each tagger."""
+    drawings = draw_all(plan.work / f"drawings-{plan.images}", plan.images)
+    generated = [path for path in sorted(plan.album(plan.slow_images, 0.5, 12).iterdir()) if path.suffix[1:] in KINDS]
     shrunk = [
         path
         for path in generated
@@ -70,13 +70,13 @@ def decoding(plan: Plan) -> str:
         tagger = OnnxTagger(spec, ensure_downloaded(spec, NullListener()))
         ways = [look(tagger, replace(tagger.fit, exact=exact), files) for exact in (True, False)]
         rows.append([name, f"{len(files)} {what}", *compared(*ways)])
-    head = ("tagger", "pictures", "CPU ms, exact", "CPU ms", "mean change of a value", "of a probability, mean",
-            "at most", "pictures above 0.01", f"tags at {THRESHOLD} that change")  # fmt: skip
+    head = ("tagger", "images", "CPU ms, exact", "CPU ms", "mean change of a value", "of a probability, mean",
+            "at most", "images above 0.01", f"tags at {THRESHOLD} that change")  # fmt: skip
     return table(head, rows) + "\n" + captions(drawings)
 
 
 def look(tagger: OnnxTagger, fit: Fit, files: Sequence[Path]) -> Seen:
-    """Decode pictures one by one, and have a tagger look at them."""
+    """Decode images one by one, and have a tagger look at them."""
     began = time.process_time()
     decoded = all_decoded(files, fit)
     milliseconds = (time.process_time() - began) / len(files) * 1e3
@@ -86,11 +86,11 @@ def look(tagger: OnnxTagger, fit: Fit, files: Sequence[Path]) -> Seen:
 
 
 def all_decoded(files: Sequence[Path], fit: Fit) -> list[Decoded]:
-    """Pictures as a model is shown them. Raises RuntimeError if one cannot be decoded."""
+    """Images as a model is shown them. Raises RuntimeError if one cannot be decoded."""
     decoded = [decode(ImageItem.at(path), fit) for path in files]
     good = [each for each in decoded if isinstance(each, Decoded)]
     if len(good) < len(decoded):
-        raise RuntimeError(f"{len(decoded) - len(good)} pictures could not be decoded")
+        raise RuntimeError(f"{len(decoded) - len(good)} images could not be decoded")
     return good
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.devices [--images 300] [--seconds 0.01] [--batch 8] [--repeats 3]
 
-The model sleeps so many seconds for each picture, as a card that computes while the processors are free. Pictures are
+The model sleeps so many seconds for each image, as a card that computes while the processors are free. Images are
 drawings of 64 pixels, so that decoding costs little, as many for each device. What is measured begins when
 all models are loaded and ends when all texts are written: images per second, their ratio to what so many cards could do
 at most, and the processor time of the process that hears, journals and writes, which bounds what any number can do.

@@ -48,21 +48,21 @@ CASES = [
 
 
 def drawings(count: int, fit: Fit) -> tuple[list[str], list[Decoded]]:
-    """What was drawn, and the pictures as the captioner is shown them."""
+    """What was drawn, and the images as the captioner is shown them."""
     chance, truth, decoded = random.Random("drawings"), [], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(count):
             figure, path = random_figure(chance), Path(folder) / f"{number}.png"
             draw(figure, chance, (chance.randint(200, 400), chance.randint(200, 400))).save(path)
-            picture = decode(ImageItem(path, path.name, path), fit)
-            assert isinstance(picture, Decoded), picture
+            image = decode(ImageItem(path, path.name, path), fit)
+            assert isinstance(image, Decoded), image
             truth.append(caption_of(figure))
-            decoded.append(picture)
+            decoded.append(image)
     return truth, decoded
 
 
 def batches(pictures: list[Decoded], size: int) -> Iterator[Batch]:
-    """The pictures in batches, keyed by their number."""
+    """The images in batches, keyed by their number."""
     for start in range(0, len(pictures), size):
         some = pictures[start : start + size]
         keys = tuple(range(start, start + len(some)))

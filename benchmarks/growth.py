@@ -1,6 +1,6 @@
 """What grows with a dataset: runs that need no model, and what is around the model in a run that needs one.
 
-`python -m benchmarks.growth` makes folders of tiny pictures and has each step done by a process of its own. The model
+`python -m benchmarks.growth` makes folders of tiny images and has each step done by a process of its own. The model
 is a stand-in that reads each file, as a decoder does, and answers at once: what is left is sdprep.
 """
 
@@ -39,8 +39,8 @@ A_FOLDER = 1000
 LABELS = 40
 
 
-def make_pictures(folder: Path, count: int) -> None:
-    """Pictures of 8 x 8 pixels, no two with the same bytes, a thousand in a folder."""
+def make_images(folder: Path, count: int) -> None:
+    """Images of 8 x 8 pixels, no two with the same bytes, a thousand in a folder."""
     from PIL import Image
 
     stream = io.BytesIO()
@@ -52,7 +52,7 @@ def make_pictures(folder: Path, count: int) -> None:
 
 
 class Answers:
-    """An engine that answers at once, with scores that depend on the picture's bytes."""
+    """An engine that answers at once, with scores that depend on the image's bytes."""
 
     provider = "none"
     notes: tuple[str, ...] = ()
@@ -130,7 +130,7 @@ def measure(step: str, folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="where the pictures are made; a temporary folder otherwise")
+    parser.add_argument("--folder", type=Path, help="where the images are made; a temporary folder otherwise")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--do", choices=STEPS, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -140,7 +140,7 @@ def main() -> None:
     print("| step | images | CPU s | s | images/CPU s | MB | written | current |\n|---|---|---|---|---|---|---|---|")
     for count in given.sizes:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-            make_pictures(Path(folder), count)
+            make_images(Path(folder), count)
             for step in STEPS:
                 took = measure(step, Path(folder))
                 if took["found"] != count:

@@ -1,4 +1,4 @@
-"""Taggers as their users run them: one command over a folder of pictures, which leaves a text beside each."""
+"""Taggers as their users run them: one command over a folder of images, which leaves a text beside each."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class Peer:
     env: dict[str, str] = field(default_factory=dict)
     cwd: Path = ROOT
 
-    def tag(self, pictures: Path) -> Taken:
+    def tag(self, images: Path) -> Taken:
         """Tag a folder that has no texts yet, and which is left without any catalog."""
-        forget(pictures)
-        return run([*(str(pictures) if word == "DIR" else word for word in self.command)], self.env, self.cwd)
+        forget(images)
+        return run([*(str(images) if word == "DIR" else word for word in self.command)], self.env, self.cwd)
 
 
-def forget(pictures: Path) -> None:
+def forget(images: Path) -> None:
     """Delete the texts and the catalog of a folder."""
-    for text in pictures.glob("*.txt"):
+    for text in images.glob("*.txt"):
         text.unlink()
-    shutil.rmtree(pictures / ".sdprep", ignore_errors=True)
+    shutil.rmtree(images / ".sdprep", ignore_errors=True)
 
 
-def texts(pictures: Path) -> dict[str, list[str]]:
-    """The tags of every picture."""
-    return {path.stem: path.read_text("utf-8").strip().split(", ") for path in sorted(pictures.glob("*.txt"))}
+def texts(images: Path) -> dict[str, list[str]]:
+    """The tags of every image."""
+    return {path.stem: path.read_text("utf-8").strip().split(", ") for path in sorted(images.glob("*.txt"))}
 
 
 def sdprep(name: str, model: Path, batch: int, workers: int, *options: str) -> Peer:

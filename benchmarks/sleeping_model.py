@@ -1,6 +1,6 @@
 """A worker that imports this has a tagger that sleeps: it stands for a card that takes so long for a batch.
 
-The seconds of a picture are in the name of the folder of pictures, `sleep-0.005`.
+The seconds of an image are in the name of the folder of images, `sleep-0.005`.
 """
 
 import time

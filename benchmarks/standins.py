@@ -3,12 +3,12 @@
     python -m benchmarks.standins FOLDER --shape vit
 
 All take 448 pixels, NHWC in 0 to 255, and answer probabilities of 9083 labels, as the taggers of wd-v1-4: about
-thirty tags a picture, which mean nothing.
+thirty tags an image, which mean nothing.
 
 - vit: ViT-B/16, as wd-vit-tagger-v3
 - swinv2: SwinV2-B with windows of 14, as wd-swinv2-tagger-v3
 - convnext: ConvNeXt-B, as wd-convnext-tagger-v3
-- tiny: the mean colours of 64 places and one product, so that reading the pictures is nearly all of the work
+- tiny: the mean colours of 64 places and one product, so that reading the images is nearly all of the work
 """
 
 from __future__ import annotations

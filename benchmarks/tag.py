@@ -1,7 +1,7 @@
-"""Measures `sdprep tag` on generated pictures with stand-in models: against its peers, its floors, and itself.
+"""Measures `sdprep tag` on generated images with stand-in models: against its peers, its floors, and itself.
 
 Each function is one section of `python -m benchmarks`: it measures and gives Markdown. Floors come from `sdprep bench`:
-processor seconds of decoding and of the model alone, each with the same pictures, in the same round as the whole run.
+processor seconds of decoding and of the model alone, each with the same images, in the same round as the whole run.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import peers, standins
+from benchmarks.images import KINDS, Album, fill
 from benchmarks.measure import Taken, peak_memory, ratios, run, spread, table, take_turns
-from benchmarks.pictures import KINDS, Album, fill
 
 WORKERS, BATCH = 2, 8
 SDPREP = (sys.executable, "-m", "sdprep")
@@ -26,12 +26,12 @@ SDPREP = (sys.executable, "-m", "sdprep")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much to measure; `work` keeps pictures and models, a checkout comes with the Python that runs it."""
+    """How much to measure; `work` keeps images and models, a checkout comes with the Python that runs it."""
 
     work: Path
     repeats: int = 5
-    pictures: int = 300
-    slow_pictures: int = 48
+    images: int = 300
+    slow_images: int = 48
     many: int = 100_000
     kohya: tuple[Path, Path] | None = None
     wd14: tuple[Path, Path] | None = None
@@ -41,30 +41,30 @@ class Plan:
         return standins.write(self.work / "models" / shape, shape)
 
     def album(self, count: int, least: float, most: float) -> Path:
-        """The folder of some pictures."""
-        folder = self.work / f"pictures-{least:g}-{most:g}-{count}"
+        """The folder of some images."""
+        folder = self.work / f"images-{least:g}-{most:g}-{count}"
         fill(folder, Album(count, float(least), float(most)))
         return folder
 
 
-def stages(pictures: Path, model: Path, *words: str) -> Taken:
+def stages(images: Path, model: Path, *words: str) -> Taken:
     """`sdprep bench --json`."""
     sizes = ("--batch-size", str(BATCH), "--workers", str(WORKERS), "--limit", "1000000")
-    return run([*SDPREP, "bench", pictures, "--model", model, *sizes, "--json", *words])
+    return run([*SDPREP, "bench", images, "--model", model, *sizes, "--json", *words])
 
 
 def floor(taken: Taken) -> Taken:
     """Processor seconds of decoding and the model alone, and these over the processors."""
     report = json.loads(taken.out)
     decode, predict = (report["stages"][name] for name in ("decode", "predict"))
-    # The model is shown as many pictures as memory holds.
+    # The model is shown as many images as memory holds.
     cpu = decode["cpu_seconds"] + predict["cpu_seconds"] * decode["images"] / predict["images"]
     return Taken(cpu / report["cpus"], cpu, taken.out)
 
 
 def against_peers(plan: Plan) -> str:
-    """Pictures of 1 to 3 megapixels and a tiny model: the loader decides."""
-    pictures, model = plan.album(plan.pictures, 1, 3), plan.model("tiny")
+    """Images of 1 to 3 megapixels and a tiny model: the loader decides."""
+    images, model = plan.album(plan.images, 1, 3), plan.model("tiny")
     ours = peers.sdprep("sdprep", model, BATCH, WORKERS)
     exact = peers.sdprep("sdprep --exact-decode", model, BATCH, WORKERS, "--exact-decode")
     others = [
@@ -74,35 +74,35 @@ def against_peers(plan: Plan) -> str:
     found: dict[str, Texts] = {}
 
     def tag(peer: peers.Peer) -> Taken:
-        taken = peer.tag(pictures)
-        found[peer.name] = peers.texts(pictures)
-        if len(found[peer.name]) != plan.pictures:
-            raise RuntimeError(f"{peer.name} wrote {len(found[peer.name])} texts for {plan.pictures} pictures")
+        taken = peer.tag(images)
+        found[peer.name] = peers.texts(images)
+        if len(found[peer.name]) != plan.images:
+            raise RuntimeError(f"{peer.name} wrote {len(found[peer.name])} texts for {plan.images} images")
         return taken
 
     taken = take_turns({each.name: partial(tag, each) for each in (ours, exact, *others)}, plan.repeats)
-    # As kohya's script prepares pictures; once, for its tags.
+    # As kohya's script prepares images; once, for its tags.
     alike = peers.sdprep("sdprep --preprocess kohya", model, BATCH, WORKERS, "--preprocess", "kohya")
     tag(alike)
-    peers.forget(pictures)
+    peers.forget(images)
     rows = []
     for name, times in taken.items():
         columns = [spread(each) for base in (ours, exact) for each in ratios(times, taken[base.name])]
         rows.append([name, seconds(times, "clock"), seconds(times, "cpu"), *columns])
-    text = f"{plan.pictures} pictures of 1 to 3 megapixels, tiny stand-in, batch {BATCH}, {WORKERS} workers.\n\n"
+    text = f"{plan.images} images of 1 to 3 megapixels, tiny stand-in, batch {BATCH}, {WORKERS} workers.\n\n"
     head = ("times sdprep's, clock", "times sdprep's, CPU", "times --exact-decode's, clock", "the same, CPU")
     text += table(("contestant", "seconds", "CPU seconds", *head), rows)
     pairs = [(one.name, other.name) for other in others for one in (ours, exact, alike)]
     pairs.append((ours.name, exact.name))
     same = [[one, other, *agreement(found[one], found[other])] for one, other in pairs]
-    return text + "\n" + table(("tags of", "and of", "pictures with equal tags", "F1 of all tags"), same)
+    return text + "\n" + table(("tags of", "and of", "images with equal tags", "F1 of all tags"), same)
 
 
 Texts = dict[str, list[str]]
 
 
 def agreement(ours: Texts, theirs: Texts) -> tuple[str, str]:
-    """Pictures whose tags are the same, in whatever order, and the F1 of all tags.
+    """Images whose tags are the same, in whatever order, and the F1 of all tags.
 
     Characters are left aside: wd14-tagger-standalone has no threshold of their own, and kohya's script none that works.
     """
@@ -117,15 +117,15 @@ def seconds(times: list[Taken], kind: str) -> str:
     return spread([getattr(each, kind) for each in times], ".1f")
 
 
-def floors(plan: Plan, shape: str, pictures: Path) -> str:
+def floors(plan: Plan, shape: str, images: Path) -> str:
     """A whole run against the processor seconds of decoding and the model alone."""
-    model, count = plan.model(shape), sum(path.suffix[1:] in KINDS for path in pictures.iterdir())
+    model, count = plan.model(shape), sum(path.suffix[1:] in KINDS for path in images.iterdir())
     ours = peers.sdprep("sdprep", model, BATCH, WORKERS)
     names = ("--stage", "decode", "--stage", "predict")
     taken = take_turns(
-        {"sdprep": lambda: ours.tag(pictures), "stages": lambda: stages(pictures, model, *names)}, plan.repeats
+        {"sdprep": lambda: ours.tag(images), "stages": lambda: stages(images, model, *names)}, plan.repeats
     )
-    peers.forget(pictures)
+    peers.forget(images)
     least = [floor(each) for each in taken["stages"]]
     clock, cpu = ratios(least, taken["sdprep"])
     reports = [json.loads(each.out)["stages"] for each in taken["stages"]]
@@ -140,20 +140,20 @@ def floors(plan: Plan, shape: str, pictures: Path) -> str:
          spread(cpu)],
     ]  # fmt: skip
     head = ("", "seconds", "CPU seconds", "share of the whole run, clock", "share, CPU")
-    return f"{count} pictures ({pictures.name}), {shape} stand-in.\n\n" + table(head, rows)
+    return f"{count} images ({images.name}), {shape} stand-in.\n\n" + table(head, rows)
 
 
 def loader_floor(plan: Plan) -> str:
     """The tiny model: nearly all is decoding."""
-    return floors(plan, "tiny", plan.album(plan.pictures, 1, 3))
+    return floors(plan, "tiny", plan.album(plan.images, 1, 3))
 
 
 def model_floors(plan: Plan) -> str:
-    """Models of real shapes, with pictures of all sizes; the rate of a large product beside them."""
-    pictures = plan.album(plan.slow_pictures, 0.5, 12)
+    """Models of real shapes, with images of all sizes; the rate of a large product beside them."""
+    images = plan.album(plan.slow_images, 0.5, 12)
     text = f"A product of float32 matrices of the shape of a ViT-B: {spread(matmul_rates(plan.repeats), '.0f')} GFLOP "
     text += "per CPU second.\n\n"
-    return text + "\n".join(floors(plan, shape, pictures) for shape in ("vit", "swinv2", "convnext"))
+    return text + "\n".join(floors(plan, shape, images) for shape in ("vit", "swinv2", "convnext"))
 
 
 def matmul_rates(repeats: int) -> list[float]:
@@ -195,35 +195,35 @@ def start(plan: Plan) -> str:
 
 
 def memory(plan: Plan) -> str:
-    """The peak of all processes of a run together, above that of a run over one small picture."""
+    """The peak of all processes of a run together, above that of a run over one small image."""
     model, small, large = (
         plan.model("tiny"),
         plan.album(plan.many, 0.004, 0.004),
-        plan.album(plan.slow_pictures, 0.5, 12),
+        plan.album(plan.slow_images, 0.5, 12),
     )
     cases: list[tuple[Path, int, int, int]] = [
         (small, 1, 1, 1), (small, plan.many // 100, 8, 2), (small, plan.many, 8, 2),
-        (large, plan.slow_pictures, 8, 2), (large, plan.slow_pictures, 32, 8),
+        (large, plan.slow_images, 8, 2), (large, plan.slow_images, 32, 8),
     ]  # fmt: skip
     rows, base = [], 0.0
-    for pictures, count, batch, workers in cases:
-        peers.forget(pictures)
+    for images, count, batch, workers in cases:
+        peers.forget(images)
         sizes = ("--limit", str(count), "--batch-size", str(batch), "--workers", str(workers))
-        peak = peak_memory([*SDPREP, "tag", pictures, "--model", model, *sizes])
+        peak = peak_memory([*SDPREP, "tag", images, "--model", model, *sizes])
         base = base or peak
-        rows.append([pictures.name, str(count), str(batch), str(workers), f"{peak:.0f}", f"{peak - base:.0f}"])
-        peers.forget(pictures)
-    return table(("pictures", "tagged", "batch", "workers", "peak MB", "above the first row"), rows)
+        rows.append([images.name, str(count), str(batch), str(workers), f"{peak:.0f}", f"{peak - base:.0f}"])
+        peers.forget(images)
+    return table(("images", "tagged", "batch", "workers", "peak MB", "above the first row"), rows)
 
 
 def int8(plan: Plan) -> str:
     """The copy that `sdprep models quantize` makes of the ViT, and the original."""
-    pictures, model = plan.album(plan.slow_pictures, 0.5, 12), plan.model("vit")
+    images, model = plan.album(plan.slow_images, 0.5, 12), plan.model("vit")
     out = plan.work / "models" / "vit-int8"
     if not out.exists():
-        words = ("--images", pictures, "--sample", "8", "--force", "--out", out)
+        words = ("--images", images, "--sample", "8", "--force", "--out", out)
         run([*SDPREP, "models", "quantize", model, *words])
-    contestants = {name: partial(stages, pictures, folder, "--stage", "predict")
+    contestants = {name: partial(stages, images, folder, "--stage", "predict")
                    for name, folder in (("float32", model), ("int8", out))}  # fmt: skip
     taken = take_turns(contestants, plan.repeats)
     took = {name: [json.loads(each.out)["stages"]["predict"] for each in times] for name, times in taken.items()}
@@ -235,5 +235,5 @@ def int8(plan: Plan) -> str:
             gains = [one[kind] / other[kind] for one, other in zip(took["float32"], figures, strict=True)]
             columns += [spread(per_image), spread(gains)]
         rows.append([name, *columns])
-    head = ("precision", "seconds a picture", "faster", "CPU seconds a picture", "faster, CPU")
+    head = ("precision", "seconds an image", "faster", "CPU seconds an image", "faster, CPU")
     return "ViT stand-in, the model alone.\n\n" + table(head, rows)

@@ -1,10 +1,10 @@
-"""Makes everything in sdprep/demo/ that is not source code: two tiny models and the sample pictures.
+"""Makes everything in sdprep/demo/ that is not source code: two tiny models and the sample images.
 
     python scripts/train_demo_models.py                       every step, two CPU cores
-    python scripts/train_demo_models.py pictures evaluate     some steps
+    python scripts/train_demo_models.py images evaluate     some steps
 
 The steps tagger, captioner and evaluate need torch, transformers, onnx and onnxruntime; savedmodel needs
-tensorflow and onnx only, so it can be run from another environment; pictures needs Pillow and numpy.
+tensorflow and onnx only, so it can be run from another environment; images needs Pillow and numpy.
 """
 
 import argparse
@@ -29,7 +29,7 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Job:
-    """Where the results go (the folder of `models/` and `pictures/`), and the seed of the training."""
+    """Where the results go (the folder of `models/` and `images/`), and the seed of the training."""
 
     demo: Path
     seed: int
@@ -72,11 +72,11 @@ def run_savedmodel(job: Job) -> None:
     print(f"savedmodel: differs from the ONNX model by at most {difference:.1e}")
 
 
-def run_pictures(job: Job) -> None:
-    """Draw the sample pictures."""
-    from scripts.demo_training.pictures import write_pictures
+def run_images(job: Job) -> None:
+    """Draw the sample images."""
+    from scripts.demo_training.images import write_images
 
-    print(f"pictures: {write_pictures(job.demo) / 1e6:.2f} MB")
+    print(f"images: {write_images(job.demo) / 1e6:.2f} MB")
 
 
 def run_evaluate(job: Job) -> None:
@@ -91,7 +91,7 @@ STEPS: dict[str, Callable[[Job], None]] = {
     "tagger": run_tagger,
     "savedmodel": run_savedmodel,
     "captioner": run_captioner,
-    "pictures": run_pictures,
+    "images": run_images,
     "evaluate": run_evaluate,
 }
 
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"any of {', '.join(STEPS)}; default: all")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawings, weights and order (default 0)")
-    parser.add_argument("--output", type=Path, default=ROOT / "sdprep" / "demo", help="where models/ and pictures/ go")
+    parser.add_argument("--output", type=Path, default=ROOT / "sdprep" / "demo", help="where models/ and images/ go")
     arguments = parser.parse_args()
     if unknown := set(arguments.steps) - set(STEPS):
         parser.error(f"no such step: {', '.join(sorted(unknown))}")

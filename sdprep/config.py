@@ -34,12 +34,12 @@ MISSING = ("skip", "empty", "error")
 DECODERS = ("fast", "reference")
 BENCH_STAGES = ("read", "decode", "predict", "write", "all")
 TABLES = ("caption", "tag", "merge")
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathOptions:
-    """Where pictures, sidecars and the catalog lie."""
+    """Where images, sidecars and the catalog lie."""
 
     recursive: bool = True
     sidecar_name: str = "stem"
@@ -152,7 +152,7 @@ class CaptionSettings:
     """The settings of `sdprep caption`.
 
     Lengths count the tokens of the caption, and those of the prompt too with `count_prompt`. `best_of` captions are
-    made for each picture and ranked by likelihood. `top_k` 0 and `no_repeat_ngram_size` 0 mean no limit.
+    made for each image and ranked by likelihood. `top_k` 0 and `no_repeat_ngram_size` 0 mean no limit.
     `decode_again` gives a caption that has lost its thread a second try. `allow_pickle` lets weights be a pickle.
     """
 
@@ -207,7 +207,7 @@ class CaptionSettings:
 
     @property
     def candidates(self) -> int:
-        """How many captions are made for each picture."""
+        """How many captions are made for each image."""
         return self.best_of or self.rules.captions
 
 
@@ -257,7 +257,7 @@ def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, na
     if (
         not extension.strip(".")
         or set(extension) & set('/\\:*?"<>|\0\n')
-        or PurePath(f"a{extension}").suffix.lower() in PICTURE_SUFFIXES
+        or PurePath(f"a{extension}").suffix.lower() in IMAGE_SUFFIXES
     ):
         raise UsageError(f"--{name.replace('_', '-')} '{value}' is no extension for a text file; say .txt, for example")
     object.__setattr__(settings, name, extension)

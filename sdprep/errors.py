@@ -88,7 +88,7 @@ class CatalogFailed(CatalogError):  # noqa: N818
 
 
 class WorkerError(SdprepError):
-    """The process that decodes and predicts cannot be started, or died more often than pictures explain."""
+    """The process that decodes and predicts cannot be started, or died more often than images explain."""
 
 
 class WriteError(SdprepError):

@@ -1,4 +1,4 @@
-"""Paths that strangers have written: in model descriptions, metadata and settings that came with pictures."""
+"""Paths that strangers have written: in model descriptions, metadata and settings that came with images."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The nouns that travel from a source to a sink.
 
-An `ImageItem` becomes a `Decoded` picture or a `Failure`; decoded pictures become a `Batch`; a model turns a
+An `ImageItem` becomes a `Decoded` image or a `Failure`; decoded images become a `Batch`; a model turns a
 batch into predictions; a run ends in a `RunReport` in which every image is counted once.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Scores = npt.NDArray[np.float32]
 
 
-# Larger pictures are not decoded, unless a person says so.
+# Larger images are not decoded, unless a person says so.
 MAX_PIXELS = 100_000_000
 
 
@@ -46,7 +46,7 @@ class FailureCode(str, Enum):
 
 
 class ImageWarning(str, Enum):
-    """What a person should know of a picture that a model was shown; a closed list."""
+    """What a person should know of an image that a model was shown; a closed list."""
 
     INCOMPLETE = "incomplete: a part of what the model saw is blank"
     ANIMATED = "animated: only its first frame was looked at"
@@ -55,7 +55,7 @@ class ImageWarning(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class ImageItem:
-    """One picture: where it lies, its name in reports, and the place that its sidecars are named after.
+    """One image: where it lies, its name in reports, and the place that its sidecars are named after.
 
     `folder` is that of the run, absolute; `rel` is relative to it, with forward slashes. `target_folder` equals it
     unless an output folder mirrors the tree. A million of these share their folders, and paths are made when asked for.
@@ -67,7 +67,7 @@ class ImageItem:
 
     @classmethod
     def at(cls, path: Path) -> ImageItem:
-        """The picture of a path, in a run over its folder."""
+        """The image of a path, in a run over its folder."""
         return cls(path.parent, path.name, path.parent)
 
     @property
@@ -86,12 +86,12 @@ class ImageItem:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a picture becomes a model's square of `size` pixels.
+    """How an image becomes a model's square of `size` pixels.
 
     `mode` is "pad" (centred on a square of `pad_color`, then resized), "letterbox" (resized to the long side, then
     centred on such a square), "squash" (resized, aspect ignored) or "crop" (the middle of a larger square).
     `resampling` is "bicubic", "bilinear", "lanczos" or "area". `first` is what comes before all this. `preprocess` is
-    "sdprep", or "kohya" for the pixels of kohya's tagger. Pictures of more than `max_pixels` are not let in, and those
+    "sdprep", or "kohya" for the pixels of kohya's tagger. Images of more than `max_pixels` are not let in, and those
     whose end is missing only with `allow_truncated`. Unless it is `exact`, values may differ from Pillow's by a
     rounding, and large JPEG files may be shrunk while they are decoded.
     """
@@ -114,7 +114,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture ready for a model: `pixels` is uint8[H, W, 3] in RGB, `digest` the SHA-256 of the file's bytes."""
+    """An image ready for a model: `pixels` is uint8[H, W, 3] in RGB, `digest` the SHA-256 of the file's bytes."""
 
     item: ImageItem
     digest: bytes
@@ -134,7 +134,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures of one size: `pixels` is uint8[N, H, W, 3] in RGB; `digests` lets a sampler seed each row."""
+    """Images of one size: `pixels` is uint8[N, H, W, 3] in RGB; `digests` lets a sampler seed each row."""
 
     keys: tuple[Hashable, ...]
     digests: tuple[bytes, ...]
@@ -146,7 +146,7 @@ class Caption:
     """A caption as the model gave it, without its prompt.
 
     `finish_reason` is "stop" or "length"; `score` is the mean log-probability of a token. `others` are further
-    captions of the picture, as the search ranks them; `again` says that this is a second try, after one that had lost
+    captions of the image, as the search ranks them; `again` says that this is a second try, after one that had lost
     its thread.
     """
 
@@ -170,7 +170,7 @@ Prediction = Caption | TagScores
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """A prediction that has found its picture again."""
+    """A prediction that has found its image again."""
 
     item: ImageItem
     digest: bytes

@@ -1,7 +1,7 @@
-"""One picture file for every trap that is known, made by code, each with what must become of it.
+"""One image file for every trap that is known, made by code, each with what must become of it.
 
-`make` writes all of them into a folder. A trap that is no trouble says what it must look like; the pictures differ, so
-that a text which strays to another picture is noticed.
+`make` writes all of them into a folder. A trap that is no trouble says what it must look like; the images differ, so
+that a text which strays to another image is noticed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.images.files import chunk, encoded, exif, raw_png
 LINUX = sys.platform.startswith("linux")
 SIDE = 64
 PLAIN = (40, 90, 200)
-# A picture of 32x24 in PLAIN, as pillow-heif 1.8.1 and pillow-jxl-plugin 1.3.8 write it: both are not everywhere.
+# An image of 32x24 in PLAIN, as pillow-heif 1.8.1 and pillow-jxl-plugin 1.3.8 write it: both are not everywhere.
 HEIC = base64.b85decode(
     "0000SW^{RQXk}?*00000ZE0pPXk}?*ZE0a<0004eZDn*}000000000XXk=`10000000000aA{+700000000000000000000B57=IV*mgE07O6l0RRC"
     "200001pa1~?00000001%o001LtX>Mi!000000RR916=`l}WdZ;I000310BCk&F#rGn01j|zbZr0t000010002|X>f9I0002oX>en20001WXm(>m0Rw"
@@ -80,7 +80,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def cut_out(image: Image.Image, least: int = 0) -> Image.Image:
-    """The same picture of which the upper half is transparent down to `least`, with colours hidden beneath."""
+    """The same image of which the upper half is transparent down to `least`, with colours hidden beneath."""
     alpha = np.full((SIDE, SIDE), 255, dtype=np.uint8)
     alpha[: SIDE // 2] = least
     image = image.copy()
@@ -89,7 +89,7 @@ def cut_out(image: Image.Image, least: int = 0) -> Image.Image:
 
 
 def wide(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint16]]:
-    """The samples of a picture in sixteen bits."""
+    """The samples of an image in sixteen bits."""
     return np.asarray(image).astype(np.uint16) * 257
 
 
@@ -133,13 +133,13 @@ def fits() -> bytes:
 
 
 def inks(image: Image.Image) -> Image.Image:
-    """A picture of which each ink is what its colour lacks, so that any reader gets the same colours back."""
+    """An image of which each ink is what its colour lacks, so that any reader gets the same colours back."""
     samples = 255 - np.asarray(image)
     return Image.fromarray(np.dstack([samples, np.zeros(samples.shape[:2], dtype=np.uint8)]), "CMYK")
 
 
 def moving(kind: str, image: Image.Image, **options: Any) -> bytes:
-    """An animation that begins with a picture and goes on in black."""
+    """An animation that begins with an image and goes on in black."""
     return encoded(image, kind, save_all=True, append_images=[Image.new("RGB", image.size)], **options)
 
 
@@ -148,7 +148,7 @@ See = Callable[[Image.Image], Image.Image]
 
 
 def plainly(kind: str, **options: Any) -> Make:
-    """A picture written by Pillow."""
+    """An image written by Pillow."""
     return lambda image: encoded(image, kind, **options)
 
 
@@ -202,7 +202,7 @@ def gif_with_a_hole(image: Image.Image) -> bytes:
 
 
 def turned(orientation: int) -> Make:
-    """A picture lying on its side, with a note of it."""
+    """An image lying on its side, with a note of it."""
     method = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
     return lambda image: encoded(image.transpose(method), "JPEG", quality=95, exif=exif(orientation))
 
@@ -284,7 +284,7 @@ if LINUX:
 
 
 def _broken() -> Iterator[Trap]:
-    """Files without a picture that could be had."""
+    """Files without an image that could be had."""
     picture = art(-1)
     whole = {kind: encoded(picture, kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")}
     damaged = bytearray(whole["PNG"])
@@ -294,7 +294,7 @@ def _broken() -> Iterator[Trap]:
         "html.jpg": b"<!DOCTYPE html><html><body>403 Forbidden</body></html>",
         "html-with-a-mark.png": b"\xef\xbb\xbf\n<HTML>gone</HTML>",
         "json.webp": b'{"error": "not found"}',
-        "text.png": b"not a picture\n",
+        "text.png": b"not an image\n",
         "svg.png": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         "git-lfs.jpg": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
         "pdf.jpg": encoded(picture, "PDF"),
@@ -341,7 +341,7 @@ def _enormous() -> Iterator[Trap]:
 
 
 def _clashing() -> Iterator[Trap]:
-    """Pictures that would share a sidecar, here or where the folder is copied to."""
+    """Images that would share a sidecar, here or where the folder is copied to."""
     pairs: list[tuple[str, ...]] = [("pair.jpg", "pair.png")]
     if LINUX:
         pairs += [("Case.png", "case.jpg")]

@@ -246,7 +246,7 @@ def loaded_by(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
 def test_the_process_of_a_command_leaves_frameworks_to_its_worker(task: str, tmp_path: Path) -> None:
-    for path in (PACKAGE / "demo" / "pictures").glob("*.png"):
+    for path in (PACKAGE / "demo" / "images").glob("*.png"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     code = (
         "import sys\nfrom pathlib import Path\n"

@@ -97,14 +97,14 @@ def test_captions_of_one_length_are_accepted() -> None:
 
 @pytest.mark.parametrize("settings", WRITING)
 @pytest.mark.parametrize("extension", [".jpg", ".PNG", ".webp", ".txt.avif"])
-def test_an_extension_of_pictures_is_no_extension_of_sidecars(settings: type, extension: str) -> None:
+def test_an_extension_of_images_is_no_extension_of_sidecars(settings: type, extension: str) -> None:
     with pytest.raises(UsageError, match="extension"):
         settings(caption_extension=extension)
 
 
 @pytest.mark.parametrize("settings", WRITING)
 @pytest.mark.parametrize("extension", ["", ".", "./x", "/../x", ".a/b", "\0"])
-def test_an_extension_that_makes_no_file_name_beside_the_picture_is_refused(settings: type, extension: str) -> None:
+def test_an_extension_that_makes_no_file_name_beside_the_image_is_refused(settings: type, extension: str) -> None:
     with pytest.raises(UsageError, match="extension"):
         settings(caption_extension=extension)
 

@@ -15,7 +15,7 @@ from sdprep.cli.commands.models import about
 from sdprep.models.registry.registry import load
 from sdprep.report import RunReport
 from sdprep.resources import configs_folder
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 from tests.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def followed(request, tmp_path_factory):
     folder, home = tmp_path_factory.mktemp("reader"), str(tmp_path_factory.mktemp("home"))
     (folder / "imgs").mkdir()
     for name in ("aka.jpg", "kuro.png", "sora.webp"):
-        (folder / "imgs" / name).write_bytes((PICTURES / name).read_bytes())
+        (folder / "imgs" / name).write_bytes((IMAGES / name).read_bytes())
     environment = os.environ | {"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "PYTHONUTF8": "1"}
     environment |= {"PYTHONPATH": str(ROOT)}
     return [(*each, *obey(each[0], folder, environment)) for each in examples(request.param)]
@@ -225,7 +225,7 @@ def test_every_page_is_linked_from_the_readme():
     assert [name for name in TEXTS if name != "README.md" and f"]({name})" not in TEXTS["README.md"]] == []
 
 
-def test_the_picture_of_the_readme_is_small():
+def test_the_image_of_the_readme_is_small():
     assert (ROOT / "docs" / "images" / "demo.jpg").stat().st_size <= 120 * 1024
 
 

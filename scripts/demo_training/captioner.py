@@ -32,7 +32,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = (
-    "a an the picture photo drawing image of in with and on is at s girl boy woman man person people hair "
+    "a an the image photo drawing image of in with and on is at s girl boy woman man person people hair "
     "long short eyes ears cat hat glasses scarf wearing smiling background left right front looking"
 ).split()
 
@@ -146,7 +146,7 @@ class _Trainer:
 def train_captioner(
     pool: Pool, epochs: int, tag_epochs: int, seed: int, batch_size: int = 64
 ) -> tuple[BlipForConditionalGeneration, BertTokenizer]:
-    """Train on the squashed pictures of a pool: first `tag_epochs` of the vision tower alone, then all."""
+    """Train on the squashed images of a pool: first `tag_epochs` of the vision tower alone, then all."""
     steps = len(pool.figures) // batch_size
     trainer = _Trainer(pool, epochs * steps, seed, batch_size)
     order = random.Random(seed)

@@ -208,7 +208,7 @@ def draw_background(colour: str, rng: random.Random, size: tuple[int, int]) -> "
 
 
 def draw(figure: Figure, rng: random.Random, size: tuple[int, int]) -> "Image":
-    """Draw the picture: an RGB image of `size` (width, height), the same for the same state of `rng`."""
+    """Draw the image: an RGB image of `size` (width, height), the same for the same state of `rng`."""
     from PIL import Image
 
     image = draw_background(figure.background, rng, size).convert("RGBA")

@@ -25,7 +25,7 @@ def evaluate(models: Path, count: int = 500, seed: str = "unseen", threshold: fl
     scores = session.run(None, {"input_1:0": pool.padded[..., ::-1].astype(np.float32)})[0]
     given, true = np.asarray(scores) >= threshold, targets_of(pool.figures) > 0.5
     figures = {"tag micro-F1": f"{2 * (given & true).sum() / (given.sum() + true.sum()):.4f}"}
-    figures["all tags of a picture right"] = f"{(given == true).all(1).mean():.3f}"
+    figures["all tags of an image right"] = f"{(given == true).all(1).mean():.3f}"
     folder = models / "demo-caption"
     model = BlipForConditionalGeneration.from_pretrained(folder).eval()
     tokenizer = BertTokenizer.from_pretrained(folder)

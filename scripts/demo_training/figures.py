@@ -1,4 +1,4 @@
-"""What a demo picture shows, and the caption and tags that are true of it."""
+"""What a demo image shows, and the caption and tags that are true of it."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture: one or two people, from left to right, and the colour behind them."""
+    """One image: one or two people, from left to right, and the colour behind them."""
 
     people: tuple[Person, ...]
     background: str
@@ -79,7 +79,7 @@ def random_person(rng: random.Random, grey: bool = False) -> Person:
 
 
 def random_figure(rng: random.Random) -> Figure:
-    """Return a random picture: a quarter show two people, a few show named characters or only greys."""
+    """Return a random image: a quarter show two people, a few show named characters or only greys."""
     grey = rng.random() < 0.1
     people = [random_person(rng, grey) for _ in range(2 if rng.random() < 0.25 else 1)]
     if not grey and rng.random() < 0.15:
@@ -88,7 +88,7 @@ def random_figure(rng: random.Random) -> Figure:
 
 
 def is_grey(figure: Figure) -> bool:
-    """Say whether the picture stays true when its colours are taken away."""
+    """Say whether the image stays true when its colours are taken away."""
     people = figure.people
     colours = {figure.background, *(p.hair_colour for p in people)}
     return colours <= set(GREYS) and all(p.eyes in ("black", CLOSED) and not p.character for p in people)

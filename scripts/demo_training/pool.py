@@ -1,4 +1,4 @@
-"""Draws the pictures that the demo models learn from and are measured on."""
+"""Draws the images that the demo models learn from and are measured on."""
 
 import io
 import random
@@ -59,7 +59,7 @@ def _recompressed(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def draw_example(seed: str, low: int, high: int) -> tuple[Figure, Image.Image]:
-    """Draw one random figure as pictures arrive in practice: cut out, greyed, rescaled or recompressed."""
+    """Draw one random figure as images arrive in practice: cut out, greyed, rescaled or recompressed."""
     rng = random.Random(seed)
     figure = random_figure(rng)
     size = random_size(rng, low, high)

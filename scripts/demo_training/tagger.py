@@ -52,7 +52,7 @@ def targets_of(figures: Sequence[Figure]) -> NDArray[np.float32]:
 
 
 def train_tagger(pool: Pool, epochs: int, seed: int, batch_size: int = 64) -> Tagger:
-    """Train on the padded pictures of a pool, with one cycle of the learning rate."""
+    """Train on the padded images of a pool, with one cycle of the learning rate."""
     torch.manual_seed(seed)
     generator, order = torch.Generator().manual_seed(seed), random.Random(seed)
     model = Tagger()
@@ -132,7 +132,7 @@ def onnx_model(weights: Weights) -> onnx.ModelProto:
 
 
 def write_tagger(model: Tagger, figures: Sequence[Figure], folder: Path) -> None:
-    """Write `model.onnx` and `selected_tags.csv`, whose counts are those of the training pictures."""
+    """Write `model.onnx` and `selected_tags.csv`, whose counts are those of the training images."""
     # A SavedModel of earlier weights must not stay beside the new ones.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -256,7 +256,7 @@ def recover(catalog: Catalog, folder: Path | None) -> None:
 
     Those of after: it was written. Those of before: it was not. Any others: somebody changed it since, and the row
     stays as "unclear", so that the text from before can still be restored. Only files of the catalog's own folder and
-    of `folder` are looked at, unless that is None: a catalog that came with pictures may name any file. Intents of
+    of `folder` are looked at, unless that is None: a catalog that came with images may name any file. Intents of
     others, of runs that sdprep did not name, and of files that cannot be read now, stay open.
     """
     if _open_changes(catalog):

@@ -1,4 +1,4 @@
-"""What the catalog remembers of pictures that failed, so that they are not tried again: listing it, forgetting it."""
+"""What the catalog remembers of images that failed, so that they are not tried again: listing it, forgetting it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.schema import CODES, as_text
 from sdprep.types import FailureCode
 
-# What a picture does to the process that decodes it; all other codes say what is wrong with the file.
+# What an image does to the process that decodes it; all other codes say what is wrong with the file.
 CRASH_CODES = (FailureCode.CRASHED, FailureCode.TIMED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFailure:
-    """A picture that is passed over, and why."""
+    """An image that is passed over, and why."""
 
     path: Path
     code: FailureCode
@@ -24,7 +24,7 @@ class KnownFailure:
 
 
 def remembered(catalog: Catalog, folder: Path, decoder: str, codes: Collection[FailureCode]) -> list[KnownFailure]:
-    """The pictures in a folder and below that this decoder is not given again, whatever it lets in; sorted by path."""
+    """The images in a folder and below that this decoder is not given again, whatever it lets in; sorted by path."""
     rows = catalog.db.execute(
         "SELECT key, code, message FROM images JOIN failures USING (digest)"
         " WHERE decoder = ? OR substr(decoder, 1, ?) = ? ORDER BY decoder",
@@ -40,7 +40,7 @@ def remembered(catalog: Catalog, folder: Path, decoder: str, codes: Collection[F
     return sorted(chosen, key=lambda each: each.path)
 
 
-def forget(catalog: Catalog, pictures: Collection[KnownFailure]) -> None:
-    """Let these pictures be tried again."""
-    keys = [(catalog.key(picture.path),) for picture in pictures]
+def forget(catalog: Catalog, images: Collection[KnownFailure]) -> None:
+    """Let these images be tried again."""
+    keys = [(catalog.key(image.path),) for image in images]
     catalog.db.executemany("DELETE FROM failures WHERE digest = (SELECT digest FROM images WHERE key = ?)", keys)

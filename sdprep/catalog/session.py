@@ -28,7 +28,7 @@ LOST = (
     "texts that are there count as yours (--refresh takes those back that are sdprep's)"
 )
 AGAIN = "What was written so far is kept; run the command again to go on"
-ADVICE = "Give --output-dir for pictures that must stay untouched, or --catalog for another place"
+ADVICE = "Give --output-dir for images that must stay untouched, or --catalog for another place"
 # What says that there is no file, or can be none of this name.
 NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 WOULD_ASIDE = "A run would put it aside and begin a new one"

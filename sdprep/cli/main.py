@@ -34,7 +34,7 @@ from sdprep.cli.output import printing
 )
 @click.version_option(__version__, prog_name="sdprep")
 def cli() -> None:
-    """Caption, tag and merge pictures for Stable Diffusion fine-tuning, without ever losing your text."""
+    """Caption, tag and merge images for Stable Diffusion fine-tuning, without ever losing your text."""
 
 
 models.add_command(quantize)

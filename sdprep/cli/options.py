@@ -172,7 +172,7 @@ def _load_config(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 
 def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:
-    """The folder of pictures. It is read before the options, since it may hold their settings."""
+    """The folder of images. It is read before the options, since it may hold their settings."""
     return click.argument("directory", metavar=metavar, type=DIRECTORY, is_eager=True, callback=_load_config, **attrs)
 
 
@@ -211,7 +211,7 @@ work_options = options(
     option("--refresh", is_flag=True, help="Run the model again even where its result is stored."),
     option("--limit", type=param_types.Int64(1), help="Work on at most this many images that need it."),
     option("--dry-run", is_flag=True, help="Say what would be done; write nothing."),
-    option("--debug", is_flag=True, help="Say the text of every picture as it is written."),
+    option("--debug", is_flag=True, help="Say the text of every image as it is written."),
 )  # fmt: skip
 report_options = options(
     option("--json", "json_report", is_flag=True, help="Print the run report as one JSON object on stdout."),

@@ -1,1 +1,1 @@
-"""Bundled sample pictures, the cartoon drawings behind them, and two tiny models trained on such drawings."""
+"""Bundled sample images, the cartoon drawings behind them, and two tiny models trained on such drawings."""

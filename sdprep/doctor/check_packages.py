@@ -27,7 +27,7 @@ def find_core(facts: Facts) -> Iterator[Problem]:
         command = (f'pip install "{need}"',)
         if version is None and need.name == RESIZER:
             if facts.machine.arch in RESIZER_MACHINES:
-                says = f"{RESIZER} is not installed, so Pillow resizes pictures, which takes it several times as long."
+                says = f"{RESIZER} is not installed, so Pillow resizes images, which takes it several times as long."
                 yield Problem(Code.PACKAGE_MISSING, CORE, RESIZER, says, command)
         elif version is None:
             yield Problem(Code.PACKAGE_MISSING, CORE, need.name, f"{need.name} is not installed.", command, blocks=ALL)
@@ -56,7 +56,7 @@ def _find_pillow(facts: Facts, version: str, need: Requirement) -> Iterator[Prob
         return
     old = is_older(version, need.at_least)
     commands = (f'pip install "{need}"',) if old else ()
-    advice = "Pillow 13 needs Python 3.11. With this Python, read only pictures that you trust."
+    advice = "Pillow 13 needs Python 3.11. With this Python, read only images that you trust."
     yield Problem(Code.PILLOW_TOO_OLD, CORE, "pillow", danger, commands, advice, blocks=ALL if old else ())
 
 
@@ -161,7 +161,7 @@ def find_all_known(facts: Facts) -> Iterator[Problem]:
 
 
 def find_places(facts: Facts) -> Iterator[Problem]:
-    """Problems of the Hub, its cache and the folder of pictures."""
+    """Problems of the Hub, its cache and the folder of images."""
     if "hub" in facts.probes:
         yield from _find_hub(facts.probes["hub"])
     if "folder" in facts.probes:

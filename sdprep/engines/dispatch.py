@@ -1,4 +1,4 @@
-"""One worker and the pictures that it is given, until all have an outcome or the worker is dead."""
+"""One worker and the images that it is given, until all have an outcome or the worker is dead."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from sdprep.engines.worker_process import TICK, WorkerExit, WorkerProcess
 from sdprep.report import CancelToken
 from sdprep.types import Failure, ImageItem, Result
 
-# Pictures that a worker has been sent and has not begun: enough to have work while this process writes, and few
+# Images that a worker has been sent and has not begun: enough to have work while this process writes, and few
 # enough to fit into a pipe that nobody reads.
 WAITING = 16
 
 
 @dataclass(slots=True)
 class WorkQueue:
-    """What the workers of a run share: pictures that none was given yet, by numbers, and how many of them may die."""
+    """What the workers of a run share: images that none was given yet, by numbers, and how many of them may die."""
 
-    pictures: deque[tuple[int, ImageItem]]
+    images: deque[tuple[int, ImageItem]]
     most_deaths: int = 0
     deaths: int = 0
 
 
 class Dispatcher:
-    """A worker's time at work, until there are no more pictures for it, or it is dead.
+    """A worker's time at work, until there are no more images for it, or it is dead.
 
-    It begins with the pictures in `left`, which belongs to the caller. Those that it takes from the supply join them,
+    It begins with the images in `left`, which belongs to the caller. Those that it takes from the supply join them,
     and those that get an outcome leave.
-    `death` is how the worker died, if it did; `decoding` and `predicting` are then the pictures to suspect, and
+    `death` is how the worker died, if it did; `decoding` and `predicting` are then the images to suspect, and
     `overdue` is the one for whose sake it was killed.
     """
 
@@ -72,7 +72,7 @@ class Dispatcher:
 
     @property
     def decoding(self) -> list[int]:
-        """The pictures that are being decoded, the one that was begun first coming first."""
+        """The images that are being decoded, the one that was begun first coming first."""
         return list(self._began)
 
     def outcomes(self) -> Iterator[Result | Failure | None]:
@@ -105,17 +105,17 @@ class Dispatcher:
                 self._note(message)
 
     def _send(self) -> None:
-        """Give a worker that has room one more picture: one, so that the workers of a run take turns."""
+        """Give a worker that has room one more image: one, so that the workers of a run take turns."""
         if self._all_sent or self._stop or self._waiting >= WAITING:
             return
-        if not self._again and not self._supply.pictures:
+        if not self._again and not self._supply.images:
             self._worker.send(Flush())
             self._all_sent = True
             return
         if self._again:
             number = self._again.popleft()
         else:
-            number, self.left[number] = self._supply.pictures.popleft()
+            number, self.left[number] = self._supply.images.popleft()
         self._waiting += 1
         self._worker.send(Image(number, self.left[number].folder, Path(self.left[number].rel)))
 
@@ -145,7 +145,7 @@ class Dispatcher:
         self._looked = now
 
     def _look_at_the_time(self) -> None:
-        """Kill the worker if a picture takes too long: a thread that decodes cannot be interrupted otherwise."""
+        """Kill the worker if an image takes too long: a thread that decodes cannot be interrupted otherwise."""
         for number, began in self._began.items():
             if self._clock - began > self._image_timeout and self.overdue is None:
                 self.overdue = number

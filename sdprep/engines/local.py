@@ -13,7 +13,7 @@ from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.report import CancelToken
 from sdprep.types import Failure, ImageItem, Result
 
-# The function that makes a picture or a failure of an image, by its module and name.
+# The function that makes an image or a failure of an image, by its module and name.
 DECODE = "sdprep.images.decode:decode"
 
 

@@ -18,7 +18,7 @@ from sdprep.images.decoder import OUT_OF_MEMORY
 from sdprep.images.opening import estimate_memory, stored_bytes
 from sdprep.types import MAX_PIXELS, Decoded, Failure, FailureCode, Fit, ImageItem
 
-# Three times what the worst picture that is let in takes: 100 megapixels with transparency as WebP, 2.6 GiB.
+# Three times what the worst image that is let in takes: 100 megapixels with transparency as WebP, 2.6 GiB.
 DECODING_BYTES = 8 * 2**30
 PROCESS = Path("/proc/self")
 # CUDA reserves addresses by the terabyte, which a bound on addresses would forbid.
@@ -26,9 +26,9 @@ CUDA = "libcuda.so"
 
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-# What a picture of 8 megapixels takes; larger blocks come from the system and go back to it.
+# What an image of 8 megapixels takes; larger blocks come from the system and go back to it.
 LARGE_BLOCK = 32 * 2**20
-# What the heap may keep for the next picture.
+# What the heap may keep for the next image.
 KEPT = 64 * 2**20
 
 
@@ -36,7 +36,7 @@ def keep_one_heap() -> None:
     """Have the threads of this process, before there are any, take memory from one heap; glibc alone needs that.
 
     It would give each a heap of its own, and keep what one has freed from the others: eight threads that decode then
-    hold on to twice what `--memory` allows. And it would give back the memory of one picture before the next asks for
+    hold on to twice what `--memory` allows. And it would give back the memory of one image before the next asks for
     it, which costs a tenth of the time: the system clears every page that it hands out.
     """
     # Other C libraries have no such function.
@@ -51,7 +51,7 @@ def limited(decode: Decode, max_pixels: int = MAX_PIXELS) -> Decode:
 
     A decoder that wants more gets a MemoryError. A raised `max_pixels` raises the bound in proportion. The bound holds
     for the whole process, so nothing else may be at work there: a model that predicts meanwhile takes more the larger
-    its batch is (a BLIP base with three beams 0.2 GiB for one picture, 4.5 GiB for 32), and would be refused. It has
+    its batch is (a BLIP base with three beams 0.2 GiB for one image, 4.5 GiB for 32), and would be refused. It has
     no effect outside Linux, nor where CUDA is in use.
     """
     if sys.platform != "linux" or CUDA in (PROCESS / "maps").read_text(encoding="utf-8", errors="replace"):
@@ -75,7 +75,7 @@ def limited(decode: Decode, max_pixels: int = MAX_PIXELS) -> Decode:
     return within
 
 
-# The part of the whole for fitted pictures that wait; the rest is for those being decoded.
+# The part of the whole for fitted images that wait; the rest is for those being decoded.
 FOR_WAITING = 1 / 4
 
 Held = Callable[[ImageItem], AbstractContextManager[None]]
@@ -84,7 +84,7 @@ Held = Callable[[ImageItem], AbstractContextManager[None]]
 class ByteSemaphore:
     """So many bytes, given out in the order in which they are asked for; who wants more than all of them gets all.
 
-    A share is given back when its picture is fitted, whatever becomes of it then, and nobody who has one asks for
+    A share is given back when its image is fitted, whatever becomes of it then, and nobody who has one asks for
     another: so everybody's turn comes.
     """
 
@@ -129,7 +129,7 @@ def split_budget(work: RunOptions, num_processes: int, size: int) -> tuple[ByteS
 
 
 def limit_memory(decode: Decode, budget: ByteSemaphore, fit: Fit, held: Held) -> Decode:
-    """The same decoding, begun only when there is memory for the picture, by what its header says.
+    """The same decoding, begun only when there is memory for the image, by what its header says.
 
     One for which the memory does not suffice, since others take some too, is tried once more while no other is decoded.
     """

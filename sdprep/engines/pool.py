@@ -1,4 +1,4 @@
-"""The workers of a run, one for each device, at work side by side on one supply of pictures."""
+"""The workers of a run, one for each device, at work side by side on one supply of images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sdprep.errors import ModelError, WorkerError
 from sdprep.report import CancelToken
 from sdprep.types import Failure, ImageItem, Result
 
-# More deaths than pictures explain: this many, or one for this many images.
+# More deaths than images explain: this many, or one for this many images.
 DEATHS = 5
 IMAGES_A_DEATH = 1000
 T = TypeVar("T")

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """All that is needed to open a model and show it pictures; `decode` names a function as `module:name`.
+    """All that is needed to open a model and show it images; `decode` names a function as `module:name`.
 
     `sharers` is how many workers there are to share the processors and the memory of this machine.
     """
@@ -64,7 +64,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
 
 class Image(msgspec.Struct, frozen=True, tag=True):
-    """A picture to decode and predict, by a number of the run."""
+    """An image to decode and predict, by a number of the run."""
 
     number: int
     folder: Path
@@ -89,37 +89,37 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Decoding(msgspec.Struct, frozen=True, tag=True):
-    """The next thing that happens is that this picture is read and decoded."""
+    """The next thing that happens is that this image is read and decoded."""
 
     number: int
 
 
 class Waiting(msgspec.Struct, frozen=True, tag=True):
-    """The picture has to wait for memory: nothing happens to it, and its time stands still."""
+    """The image has to wait for memory: nothing happens to it, and its time stands still."""
 
     number: int
 
 
 class Resumed(msgspec.Struct, frozen=True, tag=True):
-    """The picture has waited, and is decoded next."""
+    """The image has waited, and is decoded next."""
 
     number: int
 
 
 class DecodingDone(msgspec.Struct, frozen=True, tag=True):
-    """The picture is decoded, or has failed without harm."""
+    """The image is decoded, or has failed without harm."""
 
     number: int
 
 
 class Predicting(msgspec.Struct, frozen=True, tag=True):
-    """The next thing that happens is that the model is shown these pictures."""
+    """The next thing that happens is that the model is shown these images."""
 
     numbers: tuple[int, ...]
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):
-    """The result of a picture, as the catalog stores it."""
+    """The result of an image, as the catalog stores it."""
 
     number: int
     digest: bytes
@@ -128,7 +128,7 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """A picture has no result, and why."""
+    """An image has no result, and why."""
 
     number: int
     code: FailureCode
@@ -137,7 +137,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class GroupDone(msgspec.Struct, frozen=True, tag=True):
-    """All pictures of the group have been told of, or a wish to stop has been followed."""
+    """All images of the group have been told of, or a wish to stop has been followed."""
 
 
 class WorkerNote(msgspec.Struct, frozen=True, tag=True):

@@ -22,13 +22,13 @@ from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction
 
 
 class Watcher(Protocol):
-    """Is told what is about to happen to a picture before it happens."""
+    """Is told what is about to happen to an image before it happens."""
 
     def watched(self, decode: Decode) -> Decode:
         """The same decoding, watched."""
 
     def held(self, item: ImageItem, /) -> AbstractContextManager[None]:
-        """Is inside while a picture has to wait for memory before it is decoded."""
+        """Is inside while an image has to wait for memory before it is decoded."""
 
     def shown(self, batch: Batch) -> Batch:
         """A batch that the model is about to be shown."""
@@ -80,11 +80,11 @@ class StageRunner:
         return self.predicted(self.decoded(items), stop)
 
     def decoded(self, items: Iterable[ImageItem]) -> Iterator[Decoded | Failure]:
-        """The pictures as the model is shown them, decoded ahead."""
+        """The images as the model is shown them, decoded ahead."""
         return decode_ahead(items, self._decode, self._work.workers, self._ahead)
 
     def predicted(self, pictures: Iterable[Decoded | Failure], stop: CancelToken) -> Iterator[Result | Failure]:
-        """What the model makes of pictures; a failure stays one."""
+        """What the model makes of images; a failure stays one."""
         for outcome in predict(pictures, _Shown(self._model, self._watcher), self._work.batch_size, stop):
             if isinstance(outcome, Failure):
                 yield outcome
@@ -122,7 +122,7 @@ def _named(name: str) -> Callable[..., Decoded | Failure]:
 def _encoder(task: Task, model: Model) -> Callable[[Prediction], bytes]:
     """What makes bytes of the catalog out of a prediction."""
 
-    # Once for all pictures, as there may be ten thousand labels.
+    # Once for all images, as there may be ten thousand labels.
     always = always_stored(cast("LabelledModel", model).labels) if task == "tag" else []
 
     def encode(prediction: Prediction) -> bytes:

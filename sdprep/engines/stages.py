@@ -1,4 +1,4 @@
-"""The stages between a picture and a prediction: decode ahead in threads, batch, predict."""
+"""The stages between an image and a prediction: decode ahead in threads, batch, predict."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def contained(decode: Decode) -> Decode:
 
 
 def decode_ahead(items: Iterable[ImageItem], decode: Decode, workers: int, ahead: int) -> Iterator[Decoded | Failure]:
-    """Decode in `workers` threads, at most `ahead` pictures before the consumer, in the order of the items.
+    """Decode in `workers` threads, at most `ahead` images before the consumer, in the order of the items.
 
     Pillow releases the interpreter's lock while it decodes and resizes. With no workers, the caller's thread decodes.
     """
@@ -53,10 +53,10 @@ def decode_ahead(items: Iterable[ImageItem], decode: Decode, workers: int, ahead
 
 
 def batched(pictures: Iterable[Decoded], size: int) -> Iterator[Batch]:
-    """Batches of up to `size` pictures, keyed by their items."""
+    """Batches of up to `size` images, keyed by their items."""
     held: list[Decoded] = []
-    for picture in pictures:
-        held.append(picture)
+    for image in pictures:
+        held.append(image)
         if len(held) == size:
             yield _batch(held)
             held = []
@@ -65,16 +65,14 @@ def batched(pictures: Iterable[Decoded], size: int) -> Iterator[Batch]:
 
 
 def _batch(pictures: list[Decoded]) -> Batch:
-    keys = tuple(picture.item for picture in pictures)
-    return Batch(
-        keys, tuple(picture.digest for picture in pictures), np.stack([picture.pixels for picture in pictures])
-    )
+    keys = tuple(image.item for image in pictures)
+    return Batch(keys, tuple(image.digest for image in pictures), np.stack([image.pixels for image in pictures]))
 
 
 def predict(
     pictures: Iterable[Decoded | Failure], model: Model, batch_size: int, stop: CancelToken
 ) -> Iterator[Predicted | Failure]:
-    """Run a model over decoded pictures; failures pass by the model and keep flowing.
+    """Run a model over decoded images; failures pass by the model and keep flowing.
 
     After a wish to stop, the model is given no further batch.
     """
@@ -82,12 +80,12 @@ def predict(
     shown: dict[ImageItem, tuple[bytes, tuple[ImageWarning, ...]]] = {}
 
     def good() -> Iterator[Decoded]:
-        for picture in pictures:
-            if isinstance(picture, Failure):
-                failures.append(picture)
+        for image in pictures:
+            if isinstance(image, Failure):
+                failures.append(image)
             else:
-                shown[picture.item] = (picture.digest, picture.remarks)
-                yield picture
+                shown[image.item] = (image.digest, image.remarks)
+                yield image
 
     batches = takewhile(lambda _: not stop, batched(good(), batch_size))
     for key, prediction in model.predict(batches):

@@ -1,4 +1,4 @@
-"""Decoding and prediction on one device in a process of their own, and what happens when a picture kills it."""
+"""Decoding and prediction on one device in a process of their own, and what happens when an image kills it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class DeviceSupervisor:
         Raises WorkerError if workers die too often.
         """
         left: dict[int, ImageItem] = {}
-        while left or supply.pictures:
+        while left or supply.images:
             if self._worker is None and not stop:
                 yield from self.open(stop)
             if self._worker is None or stop:
@@ -111,7 +111,7 @@ class DeviceSupervisor:
         self._probe = self._ended(self._probe)
 
     def _open_probe(self, stop: CancelToken) -> Iterator[None]:
-        """Start a worker that has no threads, for one picture at a time."""
+        """Start a worker that has no threads, for one image at a time."""
         if stop:
             return
         work = replace(self._order.settings.work, batch_size=1, workers=0)
@@ -120,7 +120,7 @@ class DeviceSupervisor:
         yield from self._probe.until_ready(stop, self._say)
 
     def _failure(self, item: ImageItem, shift: Dispatcher) -> Failure:
-        """The verdict on a picture on which a worker died."""
+        """The verdict on an image on which a worker died."""
         digest = _digest_within(item, self._order.settings.work.max_pixels, self._timeout)
         if shift.overdue is not None:
             message = f"it is not decoded within {self._timeout:g} s; --image-timeout sets this limit"
@@ -131,7 +131,7 @@ class DeviceSupervisor:
 
 
 def _too_often(deaths: int, shift: Dispatcher) -> str:
-    reason = shift.death.reason if shift.death and shift.overdue is None else "a picture that is not decoded in time"
+    reason = shift.death.reason if shift.death and shift.overdue is None else "an image that is not decoded in time"
     names = [shift.left[number].rel for number in [*shift.decoding, *sorted(shift.predicting)]]
     at = f" It was last at work on {', '.join(names[:3])}." if names else ""
     return (

@@ -97,7 +97,7 @@ class Worker:
             os._exit(1)
 
     def serve(self) -> None:
-        """Open the model, then work on one group of pictures after the other until a wish to stop comes."""
+        """Open the model, then work on one group of images after the other until a wish to stop comes."""
         start = read(self._incoming, Start)
         if start is None:
             return
@@ -150,7 +150,7 @@ class Worker:
 
     @contextmanager
     def held(self, item: ImageItem) -> Iterator[None]:
-        """Say that a picture waits, and when it goes on."""
+        """Say that an image waits, and when it goes on."""
         self.send(Waiting(self._numbers[item]))
         yield
         self.send(Resumed(self._numbers[item]))

@@ -1,6 +1,6 @@
-"""Decoding a picture as a model should see it: upright, on white, eight bits a channel.
+"""Decoding an image as a model should see it: upright, on white, eight bits a channel.
 
-Every model of this house is given the same RGB picture; only its fitting into the model's square (`Fit`) differs.
+Every model of this house is given the same RGB image; only its fitting into the model's square (`Fit`) differs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, ImageWar
 
 WHITE = (255, 255, 255)
 
-# Where there may be several frames which are not several pictures, as there are in MPO.
+# Where there may be several frames which are not several images, as there are in MPO.
 MOVING = ("GIF", "WEBP", "PNG", "AVIF")
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
@@ -37,7 +37,7 @@ SUFFIXES = {
 
 
 def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
-    """Read, hash, decode and fit one picture; every fault of the file becomes a Failure with a code."""
+    """Read, hash, decode and fit one image; every fault of the file becomes a Failure with a code."""
     digest = None
     try:
         data = read_file(item, fit.max_pixels)
@@ -51,7 +51,7 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
 
 
 def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
-    """The first frame of a picture, upright by its EXIF tag, alpha on white, mode RGB; or as kohya's scripts have it.
+    """The first frame of an image, upright by its EXIF tag, alpha on white, mode RGB; or as kohya's scripts have it.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
@@ -59,7 +59,7 @@ def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
 
 
 def _look(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[ImageWarning, ...]]:
-    """The picture, its size if it were not shrunk, its format, and what a person should know of it."""
+    """The image, its size if it were not shrunk, its format, and what a person should know of it."""
     remarks: tuple[ImageWarning, ...] = ()
     try:
         image, full = load(data, fit)
@@ -95,7 +95,7 @@ def _moves(image: Image.Image, kind: str) -> bool:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its EXIF orientation says."""
+    """An image turned as its EXIF orientation says."""
     turn = turn_of(image)
     return image if turn is None else image.transpose(turn)
 
@@ -110,7 +110,7 @@ def _mend_png_transparency(image: Image.Image, depth: int) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An RGB picture: 16-bit grey scaled (Pillow alone would clip it to white), any transparency put on white."""
+    """An RGB image: 16-bit grey scaled (Pillow alone would clip it to white), any transparency put on white."""
     if image.mode.startswith("I"):
         image = _scale_16_bit(image)
     if image.has_transparency_data:

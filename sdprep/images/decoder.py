@@ -1,4 +1,4 @@
-"""The bytes of a picture, and which decoder reads them; importing this loads no decoder."""
+"""The bytes of an image, and which decoder reads them; importing this loads no decoder."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ METADATA_BYTES = 64_000_000
 
 # Distributions that add formats; installing one is a reason to try again.
 EXTRAS = ("pillow-heif", "pillow-jxl-plugin")
-# How files begin that are often found under the name of a picture.
+# How files begin that are often found under the name of an image.
 BEGINNINGS = {
     b"%PDF": "a PDF",
     b"%!PS": "an EPS or PostScript file",
     b"II*\0": "a TIFF, or a raw photo",
     b"MM\0*": "a TIFF, or a raw photo",
     b"SIMPLE": "a FITS file",
-    b"DanM": "an MSP picture",
-    b"LinS": "an MSP picture",
+    b"DanM": "an MSP image",
+    b"LinS": "an MSP image",
     b"8BPS": "a Photoshop file",
     b"\0\0\1\0": "an icon",
     b"\0\0\0\x0cjP": "a JPEG 2000",
@@ -40,7 +40,7 @@ BEGINNINGS = {
     b"PK\3\4": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive",
     b"Rar!": "a RAR archive",
-    b"version https://git-lfs": "a pointer of Git LFS, whose picture was not downloaded",
+    b"version https://git-lfs": "a pointer of Git LFS, whose image was not downloaded",
 }
 PAGES = {b"<!doctype html": "a web page (HTML)", b"<html": "a web page (HTML)", b"<svg": "an SVG drawing"}
 
@@ -57,18 +57,18 @@ DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}" + "".join(map(_inst
 
 
 def decoder_of(work: RunOptions, decoder: str) -> str:
-    """The decoder and the settings that let more pictures in, or fewer, where they are not the usual ones."""
+    """The decoder and the settings that let more images in, or fewer, where they are not the usual ones."""
     limit = "" if work.max_pixels == MAX_PIXELS else f" max-pixels {work.max_pixels}"
     return decoder + limit + (" allow-truncated" if work.allow_truncated else "")
 
 
 def sniff(data: bytes) -> str | None:
-    """What bytes that are no picture are, in words, or None."""
+    """What bytes that are no image are, in words, or None."""
     beginning = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if beginning.startswith(b"<?xml"):
         beginning = beginning[max(0, beginning.find(b"<svg")) :]
     if data[4:8] == b"ftyp":
-        return "a video, or a picture of a kind that is not read"
+        return "a video, or an image of a kind that is not read"
     for start, name in BEGINNINGS.items():
         if data.startswith(start):
             return name
@@ -81,7 +81,7 @@ def decoder_advice() -> str | None:
         return None
     return (
         f"Pillow {pillow_version} has known holes in its decoders; 13 mends them but needs Python 3.11. "
-        "Prepare only pictures that you trust, or use a newer Python"
+        "Prepare only images that you trust, or use a newer Python"
     )
 
 

@@ -1,4 +1,4 @@
-"""Fitting a picture into a model's square, without building that square around a large picture.
+"""Fitting an image into a model's square, without building that square around a large image.
 
 With `Fit.exact` every pixel is that of padding first and resizing then, by Pillow. Without it values may differ by a
 rounding, and a large JPEG comes from its decoder smaller by a whole number, with no less than three times the model's
@@ -16,7 +16,7 @@ from sdprep.images import kohya as kohya_image
 from sdprep.images.resize import Size, resized
 from sdprep.types import MAX_PIXELS, Fit
 
-# How far the widest of these filters looks to each side, in pixels of the result where it shrinks, else of the picture.
+# How far the widest of these filters looks to each side, in pixels of the result where it shrinks, else of the image.
 SUPPORT = 3
 HAIR = 1e-6
 # Three times the side of most taggers. With twice the side, probabilities changed by more than 0.01.
@@ -26,7 +26,7 @@ Color = tuple[int, int, int]
 
 
 def max_jpeg_shrink(size: Size, fit: Fit) -> int:
-    """By what whole number a picture may be shrunk while it is decoded; 1 where every pixel counts."""
+    """By what whole number an image may be shrunk while it is decoded; 1 where every pixel counts."""
     if fit.is_exact:
         return 1
     while fit.first is not None:
@@ -36,7 +36,7 @@ def max_jpeg_shrink(size: Size, fit: Fit) -> int:
 
 
 def padded_pixels(size: Size, fit: Fit) -> int:
-    """The most pixels of a picture together with the padding that is laid beside it before it is resized."""
+    """The most pixels of an image together with the padding that is laid beside it before it is resized."""
     width, height = size
     if fit.mode == "pad" and fit.preprocess == "kohya":
         return min(MAX_PIXELS, max(size) ** 2)
@@ -47,9 +47,9 @@ def padded_pixels(size: Size, fit: Fit) -> int:
 
 
 def fitted(image: Image.Image, fit: Fit, full: Size | None = None) -> Image.Image:
-    """A picture fitted into a model's square, by antialiased filters or as kohya's tagger resizes.
+    """An image fitted into a model's square, by antialiased filters or as kohya's tagger resizes.
 
-    `full` is the size of the whole picture, if it was shrunk while it was decoded.
+    `full` is the size of the whole image, if it was shrunk while it was decoded.
     """
     if fit.first is not None:
         image, full = fitted(image, replace(fit.first, exact=fit.exact), full), None
@@ -75,7 +75,7 @@ def fitted(image: Image.Image, fit: Fit, full: Size | None = None) -> Image.Imag
 
 
 class _Place:
-    """Where a picture lies on its square, both `by` times smaller than in truth: numbers that need not be whole."""
+    """Where an image lies on its square, both `by` times smaller than in truth: numbers that need not be whole."""
 
     def __init__(self, full: Size, by: int) -> None:
         side = max(full)
@@ -84,7 +84,7 @@ class _Place:
 
 
 def _on_square(image: Image.Image, place: _Place, fit: Fit) -> Image.Image:
-    """The square of `fit`, resized; only where a filter sees both is padding laid beside the picture.
+    """The square of `fit`, resized; only where a filter sees both is padding laid beside the image.
 
     Pillow resizes lines before columns, through eight bits, so that what is done to lines alone changes nothing.
     """
@@ -102,7 +102,7 @@ def _on_square(image: Image.Image, place: _Place, fit: Fit) -> Image.Image:
 
 
 def _squared(fit: Fit) -> bool:
-    """Whether an upright picture is laid on its whole square before it is resized.
+    """Whether an upright image is laid on its whole square before it is resized.
 
     Columns that touch the padding could be computed apart, but then some differ in rounding. By area, which takes a
     pixel or leaves it, that would move whole pixels.
@@ -111,12 +111,12 @@ def _squared(fit: Fit) -> bool:
 
 
 def _margin(scale: float) -> int:
-    """How many columns of padding beside a picture its pixels reach, where one pixel of the result is `scale` wide."""
+    """How many columns of padding beside an image its pixels reach, where one pixel of the result is `scale` wide."""
     return math.ceil(2 * SUPPORT * max(1.0, scale)) + 1
 
 
 def _between_columns(image: Image.Image, place: _Place, fit: Fit) -> Image.Image:
-    """An upright picture between columns of padding, of which only those near it are computed."""
+    """An upright image between columns of padding, of which only those near it are computed."""
     scale, left = place.side / fit.size, place.offset[0]
     margin = _margin(scale)
     before = min(math.ceil(left), margin)
@@ -137,7 +137,7 @@ def _between_columns(image: Image.Image, place: _Place, fit: Fit) -> Image.Image
 
 
 def _faded(image: Image.Image, size: tuple[float, float], color: Color) -> Image.Image:
-    """A shrunk picture whose last line and column are padding to the part that lies outside the picture."""
+    """A shrunk image whose last line and column are padding to the part that lies outside the image."""
     width, height = image.size
     edges = ((width - size[0], (width - 1, 0, width, height)), (height - size[1], (0, height - 1, width, height)))
     for outside, box in edges:
@@ -154,13 +154,13 @@ def _within(full: Size, side: int) -> Size:
 
 
 def _slimmed(image: Image.Image, fit: Fit) -> Image.Image:
-    """A strip whose square would be larger than any picture may be, made smaller in its own shape."""
+    """A strip whose square would be larger than any image may be, made smaller in its own shape."""
     longest = math.isqrt(MAX_PIXELS)
     return image if max(image.size) <= longest else resized(image, _within(image.size, longest), fit)
 
 
 def padded_to_square(image: Image.Image, color: Color) -> Image.Image:
-    """A picture centred on a square of its longer side; an odd remainder goes to the right and the bottom."""
+    """An image centred on a square of its longer side; an odd remainder goes to the right and the bottom."""
     side = max(image.size)
     if image.size == (side, side):
         return image

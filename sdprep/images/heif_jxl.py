@@ -19,7 +19,7 @@ STREAM_BOXES = (b"jxlc", b"jxlp")
 MOST_BOXES, MOST_BRANDS = 10_000, 4096
 # Width by height, as the header of JPEG XL names them.
 RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-# Bits and least value of a side of a picture, by the two bits before it.
+# Bits and least value of a side of an image, by the two bits before it.
 SIDES = ((9, 1), (13, 1), (18, 1), (30, 1))
 
 
@@ -30,8 +30,8 @@ def recognised(head: bytes) -> str | None:
     return "HEIF" if _brands(head) & HEIC_BRANDS and head[8:12] not in AVIF_BRANDS else None
 
 
-def is_picture_in_boxes(head: bytes) -> bool:
-    """Whether a file is a picture of the family of HEIC and AVIF, or JPEG XL in boxes: sound or not."""
+def is_image_in_boxes(head: bytes) -> bool:
+    """Whether a file is an image of the family of HEIC and AVIF, or JPEG XL in boxes: sound or not."""
     return head.startswith(JXL_BOXES) or bool(_brands(head) & (HEIC_BRANDS | AVIF_BRANDS))
 
 
@@ -44,7 +44,7 @@ def _brands(head: bytes) -> set[bytes]:
 
 
 def prepare(name: str, head: bytes) -> tuple[int, int] | None:
-    """Have Pillow know a format; the size of the picture where its decoder would not tell it before it decodes.
+    """Have Pillow know a format; the size of the image where its decoder would not tell it before it decodes.
 
     Raises ImageError `missing_decoder` with the command that installs it or the reason why it cannot be loaded, and
     `corrupt`.

@@ -21,7 +21,7 @@ WHITE = (255, 255, 255)
 
 
 def to_rgb(image: Image.Image, mode: str) -> Image.Image:
-    """A picture as it is stored, not turned by EXIF, for a `Fit` of this mode.
+    """An image as it is stored, not turned by EXIF, for a `Fit` of this mode.
 
     The tagger, which pads, puts transparency on white; the captioner, which squashes, shows the colours that it hides.
     All else is as Pillow alone converts it: 16-bit grey is clipped to white.
@@ -37,7 +37,7 @@ def to_rgb(image: Image.Image, mode: str) -> Image.Image:
 
 
 def resized(square: Image.Image, size: int) -> Image.Image:
-    """A square picture resized: by the area that a pixel covers where it shrinks, by Lanczos where it grows."""
+    """A square image resized: by the area that a pixel covers where it shrinks, by Lanczos where it grows."""
     if square.width < size:
         return square.resize((size, size), Image.Resampling.LANCZOS)
     return Image.fromarray(area_averaged(np.asarray(square), size))

@@ -1,4 +1,4 @@
-"""From the bytes of a picture to one that Pillow has opened: by content, from a short list of formats, in bounds."""
+"""From the bytes of an image to one that Pillow has opened: by content, from a short list of formats, in bounds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHRINKS = (2, 4, 8)
 HEAD_BYTES = 4096
 # A resizing filter takes some fifty bytes for each pixel of a side, however small the other side is.
 MAX_SIDE = 1_000_000
-# Bytes a pixel that a decoder takes besides the picture that it gives.
+# Bytes a pixel that a decoder takes besides the image that it gives.
 OF_DECODER = {"WEBP": 13, "AVIF": 6, "HEIF": 10, "JXL": 20}
 # What undoes each EXIF orientation.
 TURNS = {
@@ -57,13 +57,13 @@ class _InThisThread(threading.local):
 
 
 # Pillow looks at one switch of the whole process to know whether it may make up the missing part of a file. Set to
-# True, it would also let other threads, and a program that uses sdprep, take half a picture for a whole one.
+# True, it would also let other threads, and a program that uses sdprep, take half an image for a whole one.
 _making_up = _InThisThread()
 _pillows_limit = threading.Lock()
 
 
 def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool = True) -> Image.Image:
-    """A picture whose header is read, and no more; `max_pixels` None lets any size in.
+    """An image whose header is read, and no more; `max_pixels` None lets any size in.
 
     Some decoders take the whole file at once; unless `whole`, they too are given no more than a header needs.
     Raises ImageError with the code of what is wrong with the header.
@@ -71,7 +71,7 @@ def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool 
     extra, size, head = _prepared(stream)
     if size is not None:
         _check_size(size, max_pixels)
-    at_once = extra is not None or head.startswith(b"RIFF") or heif_jxl.is_picture_in_boxes(head)
+    at_once = extra is not None or head.startswith(b"RIFF") or heif_jxl.is_image_in_boxes(head)
     header = HeaderReader(stream)
     try:
         image = _opened(stream if whole and at_once else header, FORMATS if extra is None else (extra,))
@@ -88,7 +88,7 @@ def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool 
 
 
 def size_of(stream: IO[bytes]) -> tuple[int, int]:
-    """Width and height of a picture of any size, of which no pixel is decoded. Raises ImageError as `open_image`."""
+    """Width and height of an image of any size, of which no pixel is decoded. Raises ImageError as `open_image`."""
     _, size, head = _prepared(stream)
     if size is None:
         return open_image(stream, whole=False).size
@@ -98,7 +98,7 @@ def size_of(stream: IO[bytes]) -> tuple[int, int]:
 
 
 def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None, bytes]:
-    """The format, if it is one of an extra, the size of the picture if opening it takes memory for it, and the head."""
+    """The format, if it is one of an extra, the size of the image if opening it takes memory for it, and the head."""
     head = stream.read(HEAD_BYTES)
     extra = heif_jxl.recognised(head)
     # The size of a JPEG XL may come after its metadata.
@@ -108,7 +108,7 @@ def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None, by
 
 
 def _opened(source: IO[bytes] | HeaderReader, formats: tuple[str, ...]) -> Image.Image:
-    """Pillow's opening, also of pictures that are larger than Pillow lets in: the caller looks at the size."""
+    """Pillow's opening, also of images that are larger than Pillow lets in: the caller looks at the size."""
     stream = cast("IO[bytes]", source)
     try:
         return Image.open(stream, formats=formats)
@@ -138,10 +138,10 @@ def _fault_of_header(error: Exception, data: bytes, size: int) -> ImageError:
     if not data:
         return ImageError(FailureCode.EMPTY_FILE, "the file is empty")
     code = code_of(error, data, size)
-    unknown = isinstance(error, UnidentifiedImageError) and not heif_jxl.is_picture_in_boxes(data)
+    unknown = isinstance(error, UnidentifiedImageError) and not heif_jxl.is_image_in_boxes(data)
     if unknown and code is not FailureCode.TRUNCATED:
         known = sniff(data)
-        message = f"it is {known}" if known else "no picture that sdprep reads"
+        message = f"it is {known}" if known else "no image that sdprep reads"
         return ImageError(FailureCode.NOT_AN_IMAGE, f"{message}, whatever its name says")
     # That it is not identified, Pillow says with the address of an object.
     reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
@@ -149,7 +149,7 @@ def _fault_of_header(error: Exception, data: bytes, size: int) -> ImageError:
 
 
 def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
-    """Truncated, if a decoder says so or if the bytes begin like a picture and lack the end of one; else corrupt.
+    """Truncated, if a decoder says so or if the bytes begin like an image and lack the end of one; else corrupt.
 
     `size` is that of the file; of a long one, `data` may lack the middle.
     """
@@ -157,7 +157,7 @@ def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
         ends_early = not data[-ENDS_BYTES:].rstrip(b"\0").endswith(b"\xff\xd9")
     elif data.startswith(b"\x89PNG"):
         ends_early = b"IEND" not in data
-    elif heif_jxl.is_picture_in_boxes(data):
+    elif heif_jxl.is_image_in_boxes(data):
         ends_early = heif_jxl.end_of_boxes(data) > size
     else:
         ends_early = data.startswith(b"RIFF") and size < riff_end(data)
@@ -166,7 +166,7 @@ def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
 
 
 def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
-    """A picture with its pixels, and its size; a large JPEG comes smaller than that, shrunk while it is decoded.
+    """An image with its pixels, and its size; a large JPEG comes smaller than that, shrunk while it is decoded.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
@@ -182,7 +182,7 @@ def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What undoes the EXIF orientation of a picture; a broken EXIF block says nothing.
+    """What undoes the EXIF orientation of an image; a broken EXIF block says nothing.
 
     Pillow's own `exif_transpose` also writes the block anew, and fails where another tag in it is odd.
     """
@@ -206,9 +206,9 @@ def stored_bytes(item: ImageItem, fit: Fit) -> int:
 
 
 def estimate_memory(item: ImageItem, fit: Fit) -> int:
-    """About the most memory that a picture takes from its file to the model's square, by its header alone.
+    """About the most memory that an image takes from its file to the model's square, by its header alone.
 
-    Pillow has four bytes for a pixel. What decoders and conversions take besides was measured with pictures of 12
+    Pillow has four bytes for a pixel. What decoders and conversions take besides was measured with images of 12
     megapixels. 0 for what is not decoded: too large, or cannot be opened.
     """
     stored = stored_bytes(item, fit)
@@ -255,12 +255,12 @@ def map_decoder_errors(data: bytes, kind: str) -> Iterator[None]:
 
 
 def can_be_incomplete(data: bytes) -> bool:
-    """Whether a picture is of a format whose first rows can be had without the last: JPEG, PNG, GIF, BMP."""
+    """Whether an image is of a format whose first rows can be had without the last: JPEG, PNG, GIF, BMP."""
     return data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM"))
 
 
 def load_incomplete(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
-    """A picture whose end is missing, with what is there; the rest is blank: grey, black, or a colour of a palette.
+    """An image whose end is missing, with what is there; the rest is blank: grey, black, or a colour of a palette.
 
     Raises as `load` does.
     """
@@ -275,7 +275,7 @@ def load_incomplete(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
 def _shrink(image: Image.Image, fit: Fit) -> None:
     """Have a JPEG decoded at a part of its size: a model sees a few hundred pixels of it in any case.
 
-    Beyond 100 megapixels this is done whatever `fit` says. It depends on the picture and on what the model's result is
+    Beyond 100 megapixels this is done whatever `fit` says. It depends on the image and on what the model's result is
     stored under, so that pixels do not depend on any other setting.
     """
     scale = _decoded_at(image, fit)
@@ -284,7 +284,7 @@ def _shrink(image: Image.Image, fit: Fit) -> None:
 
 
 def _decoded_at(image: Image.Image, fit: Fit) -> int:
-    """By what a decoder shrinks a picture; 1 where it does not."""
+    """By what a decoder shrinks an image; 1 where it does not."""
     if image.format != "JPEG":
         return 1
     width, height = image.size

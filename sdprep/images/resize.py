@@ -1,4 +1,4 @@
-"""Resizing a picture, by Pillow or by a library that computes the same filters several times as fast.
+"""Resizing an image, by Pillow or by a library that computes the same filters several times as fast.
 
 Both resize lines and columns one after the other, with eight bits between. cykooz-resizer has weights of 16 bits where
 Pillow has 22, so that here and there a value is rounded to its neighbour. Where it is not to be had, Pillow does all.
@@ -38,7 +38,7 @@ def library() -> Any:
 
 
 def resized(image: Image.Image, size: Size, fit: Fit, box: Box | None = None) -> Image.Image:
-    """A part of an RGB picture, all of it without `box`, as a picture of `size`, by the filter of `fit`.
+    """A part of an RGB image, all of it without `box`, as an image of `size`, by the filter of `fit`.
 
     `box` is left, top, right and bottom, in pixels that need not be whole. Where `fit` is `is_exact`, the result is.
     """
@@ -54,7 +54,7 @@ def resized(image: Image.Image, size: Size, fit: Fit, box: Box | None = None) ->
 def _begins_with_lines(given: Size, size: Size, box: Box) -> bool:
     """Whether Pillow is sure to resize lines before columns, or only one of the two.
 
-    From version 13 on it begins with the columns where that is less work, as in most pictures that are upright and
+    From version 13 on it begins with the columns where that is less work, as in most images that are upright and
     squashed; what a filter overshoots at an edge is cut off in another place then. It never does so under these
     conditions, by 13,000 random sizes, parts and filters.
     """
@@ -66,7 +66,7 @@ def _begins_with_lines(given: Size, size: Size, box: Box) -> bool:
 
 
 def _stretched(image: Image.Image, size: Size, resampling: str, box: Box) -> Image.Image:
-    """A part of a picture, resized in one direction."""
+    """A part of an image, resized in one direction."""
     if size == image.size and box == (0, 0, *size):
         return image
     left, top, right, bottom = box
@@ -84,4 +84,4 @@ def resizing_advice(fit: Fit) -> str | None:
     """What a person should know if the fast library is missed; None if there is nothing."""
     if fit.is_exact or library() is not None:
         return None
-    return "cykooz-resizer cannot be loaded, so Pillow resizes pictures, which takes it several times as long"
+    return "cykooz-resizer cannot be loaded, so Pillow resizes images, which takes it several times as long"

@@ -1,4 +1,4 @@
-"""Finding the pictures of a folder."""
+"""Finding the images of a folder."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdprep.config import PICTURE_SUFFIXES, PathOptions
+from sdprep.config import IMAGE_SUFFIXES, PathOptions
 from sdprep.errors import NoImages, UsageError
 from sdprep.files import real_path
 from sdprep.texts.sidecar import sidecar_name
 from sdprep.types import Failure, FailureCode, ImageItem
 
-# OneTrainer keeps masks and condition images beside the pictures under these endings of the stem.
+# OneTrainer keeps masks and condition images beside the images under these endings of the stem.
 HELPER_ENDINGS = ("-masklabel", "-condlabel")
-# Pictures that sdprep does not read; a person who has some should hear of it.
+# Images that sdprep does not read; a person who has some should hear of it.
 UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
 # Names in a message; there may be a million.
 NAMES_SHOWN = 5
@@ -25,7 +25,7 @@ NUMBER = re.compile("[0-9]+")
 
 
 class FolderSource:
-    """The pictures of a folder in natural order: no hidden ones, no links, no helper files of trainers."""
+    """The images of a folder in natural order: no hidden ones, no links, no helper files of trainers."""
 
     def __init__(self, directory: Path, layout: PathOptions) -> None:
         try:
@@ -41,17 +41,17 @@ class FolderSource:
         self._target_root = real_path(layout.output_dir) if layout.output_dir else self.directory
 
     def items(self) -> list[ImageItem]:
-        """All pictures. Raises NoImages when there are none."""
+        """All images. Raises NoImages when there are none."""
         found = sorted(self._walk(), key=natural_key)
         if not found:
-            kinds = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
+            kinds = " ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
             besides = f"; {self.skipped}" if self.skipped else ""
             raise NoImages(f"no images in {self.directory} (looked for: {kinds}{besides})")
         return [ImageItem(self.directory, rel, self._target_root) for rel in found]
 
     @property
     def skipped(self) -> str:
-        """What `items` did not take although it looks like pictures, as a sentence; empty if there is nothing."""
+        """What `items` did not take although it looks like images, as a sentence; empty if there is nothing."""
         kinds = [f"{count} {kind}" for kind, count in sorted(self._unread.items()) if count]
         if self._unlisted:
             names = [f"{folder} ({reason})" for folder, reason in self._unlisted[:NAMES_SHOWN]]
@@ -64,7 +64,7 @@ class FolderSource:
         return f"passed over: {', '.join(kinds)}" if kinds else ""
 
     def _walk(self) -> Iterator[str]:
-        """The pictures of the folder and of those in it, as paths in it. No recursion: trees may be deep."""
+        """The images of the folder and of those in it, as paths in it. No recursion: trees may be deep."""
         folders = [""]
         while folders:
             prefix = folders.pop()
@@ -81,15 +81,15 @@ class FolderSource:
                 self._unlisted.append((prefix or ".", error.strerror or str(error)))
 
     def _takes(self, entry: os.DirEntry[str]) -> bool:
-        """Whether an entry that is no folder is a picture; what looks like one and is not taken is counted."""
+        """Whether an entry that is no folder is an image; what looks like one and is not taken is counted."""
         if entry.name.startswith("."):
             return False
         suffix = entry_suffix(entry.name)
         if entry.is_symlink():
-            self._unread["links"] += suffix in PICTURE_SUFFIXES or _leads_to_folder(entry)
+            self._unread["links"] += suffix in IMAGE_SUFFIXES or _leads_to_folder(entry)
             return False
         self._unread[suffix] += suffix in UNREAD_SUFFIXES
-        if not _is_picture(entry.name, suffix):
+        if not _is_image(entry.name, suffix):
             return False
         regular = entry.is_file(follow_symlinks=False)
         self._unread["pipes, sockets or devices"] += not regular
@@ -104,13 +104,13 @@ def _leads_to_folder(link: os.DirEntry[str]) -> bool:
         return False
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file of this name is a picture to prepare."""
-    return _is_picture(name, entry_suffix(name))
+def is_image(name: str) -> bool:
+    """Whether a file of this name is an image to prepare."""
+    return _is_image(name, entry_suffix(name))
 
 
-def _is_picture(name: str, suffix: str) -> bool:
-    return suffix in PICTURE_SUFFIXES and not name.lower().removesuffix(suffix).endswith(HELPER_ENDINGS)
+def _is_image(name: str, suffix: str) -> bool:
+    return suffix in IMAGE_SUFFIXES and not name.lower().removesuffix(suffix).endswith(HELPER_ENDINGS)
 
 
 def entry_suffix(name: str) -> str:
@@ -134,7 +134,7 @@ def _number_key(number: re.Match[str]) -> str:
 
 
 def sidecar_collisions(items: list[ImageItem], extension: str, naming: str) -> list[Failure]:
-    """A failure for every picture that would share its sidecar with another.
+    """A failure for every image that would share its sidecar with another.
 
     Names are compared as macOS and Windows would, so that a dataset stays whole when it moves. Images whose own names
     differ in letter case alone are on a file system that tells their sidecars apart too, if they are written there.
@@ -146,7 +146,7 @@ def sidecar_collisions(items: list[ImageItem], extension: str, naming: str) -> l
         if name in seen:
             shared[name] = []
         seen.add(name)
-    # Few datasets get here, and with a million pictures the groups would take as much memory as all the rest.
+    # Few datasets get here, and with a million images the groups would take as much memory as all the rest.
     for item in items if shared else ():
         name = _folded(sidecar_name(item.rel, extension, naming))
         if name in shared:

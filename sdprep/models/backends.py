@@ -44,9 +44,9 @@ def with_backend(spec: ModelSpec, wanted: str) -> ModelSpec:
 
 
 def with_preprocess(spec: ModelSpec, wanted: str | None) -> ModelSpec:
-    """The description of a model for pictures prepared in another way; None leaves it as it is.
+    """The description of a model for images prepared in another way; None leaves it as it is.
 
-    Raises UsageError if its pictures cannot be prepared so.
+    Raises UsageError if its images cannot be prepared so.
     """
     if wanted is None:
         return spec

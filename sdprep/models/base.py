@@ -34,7 +34,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the weights expect a picture.
+    """How the weights expect an image.
 
     `scale` is the range of the values before `mean` is taken off and the rest divided by `std`, both in the order of
     `channels`. `size` and `layout` are only needed where the weights do not tell them themselves. `recipe` names a file
@@ -55,9 +55,9 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preprocess: Literal["sdprep", "kohya"] = "sdprep"
 
     def fit_to(self, size: int) -> Fit:
-        """How a picture becomes a square of `size` pixels. Raises ValueError if a recipe says that."""
+        """How an image becomes a square of `size` pixels. Raises ValueError if a recipe says that."""
         if self.fit is None:
-            raise ValueError("the file of image.recipe says how a picture is fitted")
+            raise ValueError("the file of image.recipe says how an image is fitted")
         return Fit(size, self.fit, self.pad_color, self.resampling, preprocess=self.preprocess)
 
     def fault_of_numbers(self) -> str | None:
@@ -110,12 +110,12 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     megabytes: Megabytes | None = None
 
     def is_exact(self, exact_decode: bool) -> bool:
-        """Whether pictures are decoded whole: because a person wants that, or since kohya's scripts do so."""
+        """Whether images are decoded whole: because a person wants that, or since kohya's scripts do so."""
         return exact_decode or self.image.preprocess == "kohya"
 
     def decoding(self, exact_decode: bool) -> dict[str, str]:
-        """What of the way to decode pictures shapes a result: nothing if they are looked at whole."""
-        # The first fast way shrank more pictures, and further.
+        """What of the way to decode images shapes a result: nothing if they are looked at whole."""
+        # The first fast way shrank more images, and further.
         return {} if self.is_exact(exact_decode) else {"decode": "fast 2"}
 
     def result_key(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class ModelFiles:
 class Model(Protocol):
     """A model that is loaded.
 
-    `predict` takes batches and gives each picture's prediction under its key, in any order; it may read ahead.
+    `predict` takes batches and gives each image's prediction under its key, in any order; it may read ahead.
     `provider` is what runs it, `notes` are what a person should know of that.
     """
 
@@ -159,7 +159,7 @@ class Model(Protocol):
     notes: tuple[str, ...]
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
-        """The predictions of all pictures of the batches."""
+        """The predictions of all images of the batches."""
 
     def close(self) -> None:
         """Free what the model holds."""

@@ -16,7 +16,7 @@ KAOMOJI = frozenset("0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o
 STORED_FLOOR = 0.01
 # Categories of which the best label is taken, whatever its score, instead of all that reach a threshold.
 ARGMAX_CATEGORIES = ("rating", "quality")
-# The threshold that is found anew for every picture.
+# The threshold that is found anew for every image.
 MCUT = "mcut"
 # Categories whose threshold has an option of its own, as kohya's tagger has them.
 NAMED_THRESHOLDS = ("general", "character", "copyright", "artist", "meta", "model")
@@ -83,7 +83,7 @@ class TagRules:
         return {**{name: value for name, value in named.items() if value is not None}, **dict(self.category_threshold)}
 
     def threshold_of(self, category: str) -> float | None:
-        """The threshold that a label of this category must reach; None if every picture has its own."""
+        """The threshold that a label of this category must reach; None if every image has its own."""
         own = self.own_thresholds().get(category)
         if own is not None:
             return own

@@ -88,7 +88,7 @@ class SidecarStatus:
 
     def __post_init__(self) -> None:
         same = self.text is not None and self.state is not None and normalize(self.text) == self.state.text
-        object.__setattr__(self, "untouched", same)
+        object.__setattr__(self, "unmodified", same)
 
     @property
     def image_changed(self) -> bool:

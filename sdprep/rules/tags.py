@@ -47,7 +47,7 @@ class _Form:
 
 
 class TagSelector:
-    """Chooses, spells and orders the tags of one picture after the other, by one label table and one set of rules.
+    """Chooses, spells and orders the tags of one image after the other, by one label table and one set of rules.
 
     Raises UsageError for an exclusion that cannot be read.
     """
@@ -60,7 +60,7 @@ class TagSelector:
         # A name in two categories is of the first where a list leads to it.
         tags = reversed(list(zip(labels.names, labels.categories, strict=True)))
         self._known = {normalize_tag(name): (name, category) for name, category in tags}
-        # Thousands of pictures share a few thousand labels.
+        # Thousands of images share a few thousand labels.
         self._tag = cache(self._look_up)
         self._forms = cache(self._write)
 

@@ -1,4 +1,4 @@
-"""Which labels a picture is given: fixed thresholds, thresholds of single tags, or the widest gap between scores."""
+"""Which labels an image is given: fixed thresholds, thresholds of single tags, or the widest gap between scores."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sdprep.rules.labels import ARGMAX_CATEGORIES, LabelTable, TagRules, normalize_tag
 
-# Where a gap decides, only things that are seen may be given at any score: without this floor a picture without a
+# Where a gap decides, only things that are seen may be given at any score: without this floor an image without a
 # known character would get the likeliest one. The figure is that of the Waifu Diffusion taggers' own demo.
 GAP_FLOOR = 0.15
 
 
 class Thresholds:
-    """The threshold of every label of a table, as far as it does not depend on the picture.
+    """The threshold of every label of a table, as far as it does not depend on the image.
 
     A threshold of a single tag, from `tag_thresholds` (by folded name), wins over that of its category, and that over
     the general one.
@@ -31,7 +31,7 @@ class Thresholds:
             for name, category in zip(labels.names, labels.categories, strict=True)
         ]
         fixed = [threshold for threshold in self._thresholds if threshold is not None]
-        # None where a picture has its own; most rules leave nothing open, and pictures have hundreds of scores.
+        # None where an image has its own; most rules leave nothing open, and images have hundreds of scores.
         self._fixed = fixed if len(fixed) == len(self._thresholds) else None
 
     def select(self, scores: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:

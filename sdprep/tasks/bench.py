@@ -1,4 +1,4 @@
-"""`sdprep bench`: the stages of a run one by one, and all together, on pictures of a folder that stays untouched."""
+"""`sdprep bench`: the stages of a run one by one, and all together, on images of a folder that stays untouched."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sdprep.models.registry.registry import find
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.tasks.bench_report import BenchVerdict, Environment, Stage, judge
 from sdprep.tasks.caption import caption
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 from sdprep.types import Decoded, Failure, ImageItem, Result
 
-# Decoded pictures that are kept for the model may take this many bytes; those beyond are not shown to it.
+# Decoded images that are kept for the model may take this many bytes; those beyond are not shown to it.
 HELD_BYTES = 512 * 1024 * 1024
 
 
@@ -36,8 +36,8 @@ HELD_BYTES = 512 * 1024 * 1024
 class Bench:
     """What was measured, under what circumstances, and what follows from it.
 
-    `failures` are of pictures that have no result. `written_to` is where the texts of `write` and `all` lay before
-    they were deleted, and `same_disk` says whether that is on the file system of the pictures.
+    `failures` are of images that have no result. `written_to` is where the texts of `write` and `all` lay before
+    they were deleted, and `same_disk` says whether that is on the file system of the images.
     """
 
     stages: dict[str, Stage]
@@ -52,11 +52,11 @@ class Bench:
 def bench(
     directory: Path | None = None, settings: BenchSettings = BenchSettings(), *, listener: Listener | None = None
 ) -> Bench:
-    """Measure the stages on the first `limit` pictures of a folder, or on those of the demo; it stays as it is.
+    """Measure the stages on the first `limit` images of a folder, or on those of the demo; it stays as it is.
 
     Raises NoImages for an empty folder, and SdprepError where the model cannot be had or opened.
     """
-    listener, directory = listener or NullListener(), directory or PICTURES
+    listener, directory = listener or NullListener(), directory or IMAGES
     spec = with_backend(find(settings.model, "tag"), "auto")
     items = FolderSource(directory, PathOptions()).items()[: settings.limit]
     check_installed(spec)
@@ -77,7 +77,7 @@ def bench(
 
 
 class _Run:
-    """The stages, each a method that leaves its figures in `stages` unless no picture came through."""
+    """The stages, each a method that leaves its figures in `stages` unless no image came through."""
 
     def __init__(self, spec: ModelSpec, files: ModelFiles, settings: BenchSettings, listener: Listener) -> None:
         self._spec, self._files, self._settings, self._listener = spec, files, settings, listener
@@ -112,7 +112,7 @@ class _Run:
         self._note("read", timer.stage(images))
 
     def decode_and_predict(self, items: list[ImageItem], *, predict: bool) -> None:
-        """Pictures made ready with nothing behind them; and the model with pictures that lie in memory.
+        """Images made ready with nothing behind them; and the model with images that lie in memory.
 
         Both by the functions that a worker runs, in this process, which takes memory as a worker does from here on.
         """
@@ -218,7 +218,7 @@ class _Start:
         self._tell(message)
 
     def start(self, total: int) -> None:
-        """The model is about to see its first picture."""
+        """The model is about to see its first image."""
         self._listener.start(total)
         self.at = time.perf_counter()
 

@@ -36,7 +36,7 @@ class Stage:
 class Environment:
     """Under what figures were measured: `cpus` may be used by this process, `provider` is known once a model was open.
 
-    `startup` are the seconds of a run before its first picture.
+    `startup` are the seconds of a run before its first image.
     """
 
     model: str
@@ -58,7 +58,7 @@ class BenchVerdict:
     """What follows from the figures; None where a stage that it needs was not measured.
 
     `shares` are of the processor's time. `limit` is the images a second that decoding and the model allow, `reached`
-    the share of it that a whole run came to. `cores` decode as fast as the model can take pictures.
+    the share of it that a whole run came to. `cores` decode as fast as the model can take images.
     """
 
     shares: dict[str, float] | None
@@ -71,7 +71,7 @@ class BenchVerdict:
 def judge(stages: dict[str, Stage], at: Environment) -> BenchVerdict:
     """Judge the stages `read`, `decode` (which reads too), `predict`, `write` and `all`, as far as they are there."""
     shares = cores = limit = reached = None
-    # A clock of the processor may be too coarse for a few small pictures.
+    # A clock of the processor may be too coarse for a few small images.
     if "decode" in stages and "predict" in stages and stages["decode"].cpu > 0:
         decode, predict = stages["decode"], stages["predict"]
         shares = _shares(stages)
@@ -94,7 +94,7 @@ def judge(stages: dict[str, Stage], at: Environment) -> BenchVerdict:
 
 
 def _shares(stages: dict[str, Stage]) -> dict[str, float]:
-    """The parts of the processor's time for a picture; decoding without the reading that is a stage of its own."""
+    """The parts of the processor's time for an image; decoding without the reading that is a stage of its own."""
     cpu = {name: stage.cpu for name, stage in stages.items() if name != "all"}
     if "read" in cpu:
         cpu["decode"] = max(0.0, cpu["decode"] - cpu["read"])
@@ -102,11 +102,11 @@ def _shares(stages: dict[str, Stage]) -> dict[str, float]:
 
 
 def _about_processor(shares: dict[str, float], at: Environment) -> str:
-    pictures = shares["decode"] + shares.get("read", 0)
-    if pictures >= DECIDES:
+    decoding = shares["decode"] + shares.get("read", 0)
+    if decoding >= DECIDES:
         more = f"--workers {at.cpus}, one for each processor, or " if at.workers < at.cpus else ""
         return (
-            f"Reading pictures takes {pictures:.0%} of the processor's time: {more}more processors or smaller pictures "
+            f"Reading images takes {decoding:.0%} of the processor's time: {more}more processors or smaller images "
             "would help, a faster model would not."
         )
     smaller = "a smaller model"
@@ -124,7 +124,7 @@ def _about_card(cores: float, predict: Stage, at: Environment) -> str:
     if cores > at.cpus:
         return (
             f"Decoding keeps {at.provider} waiting: it could take {predict.rate:.0f} images/s, for which {need} "
-            f"processors have to decode, and there are {at.cpus}. More processors or smaller pictures would help, "
+            f"processors have to decode, and there are {at.cpus}. More processors or smaller images would help, "
             "a faster card would not."
         )
     if at.workers < need:
@@ -137,13 +137,13 @@ def _about_card(cores: float, predict: Stage, at: Environment) -> str:
 def _about_whole(stages: dict[str, Stage], reached: float | None, at: Environment) -> list[str]:
     advice = []
     if reached is not None and reached < GOOD:
-        why = "other programs at work, or too few pictures (--limit), are the usual reasons"
+        why = "other programs at work, or too few images (--limit), are the usual reasons"
         if at.workers == 0:
             why = "with --workers 0 decoding and the model take turns"
         advice.append(f"A whole run comes to {reached:.0%} of what its stages allow: {why}.")
     if at.startup is not None and "all" in stages and at.startup > stages["all"].seconds:
         advice.append(
-            f"Starting took {at.startup:.1f} s, the pictures {stages['all'].seconds:.1f} s: one run over many pictures "
+            f"Starting took {at.startup:.1f} s, the images {stages['all'].seconds:.1f} s: one run over many images "
             "is faster than many runs."
         )
     return advice

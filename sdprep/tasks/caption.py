@@ -1,4 +1,4 @@
-"""`sdprep caption`: a sentence for every picture of a folder."""
+"""`sdprep caption`: a sentence for every image of a folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def caption(
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
-    """Write a caption beside every picture that has none, by the rules of `rules/policy.py`.
+    """Write a caption beside every image that has none, by the rules of `rules/policy.py`.
 
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.
@@ -103,7 +103,7 @@ class Captioning:
         return "cut at the most tokens" if cut else None
 
     def _ranked(self, result: bytes) -> list[Caption]:
-        """All captions of a picture, those that are written first."""
+        """All captions of an image, those that are written first."""
         caption = decode_caption(result)
         found = [caption, *caption.others]
         return found if self._settings.best_of is None else sorted(found, key=lambda each: -each.score)

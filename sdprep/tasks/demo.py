@@ -1,4 +1,4 @@
-"""`sdprep demo`: caption, tag and merge on bundled pictures with bundled models."""
+"""`sdprep demo`: caption, tag and merge on bundled images with bundled models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sdprep.demo
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
 from sdprep.errors import UsageError
 from sdprep.files import replace_file
-from sdprep.images.source import is_picture
+from sdprep.images.source import is_image
 from sdprep.models.backends import check_installed
 from sdprep.models.base import Task
 from sdprep.models.registry.registry import resolve
@@ -19,7 +19,7 @@ from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag
 
 MODELS: tuple[tuple[str, Task], ...] = (("demo-caption", "caption"), ("demo-tag", "tag"))
-PICTURES = Path(sdprep.demo.__file__).parent / "pictures"
+IMAGES = Path(sdprep.demo.__file__).parent / "images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Demonstration:
 
 
 def demo(directory: Path, *, listener: Listener | None = None, stop: CancelToken | None = None) -> Demonstration:
-    """Copy the bundled pictures to a folder and run the three commands on them with the demo models.
+    """Copy the bundled images to a folder and run the three commands on them with the demo models.
 
-    Raises UsageError if the folder holds pictures of somebody's own.
+    Raises UsageError if the folder holds images of somebody's own.
     """
     for model, task in MODELS:
         check_installed(resolve(model, task))
-    copy_pictures(directory)
+    copy_images(directory)
     return Demonstration(
         caption(directory, CaptionSettings(model="demo-caption"), listener=listener, stop=stop),
         tag(directory, TagSettings(model="demo-tag"), listener=listener, stop=stop),
@@ -46,15 +46,15 @@ def demo(directory: Path, *, listener: Listener | None = None, stop: CancelToken
     )
 
 
-def copy_pictures(directory: Path) -> None:
-    """Copy the bundled pictures; those that are there already are left alone.
+def copy_images(directory: Path) -> None:
+    """Copy the bundled images; those that are there already are left alone.
 
-    Raises UsageError, before anything is copied, if the folder holds any other picture: it would get toy captions.
+    Raises UsageError, before anything is copied, if the folder holds any other image: it would get toy captions.
     """
-    pictures = {path.relative_to(PICTURES): path.read_bytes() for path in PICTURES.rglob("*") if path.is_file()}
+    pictures = {path.relative_to(IMAGES): path.read_bytes() for path in IMAGES.rglob("*") if path.is_file()}
     for path in directory.rglob("*"):
-        if path.is_file() and is_picture(path.name) and not _holds(path, pictures.get(path.relative_to(directory))):
-            raise UsageError(f"{path} is not a picture of the demo; give a folder without pictures of your own")
+        if path.is_file() and is_image(path.name) and not _holds(path, pictures.get(path.relative_to(directory))):
+            raise UsageError(f"{path} is not an image of the demo; give a folder without images of your own")
     for name, data in pictures.items():
         if not (directory / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,7 @@ def undo(
 
 
 def _confined(catalog: Catalog, backs: Iterable[UndoStep], report: RunReport) -> Iterator[UndoStep]:
-    """Those in the catalog's folder: one that came with pictures may name any file of this machine."""
+    """Those in the catalog's folder: one that came with images may name any file of this machine."""
     for back in backs:
         if is_inside(back.path.parent, catalog.root):
             yield back
@@ -257,7 +257,7 @@ def _catalog_of(path: Path, fixed: Path | None, access: CatalogAccess) -> Iterat
 def retry(
     directory: Path, *, quarantined: bool = False, catalog: Path | None = None, listener: Listener | None = None
 ) -> list[KnownFailure]:
-    """Forget the failed pictures of a folder, or only those that are quarantined; what was forgotten.
+    """Forget the failed images of a folder, or only those that are quarantined; what was forgotten.
 
     Raises CatalogError if there is no catalog.
     """

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession
-from sdprep.config import PICTURE_SUFFIXES, MergeSettings
+from sdprep.config import IMAGE_SUFFIXES, MergeSettings
 from sdprep.errors import ImageError, MissingSidecars, UsageError, starting_threads
 from sdprep.files import real_path
 from sdprep.folders import Folders, check_writable
@@ -29,12 +29,12 @@ from sdprep.texts.sidecar import read_text, sidecar_name, sidecar_path
 from sdprep.types import Failure, FailureCode, ImageItem
 
 TEXT_FIELDS = ("caption", "tags")
-THREADS, GROUP = 8, 64  # A thread takes a group: to hand over one picture takes as long as to read it.
+THREADS, GROUP = 8, 64  # A thread takes a group: to hand over one image takes as long as to read it.
 NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Image:
     """What lies on disk for one image: the wanted texts (None: no sidecar) and its stored [width, height]."""
 
     item: ImageItem
@@ -67,7 +67,7 @@ def merge(
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
-    """Write captions, tags and image sizes of a folder's pictures into one metadata JSON.
+    """Write captions, tags and image sizes of a folder's images into one metadata JSON.
 
     Raises UsageError, NoImages, MetadataError if a JSON cannot be read or written, and MissingSidecars if every
     sidecar had to be there.
@@ -88,7 +88,7 @@ def merge(
         files = recall_metadata(files, catalog)
         if not settings.dry_run:
             check_writable(real_path(files.output).parent, "Give -o FILE for another output")
-        pictures = _read_pictures(items, settings, catalogs, listener, stop)
+        pictures = _read_images(items, settings, catalogs, listener, stop)
         if stop:
             report.remaining, report.stopped = report.found, stop.exit_code
         else:
@@ -103,7 +103,7 @@ def merge(
 
 
 def _merged(
-    pictures: list[Picture],
+    pictures: list[Image],
     files: Files,
     directory: Path,
     settings: MergeSettings,
@@ -114,9 +114,9 @@ def _merged(
     _count_missing(pictures, settings, report)
     entries = _arrange(files.base, pictures, directory, settings, listener)
     changed = _fill(entries, pictures, files, settings, report)
-    _note_replaced(files, entries, [picture.item for picture in pictures], settings.keys, listener)
-    for picture in pictures if settings.debug else ():
-        listener.note(f"{picture.item.rel}: {entries.get(metadata.key_of(picture.item, settings.keys))}")
+    _note_replaced(files, entries, [image.item for image in pictures], settings.keys, listener)
+    for image in pictures if settings.debug else ():
+        listener.note(f"{image.item.rel}: {entries.get(metadata.key_of(image.item, settings.keys))}")
     report.remaining, report.written = (changed, 0) if settings.dry_run else (0, changed)
     return metadata.dump(entries)
 
@@ -131,12 +131,12 @@ def _check(settings: MergeSettings) -> None:
         )
 
 
-def _read_pictures(
+def _read_images(
     items: list[ImageItem], settings: MergeSettings, catalogs: CatalogSession, listener: Listener, stop: CancelToken
-) -> list[Picture]:
-    """All pictures, in order; fewer only if a stop came in between."""
+) -> list[Image]:
+    """All images, in order; fewer only if a stop came in between."""
     unkeyed = {**metadata.key_failures(items, settings.keys), **_collisions(items, settings)}
-    pictures: list[Picture] = []
+    pictures: list[Image] = []
     groups = iter([items[start : start + GROUP] for start in range(0, len(items), GROUP)])
     listener.start(len(items))
     stop.interruptible = True
@@ -144,16 +144,16 @@ def _read_pictures(
         while not stop and (some := list(islice(groups, 2 * THREADS))):
             with starting_threads():
                 read = pool.map(lambda group: _read_group(group, unkeyed, settings), some)
-            for picture in chain.from_iterable(read):
-                empty = "" in picture.texts.values()
-                pictures.append(_recalled(picture, catalogs, settings) if empty else picture)
+            for image in chain.from_iterable(read):
+                empty = "" in image.texts.values()
+                pictures.append(_recalled(image, catalogs, settings) if empty else image)
                 listener.advance()
     stop.interruptible = False
     return pictures
 
 
 def _collisions(items: list[ImageItem], settings: MergeSettings) -> dict[str, Failure]:
-    """The pictures that share a wanted sidecar: nobody can say whose text it is."""
+    """The images that share a wanted sidecar: nobody can say whose text it is."""
     extensions = _extensions(settings)
     wanted = [extension for name, extension in extensions.items() if name in settings.fields]
     naming = settings.layout.sidecar_name
@@ -161,12 +161,12 @@ def _collisions(items: list[ImageItem], settings: MergeSettings) -> dict[str, Fa
     return {clash.item.rel: clash for clash in clashes}
 
 
-def _read_group(group: list[ImageItem], unkeyed: dict[str, Failure], settings: MergeSettings) -> list[Picture]:
+def _read_group(group: list[ImageItem], unkeyed: dict[str, Failure], settings: MergeSettings) -> list[Image]:
     with Folders(group[0].target_folder) as folders:
         return [_read(item, unkeyed.get(item.rel), settings, folders) for item in group]
 
 
-def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings, folders: Folders) -> Picture:
+def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings, folders: Folders) -> Image:
     extensions = _extensions(settings)
     texts: dict[str, str | None] = {}
     size = None
@@ -179,7 +179,7 @@ def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings, fol
                 texts[name] = _read_stripped(sidecar, folders)
         except BaseException as error:  # noqa: BLE001 - what is no fault of the image is raised again
             failure = failure or failure_of(item, error)
-    return Picture(item, texts, size, failure)
+    return Image(item, texts, size, failure)
 
 
 def _read_stripped(sidecar: str, folders: Folders) -> str | None:
@@ -192,25 +192,25 @@ def _read_stripped(sidecar: str, folders: Folders) -> str | None:
     return None if text is None else text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
-def _recalled(picture: Picture, catalogs: CatalogSession, settings: MergeSettings) -> Picture:
+def _recalled(image: Image, catalogs: CatalogSession, settings: MergeSettings) -> Image:
     """An image with what a run wrote in its sidecars of 0 bytes, which a power cut or a full disk has left."""
-    texts, target = dict(picture.texts), picture.item.target
+    texts, target = dict(image.texts), image.item.target
     for name in [name for name, text in texts.items() if text == ""]:
         path = sidecar_path(target, _extensions(settings)[name], settings.layout.sidecar_name)
         if os.path.lexists(path) and path.lstat().st_size == 0:
             catalog = catalogs.of(target.parent)
             state = catalog.state_of(catalog.key(path))
             texts[name] = "" if state is None else state.text.strip()
-    return replace(picture, texts=texts)
+    return replace(image, texts=texts)
 
 
 def _extensions(settings: MergeSettings) -> dict[str, str]:
     return {"caption": settings.caption_extension, "tags": settings.tag_extension}
 
 
-def _count_missing(pictures: list[Picture], settings: MergeSettings, report: RunReport) -> None:
+def _count_missing(pictures: list[Image], settings: MergeSettings, report: RunReport) -> None:
     """Name the images that lack a wanted sidecar. Raises MissingSidecars if there may be none."""
-    report.missing_paths = [picture.item.rel for picture in pictures if picture.lacks_some]
+    report.missing_paths = [image.item.rel for image in pictures if image.lacks_some]
     report.missing = len(report.missing_paths)
     if report.missing and settings.missing == "error":
         names = ", ".join(report.missing_paths[:NAMES_SHOWN])
@@ -220,16 +220,14 @@ def _count_missing(pictures: list[Picture], settings: MergeSettings, report: Run
 
 
 def _arrange(
-    base: Entries, pictures: list[Picture], directory: Path, settings: MergeSettings, listener: Listener
+    base: Entries, pictures: list[Image], directory: Path, settings: MergeSettings, listener: Listener
 ) -> Entries:
     """The entries to start from under the wanted keys, those of vanished images dropped if that is asked for."""
-    items = [picture.item for picture in pictures]
-    sound = [picture for picture in pictures if picture.failure is None]
+    items = [image.item for image in pictures]
+    sound = [image for image in pictures if image.failure is None]
     claims = metadata.find_claims(base, items, settings.keys, metadata.locator())
-    entries, lost = metadata.rekey(base, (picture.item for picture in sound), claims, settings.keys)
-    lossy = [
-        picture for picture in sound if lost.get(picture.item.rel, set()) - picture.fields(settings.missing).keys()
-    ]
+    entries, lost = metadata.rekey(base, (image.item for image in sound), claims, settings.keys)
+    lossy = [image for image in sound if lost.get(image.item.rel, set()) - image.fields(settings.missing).keys()]
     inside = [key for key in claims.orphans if is_inside(directory / key, directory)]
     vanished = [key for key in inside if not _has_file(key, directory)]
     _note(listener, len(claims.shared), "{} fit several images by their key and stay as they are")
@@ -269,26 +267,26 @@ def _is_file(path: Path) -> bool:
 
 
 def _endings(key: str) -> Iterable[str]:
-    if Path(key).suffix.lower() in PICTURE_SUFFIXES:
+    if Path(key).suffix.lower() in IMAGE_SUFFIXES:
         return ("",)
-    return ("", *PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES))
+    return ("", *IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 
 
-def _fill(entries: Entries, pictures: list[Picture], files: Files, settings: MergeSettings, report: RunReport) -> int:
+def _fill(entries: Entries, pictures: list[Image], files: Files, settings: MergeSettings, report: RunReport) -> int:
     """Put what lies on disk into the entries, count every image, and return how many entries differ for it."""
     changed = 0
-    for picture in pictures:
-        if picture.failure is not None:
-            report.fail(picture.failure)
+    for image in pictures:
+        if image.failure is not None:
+            report.fail(image.failure)
             continue
-        key = metadata.key_of(picture.item, settings.keys)
-        textless = picture.lacks_all and settings.missing == "skip"
+        key = metadata.key_of(image.item, settings.keys)
+        textless = image.lacks_all and settings.missing == "skip"
         if textless and key not in entries:
-            report.keep(picture.item.rel)
+            report.keep(image.item.rel)
             continue
-        entries[key] = {**entries.get(key, {}), **picture.fields(settings.missing)}
+        entries[key] = {**entries.get(key, {}), **image.fields(settings.missing)}
         if textless and entries[key] == files.base.get(key):
-            report.keep(picture.item.rel)
+            report.keep(image.item.rel)
         elif entries[key] == files.held.get(key):
             report.current += 1
         else:

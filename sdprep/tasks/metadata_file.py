@@ -55,7 +55,7 @@ def recall_metadata(files: Files, catalog: Catalog) -> Files:
 
 
 def replace_metadata(files: Files, after: bytes, catalog: Catalog, settings: MergeSettings, report: RunReport) -> None:
-    """Replace the metadata JSON through the journal of the pictures' catalog, wherever the JSON lies.
+    """Replace the metadata JSON through the journal of the images' catalog, wherever the JSON lies.
 
     Raises MetadataError if the file is no longer what it was or cannot be written, WriteError on a full disk.
     """

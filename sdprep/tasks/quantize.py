@@ -52,8 +52,8 @@ BITS = {"int8": (8, 7), "fp16": (16,)}
 class Quantized:
     """A model that was made: its name for `--model`, its folder, and how it compares with the original.
 
-    `calibrated` is how many pictures set the ranges (0 for fp16); others measured the agreement, on `provider`.
-    `seconds` a picture are those of the measurement, `bytes` those of the graph; `weights` is the original's checksum.
+    `calibrated` is how many images set the ranges (0 for fp16); others measured the agreement, on `provider`.
+    `seconds` an image are those of the measurement, `bytes` those of the graph; `weights` is the original's checksum.
     """
 
     name: str
@@ -101,7 +101,7 @@ def quantize(
     files = find_local(spec) or ensure_downloaded(spec, listener or NullListener())
     original = OnnxTagger(spec, files, Execution(RUNS_ON[settings.precision], BATCH))
     sample = read_sample(images, original, settings.sample)
-    (listener or NullListener()).note(f"making {name} with {len(sample.pictures)} pictures")
+    (listener or NullListener()).note(f"making {name} with {len(sample.decoded)} images")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".sdprep-", dir=folder.parent) as work:
@@ -166,7 +166,7 @@ class Quantizer:
         if self.settings.precision == "fp16":
             write_fp16(source, target)
         else:
-            pixels = (picture.pixels[None] for picture in self.sample.to_calibrate)
+            pixels = (image.pixels[None] for image in self.sample.to_calibrate)
             feeds = ({self.original.input_name: self.original.feed(each)} for each in pixels)
             write_int8(source, target, feeds, reduce_range=bits < 8)
         spec = msgspec.structs.replace(described, files=(target.name, *described.files[1:]))
@@ -180,8 +180,8 @@ def _too_poor(made: Quantized) -> str:
     found = made.agreement
     return (
         f"{made.name} agrees too little with {made.original}: F1 {found.f1:.4f} is below {made.floor:g} on "
-        f"{found.pictures} pictures ({found.recall:.1%} of {found.tags} tags kept); not kept\n"
-        "More pictures of the kind that you tag may help (--sample); --force keeps it as it is"
+        f"{found.pictures} images ({found.kept:.1%} of {found.tags} tags kept); not kept\n"
+        "More images of the kind that you tag may help (--sample); --force keeps it as it is"
     )
 
 
@@ -241,26 +241,26 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Decoded pictures in the order of their content's checksums, and those that could not be read."""
+    """Decoded images in the order of their content's checksums, and those that could not be read."""
 
-    pictures: tuple[Decoded, ...]
+    decoded: tuple[Decoded, ...]
     failures: tuple[Failure, ...]
 
     @property
     def to_calibrate(self) -> tuple[Decoded, ...]:
-        """Every other picture."""
-        return self.pictures[::2]
+        """Every other image."""
+        return self.decoded[::2]
 
     @property
     def held_out(self) -> tuple[Decoded, ...]:
         """The rest, which the new model has not seen before it is measured."""
-        return self.pictures[1::2]
+        return self.decoded[1::2]
 
 
 def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
-    """At least two and at most `count` different pictures of a folder, those with the lowest checksums.
+    """At least two and at most `count` different images of a folder, those with the lowest checksums.
 
-    So the same pictures under other names or in another order give the same model. Raises UsageError if there are
+    So the same images under other names or in another order give the same model. Raises UsageError if there are
     fewer than two, NoImages if there are none.
     """
     items: dict[bytes, ImageItem] = {}
@@ -270,53 +270,53 @@ def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
             items.setdefault(file_digest(item), item)
         except ImageError as error:
             failures.append(Failure(item, error.code, str(error)))
-    pictures: list[Decoded] = []
+    decoded: list[Decoded] = []
     for digest in sorted(items):
-        if len(pictures) == count:
+        if len(decoded) == count:
             break
         outcome = decode(items[digest], model.fit)
         if isinstance(outcome, Failure):
             failures.append(outcome)
         else:
-            pictures.append(outcome)
-    if len(pictures) < 2:
-        raise UsageError(f"{images}: one half of the pictures is to measure the other, but {len(pictures)} can be read")
-    return Sample(tuple(pictures), tuple(failures))
+            decoded.append(outcome)
+    if len(decoded) < 2:
+        raise UsageError(f"{images}: one half of the images is to measure the other, but {len(decoded)} can be read")
+    return Sample(tuple(decoded), tuple(failures))
 
 
 class Evaluator:
-    """The original's scores of the pictures that were held out, to measure copies by; `seconds` a picture."""
+    """The original's scores of the images that were held out, to measure copies by; `seconds` an image."""
 
     def __init__(self, original: OnnxTagger, sample: Sample, threshold: float) -> None:
-        self._pictures, self._threshold = sample.held_out, threshold
+        self._images, self._threshold = sample.held_out, threshold
         # These have no threshold: the best of each is written.
         self._columns = [
             place for place, word in enumerate(original.labels.categories) if word not in ARGMAX_CATEGORIES
         ]
-        self._expected, self.seconds = _scores(original, self._pictures)
+        self._expected, self.seconds = _scores(original, self._images)
 
     def measure(self, copy: OnnxTagger) -> tuple[Agreement, float]:
-        """The agreement of a copy, and its seconds a picture.
+        """The agreement of a copy, and its seconds an image.
 
         Raises ModelError if it answers with NaN, or if the original finds no tag, so that nothing can be compared.
         """
-        found, seconds = _scores(copy, self._pictures)
-        broken, of = int((~np.isfinite(found).all(axis=1)).sum()), len(self._pictures)
+        found, seconds = _scores(copy, self._images)
+        broken, of = int((~np.isfinite(found).all(axis=1)).sum()), len(self._images)
         if broken:
-            raise ModelError(f"the new model answers with NaN or infinity for {broken} of {of} pictures; not kept")
+            raise ModelError(f"the new model answers with NaN or infinity for {broken} of {of} images; not kept")
         measured = agreement(self._expected[:, self._columns], found[:, self._columns], self._threshold)
         if measured.tags == 0:
             raise ModelError(
-                f"the original finds no tag at {self._threshold:g} on {of} pictures: nothing can be compared\n"
-                "Give pictures of the kind that you tag, or a lower --threshold"
+                f"the original finds no tag at {self._threshold:g} on {of} images: nothing can be compared\n"
+                "Give images of the kind that you tag, or a lower --threshold"
             )
         return measured, seconds
 
 
-def _scores(tagger: OnnxTagger, pictures: Sequence[Decoded]) -> tuple[Scores, float]:
-    """Scores, float32[pictures, labels], and the seconds a picture."""
-    chunks = [pictures[at : at + BATCH] for at in range(0, len(pictures), BATCH)]
+def _scores(tagger: OnnxTagger, decoded: Sequence[Decoded]) -> tuple[Scores, float]:
+    """Scores, float32[images, labels], and the seconds an image."""
+    chunks = [decoded[at : at + BATCH] for at in range(0, len(decoded), BATCH)]
     batches = [Batch(tuple(range(len(chunk))), (), np.stack([each.pixels for each in chunk])) for chunk in chunks]
     began = time.perf_counter()
     found = [cast(TagScores, prediction).scores for _, prediction in tagger.predict(batches)]
-    return np.stack(found), (time.perf_counter() - began) / len(pictures)
+    return np.stack(found), (time.perf_counter() - began) / len(decoded)

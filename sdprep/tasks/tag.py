@@ -1,4 +1,4 @@
-"""`sdprep tag`: booru tags for every picture of a folder."""
+"""`sdprep tag`: booru tags for every image of a folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tag(
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
-    """Write tags beside every picture that has none, by the rules of `rules/policy.py`.
+    """Write tags beside every image that has none, by the rules of `rules/policy.py`.
 
     `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
     Raises SdprepError where the run cannot go on.

@@ -1,7 +1,7 @@
-"""The metadata JSON of kohya-style trainers: one object, an entry a picture, under a key that names the picture.
+"""The metadata JSON of kohya-style trainers: one object, an entry an image, under a key that names the image.
 
 Tools disagree about the key: the absolute path, a path relative to the data folder or to the folder that a command
-was typed in, a path without its extension, or the bare stem. Here every spelling finds its picture again.
+was typed in, a path without its extension, or the bare stem. Here every spelling finds its image again.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def dump(entries: Mapping[str, Entry]) -> bytes:
 
 
 def key_of(item: ImageItem, style: str) -> str:
-    """The key of a picture: its absolute path, its path relative to the folder of the run, or its stem."""
+    """The key of an image: its absolute path, its path relative to the folder of the run, or its stem."""
     if style == "absolute":
         return _absolute(item)
     return item.rel if style == "relative" else _stem(item)
 
 
 def key_failures(items: Sequence[ImageItem], style: str) -> dict[str, Failure]:
-    """A failure, by `rel`, for every picture that cannot have a key of its own or one that JSON can hold."""
+    """A failure, by `rel`, for every image that cannot have a key of its own or one that JSON can hold."""
     sharing: dict[str, list[ImageItem]] = {}
     if style == "stem":
         counts = Counter(_stem(item) for item in items)
@@ -109,8 +109,8 @@ def _is_unicode(text: str) -> bool:
 class Claims:
     """Whose the entries are.
 
-    `keys` gives the keys of a picture by its `rel`, the one that counts most first; `shared` are keys that fit
-    several pictures, `orphans` keys that fit none.
+    `keys` gives the keys of an image by its `rel`, the one that counts most first; `shared` are keys that fit
+    several images, `orphans` keys that fit none.
     """
 
     keys: dict[str, list[str]] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Claims:
 def find_claims(
     keys: Iterable[str], items: Sequence[ImageItem], style: str, find_local: Callable[[str], str]
 ) -> Claims:
-    """Find the picture that each key names, an exact key of the wanted style before any other reading.
+    """Find the image that each key names, an exact key of the wanted style before any other reading.
 
     `locate` gives the absolute path that a key means when it is read from the current folder.
     """
@@ -185,10 +185,10 @@ def _without_extension(item: ImageItem) -> str:
 def rekey(
     entries: Mapping[str, Entry], items: Iterable[ImageItem], claims: Claims, style: str
 ) -> tuple[Entries, dict[str, set[str]]]:
-    """Entries with each of these pictures under its one wanted key, in the place of the entry that it had.
+    """Entries with each of these images under its one wanted key, in the place of the entry that it had.
 
-    Several entries of a picture are united, the first of its claims winning field by field. The second value names,
-    by the `rel` of a picture, the fields in which a differing value was lost.
+    Several entries of an image are united, the first of its claims winning field by field. The second value names,
+    by the `rel` of an image, the fields in which a differing value was lost.
     """
     places: dict[str, tuple[str, Entry] | None] = {}
     order = {key: place for place, key in enumerate(entries)}

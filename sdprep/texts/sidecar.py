@@ -16,17 +16,17 @@ NO_ENCODING = "neither UTF-8 nor UTF-16 with a byte order mark"
 _ASCII_IN_UTF_16 = re.compile(rb"[\t\r\n -~]{12}")
 
 
-def sidecar_name(picture: str, extension: str, naming: str) -> str:
-    """The sidecar of a picture, both by name or by path with forward slashes.
+def sidecar_name(image: str, extension: str, naming: str) -> str:
+    """The sidecar of an image, both by name or by path with forward slashes.
 
     It is `a.txt` for "stem", `a.jpg.txt` for "full".
     """
-    dot = picture.rfind(".")
-    return (picture if naming == "full" or dot <= picture.rfind("/") + 1 else picture[:dot]) + extension
+    dot = image.rfind(".")
+    return (image if naming == "full" or dot <= image.rfind("/") + 1 else image[:dot]) + extension
 
 
 def sidecar_path(target: Path, extension: str, naming: str) -> Path:
-    """The sidecar of a picture as a path."""
+    """The sidecar of an image as a path."""
     return target.with_name(sidecar_name(target.name, extension, naming))
 
 

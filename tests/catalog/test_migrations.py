@@ -1,6 +1,6 @@
 """Catalogs of older schemas: brought up to date in one step that fails as a whole, after a copy was kept.
 
-`catalog-0.1.sqlite` was written by `sdprep tag` 0.1 with demo-tag over two pictures of 8x8 pixels, a.bmp and b.bmp, of
+`catalog-0.1.sqlite` was written by `sdprep tag` 0.1 with demo-tag over two images of 8x8 pixels, a.bmp and b.bmp, of
 which a.bmp had a text by hand: first with `--existing overwrite --threshold 0.35`, then with `--threshold 0.02`.
 """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sdprep.cli.main
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,20 +55,20 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture
-def put_picture():
-    """Copies a demo picture to a path."""
+def put_image():
+    """Copies a demo image to a path."""
 
     def put(path: Path, name: str = "kuro.png") -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes((PICTURES / name).read_bytes())
+        path.write_bytes((IMAGES / name).read_bytes())
         return path
 
     return put
 
 
 @pytest.fixture
-def imgs(tmp_path, put_picture):
-    """A folder of two pictures."""
-    put_picture(tmp_path / "imgs" / "a.jpg", "aka.jpg")
-    put_picture(tmp_path / "imgs" / "b.png")
+def imgs(tmp_path, put_image):
+    """A folder of two images."""
+    put_image(tmp_path / "imgs" / "a.jpg", "aka.jpg")
+    put_image(tmp_path / "imgs" / "b.png")
     return tmp_path / "imgs"

@@ -1,4 +1,4 @@
-"""A model folder with something wrong in it: the file is named, and nothing is written beside the pictures."""
+"""A model folder with something wrong in it: the file is named, and nothing is written beside the images."""
 
 import json
 import re
@@ -40,7 +40,7 @@ JSON = TOML.replace("selected_tags.csv", "tags.json").replace(
 
 @pytest.fixture
 def run(sdprep_command, imgs, tmp_path):
-    """Writes a model that is right, spoils it, tags; tells what was said and if the pictures have no new files."""
+    """Writes a model that is right, spoils it, tags; tells what was said and if the images have no new files."""
     weights = tmp_path / "weights"
     write_graph(weights / "model.onnx", CONTRACT)
     (weights / "selected_tags.csv").write_text("\n".join([*ROWS, ""]))
@@ -105,7 +105,7 @@ FAULTS = {
     "weights elsewhere": (move_weights_out, TOML, "model.onnx keeps its weights in other files"),
     "four channels": (other(shape=("N", 16, 16, 4)), TOML, "model.onnx"),
     "any size": (other(shape=("N", "H", "W", 3)), TOML, "Say size in [image]"),
-    "another size": (None, TOML.replace('"pad"', '"pad"\nsize = 32'), "takes pictures of 16 x 16, but"),
+    "another size": (None, TOML.replace('"pad"', '"pad"\nsize = 32'), "takes images of 16 x 16, but"),
     "size 0": (None, TOML.replace('"pad"', '"pad"\nsize = 0'), "mine.toml: image.size: expected a whole number >= 1"),
     "std 0": (None, TOML.replace('"pad"', '"pad"\nstd = [0.0, 1.0, 1.0]'), "mine.toml: image.std[0]"),
     "mean not finite": (None, TOML.replace('"pad"', '"pad"\nmean = [nan, 0.0, 0.0]'), "mine.toml: image.mean"),

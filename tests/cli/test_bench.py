@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sdprep.config import BENCH_STAGES
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 
 PATIENCE = 120.0
 
@@ -28,7 +28,7 @@ def test_it_prints_a_row_for_each_stage(sdprep_command, imgs):
 
 def test_it_says_where_the_time_goes_and_what_would_help(sdprep_command, imgs):
     out = sdprep_command("bench", imgs, "--model", "demo-tag").out
-    assert "processors decode as fast as the model takes pictures" in out
+    assert "processors decode as fast as the model takes images" in out
     assert "of the processor's time" in out
 
 
@@ -45,12 +45,12 @@ def test_json_has_what_was_asked_for(sdprep_command, imgs):
     assert (report["batch_size"], report["workers"], list(report["stages"])) == (3, 1, ["decode"])
 
 
-def test_a_folder_without_pictures_has_the_exit_code_of_that(sdprep_command, tmp_path):
+def test_a_folder_without_images_has_the_exit_code_of_that(sdprep_command, tmp_path):
     done = sdprep_command("bench", tmp_path, "--model", "demo-tag")
     assert (done.code, done.out) == (4, "")
 
 
-def test_a_broken_picture_is_named_and_has_the_exit_code_of_that(sdprep_command, imgs):
+def test_a_broken_image_is_named_and_has_the_exit_code_of_that(sdprep_command, imgs):
     (imgs / "empty.png").touch()
     done = sdprep_command("bench", imgs, "--model", "demo-tag")
     assert (done.code, "failed: empty.png: empty_file" in done.err) == (3, True)
@@ -73,7 +73,7 @@ def test_a_signal_in_the_midst_of_a_run_leaves_nothing_behind(start, tmp_path, m
     album.mkdir()
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    (album / "p0.jpg").write_bytes((PICTURES / "black-hair-greyscale.jpg").read_bytes())
+    (album / "p0.jpg").write_bytes((IMAGES / "black-hair-greyscale.jpg").read_bytes())
     for index in range(1, 1500):
         os.link(album / "p0.jpg", album / f"p{index}.jpg")
     words = ("--model", "demo-tag", "--stage", "all", "--limit", "1500", "--batch-size", "1")

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from sdprep.errors import UsageError
-from sdprep.tasks.demo import PICTURES, copy_pictures
+from sdprep.tasks.demo import IMAGES, copy_images
 
-COUNT = len([path for path in PICTURES.rglob("*") if path.is_file()])
+COUNT = len([path for path in IMAGES.rglob("*") if path.is_file()])
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -27,7 +27,7 @@ def test_a_demo_succeeds(twice):
     assert twice[0][0] == 0
 
 
-def test_a_demo_writes_a_caption_and_tags_for_every_picture(twice):
+def test_a_demo_writes_a_caption_and_tags_for_every_image(twice):
     assert twice[0][2].count(f"{COUNT} images: {COUNT} written") == 3
 
 
@@ -45,9 +45,9 @@ def test_a_second_demo_shows_the_same(twice):
 
 @pytest.fixture
 def refused(sdprep_command, tmp_path):
-    """A demo in a folder where another picture has the name of one of the demo's."""
+    """A demo in a folder where another image has the name of one of the demo's."""
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "kuro.png").write_bytes(b"my own picture")
+    (tmp_path / "mine" / "kuro.png").write_bytes(b"my own image")
     return sdprep_command("demo", "mine")
 
 
@@ -58,26 +58,26 @@ def test_a_demo_refuses_to_overwrite_a_file_that_is_not_its_own(refused):
 def test_an_image_of_any_size_is_told_from_one_of_the_demo_unread(tmp_path, monkeypatch):
     with (tmp_path / "kuro.png").open("wb") as stream:
         stream.truncate(6 * 2**30)
-    monkeypatch.setattr(type(tmp_path), "read_bytes", lambda path: b"" if path.is_relative_to(PICTURES) else 1 / 0)
+    monkeypatch.setattr(type(tmp_path), "read_bytes", lambda path: b"" if path.is_relative_to(IMAGES) else 1 / 0)
 
-    with pytest.raises(UsageError, match=r"kuro\.png is not a picture of the demo"):
-        copy_pictures(tmp_path)
+    with pytest.raises(UsageError, match=r"kuro\.png is not an image of the demo"):
+        copy_images(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
 def test_no_image_of_a_demo_is_written_through_a_link(tmp_path):
-    name = next(path.name for path in PICTURES.iterdir() if path.is_file())
+    name = next(path.name for path in IMAGES.iterdir() if path.is_file())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).symlink_to(tmp_path / "elsewhere")
 
-    copy_pictures(tmp_path / "mine")
+    copy_images(tmp_path / "mine")
 
     assert not (tmp_path / "elsewhere").exists()
-    assert (tmp_path / "mine" / name).read_bytes() == (PICTURES / name).read_bytes()
+    assert (tmp_path / "mine" / name).read_bytes() == (IMAGES / name).read_bytes()
 
 
 def test_a_demo_that_is_refused_leaves_the_file(refused, tmp_path):
-    assert (tmp_path / "mine" / "kuro.png").read_bytes() == b"my own picture"
+    assert (tmp_path / "mine" / "kuro.png").read_bytes() == b"my own image"
 
 
 def test_a_demo_that_is_refused_copies_nothing(refused, tmp_path):

@@ -14,17 +14,17 @@ def test_kept_text_is_no_trouble(sdprep_command, imgs):
     assert sdprep_command("tag", imgs, "--model", "demo-tag").code == 0
 
 
-def test_a_picture_that_fails_gives_3(sdprep_command, imgs):
+def test_a_image_that_fails_gives_3(sdprep_command, imgs):
     (imgs / "empty.png").touch()
     assert sdprep_command("tag", imgs, "--model", "demo-tag").code == 3
 
 
-def test_a_picture_that_fails_is_named_with_its_code(sdprep_command, imgs):
+def test_a_image_that_fails_is_named_with_its_code(sdprep_command, imgs):
     (imgs / "empty.png").touch()
     assert "failed: empty.png: empty_file: " in sdprep_command("tag", imgs, "--model", "demo-tag").err
 
 
-def test_a_folder_without_pictures_gives_4(sdprep_command, tmp_path):
+def test_a_folder_without_images_gives_4(sdprep_command, tmp_path):
     assert sdprep_command("tag", tmp_path, "--model", "demo-tag").code == 4
 
 
@@ -64,7 +64,7 @@ CANNOT_GO_ON = {
     "an unknown field": (2, ["merge", "imgs", "--fields", "colour"]),
     "a device that does not exist": (2, ["caption", "imgs", "--model", "demo-caption", "--device", "toaster"]),
     "an extension that leaves the folder": (2, ["tag", "imgs", "--model", "demo-tag", "--caption-extension", "/../x"]),
-    "an extension of pictures": (2, ["tag", "imgs", "--model", "demo-tag", "--caption-extension", ".webp"]),
+    "an extension of images": (2, ["tag", "imgs", "--model", "demo-tag", "--caption-extension", ".webp"]),
 }
 
 

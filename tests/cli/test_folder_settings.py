@@ -208,7 +208,7 @@ CONTRADICTIONS = ["threshold = 0.0", "threshold = nan", "exclude = ['/(/']", "ca
 
 
 @pytest.mark.parametrize("line", CONTRADICTIONS)
-@pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize("explicit", [False, True])
 def test_a_value_that_the_settings_refuse_is_told_with_its_file(sdprep_command, imgs, line, explicit):
     file = imgs / "sdprep.toml"
     file.write_text(f"[tag]\n{line}\nmax-tags = 5\n")
@@ -250,7 +250,7 @@ def test_a_settings_file_that_is_too_large_is_refused_unread(says, imgs):
         '["\\t/a+!/\\n"]',
     ],
 )
-def test_pictures_cannot_bring_regular_expressions(says, imgs, value):
+def test_images_cannot_bring_regular_expressions(says, imgs, value):
     text = f"[tag]\nexclude = {value}\n"
     ended = says(text)
     assert (ended.code, "cannot bring regular expressions" in ended.err) == (2, True)
@@ -258,7 +258,7 @@ def test_pictures_cannot_bring_regular_expressions(says, imgs, value):
 
 
 @pytest.mark.parametrize("value", ["['1girl', '*_hair', 'a/b']", "'1girl, *_hair'"])
-def test_pictures_may_exclude_tags(says, value):
+def test_images_may_exclude_tags(says, value):
     assert says(f"[tag]\nexclude = {value}\n").code == 0
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 NAMES = [
-    "my picture.png",
+    "my image.png",
     "青い髪.png",
     "cat 😀.png",
     "[bracket].png",
@@ -21,17 +21,17 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_picture_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_picture):
-    picture = put_picture(tmp_path / "imgs" / name)
+def test_a_image_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_image):
+    image = put_image(tmp_path / "imgs" / name)
     sdprep_command("tag", "imgs", "--model", "demo-tag")
-    assert "1boy" in picture.with_suffix(".txt").read_text("utf-8")
+    assert "1boy" in image.with_suffix(".txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["two words", "日本", "😀", "-dash"])
-def test_a_picture_in_a_folder_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_picture):
-    picture = put_picture(tmp_path / name / "a.png")
+def test_a_image_in_a_folder_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_image):
+    image = put_image(tmp_path / name / "a.png")
     sdprep_command("tag", "--model", "demo-tag", "--", name)
-    assert "1boy" in picture.with_suffix(".txt").read_text("utf-8")
+    assert "1boy" in image.with_suffix(".txt").read_text("utf-8")
 
 
 def test_a_folder_may_end_with_a_slash(sdprep_command, imgs):
@@ -60,14 +60,14 @@ def test_a_dry_run_says_what_would_be_written(sdprep_command, imgs):
     assert "1 kept, 0 failed, 1 would be written" in sdprep_command("tag", imgs, "--model", "demo-tag", "--dry-run").err
 
 
-def test_an_output_folder_leaves_the_pictures_folder_as_it_is(sdprep_command, imgs):
+def test_an_output_folder_leaves_the_images_folder_as_it_is(sdprep_command, imgs):
     before = contents(imgs)
     sdprep_command("tag", imgs, "--model", "demo-tag", "--output-dir", "out")
     assert contents(imgs) == before
 
 
-def test_an_output_folder_gets_the_tree(sdprep_command, imgs, tmp_path, put_picture):
-    put_picture(imgs / "sub" / "c.png")
+def test_an_output_folder_gets_the_tree(sdprep_command, imgs, tmp_path, put_image):
+    put_image(imgs / "sub" / "c.png")
     sdprep_command("tag", imgs, "--model", "demo-tag", "--output-dir", "out")
     assert (tmp_path / "out" / "sub" / "c.txt").exists()
 

@@ -127,7 +127,7 @@ SHOWN = {
     "source": REPO,
     "revision": "main",
     "commit": COMMITS[0],
-    "picture": "padded to a square with (255, 255, 255), the size that the weights tell, bicubic, "
+    "image": "padded to a square with (255, 255, 255), the size that the weights tell, bicubic, "
     "BGR 0..255, not normalised",
     "labels": f"{LABELS} (general 0, character 4)",
     "card threshold": "0.4",
@@ -153,7 +153,7 @@ SHOWN_OF_OURS = [
     ("camie-tagger-v2", "labels", ", within dataset_info.tag_mapping"),
     ("wd-v1-4-moat-tagger-v2", "for TensorFlow", "saved_model.pb, variables/"),
     ("demo-tag", "precision", "float32"),
-    ("cl_tagger", "picture", ", channels first"),
+    ("cl_tagger", "image", ", channels first"),
     ("wd-vit-tagger-v3", "download", "about 379 MB"),
 ]
 
@@ -163,13 +163,13 @@ def test_nothing_of_a_description_is_left_out(name, field, said):
     assert said in row(run("show", name), field)[1]
 
 
-def test_pictures_prepared_in_kohyas_way_are_shown_so(mine):
+def test_images_prepared_in_kohyas_way_are_shown_so(mine):
     mine.write_text(TAGGER.replace('fit = "pad"', 'fit = "pad"\npreprocess = "kohya"'))
-    assert row(run("show", mine), "picture")[1].endswith("not normalised, prepared as by kohya's tagger")
+    assert row(run("show", mine), "image")[1].endswith("not normalised, prepared as by kohya's tagger")
 
 
 def test_a_captioner_is_shown_with_mean_and_standard_deviation():
-    said = row(run("show", "blip-base"), "picture")[1]
+    said = row(run("show", "blip-base"), "image")[1]
     assert said.startswith("squashed to a square, 384 x 384, bicubic, RGB 0..1, mean (0.48145466, ")
 
 

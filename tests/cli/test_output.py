@@ -97,10 +97,10 @@ def test_a_bar_may_go_back_to_the_begin_of_its_line_on_a_terminal_only():
 
 
 @pytest.fixture
-def evil(tmp_path, put_picture, sdprep_command):
+def evil(tmp_path, put_image, sdprep_command):
     """A folder in which every name and text has what a terminal obeys, and its command."""
     folder = tmp_path / EVIL
-    put_picture(folder / f"{EVIL}.png")
+    put_image(folder / f"{EVIL}.png")
     (folder / f"empty{EVIL}.png").touch()
     (folder / f"kept{EVIL}.png").write_bytes((folder / f"{EVIL}.png").read_bytes())
     (folder / f"kept{EVIL}.txt").write_bytes(b"a \x1b[2J\xc2\x9b31m \xe2\x80\xae text\n")

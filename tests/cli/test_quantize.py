@@ -23,7 +23,7 @@ def drawings(tmp_path):
 def test_it_tells_what_was_measured_and_how_to_use_it(sdprep_command, drawings):
     done = sdprep_command("models", "quantize", "demo-tag", "--images", drawings)
     assert done.code == 0
-    assert "measured on              4 other pictures, with provider cpu\n" in done.out
+    assert "measured on              4 other images, with provider cpu\n" in done.out
     assert done.err.endswith("made: --model demo-tag-int8\n")
 
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_measured_has_exit_code_1_and_nothing_on_stdout(sdprep_co
     assert "nothing can be compared" in done.err
 
 
-def test_pictures_must_be_named(sdprep_command):
+def test_images_must_be_named(sdprep_command):
     assert sdprep_command("models", "quantize", "demo-tag").code == 2
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sdprep.cli import report
 from sdprep.tasks import history
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 from tests.cli.conftest import ROOT
 
 COUNT = 1500
@@ -45,7 +45,7 @@ def stopped(request, start, tmp_path_factory):
 
 
 def interrupted(start, folder, number, place):
-    (folder / "p0.jpg").write_bytes((PICTURES / "black-hair-greyscale.jpg").read_bytes())
+    (folder / "p0.jpg").write_bytes((IMAGES / "black-hair-greyscale.jpg").read_bytes())
     for index in range(1, COUNT):
         os.link(folder / "p0.jpg", folder / f"p{index}.jpg")
     process = start("tag", ".", "--batch-size", "1", *place, "--json", cwd=folder)
@@ -117,10 +117,10 @@ SOON, NEVER = 0.1, 3600.0
 
 
 @pytest.fixture
-def stuck(tmp_path, put_picture):
-    """Starts a command over pictures of which one is never decoded, and waits until it is at that one."""
-    put_picture(tmp_path / "a.png")
-    put_picture(tmp_path / "stall.png", "happy-eyes.png")
+def stuck(tmp_path, put_image):
+    """Starts a command over images of which one is never decoded, and waits until it is at that one."""
+    put_image(tmp_path / "a.png")
+    put_image(tmp_path / "stall.png", "happy-eyes.png")
     started = []
 
     def begin(command, workers, limits):
@@ -133,7 +133,7 @@ def stuck(tmp_path, put_picture):
         deadline = time.monotonic() + PATIENCE
         while not (tmp_path / "stall.mark").exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"it never came to the picture: {process.communicate()}")
+                pytest.fail(f"it never came to the image: {process.communicate()}")
         return process
 
     yield begin

@@ -23,10 +23,10 @@ def test_json_of_an_undo_has_the_same_fields(sdprep_command, imgs):
     assert json.loads(sdprep_command("undo", "--dir", imgs, "--json").out).keys() == FIELDS
 
 
-def test_json_counts_every_picture_once(sdprep_command, imgs, put_picture):
+def test_json_counts_every_image_once(sdprep_command, imgs, put_image):
     (imgs / "a.txt").write_text("my own words\n")
     (imgs / "aa.png").touch()
-    put_picture(imgs / "c.png")
+    put_image(imgs / "c.png")
     report = json.loads(sdprep_command("tag", imgs, "--model", "demo-tag", "--limit", "2", "--json").out)
     counts = [report[name] for name in ("found", "written", "current", "kept", "failed", "remaining")]
     assert counts == [4, 1, 0, 1, 1, 1]
@@ -66,7 +66,7 @@ def test_merge_says_where_it_wrote(sdprep_command, imgs):
     assert "imgs/metadata.json" in sdprep_command("merge", "imgs").err.replace("\\", "/")
 
 
-def test_merge_does_not_call_a_picture_without_text_edited(sdprep_command, imgs):
+def test_merge_does_not_call_a_image_without_text_edited(sdprep_command, imgs):
     assert "edited" not in sdprep_command("merge", "imgs").err
 
 

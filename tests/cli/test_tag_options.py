@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 from tests.models.fake_hub import at_home, check_active
 
-DEMO = PICTURES.parent / "models" / "demo-tag"
+DEMO = IMAGES.parent / "models" / "demo-tag"
 GRAPH, LABELS = "model.onnx", "selected_tags.csv"
 
 
 @pytest.fixture
 def tag(sdprep_command, imgs):
-    """Runs `sdprep tag` on the folder of two pictures."""
+    """Runs `sdprep tag` on the folder of two images."""
 
     def run(*words, model="demo-tag"):
         return sdprep_command("tag", imgs, *(("--model", model) if model else ()), *words)
@@ -31,7 +31,7 @@ def texts(imgs):
     return read
 
 
-def test_tags_are_counted_over_all_pictures_on_stdout(tag, texts):
+def test_tags_are_counted_over_all_images_on_stdout(tag, texts):
     counted = dict(line.rsplit(": ", 1) for line in tag("--frequency_tags").out.splitlines())
     written = [name for tags in texts() for name in tags]
     assert counted == {name: str(written.count(name)) for name in written}
@@ -67,7 +67,7 @@ def test_nothing_is_said_of_a_text_that_is_not_written(tag):
     assert "a.jpg" not in tag("--debug").err
 
 
-def test_merge_says_the_entry_of_every_picture(tag, sdprep_command, imgs):
+def test_merge_says_the_entry_of_every_image(tag, sdprep_command, imgs):
     tag()
     said = sdprep_command("merge", imgs, "--debug").err
     assert "a.jpg: {'tags': '1girl" in said

@@ -1,4 +1,4 @@
-"""The demo models mean what they say: true tags and captions for bundled pictures and unseen drawings."""
+"""The demo models mean what they say: true tags and captions for bundled images and unseen drawings."""
 
 import csv
 import json
@@ -26,14 +26,14 @@ from tests.models.captioners.blip.blip_models import one_thread
 
 DEMO = Path(sdprep.demo.__file__).parent
 TAGGER, CAPTIONER = DEMO / "models" / "demo-tag", DEMO / "models" / "demo-caption"
-TRUTH: dict[str, dict[str, Any]] = json.loads((DEMO / "pictures.json").read_text(encoding="utf-8"))
+TRUTH: dict[str, dict[str, Any]] = json.loads((DEMO / "images.json").read_text(encoding="utf-8"))
 PROMPT = "a picture of"
 
 Batch = NDArray[np.float32]
 
 
 def read(path: Path) -> Image.Image:
-    """Read a picture as the models' contracts ask: upright, 8 bits, alpha on white."""
+    """Read an image as the models' contracts ask: upright, 8 bits, alpha on white."""
     with Image.open(path) as file:
         image = ImageOps.exif_transpose(file)
     if image.mode.startswith("I;16"):
@@ -94,31 +94,31 @@ def pending(count: int = 100) -> list[tuple[Figure, Image.Image]]:
 
 
 @pytest.mark.parametrize("name", TRUTH)
-def test_the_tagger_gives_exactly_the_true_tags_of_a_bundled_picture(name: str) -> None:
-    assert tags_given(read(DEMO / "pictures" / name)) == {*TRUTH[name]["tags"], "general"}
+def test_the_tagger_gives_exactly_the_true_tags_of_a_bundled_image(name: str) -> None:
+    assert tags_given(read(DEMO / "images" / name)) == {*TRUTH[name]["tags"], "general"}
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}], ids=["greedy", "beam 3"])
-def test_the_captioner_gives_the_true_caption_of_every_bundled_picture(options: dict[str, Any]) -> None:
-    given = captions_given([read(DEMO / "pictures" / name) for name in TRUTH], **options)
+def test_the_captioner_gives_the_true_caption_of_every_bundled_image(options: dict[str, Any]) -> None:
+    given = captions_given([read(DEMO / "images" / name) for name in TRUTH], **options)
     assert dict(zip(TRUTH, given, strict=True)) == {name: true["caption"] for name, true in TRUTH.items()}
 
 
-def test_every_bundled_picture_has_its_truth_and_its_own_stem() -> None:
-    found = [path for path in (DEMO / "pictures").rglob("*") if path.is_file()]
-    assert {path.relative_to(DEMO / "pictures").as_posix() for path in found} == set(TRUTH)
+def test_every_bundled_image_has_its_truth_and_its_own_stem() -> None:
+    found = [path for path in (DEMO / "images").rglob("*") if path.is_file()]
+    assert {path.relative_to(DEMO / "images").as_posix() for path in found} == set(TRUTH)
     assert len({path.stem for path in found}) == len(found) >= 24
 
 
-def test_the_sideways_picture_is_misread_by_a_reader_that_ignores_exif() -> None:
-    path = DEMO / "pictures" / "sideways-phone.jpg"
+def test_the_sideways_image_is_misread_by_a_reader_that_ignores_exif() -> None:
+    path = DEMO / "images" / "sideways-phone.jpg"
     with Image.open(path) as stored:
         assert tags_given(stored.convert("RGB")) != {*TRUTH[path.name]["tags"], "general"}
 
 
-def test_transparent_pictures_are_misread_by_a_reader_that_drops_alpha() -> None:
+def test_transparent_images_are_misread_by_a_reader_that_drops_alpha() -> None:
     for name in ("pink-hair-sticker.png", "white-hair-sticker.webp", "white-hair-grey-alpha.png"):
-        with Image.open(DEMO / "pictures" / name) as stored:
+        with Image.open(DEMO / "images" / name) as stored:
             assert "white_background" not in tags_given(stored.convert("RGBA").convert("RGB")), name
 
 
@@ -213,9 +213,9 @@ def test_the_saved_model_is_there() -> None:
     assert (TAGGER / "variables" / "variables.index").stat().st_size > 0
 
 
-def test_models_and_pictures_are_small() -> None:
+def test_models_and_images_are_small() -> None:
     def size(folder: Path) -> int:
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
     assert size(TAGGER) + size(CAPTIONER) <= 8_000_000
-    assert size(DEMO / "pictures") <= 1_200_000
+    assert size(DEMO / "images") <= 1_200_000

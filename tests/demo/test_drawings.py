@@ -27,7 +27,7 @@ def figures(count: int) -> list[Figure]:
     return [random_figure(rng) for _ in range(count)]
 
 
-def test_the_same_seed_draws_the_same_picture() -> None:
+def test_the_same_seed_draws_the_same_image() -> None:
     for figure in figures(3):
         first, second, other = (draw(figure, random.Random(seed), (90, 120)) for seed in (1, 1, 2))
         assert (first.mode, first.size) == ("RGB", (90, 120))
@@ -66,7 +66,7 @@ def test_captions_and_tags_agree() -> None:
     for figure in figures(500):
         caption, tags = caption_of(figure), tags_of(figure)
         assert caption == caption.lower()
-        assert not caption.startswith("a picture")
+        assert not caption.startswith("an image")
         assert f"{figure.background} background" in caption
         assert f"{figure.background}_background" in tags
         for person in figure.people:
@@ -88,7 +88,7 @@ def test_a_cutout_is_transparent_around_the_people() -> None:
 
 
 @pytest.mark.parametrize(("background", "grey"), [("black", True), ("white", True), ("green", False)])
-def test_only_a_picture_without_colour_words_may_be_shown_in_greys(background: str, grey: bool) -> None:
+def test_only_a_image_without_colour_words_may_be_shown_in_greys(background: str, grey: bool) -> None:
     plain = Person("girl", "grey", "long", "black")
     assert is_grey(Figure((plain,), background)) is grey
     assert not is_grey(Figure((REDHEAD,), background))

@@ -29,6 +29,6 @@ onnxruntime.preload_dlls = lambda: None
 
 
 def decode(item, fit):
-    """Decode a picture, and write beside it what the session of its worker was asked for."""
+    """Decode an image, and write beside it what the session of its worker was asked for."""
     item.path.with_suffix(f".{os.getpid()}.asked").write_text(json.dumps(ASKED), "utf-8")
     return image.decode(item, fit)

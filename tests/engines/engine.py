@@ -1,4 +1,4 @@
-"""Words that the tests of the engine share: pictures that do harm, and an engine with a demo model to show them to."""
+"""Words that the tests of the engine share: images that do harm, and an engine with a demo model to show them to."""
 
 from PIL import Image
 
@@ -10,12 +10,12 @@ from sdprep.report import CancelToken, NullListener
 from sdprep.types import Failure, ImageItem
 
 SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
-# Seconds that a picture may take here. Others are decoded in a thousandth of it, even on a busy machine.
+# Seconds that an image may take here. Others are decoded in a thousandth of it, even on a busy machine.
 LIMIT = 5.0
 
 
-def pictures(folder, *names):
-    """Small pictures of these names, no two alike."""
+def images(folder, *names):
+    """Small images of these names, no two alike."""
     items = []
     for number, name in enumerate(names):
         path = folder / f"{name}.png"
@@ -32,7 +32,7 @@ def opened(task="tag", device="auto", **work):
 
 
 def outcomes(items, task="tag", **work):
-    """What an engine makes of pictures, by name: a code, or "done"."""
+    """What an engine makes of images, by name: a code, or "done"."""
     with opened(task, **work) as engine:
         found = list(engine.run(items, CancelToken()))
     assert len({outcome.item for outcome in found}) == len(found)

@@ -1,6 +1,6 @@
-"""A decoder that does harm: a picture called `segfault.png` or `segfault-2.png` is a bad one, all others are decoded.
+"""A decoder that does harm: an image called `segfault.png` or `segfault-2.png` is a bad one, all others are decoded.
 
-A worker is told to use it by its name. In the process of the tests it must see no picture that kills.
+A worker is told to use it by its name. In the process of the tests it must see no image that kills.
 """
 
 import ctypes
@@ -30,16 +30,16 @@ FAULTS = {
     "recursion": lambda: fail(RecursionError("too deep")),
     "panic": lambda: fail(type("PanicException", (BaseException,), {})("a bug in a library written in Rust")),
     "memory": lambda: fail(MemoryError),
-    # More than the largest picture takes, but no more than a machine has addresses.
+    # More than the largest image takes, but no more than a machine has addresses.
     "hungry": lambda: np.empty((DECODING_BYTES + 2**30,), np.uint8),
 }
 
 
 def decode(item, fit):
-    """Decode a picture, or do what its name says.
+    """Decode an image, or do what its name says.
 
     `once.png` kills its process the first time only; `stall.png` hangs, and says so by the file `stall.mark`.
-    A picture beside which there is a pipe is not decoded before that has been written.
+    An image beside which there is a pipe is not decoded before that has been written.
     """
     name = item.path.stem.partition("-")[0]
     if name in FAULTS:

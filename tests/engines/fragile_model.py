@@ -1,4 +1,4 @@
-"""A worker that imports this has a tagger that dies of the picture called `poison.png`."""
+"""A worker that imports this has a tagger that dies of the image called `poison.png`."""
 
 import os
 

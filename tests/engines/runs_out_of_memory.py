@@ -10,11 +10,11 @@ def decode(item, fit):
     """Decode an image; the first batch of a folder is too much."""
     mark = item.path.with_name("mark")
 
-    def batch(pictures):
+    def batch(decoded):
         if not mark.exists():
             mark.touch()
             raise MemoryError
-        return _batch(pictures)
+        return _batch(decoded)
 
     stages._batch = batch
     return image.decode(item, fit)

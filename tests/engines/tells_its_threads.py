@@ -1,4 +1,4 @@
-"""A decoder that writes beside each picture how many threads torch has in its worker."""
+"""A decoder that writes beside each image how many threads torch has in its worker."""
 
 import os
 
@@ -6,7 +6,7 @@ from sdprep.images import decode as image
 
 
 def decode(item, fit):
-    """Decode a picture, and tell."""
+    """Decode an image, and tell."""
     # Importing it earlier would settle the number.
     import torch
 

@@ -1,4 +1,4 @@
-"""The memory that decoding one picture may take, in a process that does nothing else, and what is kept for the next."""
+"""The memory that decoding one image may take, in a process that does nothing else, and what is kept for the next."""
 
 import platform
 import subprocess
@@ -35,21 +35,21 @@ def takes(size):
     return decode
 
 
-def test_a_decoder_that_wants_more_than_any_picture_takes_gets_a_memory_error():
+def test_a_decoder_that_wants_more_than_any_image_takes_gets_a_memory_error():
     with pytest.raises(MemoryError):
         limited(takes(DECODING_BYTES + 2**30))(ITEM)
 
 
-def test_a_decoder_gets_what_the_largest_picture_takes():
+def test_a_decoder_gets_what_the_largest_image_takes():
     assert limited(takes(3 * 2**30))(ITEM).pixels.size == 3 * 2**30
 
 
-def test_a_decoder_gets_more_where_larger_pictures_are_let_in():
+def test_a_decoder_gets_more_where_larger_images_are_let_in():
     size = DECODING_BYTES + 2**30
     assert limited(takes(size), 2 * MAX_PIXELS)(ITEM).pixels.size == size
 
 
-def test_a_limit_is_in_force_while_a_picture_is_decoded():
+def test_a_limit_is_in_force_while_a_image_is_decoded():
     seen = []
 
     limited(lambda _: seen.append(limits()[0]))(ITEM)
@@ -75,7 +75,7 @@ def test_a_process_that_uses_cuda_is_not_limited(tmp_path, monkeypatch):
     assert limited(decode) is decode
 
 
-# Four blocks like those of a picture, written to, are freed and asked for again; says how many pages had to be made.
+# Four blocks like those of an image, written to, are freed and asked for again; says how many pages had to be made.
 AGAIN = """
 import resource
 import numpy as np
@@ -97,5 +97,5 @@ def pages_made_again(kept):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc needs to be told")
-def test_the_next_picture_gets_the_memory_of_the_one_before():
+def test_the_next_image_gets_the_memory_of_the_one_before():
     assert pages_made_again(kept=True) < 1000 < pages_made_again(kept=False)

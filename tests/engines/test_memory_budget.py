@@ -1,4 +1,4 @@
-"""What pictures may take while they are decoded, and while they wait for the model."""
+"""What images may take while they are decoded, and while they wait for the model."""
 
 import mmap
 import threading
@@ -126,7 +126,7 @@ def test_a_share_is_given_back_where_decoding_fails():
     assert budget.free == 10
 
 
-def test_pictures_in_order_come_through_a_budget_that_holds_only_one(tmp_path):
+def test_images_in_order_come_through_a_budget_that_holds_only_one(tmp_path):
     items = []
     for number in range(12):
         Image.new("RGB", (100, 50 + number)).save(tmp_path / f"{number:02}.png")
@@ -210,7 +210,7 @@ def test_a_header_is_read_within_the_budget_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("work", "sharers", "ahead"),
+    ("work", "num_processes", "ahead"),
     [
         (RunOptions(), 1, 16),
         (RunOptions(batch_size=32), 1, 64),
@@ -220,7 +220,7 @@ def test_a_header_is_read_within_the_budget_too(tmp_path, monkeypatch):
         (RunOptions(memory=1), 1, 1),
     ],
 )
-def test_pictures_that_wait_have_a_quarter_of_the_memory_and_decoding_the_rest(work, num_processes, ahead):
+def test_images_that_wait_have_a_quarter_of_the_memory_and_decoding_the_rest(work, num_processes, ahead):
     budget, found = split_budget(work, num_processes, 448)
 
     assert found == ahead

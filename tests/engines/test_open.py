@@ -1,4 +1,4 @@
-"""An engine gives every picture one outcome, in a worker and in this process alike."""
+"""An engine gives every image one outcome, in a worker and in this process alike."""
 
 import numpy as np
 import pytest
@@ -13,16 +13,16 @@ from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, NullListener
 from sdprep.types import ImageItem, Result
-from tests.engines.engine import LIMIT, opened, outcomes, pictures
+from tests.engines.engine import LIMIT, images, opened, outcomes
 
 PLACES = pytest.mark.parametrize("workers", [0, 2], ids=["in this process", "in a worker"])
 
 
 @PLACES
 @pytest.mark.parametrize("task", ["tag", "caption"])
-def test_every_picture_has_one_outcome(tmp_path, task, workers):
-    items = pictures(tmp_path, "a", "b", "c", "d", "e")
-    (tmp_path / "d.png").write_bytes(b"no picture")
+def test_every_image_has_one_outcome(tmp_path, task, workers):
+    items = images(tmp_path, "a", "b", "c", "d", "e")
+    (tmp_path / "d.png").write_bytes(b"no image")
 
     found = outcomes(items, task, workers=workers)
 
@@ -36,28 +36,28 @@ def results(items, task, workers):
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
 def test_a_worker_answers_with_the_same_bytes_as_this_process(tmp_path, task):
-    items = pictures(tmp_path, "a", "b", "c")
+    items = images(tmp_path, "a", "b", "c")
 
     assert results(items, task, 2) == results(items, task, 0)
 
 
 @PLACES
 def test_the_result_of_a_tagger_is_sparse_scores(tmp_path, workers):
-    [(_, data)] = results(pictures(tmp_path, "a"), "tag", workers).values()
+    [(_, data)] = results(images(tmp_path, "a"), "tag", workers).values()
 
     assert all(0 <= value <= 1 for _, value in decode_scores(data))
 
 
 @PLACES
 def test_the_result_of_a_captioner_is_a_caption(tmp_path, workers):
-    [(_, data)] = results(pictures(tmp_path, "a"), "caption", workers).values()
+    [(_, data)] = results(images(tmp_path, "a"), "caption", workers).values()
 
     assert decode_caption(data).text
 
 
 @PLACES
-def test_a_picture_that_takes_too_much_memory_fails_alone(tmp_path, workers):
-    found = outcomes(pictures(tmp_path, "a", "memory", "c"), workers=workers)
+def test_a_image_that_takes_too_much_memory_fails_alone(tmp_path, workers):
+    found = outcomes(images(tmp_path, "a", "memory", "c"), workers=workers)
 
     assert found == {"a.png": "done", "memory.png": "out_of_memory", "c.png": "done"}
 
@@ -75,7 +75,7 @@ def test_a_name_that_is_not_unicode_is_found(tmp_path, workers):
 
 @PLACES
 def test_any_exception_of_a_decoder_fails_its_image_alone(tmp_path, workers):
-    found = outcomes(pictures(tmp_path, "a", "raises", "b", "recursion", "panic", "c"), workers=workers)
+    found = outcomes(images(tmp_path, "a", "raises", "b", "recursion", "panic", "c"), workers=workers)
 
     assert found == {
         **dict.fromkeys(("a.png", "b.png", "c.png"), "done"),
@@ -85,12 +85,12 @@ def test_any_exception_of_a_decoder_fails_its_image_alone(tmp_path, workers):
 
 def test_a_defect_that_is_about_no_image_reaches_the_caller_from_this_process(tmp_path):
     with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'digest'"):
-        outcomes(pictures(tmp_path, "a", "defect"), workers=0)
+        outcomes(images(tmp_path, "a", "defect"), workers=0)
 
 
 def test_a_defect_that_is_about_no_image_reaches_the_caller_from_a_worker_with_its_traceback(tmp_path):
     with pytest.raises(RuntimeError, match=r"(?s)pipeline\.py.*AttributeError: 'NoneType'"):
-        outcomes(pictures(tmp_path, "a", "defect"), workers=2)
+        outcomes(images(tmp_path, "a", "defect"), workers=2)
 
 
 @PLACES
@@ -113,7 +113,7 @@ def test_a_device_that_is_not_there_is_a_matter_of_usage(workers):
 
 @PLACES
 def test_after_a_wish_to_stop_the_batch_in_hand_is_the_last(tmp_path, workers):
-    items, stop, found = pictures(tmp_path, *map(str, range(60))), CancelToken(), []
+    items, stop, found = images(tmp_path, *map(str, range(60))), CancelToken(), []
     with opened(workers=workers) as engine:
         for outcome in engine.run(items, stop):
             found.append(outcome)
@@ -125,7 +125,7 @@ def test_after_a_wish_to_stop_the_batch_in_hand_is_the_last(tmp_path, workers):
 
 @PLACES
 def test_a_run_that_is_left_early_can_be_closed(tmp_path, workers):
-    items = pictures(tmp_path, *map(str, range(10)))
+    items = images(tmp_path, *map(str, range(10)))
 
     with opened(workers=workers) as engine:
         assert isinstance(next(engine.run(items, CancelToken())), Result)
@@ -133,7 +133,7 @@ def test_a_run_that_is_left_early_can_be_closed(tmp_path, workers):
 
 def test_time_is_limited_for_decoding_alone(tmp_path):
     # The model is loaded, and a captioner thinks, for longer than the limit that holds here.
-    assert outcomes(pictures(tmp_path, "a", "b"), "caption", image_timeout=LIMIT, workers=1) == {
+    assert outcomes(images(tmp_path, "a", "b"), "caption", image_timeout=LIMIT, workers=1) == {
         "a.png": "done",
         "b.png": "done",
     }

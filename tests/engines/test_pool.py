@@ -1,4 +1,4 @@
-"""Several workers share one run: each picture goes to one of them, and none waits for another."""
+"""Several workers share one run: each image goes to one of them, and none waits for another."""
 
 import json
 import os
@@ -20,11 +20,11 @@ from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, NullListener
 from sdprep.types import Failure, Result
-from tests.engines.engine import opened, outcomes, pictures
+from tests.engines.engine import images, opened, outcomes
 
 TWO = "cpu,cpu"
 NAMES = [f"p{number:02}" for number in range(40)]
-# Pictures that the other worker does while one is held up: all but what that one has in hand.
+# Images that the other worker does while one is held up: all but what that one has in hand.
 OTHERS = 20
 PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 
@@ -40,7 +40,7 @@ def heard(monkeypatch):
             found.append((self, message))
         return message
 
-    monkeypatch.setattr(WorkerProcess, "hear", overhear)
+    monkeypatch.setattr(WorkerProcess, "receive", overhear)
     return found
 
 
@@ -55,10 +55,10 @@ def order_for(task, **settings):
 
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
-def test_every_picture_has_one_outcome_and_every_worker_some(tmp_path, task, heard):
+def test_every_image_has_one_outcome_and_every_worker_some(tmp_path, task, heard):
     names = NAMES[:8]
 
-    found = outcomes(pictures(tmp_path, *names), task, device=TWO)
+    found = outcomes(images(tmp_path, *names), task, device=TWO)
 
     assert found == {f"{name}.png": "done" for name in names}
     begun = [(worker, message.number) for worker, message in heard if isinstance(message, Decoding)]
@@ -72,13 +72,13 @@ def results(items, task, device, **work):
 
 
 def test_two_workers_answer_with_the_bytes_of_one(tmp_path):
-    items = pictures(tmp_path, *NAMES[:9])
+    items = images(tmp_path, *NAMES[:9])
 
     assert results(items, "tag", TWO, batch_size=1) == results(items, "tag", "cpu", batch_size=1)
 
 
-def test_more_workers_than_pictures_are_no_harm(tmp_path):
-    assert outcomes(pictures(tmp_path, "a"), device="cpu,cpu,cpu") == {"a.png": "done"}
+def test_more_workers_than_images_are_no_harm(tmp_path):
+    assert outcomes(images(tmp_path, "a"), device="cpu,cpu,cpu") == {"a.png": "done"}
 
 
 def test_what_runs_a_model_is_named_for_every_device():
@@ -87,7 +87,7 @@ def test_what_runs_a_model_is_named_for_every_device():
 
 
 def test_a_crew_can_run_again(tmp_path):
-    items = pictures(tmp_path, *NAMES[:6])
+    items = images(tmp_path, *NAMES[:6])
     with opened(device=TWO) as engine:
         counts = [len(list(engine.run(each, CancelToken()))) for each in (items[:3], items[3:])]
 
@@ -116,7 +116,7 @@ def outcomes_with_a_gate(items, gate):
 @PIPES
 @pytest.mark.parametrize("first", ["slow", "once"], ids=["decoding takes long", "its suspect is being tried"])
 def test_the_others_go_on_while_a_worker_is_held_up(tmp_path, first):
-    items, gate = pictures(tmp_path, first, *NAMES), tmp_path / f"{first}.gate"
+    items, gate = images(tmp_path, first, *NAMES), tmp_path / f"{first}.gate"
     os.mkfifo(gate)
 
     found = outcomes_with_a_gate(items, gate)
@@ -127,23 +127,23 @@ def test_the_others_go_on_while_a_worker_is_held_up(tmp_path, first):
 
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
-def test_a_picture_that_kills_one_worker_fails_and_all_others_are_done(tmp_path, task):
-    found = outcomes(pictures(tmp_path, "a", "segfault", "b", "c", "d", "e"), task, device=TWO)
+def test_a_image_that_kills_one_worker_fails_and_all_others_are_done(tmp_path, task):
+    found = outcomes(images(tmp_path, "a", "segfault", "b", "c", "d", "e"), task, device=TWO)
 
     assert found == {**{f"{name}.png": "done" for name in "abcde"}, "segfault.png": "crashed"}
 
 
-def test_a_picture_that_kills_the_model_of_one_worker_fails_and_all_others_are_done(tmp_path, monkeypatch):
+def test_a_image_that_kills_the_model_of_one_worker_fails_and_all_others_are_done(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "DECODE", "tests.engines.fragile_model:decode")
 
-    found = outcomes(pictures(tmp_path, *NAMES[:4], "poison", *NAMES[4:8]), device=TWO)
+    found = outcomes(images(tmp_path, *NAMES[:4], "poison", *NAMES[4:8]), device=TWO)
 
     assert found == {**{f"{name}.png": "done" for name in NAMES[:8]}, "poison.png": "crashed"}
 
 
 def test_the_deaths_of_all_workers_count_together(tmp_path):
     with pytest.raises(WorkerError, match="died 6 times"):
-        outcomes(pictures(tmp_path, *[f"exit-{number}" for number in range(12)]), device=TWO)
+        outcomes(images(tmp_path, *[f"exit-{number}" for number in range(12)]), device=TWO)
 
 
 def test_a_device_that_is_not_there_ends_the_run_before_it_begins(started):
@@ -159,20 +159,20 @@ def test_a_device_that_is_not_there_ends_the_run_before_it_begins(started):
         ("dies_when_imported", "^cpu: the worker ended before its model was loaded .*: my last words"),
         ("faults", "^cpu: in the worker:"),
     ],
-    ids=["a death before the first picture", "a defect"],
+    ids=["a death before the first image", "a defect"],
 )
 def test_what_ends_one_worker_ends_the_run_and_names_the_device(tmp_path, monkeypatch, decoder, message):
     monkeypatch.setattr(local, "DECODE", f"tests.engines.{decoder}:decode")
 
     with pytest.raises((WorkerError, RuntimeError), match=message):
-        outcomes(pictures(tmp_path, "a", "defect"), device=TWO)
+        outcomes(images(tmp_path, "a", "defect"), device=TWO)
 
 
 # A wish to stop
 
 
 def test_after_a_wish_to_stop_every_worker_finishes_the_batch_in_hand(tmp_path, heard):
-    items, stop, found = pictures(tmp_path, *map(str, range(90))), CancelToken(), []
+    items, stop, found = images(tmp_path, *map(str, range(90))), CancelToken(), []
     with opened(device=TWO) as engine:
         for outcome in engine.run(items, stop):
             found.append(outcome)
@@ -200,10 +200,10 @@ def test_every_worker_has_one_device_and_knows_how_many_there_are():
     assert [(each.settings.device, each.num_processes) for each in orders] == [("cuda:0", 3), ("cuda:1", 3), ("cpu", 3)]
 
 
-@pytest.mark.parametrize(("sharers", "ahead"), [(1, 5), (2, 2), (8, 1)])
-def test_the_memory_for_decoded_pictures_is_that_of_the_run(tmp_path, num_processes, ahead):
+@pytest.mark.parametrize(("num_processes", "ahead"), [(1, 5), (2, 2), (8, 1)])
+def test_the_memory_for_decoded_images_is_that_of_the_run(tmp_path, num_processes, ahead):
     order = replace(order_for("tag", work=RunOptions(workers=4, batch_size=1, memory=1)), num_processes=num_processes)
-    taken, items = [], pictures(tmp_path, *NAMES[:6])
+    taken, items = [], images(tmp_path, *NAMES[:6])
 
     engine = StageRunner(order, NullListener().note)
     outcome = next(engine.run((taken.append(item) or item for item in items), CancelToken()))
@@ -217,7 +217,7 @@ def test_the_threads_of_torch_are_shared_out(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "DECODE", "tests.engines.tells_its_threads:decode")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
-    outcomes(pictures(tmp_path, *NAMES[:4]), "caption", device=TWO)
+    outcomes(images(tmp_path, *NAMES[:4]), "caption", device=TWO)
 
     told = {path.read_text("utf-8") for path in tmp_path.glob("*.threads")}
     assert told == {str(usable_cpus() // 2)}
@@ -226,7 +226,7 @@ def test_the_threads_of_torch_are_shared_out(tmp_path, monkeypatch):
 def test_every_session_is_asked_for_on_its_card(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "DECODE", "tests.engines.cards_in_name_only:decode")
     with opened(device="cuda:0,2") as engine:
-        list(engine.run(pictures(tmp_path, *NAMES[:4]), CancelToken()))
+        list(engine.run(images(tmp_path, *NAMES[:4]), CancelToken()))
 
     told = {path.suffixes[0]: json.loads(path.read_text("utf-8")) for path in tmp_path.glob("*.asked")}
     assert engine.provider == "cuda:0,cuda:2"

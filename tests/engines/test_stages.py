@@ -1,4 +1,4 @@
-"""The stages between a picture and a prediction."""
+"""The stages between an image and a prediction."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ def item(number: int) -> ImageItem:
     return ImageItem.at(Path(f"/d/{number}.png"))
 
 
-def picture(number: int) -> Decoded:
+def image(number: int) -> Decoded:
     return Decoded(item(number), bytes([number]), np.full((2, 2, 3), number, dtype=np.uint8))
 
 
@@ -26,7 +26,7 @@ def failure(number: int) -> Failure:
 
 
 class Echo:
-    """A model whose only score is the value of the picture's pixels; it notes the sizes of its batches."""
+    """A model whose only score is the value of the image's pixels; it notes the sizes of its batches."""
 
     fit = Fit(2, "pad")
 
@@ -35,7 +35,7 @@ class Echo:
         self._backwards = backwards
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Any, TagScores]]:
-        """Answer in order, or with everything read first and the last picture first."""
+        """Answer in order, or with everything read first and the last image first."""
         answers = self._answers(batches)
         yield from reversed(list(answers)) if self._backwards else answers
 
@@ -49,15 +49,15 @@ class Echo:
         """Nothing is held."""
 
 
-def outcomes(pictures: Iterable[Decoded | Failure], model: Any, size: int = 2) -> list[Predicted | Failure]:
-    return list(predict(pictures, model, size, CancelToken()))
+def outcomes(images: Iterable[Decoded | Failure], model: Any, size: int = 2) -> list[Predicted | Failure]:
+    return list(predict(images, model, size, CancelToken()))
 
 
 def of(kind: type, found: Iterable[Any]) -> list[str]:
     return [each.item.rel for each in found if isinstance(each, kind)]
 
 
-MIXED = [picture(1), failure(2), picture(3), picture(4), failure(5)]
+MIXED = [image(1), failure(2), image(3), image(4), failure(5)]
 
 
 # Decoding ahead
@@ -65,29 +65,29 @@ MIXED = [picture(1), failure(2), picture(3), picture(4), failure(5)]
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("ahead", [1, 2, 100])
-def test_pictures_come_in_the_order_of_the_items(workers: int, ahead: int) -> None:
+def test_images_come_in_the_order_of_the_items(workers: int, ahead: int) -> None:
     items = [item(number) for number in range(20)]
-    found = decode_ahead(items, lambda each: picture(int(each.path.stem)), workers, ahead)
+    found = decode_ahead(items, lambda each: image(int(each.path.stem)), workers, ahead)
     assert [each.item for each in found] == items
 
 
 def test_without_workers_the_callers_thread_decodes() -> None:
     threads = []
-    list(decode_ahead([item(1)], lambda _: threads.append(threading.current_thread()) or picture(1), 0, 1))
+    list(decode_ahead([item(1)], lambda _: threads.append(threading.current_thread()) or image(1), 0, 1))
     assert threads == [threading.current_thread()]
 
 
 def test_no_more_items_are_taken_than_may_be_ahead() -> None:
     taken = []
     items = (taken.append(number) or item(number) for number in range(100))
-    found = decode_ahead(items, lambda each: picture(int(each.path.stem)), 2, 5)
+    found = decode_ahead(items, lambda each: image(int(each.path.stem)), 2, 5)
     next(found)
     found.close()
     assert len(taken) == 5
 
 
 def test_a_consumer_that_leaves_early_leaves_no_thread_behind() -> None:
-    found = decode_ahead([item(number) for number in range(20)], lambda _: picture(1), 3, 10)
+    found = decode_ahead([item(number) for number in range(20)], lambda _: image(1), 3, 10)
     next(found)
     found.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
@@ -106,15 +106,15 @@ def test_a_defect_of_the_decoder_itself_is_not_swallowed(workers: int) -> None:
 
 
 def test_the_last_batch_may_be_short() -> None:
-    assert [len(batch.keys) for batch in batched(map(picture, range(5)), 2)] == [2, 2, 1]
+    assert [len(batch.keys) for batch in batched(map(image, range(5)), 2)] == [2, 2, 1]
 
 
-def test_no_pictures_make_no_batch() -> None:
+def test_no_images_make_no_batch() -> None:
     assert list(batched([], 2)) == []
 
 
 def test_a_batch_keeps_pixels_and_digests_beside_their_keys() -> None:
-    (batch,) = batched([picture(7), picture(9)], 2)
+    (batch,) = batched([image(7), image(9)], 2)
     assert (batch.keys, batch.digests) == ((item(7), item(9)), (b"\7", b"\x09"))
     np.testing.assert_array_equal(batch.pixels[:, 0, 0, 0], [7, 9])
 
@@ -123,8 +123,8 @@ def test_a_batch_keeps_pixels_and_digests_beside_their_keys() -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["in order", "in any order"])
-def test_every_prediction_finds_its_own_picture_again(backwards: bool) -> None:
-    found = outcomes([picture(number) for number in range(7)], Echo(backwards=backwards), 3)
+def test_every_prediction_finds_its_own_image_again(backwards: bool) -> None:
+    found = outcomes([image(number) for number in range(7)], Echo(backwards=backwards), 3)
     assert all(each.prediction.scores[0] == int(each.item.path.stem) == each.digest[0] for each in found)
 
 
@@ -157,12 +157,12 @@ def test_an_answer_under_an_unknown_key_is_a_defect_of_the_model() -> None:
                 yield "nobody", TagScores(np.zeros(1, dtype=np.float32))
 
     with pytest.raises(TypeError, match="never given: 'nobody'"):
-        outcomes([picture(1)], Stray())
+        outcomes([image(1)], Stray())
 
 
 def test_after_a_wish_to_stop_the_model_is_given_no_further_batch() -> None:
     stop, model, found = CancelToken(), Echo(), []
-    for outcome in predict(map(picture, range(10)), model, 2, stop):
+    for outcome in predict(map(image, range(10)), model, 2, stop):
         found.append(outcome)
         stop.exit_code = 130
     assert (model.sizes, of(Predicted, found)) == ([2], ["0.png", "1.png"])
@@ -191,5 +191,5 @@ def test_one_image_without_numbers_does_not_take_its_batch_with_it() -> None:
             for key, scores in super().predict(batches):
                 yield key, TagScores(scores.scores * np.nan) if key == item(2) else scores
 
-    found = outcomes([picture(1), picture(2), picture(3)], UnexpectedError(), 3)
+    found = outcomes([image(1), image(2), image(3)], UnexpectedError(), 3)
     assert (of(Failure, found), of(Predicted, found)) == (["2.png"], ["1.png", "3.png"])

@@ -1,4 +1,4 @@
-"""Pictures that kill or stall the process that decodes them: they alone fail, and all others are done."""
+"""Images that kill or stall the process that decodes them: they alone fail, and all others are done."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import WorkerError
 from sdprep.report import CancelToken
 from sdprep.types import FailureCode, Result
-from tests.engines.engine import opened, outcomes, pictures
+from tests.engines.engine import images, opened, outcomes
 
 NAMES = ("a", "b", "c", "d")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -31,21 +31,21 @@ def failures(items, **work):
 
 
 @pytest.mark.parametrize(("task", "fault"), DEADLY)
-def test_a_picture_that_kills_the_process_fails_and_the_others_are_done(tmp_path, task, fault):
-    found = outcomes(pictures(tmp_path, *NAMES, fault, "e", "f"), task)
+def test_a_image_that_kills_the_process_fails_and_the_others_are_done(tmp_path, task, fault):
+    found = outcomes(images(tmp_path, *NAMES, fault, "e", "f"), task)
 
     assert found == {**{f"{name}.png": "done" for name in (*NAMES, "e", "f")}, f"{fault}.png": "crashed"}
 
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
-def test_a_picture_that_never_ends_fails_and_the_others_are_done(tmp_path, task):
-    found = outcomes(pictures(tmp_path, *NAMES, "hang", "e", "f"), task, image_timeout=2)
+def test_a_image_that_never_ends_fails_and_the_others_are_done(tmp_path, task):
+    found = outcomes(images(tmp_path, *NAMES, "hang", "e", "f"), task, image_timeout=2)
 
     assert found == {**{f"{name}.png": "done" for name in (*NAMES, "e", "f")}, "hang.png": "timed_out"}
 
 
-def test_pictures_that_never_end_side_by_side_are_told_apart_from_their_neighbours(tmp_path):
-    found = outcomes(pictures(tmp_path, "hang-1", "hang-2", "a"), image_timeout=2)
+def test_images_that_never_end_side_by_side_are_told_apart_from_their_neighbours(tmp_path):
+    found = outcomes(images(tmp_path, "hang-1", "hang-2", "a"), image_timeout=2)
 
     assert found == {"hang-1.png": "timed_out", "hang-2.png": "timed_out", "a.png": "done"}
 
@@ -61,8 +61,8 @@ def test_an_image_whose_process_was_stopped_beyond_its_time_is_tried_again_and_d
             os.kill(self._process.pid, signal.SIGSTOP)
         return message
 
-    monkeypatch.setattr(WorkerProcess, "hear", stop_at_the_first_image)
-    items = pictures(tmp_path, *NAMES)
+    monkeypatch.setattr(WorkerProcess, "receive", stop_at_the_first_image)
+    items = images(tmp_path, *NAMES)
     # Waits for the test, so that its process is stopped while it is decoded.
     os.mkfifo(items[0].path.with_suffix(".gate"))
     monkeypatch.setattr(WorkerProcess, "kill", killed_with_open_gates(tmp_path))
@@ -84,7 +84,7 @@ def killed_with_open_gates(folder):
 
 
 def test_an_image_that_is_too_slow_is_tried_once_more_before_it_fails(tmp_path, started):
-    assert outcomes(pictures(tmp_path, "hang", "a"), workers=1, image_timeout=1) == {
+    assert outcomes(images(tmp_path, "hang", "a"), workers=1, image_timeout=1) == {
         "hang.png": "timed_out",
         "a.png": "done",
     }
@@ -93,7 +93,7 @@ def test_an_image_that_is_too_slow_is_tried_once_more_before_it_fails(tmp_path, 
 
 
 def test_faults_of_several_kinds_are_told_apart(tmp_path):
-    found = outcomes(pictures(tmp_path, "segfault", "a", "hang", "memory", "exit", "b"), image_timeout=2)
+    found = outcomes(images(tmp_path, "segfault", "a", "hang", "memory", "exit", "b"), image_timeout=2)
 
     assert found == {
         "segfault.png": "crashed",
@@ -107,30 +107,30 @@ def test_faults_of_several_kinds_are_told_apart(tmp_path):
 
 @POSIX
 def test_the_failure_says_what_killed_the_process(tmp_path):
-    [failure] = failures(pictures(tmp_path, "a", "segfault"))
+    [failure] = failures(images(tmp_path, "a", "segfault"))
 
     assert failure.message == "decoding it ended the process twice (SIGSEGV)"
 
 
 def test_the_failure_says_the_limit_of_time_and_its_option(tmp_path):
-    [failure] = failures(pictures(tmp_path, "a", "hang"), image_timeout=1.5)
+    [failure] = failures(images(tmp_path, "a", "hang"), image_timeout=1.5)
 
     assert failure.message == "it is not decoded within 1.5 s; --image-timeout sets this limit"
 
 
 @pytest.mark.parametrize("fault", ["exit", "hang"])
 def test_the_failure_has_the_checksum_by_which_it_is_remembered(tmp_path, fault):
-    [failure] = failures(pictures(tmp_path, "a", fault), image_timeout=2)
+    [failure] = failures(images(tmp_path, "a", fault), image_timeout=2)
 
     assert failure.digest == sha256((tmp_path / f"{fault}.png").read_bytes()).digest()
 
 
-def test_a_death_that_no_picture_repeats_makes_no_picture_fail(tmp_path):
-    assert outcomes(pictures(tmp_path, *NAMES, "once")) == {f"{name}.png": "done" for name in (*NAMES, "once")}
+def test_a_death_that_no_image_repeats_makes_no_image_fail(tmp_path):
+    assert outcomes(images(tmp_path, *NAMES, "once")) == {f"{name}.png": "done" for name in (*NAMES, "once")}
 
 
 def test_innocent_suspects_are_tried_by_one_process(tmp_path, started):
-    outcomes(pictures(tmp_path, "a", "once", "c"), workers=2)
+    outcomes(images(tmp_path, "a", "once", "c"), workers=2)
 
     # The one that died, one for all suspects, and if they left anything to do, its successor.
     assert 2 <= len(started) <= 3
@@ -148,16 +148,14 @@ def test_a_trial_that_ends_before_it_has_begun_is_no_proof(tmp_path, monkeypatch
 
     monkeypatch.setattr(WorkerProcess, "tell", tell_or_kill)
 
-    assert set(outcomes(pictures(tmp_path, *NAMES, "once")).values()) == {"done"}
+    assert set(outcomes(images(tmp_path, *NAMES, "once")).values()) == {"done"}
 
 
-def test_a_picture_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
+def test_a_image_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.fragile_model:decode")
 
     with opened(batch_size=4) as engine:
-        found = {
-            outcome.item.rel: outcome for outcome in engine.run(pictures(tmp_path, *NAMES, "poison"), CancelToken())
-        }
+        found = {outcome.item.rel: outcome for outcome in engine.run(images(tmp_path, *NAMES, "poison"), CancelToken())}
 
     assert {name for name, outcome in found.items() if isinstance(outcome, Result)} == {f"{name}.png" for name in NAMES}
     assert found["poison.png"].code is FailureCode.CRASHED
@@ -165,21 +163,21 @@ def test_a_picture_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
 
 
 def test_too_many_deaths_end_the_run_with_what_to_do(tmp_path):
-    items = pictures(tmp_path, *[f"exit-{number}" for number in range(12)])
+    items = images(tmp_path, *[f"exit-{number}" for number in range(12)])
 
     with pytest.raises(WorkerError, match=r"died 6 times, the last time by exit code 3.*run the command again"):
         outcomes(items)
 
 
 def test_too_much_waiting_ends_the_run_too(tmp_path):
-    items = pictures(tmp_path, *[f"hang-{number}" for number in range(6)])
+    items = images(tmp_path, *[f"hang-{number}" for number in range(6)])
 
-    with pytest.raises(WorkerError, match=r"died 6 times, the last time by a picture that is not decoded in time"):
+    with pytest.raises(WorkerError, match=r"died 6 times, the last time by an image that is not decoded in time"):
         outcomes(items, workers=1, image_timeout=0.5)
 
 
 def test_five_deaths_are_survived(tmp_path):
-    found = outcomes(pictures(tmp_path, *[f"exit-{number}" for number in range(5)], "a"), workers=1)
+    found = outcomes(images(tmp_path, *[f"exit-{number}" for number in range(5)], "a"), workers=1)
 
     assert sorted(found.values()) == ["crashed"] * 5 + ["done"]
 
@@ -200,7 +198,7 @@ def test_a_worker_that_ends_for_lack_of_memory_says_so_and_not_how(monkeypatch):
 
 
 def test_no_process_is_left_behind(tmp_path, started):
-    outcomes(pictures(tmp_path, "a", "exit", "hang"), image_timeout=2)
+    outcomes(images(tmp_path, "a", "exit", "hang"), image_timeout=2)
 
     assert len(started) > 2
     assert [each for each in started if each._process.returncode is None] == []
@@ -209,7 +207,7 @@ def test_no_process_is_left_behind(tmp_path, started):
 def test_after_a_wish_to_stop_no_suspect_is_tried(tmp_path, started):
     stop = CancelToken()
     with opened(workers=1, batch_size=1) as engine:
-        for _ in engine.run(pictures(tmp_path, "a", "b", "exit"), stop):
+        for _ in engine.run(images(tmp_path, "a", "b", "exit"), stop):
             stop.exit_code = 130
 
     assert len(started) == 1

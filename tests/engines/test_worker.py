@@ -33,14 +33,14 @@ from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken
 from sdprep.rules.labels import TagRules
-from tests.engines.engine import opened, pictures
+from tests.engines.engine import images, opened
 from tests.engines.faults import DECODER
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
 LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux can wait for a process of others")
-# A program without a guard around its main part. It says the number of its worker when that begins the first picture.
+# A program without a guard around its main part. It says the number of its worker when that begins the first image.
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -122,17 +122,17 @@ def is_there(pid):
 
 @pytest.fixture
 def stalled(tmp_path):
-    """A folder whose first picture is never decoded."""
+    """A folder whose first image is never decoded."""
     folder = tmp_path / "stalled"
     folder.mkdir()
-    pictures(folder, "hang")
+    images(folder, "hang")
     return folder
 
 
 def test_a_program_without_a_guard_around_its_main_part_runs_once(tmp_path, program):
     folder = tmp_path / "imgs"
     folder.mkdir()
-    pictures(folder, "a", "b")
+    images(folder, "a", "b")
 
     process, _ = program(folder)
 
@@ -143,7 +143,7 @@ def test_a_program_without_a_guard_around_its_main_part_runs_once(tmp_path, prog
 def test_a_program_that_does_not_close_its_engine_ends_quietly(tmp_path, program):
     folder = tmp_path / "imgs"
     folder.mkdir()
-    pictures(folder, "a", "b", "c")
+    images(folder, "a", "b", "c")
 
     process, pid = program(folder, FORGETFUL)
 
@@ -168,7 +168,7 @@ def test_threads_that_a_worker_cannot_start_end_the_run_with_a_plain_error(tmp_p
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.starts_no_threads:decode")
 
     with opened() as engine, pytest.raises(WorkerError, match=r"^can.t start new thread: the system allows no more"):
-        list(engine.run(pictures(tmp_path, "a"), CancelToken()))
+        list(engine.run(images(tmp_path, "a"), CancelToken()))
 
 
 @LINUX
@@ -176,7 +176,7 @@ def test_memory_that_runs_out_beside_decoding_ends_the_worker_and_not_the_run(tm
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.runs_out_of_memory:decode")
 
     with opened() as engine:
-        found = list(engine.run(pictures(tmp_path, "a", "b", "c"), CancelToken()))
+        found = list(engine.run(images(tmp_path, "a", "b", "c"), CancelToken()))
 
     assert len(found) == 3
     assert started[0]._reason() == "memory that ran out"
@@ -217,7 +217,7 @@ def test_a_second_interruption_ends_the_command_and_the_worker_at_once(program, 
 @POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_for_the_parent_alone(tmp_path, number):
-    items = pictures(tmp_path, *map(str, range(8)))
+    items = images(tmp_path, *map(str, range(8)))
     with opened() as engine:
         os.kill(engine._workers[0]._worker._process.pid, number)
         found = list(engine.run(items, CancelToken()))
@@ -231,21 +231,21 @@ def test_the_folder_of_the_user_hides_no_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     with opened() as engine:
-        assert len(list(engine.run(pictures(tmp_path, "a"), CancelToken()))) == 1
+        assert len(list(engine.run(images(tmp_path, "a"), CancelToken()))) == 1
 
 
 def test_what_a_library_prints_is_no_message(tmp_path, monkeypatch):
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.talks_when_imported:decode")
 
     with opened() as engine:
-        assert len(list(engine.run(pictures(tmp_path, "a"), CancelToken()))) == 1
+        assert len(list(engine.run(images(tmp_path, "a"), CancelToken()))) == 1
 
 
-def test_a_picture_is_announced_before_it_is_decoded(tmp_path, monkeypatch):
+def test_a_image_is_announced_before_it_is_decoded(tmp_path, monkeypatch):
     heard, real = [], supervisor.WorkerProcess.receive
-    monkeypatch.setattr(supervisor.WorkerProcess, "hear", lambda self: heard.append(real(self)) or heard[-1])
+    monkeypatch.setattr(supervisor.WorkerProcess, "receive", lambda self: heard.append(real(self)) or heard[-1])
     with opened() as engine:
-        list(engine.run(pictures(tmp_path, "a", "b", "c"), CancelToken()))
+        list(engine.run(images(tmp_path, "a", "b", "c"), CancelToken()))
 
     for number in range(3):
         of_one = [type(each).__name__ for each in heard if getattr(each, "number", None) == number]
@@ -291,7 +291,7 @@ def test_a_worker_limits_the_memory_of_decoding_if_it_is_told_to(tmp_path, limit
     spec = resolve("demo-tag", "tag")
     settings = TagSettings(model="demo-tag", work=RunOptions(batch_size=1, workers=0))
     order = EngineConfig(spec, find_local(spec), settings, DECODER)
-    [item] = pictures(tmp_path, "hungry")
+    [item] = images(tmp_path, "hungry")
     wakeup = threading.Event()
     worker = WorkerProcess(Start.of(order, limit_memory=limit_memory), wakeup)
     try:

@@ -1,4 +1,4 @@
-"""Every picture of the corpus is decoded to what it shows, or refused for its reason."""
+"""Every image of the corpus is decoded to what it shows, or refused for its reason."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ pytestmark = [
 ]
 TRAPS = traps()
 SOUND = [trap for trap in TRAPS if trap.looks is not None and trap.tag == "ok"]
-# These are found before a picture is decoded.
+# These are found before an image is decoded.
 BEFORE = ("stem_collision", "unreadable")
 BROKEN = [trap for trap in TRAPS if trap.tag not in ("ok", *BEFORE)]
 
@@ -31,7 +31,7 @@ def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize("trap", SOUND, ids=name_of)
-def test_a_sound_picture_looks_as_it_should(trap: Trap) -> None:
+def test_a_sound_image_looks_as_it_should(trap: Trap) -> None:
     assert trap.looks is not None
     found = open_rgb(trap.data)
     assert found.size == trap.looks.size
@@ -65,10 +65,10 @@ def test_a_broken_file_is_refused_for_its_reason(trap: Trap, tmp_path: Path) -> 
         ("jpeg-2000.jpg", "a JPEG 2000"),
         ("video.jpg", "a video"),
         ("zip.png", "a ZIP"),
-        ("text.png", "no picture that sdprep reads"),
+        ("text.png", "no image that sdprep reads"),
     ],
 )
-def test_a_file_that_is_no_picture_is_called_by_its_name(name: str, words: str) -> None:
+def test_a_file_that_is_no_image_is_called_by_its_name(name: str, words: str) -> None:
     (trap,) = [each for each in TRAPS if each.name == name]
     with pytest.raises(ImageError, match=f"{words}.*, whatever its name says"):
         open_rgb(trap.data)

@@ -1,4 +1,4 @@
-"""Decoding a picture as a model should see it: upright, on white, eight bits a channel."""
+"""Decoding an image as a model should see it: upright, on white, eight bits a channel."""
 
 import struct
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
     assert pixel(data) == RED
 
 
-def test_of_a_stereo_picture_the_first_frame_is_taken() -> None:
+def test_of_a_stereo_image_the_first_frame_is_taken() -> None:
     data = encoded(plain("RGB", RED), "MPO", save_all=True, append_images=[plain("RGB", BLUE)])
     np.testing.assert_allclose(pixel(data), RED, atol=4)
 
@@ -158,7 +158,7 @@ def test_16_bit_grey_beside_the_transparent_one_stays() -> None:
 
 
 def rotated(orientation: int) -> Image.Image:
-    """The upright picture red over blue, left darker, as a camera stores it under an EXIF orientation."""
+    """The upright image red over blue, left darker, as a camera stores it under an EXIF orientation."""
     upright = np.zeros((4, 6, 3), dtype=np.uint8)
     upright[0, 0], upright[0, -1], upright[-1, 0], upright[-1, -1] = RED, BLUE, (0, 255, 0), WHITE
     undo = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -176,7 +176,7 @@ def test_every_orientation_is_turned_upright(orientation: int, kind: str) -> Non
     np.testing.assert_array_equal(np.asarray(found), np.asarray(rotated(1)))
 
 
-def test_a_16_bit_picture_is_turned_upright_too() -> None:
+def test_a_16_bit_image_is_turned_upright_too() -> None:
     image = Image.fromarray(np.arange(6, dtype=np.uint16).reshape(2, 3) * 10000)
     assert open_rgb(encoded(image, exif=exif(6))).size == (2, 3)
 
@@ -192,9 +192,7 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> N
 @pytest.mark.parametrize(
     ("size", "corner"), [((5, 2), (0, 1)), ((2, 5), (1, 0)), ((4, 1), (0, 1)), ((3, 2), (0, 0)), ((3, 3), (0, 0))]
 )
-def test_a_picture_is_centred_and_an_odd_rest_goes_right_or_below(
-    size: tuple[int, int], corner: tuple[int, int]
-) -> None:
+def test_a_image_is_centred_and_an_odd_rest_goes_right_or_below(size: tuple[int, int], corner: tuple[int, int]) -> None:
     square = np.asarray(padded_to_square(plain("RGB", RED, size), WHITE))
     ys, xs = np.nonzero(square[..., 1] == 0)
     assert (int(xs.min()), int(ys.min())) == corner
@@ -248,7 +246,7 @@ def test_the_thinnest_strip_keeps_a_line_in_its_letterbox(size: tuple[int, int])
         ("area", Image.Resampling.BOX),
     ],
 )
-def test_a_picture_is_resized_by_the_filter_that_is_asked_for(name: str, sampling: Image.Resampling) -> None:
+def test_a_image_is_resized_by_the_filter_that_is_asked_for(name: str, sampling: Image.Resampling) -> None:
     expected = np.asarray(NOISE.resize((20, 20), sampling))
     np.testing.assert_array_equal(np.asarray(fitted(NOISE, Fit(20, "squash", resampling=name, exact=True))), expected)
 
@@ -265,6 +263,6 @@ def test_one_fit_may_come_after_another() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_the_size_is_that_of_the_file_and_not_of_the_upright_picture(tmp_path: Path, kind: str) -> None:
+def test_the_size_is_that_of_the_file_and_not_of_the_upright_image(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a").write_bytes(encoded(NOISE, kind, exif=exif(6)))
     assert read_size(ImageItem.at(tmp_path / "a")) == NOISE.size

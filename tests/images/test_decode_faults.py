@@ -53,7 +53,7 @@ def test_an_empty_file_says_so() -> None:
 
 
 @pytest.mark.parametrize("data", [b"<!DOCTYPE html><html>403</html>", b"hello", b"\0" * 64, "日本".encode()])
-def test_what_is_no_picture_says_so(data: bytes) -> None:
+def test_what_is_no_image_says_so(data: bytes) -> None:
     assert code_of(data) is FailureCode.NOT_AN_IMAGE
 
 
@@ -87,8 +87,8 @@ def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
 
 
 def test_a_failure_of_the_bytes_carries_their_digest(tmp_path: Path) -> None:
-    outcome = decoded(tmp_path, b"no picture")
-    assert outcome.digest == hashlib.sha256(b"no picture").digest()
+    outcome = decoded(tmp_path, b"no image")
+    assert outcome.digest == hashlib.sha256(b"no image").digest()
 
 
 SEEDS = [encoded(NOISE, kind) for kind in FORMATS]
@@ -109,7 +109,7 @@ def test_no_damage_to_a_file_raises(tmp_path_factory: Any, seed: bytes, changes:
 @pytest.mark.parametrize(
     ("data", "code"), [(b"", FailureCode.EMPTY_FILE), (b"text", FailureCode.NOT_AN_IMAGE)], ids=["empty", "text"]
 )
-def test_the_size_of_what_is_no_picture_is_a_code(tmp_path: Path, data: bytes, code: FailureCode) -> None:
+def test_the_size_of_what_is_no_image_is_a_code(tmp_path: Path, data: bytes, code: FailureCode) -> None:
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(ImageError) as caught:
         read_size(ImageItem.at(tmp_path / "a"))
@@ -142,13 +142,13 @@ def tiff_block(*entries: tuple[int, int, int, bytes]) -> bytes:
     ],
     ids=["resolution as text", "pointer as text", "beyond the end", "pointer to nowhere"],
 )
-def test_an_odd_exif_tag_does_not_spoil_a_picture(odd: tuple[int, int, int, bytes]) -> None:
+def test_an_odd_exif_tag_does_not_spoil_a_image(odd: tuple[int, int, int, bytes]) -> None:
     block = tiff_block((0x0112, 3, 1, struct.pack("<HH", 6, 0)), odd)
     assert open_rgb(encoded(NOISE, "JPEG", exif=block)).size == (40, 56)
 
 
 @pytest.mark.parametrize("block", [b"Exif\0\0garbage", b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0"])
-def test_a_broken_exif_block_neither_spoils_a_picture_nor_warns(tmp_path: Path, block: bytes) -> None:
+def test_a_broken_exif_block_neither_spoils_a_image_nor_warns(tmp_path: Path, block: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(NOISE, "JPEG", exif=block))
     code = "import sys; from sdprep.images.decode import open_rgb; print(open_rgb(open(sys.argv[1], 'rb').read()).size)"
     found = subprocess.run([sys.executable, "-c", code, tmp_path / "a.jpg"], capture_output=True, text=True, check=True)

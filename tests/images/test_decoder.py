@@ -1,4 +1,4 @@
-"""The bytes of a picture, what else they may be, and what a failure to decode depends on."""
+"""The bytes of an image, what else they may be, and what a failure to decode depends on."""
 
 import errno
 import hashlib
@@ -168,7 +168,7 @@ def test_usual_settings_do_not_make_another_decoder() -> None:
 
 
 @pytest.mark.parametrize("work", [RunOptions(max_pixels=5), RunOptions(allow_truncated=True)])
-def test_a_setting_that_lets_other_pictures_in_does(work: RunOptions) -> None:
+def test_a_setting_that_lets_other_images_in_does(work: RunOptions) -> None:
     assert decoder_of(work, DECODER).startswith(f"{DECODER} ")
 
 

@@ -1,4 +1,4 @@
-"""Fitting a picture into a model's square: exactly, or to within a rounding and with large JPEG files shrunk."""
+"""Fitting an image into a model's square: exactly, or to within a rounding and with large JPEG files shrunk."""
 
 import io
 import math
@@ -29,7 +29,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def drawing(width: int, height: int) -> Image.Image:
-    """A large figure with soft edges everywhere, as pictures from a camera have."""
+    """A large figure with soft edges everywhere, as images from a camera have."""
     rng = random.Random(width)
     return draw(random_figure(rng), rng, (width // 4, height // 4)).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -115,7 +115,7 @@ def test_a_jpeg_keeps_three_times_the_models_side_and_the_least(size: tuple[int,
 
 @pytest.mark.parametrize("size", [(2701, 1805), (1805, 2701), (2699, 2699), (4200, 901), (901, 5501)])
 @pytest.mark.parametrize("mode", ["pad", "letterbox", "squash"])
-def test_a_shrunk_picture_lies_where_the_whole_one_does(size: tuple[int, int], mode: str) -> None:
+def test_a_shrunk_image_lies_where_the_whole_one_does(size: tuple[int, int], mode: str) -> None:
     data = encoded(drawing(*size), "JPEG")
     fast, exact = Fit(224, mode, BLUE), Fit(224, mode, BLUE, exact=True)
     expected = np.asarray(fitted(open_rgb(data), exact)).astype(int)

@@ -1,4 +1,4 @@
-"""Opening a picture in bounds: how many pixels it may have, and whether it must be whole."""
+"""Opening an image in bounds: how many pixels it may have, and whether it must be whole."""
 
 import io
 import threading
@@ -28,7 +28,7 @@ def code_of(data: bytes, fit: Fit = STRICT) -> FailureCode:
     return caught.value.code
 
 
-# So that rows of the picture follow each other in the file, each on its own.
+# So that rows of the image follow each other in the file, each on its own.
 IN_ROWS: dict[str, dict[str, Any]] = {"JPEG": {"subsampling": 0, "quality": 95}, "GIF": {"interlace": 0}}
 
 
@@ -40,7 +40,7 @@ def cut(kind: str, share: float = 0.6) -> bytes:
 # How large
 
 
-def test_a_picture_may_have_as_many_pixels_as_the_limit_says() -> None:
+def test_a_image_may_have_as_many_pixels_as_the_limit_says() -> None:
     picture = encoded(plain("RGB", 0, (6, 4)))
     assert load(picture, Fit(8, "squash", max_pixels=24))[0].size == (6, 4)
     with pytest.raises(ImageError, match=r"6x4 is more than 2\.3e-05 megapixels; --max-pixels sets this limit"):
@@ -59,7 +59,7 @@ def test_the_limit_that_others_set_for_pillow_stays(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "GIF"])
-def test_no_pixel_of_a_picture_beyond_the_limit_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pixel_of_a_image_beyond_the_limit_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("pixels were decoded"))
     assert code_of(with_size(encoded(NOISE, kind), 65_000, 65_000)) is FailureCode.TOO_LARGE
 
@@ -72,7 +72,7 @@ def test_a_huge_jpeg_is_shrunk_while_it_is_decoded(
     assert load(encoded(plain("RGB", (200, 30, 90), (40, 28)), "JPEG"), STRICT)[0].size == size
 
 
-def test_no_other_picture_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_image_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "MAX_PIXELS", 10)
     assert load(encoded(NOISE), STRICT)[0].size == NOISE.size
 
@@ -81,7 +81,7 @@ def test_no_other_picture_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
-def test_what_is_there_of_a_picture_is_seen_where_that_is_allowed(kind: str) -> None:
+def test_what_is_there_of_a_image_is_seen_where_that_is_allowed(kind: str) -> None:
     # Noise does not compress, so a part of the bytes is about that part of the rows.
     found = np.asarray(open_rgb(cut(kind), LENIENT), dtype=float)
     whole = np.asarray(open_rgb(encoded(NOISE, kind, **IN_ROWS.get(kind, {}))), dtype=float)
@@ -91,7 +91,7 @@ def test_what_is_there_of_a_picture_is_seen_where_that_is_allowed(kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
-def test_half_a_picture_is_refused_where_that_is_not_allowed(kind: str) -> None:
+def test_half_a_image_is_refused_where_that_is_not_allowed(kind: str) -> None:
     assert code_of(cut(kind)) is FailureCode.TRUNCATED
 
 
@@ -105,13 +105,13 @@ def test_a_file_that_ends_in_its_header_stays_truncated(length: int) -> None:
     assert code_of(encoded(NOISE, "JPEG")[:length], LENIENT) is FailureCode.TRUNCATED
 
 
-def test_a_damaged_picture_is_refused_even_where_half_a_picture_is_not() -> None:
+def test_a_damaged_image_is_refused_even_where_half_a_image_is_not() -> None:
     data = bytearray(encoded(NOISE))
     data[len(data) // 2] ^= 0xFF
     assert code_of(bytes(data), LENIENT) is FailureCode.CORRUPT
 
 
-def test_another_thread_takes_no_half_picture_for_a_whole_one_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_thread_takes_no_half_image_for_a_whole_one_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[FailureCode] = []
     real = ImageFile.ImageFile.load
 
@@ -127,7 +127,7 @@ def test_another_thread_takes_no_half_picture_for_a_whole_one_meanwhile(monkeypa
     assert found == [FailureCode.TRUNCATED]
 
 
-def test_after_half_a_picture_pillow_is_as_strict_as_before() -> None:
+def test_after_half_a_image_pillow_is_as_strict_as_before() -> None:
     load_incomplete(cut("JPEG"), LENIENT)
     with pytest.raises(OSError, match="truncated"):
         Image.open(io.BytesIO(cut("JPEG"))).load()
@@ -168,7 +168,7 @@ def test_a_jpeg_that_is_shrunk_while_it_is_decoded_takes_less(
     assert estimate_memory(ImageItem.at(tmp_path / "a"), fit) == len(data) + 5 * size[0] * size[1]
 
 
-# Ten pixels of the picture to one of the result; the widest filter looks three of these to each side.
+# Ten pixels of the image to one of the result; the widest filter looks three of these to each side.
 BESIDE = 2 * (2 * 3 * 10 + 1)
 
 
@@ -186,7 +186,7 @@ BESIDE = 2 * (2 * 3 * 10 + 1)
     ],
     ids=str,
 )
-def test_padding_beside_a_picture_takes_memory_too(
+def test_padding_beside_a_image_takes_memory_too(
     tmp_path: Path, fit: Fit, size: tuple[int, int], orientation: int, padded: int
 ) -> None:
     data = encoded(plain("RGB", 0, size), exif=exif(orientation))
@@ -201,7 +201,7 @@ def test_a_webp_that_cannot_be_opened_takes_the_most_that_its_size_may(tmp_path:
 
 
 @pytest.mark.parametrize("preprocess", ["sdprep", "kohya"])
-def test_a_strip_is_padded_to_no_more_than_the_largest_picture(tmp_path: Path, preprocess: str) -> None:
+def test_a_strip_is_padded_to_no_more_than_the_largest_image(tmp_path: Path, preprocess: str) -> None:
     data = raw_png((1, 900_000), 8, 2, b"")
     (tmp_path / "a").write_bytes(data)
     fit = Fit(448, "pad", exact=True, preprocess=preprocess)
@@ -230,7 +230,7 @@ def test_a_file_that_is_not_read_takes_nothing(tmp_path: Path) -> None:
     assert estimate_memory(ImageItem.at(tmp_path / "a"), STRICT) == 0
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff"])
+@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8\xff"])
 def test_what_cannot_be_opened_takes_nothing(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
     assert estimate_memory(ImageItem.at(tmp_path / "a"), STRICT) == 0

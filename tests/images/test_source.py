@@ -1,4 +1,4 @@
-"""Finding the pictures of a folder."""
+"""Finding the images of a folder."""
 
 import itertools
 import os
@@ -47,7 +47,7 @@ def colliding(*names: str, extension: str = ".txt", naming: str = "stem") -> lis
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "bmp", "gif", "avif", "JPG", "Jpg", "pNg"])
-def test_a_picture_is_known_by_its_extension_in_any_case(tmp_path: Path, suffix: str) -> None:
+def test_a_image_is_known_by_its_extension_in_any_case(tmp_path: Path, suffix: str) -> None:
     assert found(make(tmp_path, f"a.{suffix}")) == [f"a.{suffix}"]
 
 
@@ -66,7 +66,7 @@ def test_masks_and_condition_images_of_trainers_are_left_out(tmp_path: Path, nam
     assert found(make(tmp_path, "a.png", name)) == ["a.png"]
 
 
-def test_a_name_that_only_holds_a_helpers_ending_is_a_picture(tmp_path: Path) -> None:
+def test_a_name_that_only_holds_a_helpers_ending_is_a_image(tmp_path: Path) -> None:
     assert found(make(tmp_path, "masklabel.png", "a-masklabel-2.png")) == ["a-masklabel-2.png", "masklabel.png"]
 
 
@@ -78,12 +78,12 @@ def test_subfolders_can_be_left_out(tmp_path: Path) -> None:
     assert found(make(tmp_path, "a.png", "sub/b.png"), PathOptions(recursive=False)) == ["a.png"]
 
 
-def test_a_folder_with_the_name_of_a_picture_is_walked_and_not_listed(tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_a_image_is_walked_and_not_listed(tmp_path: Path) -> None:
     assert found(make(tmp_path, "a.png/b.png")) == ["a.png/b.png"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
-def test_a_link_to_a_picture_is_left_out(tmp_path: Path) -> None:
+def test_a_link_to_a_image_is_left_out(tmp_path: Path) -> None:
     make(tmp_path, "a.png")
     (tmp_path / "b.png").symlink_to("a.png")
     assert found(tmp_path) == ["a.png"]
@@ -122,7 +122,7 @@ def test_a_name_that_is_no_unicode_is_listed_and_can_be_opened(tmp_path: Path) -
 
 
 @ON_LINUX
-def test_two_unicode_forms_of_a_name_are_two_pictures(tmp_path: Path) -> None:
+def test_two_unicode_forms_of_a_name_are_two_images(tmp_path: Path) -> None:
     assert len(found(make(tmp_path, f"{NFC}.png", f"{NFD}.png"))) == 2
 
 
@@ -289,7 +289,7 @@ def test_a_relative_folder_gives_absolute_paths(tmp_path: Path, monkeypatch: pyt
     assert FolderSource(Path("in"), PathOptions()).items()[0].path == tmp_path / "in" / "a.png"
 
 
-def test_a_folder_without_pictures_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(NoImages, match="avif bmp gif heic heif jpeg jpg jxl png webp"):
         found(make(tmp_path, "a.txt"))
 
@@ -301,14 +301,14 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
         FolderSource(tmp_path / name, PathOptions())
 
 
-# Two pictures, one sidecar
+# Two images, one sidecar
 
 
-def test_pictures_of_one_stem_would_share_a_sidecar() -> None:
+def test_images_of_one_stem_would_share_a_sidecar() -> None:
     assert colliding("a.jpg", "a.png", "b.png") == ["a.jpg", "a.png"]
 
 
-def test_of_many_pictures_that_share_a_sidecar_each_message_names_a_few() -> None:
+def test_of_many_images_that_share_a_sidecar_each_message_names_a_few() -> None:
     names = ["".join(letters) + ".png" for letters in itertools.product(*("aA", "bB", "cC", "dD"))]
     names[0] = "abcd.jpg"
     failures = sidecar_collisions(items(*names), ".txt", "stem")
@@ -316,11 +316,11 @@ def test_of_many_pictures_that_share_a_sidecar_each_message_names_a_few() -> Non
     assert all(" and 11 more would share" in failure.message for failure in failures)
 
 
-def test_pictures_of_one_stem_in_two_folders_do_not_collide() -> None:
+def test_images_of_one_stem_in_two_folders_do_not_collide() -> None:
     assert colliding("a.jpg", "sub/a.png") == []
 
 
-def test_full_naming_tells_pictures_of_one_stem_apart() -> None:
+def test_full_naming_tells_images_of_one_stem_apart() -> None:
     assert colliding("a.jpg", "a.png", naming="full") == []
 
 
@@ -328,7 +328,7 @@ def test_stems_that_differ_in_case_collide_where_case_does_not_count() -> None:
     assert colliding("A.jpg", "a.png") == ["A.jpg", "a.png"]
 
 
-def test_pictures_whose_own_names_differ_in_case_alone_do_not_collide() -> None:
+def test_images_whose_own_names_differ_in_case_alone_do_not_collide() -> None:
     assert colliding("A.jpg", "a.jpg") == []
 
 
@@ -336,7 +336,7 @@ def test_stems_that_differ_in_unicode_form_collide() -> None:
     assert colliding(f"{NFC}.jpg", f"{NFD}.png") == [f"{NFC}.jpg", f"{NFD}.png"]
 
 
-def test_three_pictures_of_one_stem_all_fail() -> None:
+def test_three_images_of_one_stem_all_fail() -> None:
     assert colliding("a.jpg", "A.jpg", "a.png") == ["a.jpg", "A.jpg", "a.png"]
 
 
@@ -344,12 +344,12 @@ def test_only_the_last_extension_of_a_name_is_cut_for_its_sidecar() -> None:
     assert colliding("a.v1.png", "a.v2.png") == []
 
 
-def test_a_collision_names_both_pictures_and_the_way_out() -> None:
+def test_a_collision_names_both_images_and_the_way_out() -> None:
     failure = sidecar_collisions(items("a.jpg", "a.png"), ".txt", "stem")[0]
     assert failure.code is FailureCode.STEM_COLLISION
     assert all(part in failure.message for part in ("a.jpg, a.png", "--sidecar-name full"))
 
 
-def test_a_folder_with_pictures_that_are_not_read_says_so(tmp_path: Path) -> None:
+def test_a_folder_with_images_that_are_not_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(NoImages, match=r"passed over: 2 \.tiff"):
         found(make(tmp_path, "a.tiff", "b.tiff"))

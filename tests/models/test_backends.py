@@ -66,7 +66,7 @@ def test_a_folder_with_both_graphs_can_run_in_either(tmp_path):
     assert (spec.backend, spec.savedmodel) == ("onnx", ("saved_model.pb",))
 
 
-def test_pictures_are_prepared_as_the_model_says_unless_something_else_is_wanted():
+def test_images_are_prepared_as_the_model_says_unless_something_else_is_wanted():
     assert with_preprocess(DEMO, None) == DEMO
     assert with_preprocess(DEMO, "kohya").image.preprocess == "kohya"
     assert with_preprocess(with_preprocess(DEMO, "kohya"), "sdprep") == DEMO
@@ -79,7 +79,7 @@ def test_another_preparation_makes_another_result():
 @pytest.mark.parametrize(
     "image", [ImageSpec(fit="squash"), ImageSpec(fit="pad", pad_color=(0, 0, 0))], ids=["squash", "black"]
 )
-def test_pictures_for_a_model_that_kohyas_tagger_could_not_feed_are_not_prepared_as_it_does(image):
+def test_images_for_a_model_that_kohyas_tagger_could_not_feed_are_not_prepared_as_it_does(image):
     spec = msgspec.structs.replace(DEMO, image=image)
     with pytest.raises(UsageError, match=r"demo-tag: .* white square.*; leave out --preprocess kohya"):
         with_preprocess(spec, "kohya")

@@ -80,6 +80,8 @@ def test_only_a_limit_makes_us_tell_onnxruntime_a_number(usable, present, thread
     assert thread_count(usable, present) == threads
 
 
-@pytest.mark.parametrize(("usable", "sharers", "threads"), [(8, 2, 4), (7, 2, 3), (2, 4, 1), (8, 1, 0), (4, 1, 4)])
+@pytest.mark.parametrize(
+    ("usable", "num_processes", "threads"), [(8, 2, 4), (7, 2, 3), (2, 4, 1), (8, 1, 0), (4, 1, 4)]
+)
 def test_models_that_share_the_processors_have_a_part_of_the_threads_each(usable, num_processes, threads):
     assert thread_count(usable, 8, num_processes) == threads

@@ -1,4 +1,4 @@
-"""Pictures for comparisons with other programs: the bundled drawings, and photographs of scikit-image."""
+"""Images for comparisons with other programs: the bundled drawings, and photographs of scikit-image."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from PIL import Image
 
 import sdprep.demo
 
-DRAWINGS = Path(sdprep.demo.__file__).parent / "pictures"
+DRAWINGS = Path(sdprep.demo.__file__).parent / "images"
 
 
 def sideways() -> Image.Exif:
@@ -36,7 +36,7 @@ def save_photographs(folder: Path) -> None:
 
 @pytest.fixture(params=["drawings", "photographs"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A folder of pictures of one kind."""
+    """A folder of images of one kind."""
     if request.param == "drawings":
         return Path(shutil.copytree(DRAWINGS, tmp_path / "drawings"))
     (tmp_path / "photographs").mkdir()

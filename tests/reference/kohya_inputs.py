@@ -1,7 +1,7 @@
-"""The pictures and the tagger on which kohya's script and sdprep are compared, made alike on any machine.
+"""The images and the tagger on which kohya's script and sdprep are compared, made alike on any machine.
 
 No drawing, no resizing and no lossy encoder takes part: windows of one stored sheet of drawings, and formats without
-loss. Pictures in lossy formats are stored whole.
+loss. Images in lossy formats are stored whole.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ KINDS: dict[str, Make] = {
 }
 
 
-def pictures() -> Iterator[tuple[str, Make, Pixels]]:
-    """Name, maker and pixels of every picture that is made: each size twice, each kind four times."""
+def images() -> Iterator[tuple[str, Make, Pixels]]:
+    """Name, maker and pixels of every image that is made: each size twice, each kind four times."""
     drawings, rng, kinds = sheet(), random.Random(19), list(KINDS)
     for number in range(4 * len(kinds)):
         kind, size = kinds[number % len(kinds)], SIZES[number % len(SIZES)]
@@ -106,12 +106,12 @@ def pictures() -> Iterator[tuple[str, Make, Pixels]]:
         yield f"{number:02}-{kind}", KINDS[kind], window(drawings, place, size)
 
 
-def write_pictures(folder: Path) -> None:
-    """All pictures of the comparison, in one folder."""
-    for name, make, pixels in pictures():
+def write_images(folder: Path) -> None:
+    """All images of the comparison, in one folder."""
+    for name, make, pixels in images():
         suffix, image, options = make(pixels)
         image.save(folder / f"{name}.{suffix}", **options)
-    for stored in sorted((GOLDEN / "pictures").iterdir()):
+    for stored in sorted((GOLDEN / "images").iterdir()):
         (folder / stored.name).write_bytes(stored.read_bytes())
 
 
@@ -126,7 +126,7 @@ def write_model(folder: Path) -> None:
 def graph() -> onnx.ModelProto:
     """Probabilities from 48 mean colours and 96 mean differences of neighbours, over a grid of four by four cells.
 
-    Mean differences tell one way of resizing from another, the places tell how a picture was turned and centred.
+    Mean differences tell one way of resizing from another, the places tell how an image was turned and centred.
     """
     kernels = np.zeros((6, 1, 2, 2), dtype=np.float32)
     kernels[0::2, 0, 0], kernels[1::2, 0, :, 0] = (-1, 1), (-1, 1)

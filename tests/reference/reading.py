@@ -1,4 +1,4 @@
-"""The documented way from a file to the picture that a model is shown, written down without sdprep."""
+"""The documented way from a file to the image that a model is shown, written down without sdprep."""
 
 import sqlite3
 from io import BytesIO
@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 
 def read(picture: Path | BytesIO) -> Image.Image:
-    """A picture upright, in eight bits a channel, on white."""
+    """An image upright, in eight bits a channel, on white."""
     with Image.open(picture) as file:
         image = ImageOps.exif_transpose(file)
     if image.mode.startswith("I;16"):
@@ -19,7 +19,7 @@ def read(picture: Path | BytesIO) -> Image.Image:
 
 
 def stored_results(folder: Path) -> dict[Path, bytes]:
-    """What the catalog of a folder holds of each of its pictures."""
+    """What the catalog of a folder holds of each of its images."""
     catalog = sqlite3.connect(folder / ".sdprep" / "catalog.sqlite")
     rows = catalog.execute("SELECT key, data FROM images JOIN results USING (digest)").fetchall()
     catalog.close()

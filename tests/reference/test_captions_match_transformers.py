@@ -28,18 +28,18 @@ def reference() -> tuple[Any, Any, Any]:
     return model, BertTokenizer.from_pretrained(MODEL), BlipImageProcessorPil.from_pretrained(MODEL)
 
 
-def pixels_by_transformers(picture: Path | BytesIO) -> Any:
-    return reference()[2]([read(picture)], return_tensors="pt").pixel_values
+def pixels_by_transformers(image: Path | BytesIO) -> Any:
+    return reference()[2]([read(image)], return_tensors="pt").pixel_values
 
 
 @cache
-def generated(picture: bytes, beams: int, prompt: str) -> tuple[str, int]:
-    """The text after the prompt, and the number of its tokens, for one picture at a time."""
+def generated(image: bytes, beams: int, prompt: str) -> tuple[str, int]:
+    """The text after the prompt, and the number of its tokens, for one image at a time."""
     model, tokenizer, _ = reference()
     # Without a prompt there is still the final token, which generate() drops.
     start = tokenizer([prompt], return_tensors="pt").input_ids
     lengths = {"min_new_tokens": 5, "max_new_tokens": 75}
-    pixels = pixels_by_transformers(BytesIO(picture))
+    pixels = pixels_by_transformers(BytesIO(image))
     ids = model.generate(pixels, input_ids=start, num_beams=beams, do_sample=False, **lengths)
     new = [token for token in ids[0, start.shape[1] - 1 :].tolist() if token not in tokenizer.all_special_ids]
     return tokenizer.decode(new), len(new)
@@ -99,7 +99,7 @@ def test_the_pixels_that_the_model_sees_are_those_of_the_processor_under_exact_d
     captioned(folder, num_beams=1, batch_size=1, max_length=5, decoder=decoder, exact_decode=True)
     monkeypatch.undo()
     expected = [pixels_by_transformers(item.path) for item in FolderSource(folder, PathOptions()).items()]
-    # Before the run itself the fast decoder sees the first picture to be compared with transformers.
+    # Before the run itself the fast decoder sees the first image to be compared with transformers.
     run = seen[-len(expected) :]
     worst = max(float((one - other).abs().max()) for one, other in zip(run, expected, strict=True))
     assert worst < 1e-5

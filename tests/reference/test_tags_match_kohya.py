@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from sdprep.catalog.results import decode_scores
 from sdprep.cli.main import cli
-from tests.reference.kohya_inputs import GOLDEN, LABELS, write_model, write_pictures
+from tests.reference.kohya_inputs import GOLDEN, LABELS, write_images, write_model
 from tests.reference.kohya_options import OPTIONS
 from tests.reference.reading import stored_results
 
@@ -37,9 +37,9 @@ def golden(name: str) -> Any:
 
 
 def by_kohya(name: str) -> Texts:
-    """What kohya's script wrote for each picture."""
+    """What kohya's script wrote for each image."""
     separator = "; " if name == "caption_separator" else ", "
-    return {picture: text.split(separator) if text else [] for picture, text in golden(name)["texts"].items()}
+    return {image: text.split(separator) if text else [] for image, text in golden(name)["texts"].items()}
 
 
 def words(name: str) -> list[str]:
@@ -57,7 +57,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kohya") / "album"
     folder.mkdir()
     (folder.parent / "model").mkdir()
-    write_pictures(folder)
+    write_images(folder)
     write_model(folder.parent / "model")
     return folder
 
@@ -69,8 +69,8 @@ def tag(album: Path) -> Tag:
     def run(*options: str, before: dict[str, str] | None = None, preprocess: str = "kohya") -> Texts:
         for text in album.glob("*.txt"):
             text.unlink()
-        for picture, line in (before or {}).items():
-            (album / picture).with_suffix(".txt").write_text(line + "\n", encoding="utf-8")
+        for image, line in (before or {}).items():
+            (album / image).with_suffix(".txt").write_text(line + "\n", encoding="utf-8")
         common = ["tag", str(album), "--model", str(album.parent / "model"), "--onnx", "--order", "csv"]
         result = CliRunner().invoke(cli, [*common, "--preprocess", preprocess, *options])
         assert result.exit_code == 0, result.output
@@ -88,12 +88,12 @@ def forget(album: Path) -> None:
         path.unlink()
 
 
-def doubtful(picture: str, name: str) -> set[str]:
-    """The labels of a picture whose probability is too close to their threshold, or to the best rating, to tell."""
+def doubtful(image: str, name: str) -> set[str]:
+    """The labels of an image whose probability is too close to their threshold, or to the best rating, to tell."""
     given = dict(zip(OPTIONS[name], OPTIONS[name][1:], strict=False))
     usual = float(given.get("--thresh", 0.35))
     own = {0: float(given.get("--general_threshold", usual)), 4: float(given.get("--character_threshold", usual))}
-    scores = list(zip(LABELS, golden("probabilities")["probabilities"][picture], strict=True))
+    scores = list(zip(LABELS, golden("probabilities")["probabilities"][image], strict=True))
     best = max(score for (_, category), score in scores if category == 9)
     ratings = {label for (label, category), score in scores if category == 9 and score > best - CLOSE}
     tags = {label for (label, category), score in scores if category in own and abs(score - own[category]) < CLOSE}
@@ -101,19 +101,19 @@ def doubtful(picture: str, name: str) -> set[str]:
 
 
 def differing(found: Texts, expected: Texts, name: str) -> dict[str, tuple[list[str], list[str]]]:
-    """The pictures whose tags are not the same, or not in the same order."""
+    """The images whose tags are not the same, or not in the same order."""
     assert found.keys() == expected.keys()
     off = {}
-    for picture in expected:
-        unsure = {spelt for label in doubtful(picture, name) for spelt in (label, label.replace("_", " "))}
-        ours, theirs = ([tag for tag in tags[picture] if tag not in unsure] for tags in (found, expected))
+    for image in expected:
+        unsure = {spelt for label in doubtful(image, name) for spelt in (label, label.replace("_", " "))}
+        ours, theirs = ([tag for tag in tags[image] if tag not in unsure] for tags in (found, expected))
         if ours != theirs:
-            off[picture] = (ours, theirs)
+            off[image] = (ours, theirs)
     return off
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name not in {*MENDED, "append_tags"}])
-def test_every_picture_has_the_tags_of_kohyas_script(name: str, tag: Tag) -> None:
+def test_every_image_has_the_tags_of_kohyas_script(name: str, tag: Tag) -> None:
     assert differing(tag(*words(name)), by_kohya(name), name) == {}
 
 
@@ -134,14 +134,14 @@ def test_every_stored_probability_is_that_of_kohyas_pixels(album: Path, tag: Tag
     assert {name: value for name, value in off.items() if value >= CLOSE} == {}
 
 
-def test_the_pictures_tell_kohyas_preparation_from_sdpreps_own(tag: Tag) -> None:
+def test_the_images_tell_kohyas_preparation_from_sdpreps_own(tag: Tag) -> None:
     others = differing(tag(*words("characters"), preprocess="sdprep"), by_kohya("characters"), "characters")
     assert len(others) > len(by_kohya("characters")) / 4
 
 
 def test_few_tags_are_too_close_to_a_threshold_to_tell() -> None:
     for name in OPTIONS:
-        assert sum(len(doubtful(picture, name)) for picture in by_kohya(name)) < 15
+        assert sum(len(doubtful(image, name)) for image in by_kohya(name)) < 15
 
 
 # What sdprep mends
@@ -156,19 +156,19 @@ def test_a_character_over_the_threshold_does_not_stop_the_run(tag: Tag) -> None:
 
 def test_always_first_tags_come_in_the_order_that_was_given(tag: Tag) -> None:
     expected = {}
-    for picture, tags in by_kohya("two_always_first_tags").items():
+    for image, tags in by_kohya("two_always_first_tags").items():
         first = [each for each in ("smile", "scarf") if each in tags]
         assert tags[: len(first)] == first[::-1]
-        expected[picture] = first + tags[len(first) :]
+        expected[image] = first + tags[len(first) :]
     assert differing(tag(*words("two_always_first_tags")), expected, "two_always_first_tags") == {}
 
 
 def test_characters_that_come_first_keep_their_order(tag: Tag) -> None:
     expected = {}
-    for picture, tags in by_kohya("character_tags_first").items():
+    for image, tags in by_kohya("character_tags_first").items():
         characters = [each for each in tags if each in CHARACTERS]
         assert tags[: len(characters)] == characters
-        expected[picture] = characters[::-1] + tags[len(characters) :]
+        expected[image] = characters[::-1] + tags[len(characters) :]
     assert any(len(set(tags) & set(CHARACTERS)) > 1 for tags in expected.values())
     assert differing(tag(*words("character_tags_first")), expected, "character_tags_first") == {}
 
@@ -176,18 +176,16 @@ def test_characters_that_come_first_keep_their_order(tag: Tag) -> None:
 def test_two_characters_of_one_series_name_it_once(tag: Tag) -> None:
     theirs = by_kohya("character_tag_expand")
     assert any(tags.count("sdprep") > 1 for tags in theirs.values())
-    sure = {picture: tags for picture, tags in theirs.items() if not doubtful(picture, "character_tag_expand")}
+    sure = {image: tags for image, tags in theirs.items() if not doubtful(image, "character_tag_expand")}
     found = tag(*words("character_tag_expand"))
-    assert {picture: found[picture] for picture in sure} == {
-        name: list(dict.fromkeys(tags)) for name, tags in sure.items()
-    }
+    assert {image: found[image] for image in sure} == {name: list(dict.fromkeys(tags)) for name, tags in sure.items()}
 
 
 def test_emoticons_keep_their_underscores(tag: Tag) -> None:
     broken = {"(o) (o)": "(o)_(o)", "<o> <o>": "<o>_<o>", "||_||": "||_||", "|| ||": "||_||"}
     theirs = by_kohya("remove_underscore")
     assert {"(o) (o)", "<o> <o>", "|| ||"} <= {each for tags in theirs.values() for each in tags}
-    expected = {picture: [broken.get(each, each) for each in tags] for picture, tags in theirs.items()}
+    expected = {image: [broken.get(each, each) for each in tags] for image, tags in theirs.items()}
     assert differing(tag(*words("remove_underscore")), expected, "remove_underscore") == {}
 
 

@@ -28,7 +28,7 @@ def session() -> Any:
 
 
 def probabilities(path: Path) -> Any:
-    """Centre on a white square, resize bicubically, swap red and blue, values 0 to 255, one picture a call."""
+    """Centre on a white square, resize bicubically, swap red and blue, values 0 to 255, one image a call."""
     image, node = read(path), session().get_inputs()[0]
     side = max(image.size)
     square = Image.new("RGB", (side, side), "white")
@@ -68,9 +68,9 @@ def test_every_probability_that_is_not_stored_is_below_the_floor(folder: Path) -
         assert expected.max() < 0.01 + CLOSE
 
 
-def test_every_picture_has_stored_probabilities(folder: Path) -> None:
-    pictures = {path for path in folder.rglob("*") if path.is_file()}
-    assert set(tagged(folder)) == pictures
+def test_every_image_has_stored_probabilities(folder: Path) -> None:
+    images = {path for path in folder.rglob("*") if path.is_file()}
+    assert set(tagged(folder)) == images
 
 
 def test_the_tags_of_a_sidecar_are_the_labels_at_or_above_the_threshold(folder: Path) -> None:

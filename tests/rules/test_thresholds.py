@@ -1,4 +1,4 @@
-"""Which labels a picture is given."""
+"""Which labels an image is given."""
 
 from itertools import pairwise
 
@@ -41,7 +41,7 @@ def test_a_threshold_of_a_single_tag_can_shut_it_out() -> None:
     assert "1girl" not in tags(single={"1girl": 0.95})
 
 
-def test_the_widest_gap_is_cut_for_every_picture_anew() -> None:
+def test_the_widest_gap_is_cut_for_every_image_anew() -> None:
     assert tags(threshold="mcut") == ["1girl", "smile", "aka", "some_series", "wolf"]
     assert tags([(1, 0.3), (2, 0.05), (3, 0.04)], threshold="mcut") == ["1girl"]
 

@@ -65,7 +65,7 @@ def a_home_for_all(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def drawings(tmp_path_factory, a_home_for_all):
-    """Five pictures as PNG bytes, no two alike."""
+    """Five images as PNG bytes, no two alike."""
     folder = tmp_path_factory.mktemp("candidates")
     for seed in range(CANDIDATES):
         (folder / f"{seed}.png").write_bytes(misty(seed))
@@ -79,7 +79,7 @@ def drawings(tmp_path_factory, a_home_for_all):
 
 @pytest.fixture
 def album(tmp_path, drawings):
-    """A folder with three pictures and nothing else."""
+    """A folder with three images and nothing else."""
     folder = tmp_path / "album"
     folder.mkdir()
     for name, data in zip(ALBUM, drawings, strict=False):

@@ -14,7 +14,7 @@ from sdprep.tasks.tag import tag as tag_task
 
 ALBUM = ("a.png", "b.png", "c.png")
 SIDECARS = ("a.txt", "b.txt", "c.txt")
-# Every picture of the album has tags on both sides of each of these.
+# Every image of the album has tags on both sides of each of these.
 STRICT, USUAL, LOOSE = 0.95, 0.35, 0.02
 CATALOG = Path(".sdprep") / "catalog.sqlite"
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +110,7 @@ def hide_models(monkeypatch):
 
 
 def watch_model(monkeypatch):
-    """A list that receives the number of pictures of every batch that the tagger sees."""
+    """A list that receives the number of images of every batch that the tagger sees."""
     seen, predict = [], OnnxTagger.predict
 
     def count(self, batches):
@@ -126,7 +126,7 @@ def watch_model(monkeypatch):
 
 
 def while_the_model_looks(monkeypatch, act):
-    """Do something, once, after the pictures were read and before their tags are written."""
+    """Do something, once, after the images were read and before their tags are written."""
     predict, pending = OnnxTagger.predict, [act]
 
     def meddled(self, batches):

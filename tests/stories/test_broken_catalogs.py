@@ -275,7 +275,7 @@ def test_a_stored_caption_that_cannot_be_read_is_made_anew(album):
 
 
 def test_a_failure_that_is_remembered_under_no_known_code_is_looked_at_again(tagged):
-    write(tagged / "d.png", "no picture")
+    write(tagged / "d.png", "no image")
     first = codes(tag(tagged))
     alter(tagged, "UPDATE failures SET code = 'of old'")
 

@@ -13,7 +13,7 @@ OTHER_SIGHT = {"max_length": 6, "min_length": 3}
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory, drawings):
-    """Two pictures with their captions, made once."""
+    """Two images with their captions, made once."""
     folder = tmp_path_factory.mktemp("captioned")
     for name, data in zip(("a.png", "b.png"), drawings, strict=False):
         (folder / name).write_bytes(data)
@@ -23,13 +23,13 @@ def original(tmp_path_factory, drawings):
 
 @pytest.fixture
 def captioned(original, tmp_path):
-    """A copy of the pictures with their captions and their catalog."""
+    """A copy of the images with their captions and their catalog."""
     return Path(shutil.copytree(original, tmp_path / "pair"))
 
 
 @pytest.fixture
 def pair(original, tmp_path):
-    """A copy of the pictures alone."""
+    """A copy of the images alone."""
     return Path(shutil.copytree(original, tmp_path / "pair", ignore=shutil.ignore_patterns(".sdprep", "*.caption")))
 
 

@@ -31,7 +31,7 @@ from tests.stories.telling import (
 
 @pytest.fixture
 def nested(album, drawings):
-    """The album with a subfolder of two more pictures."""
+    """The album with a subfolder of two more images."""
     (album / "sub").mkdir()
     for name, data in (("d.png", drawings[3]), ("e.png", drawings[4])):
         (album / "sub" / name).write_bytes(data)
@@ -73,7 +73,7 @@ def test_a_run_on_a_subfolder_uses_the_catalog_of_its_parent(nested, monkeypatch
     assert catalogs(nested) == [".sdprep/catalog.sqlite"]
 
 
-def test_a_run_on_a_parent_uses_the_catalog_of_a_subfolder_for_its_pictures(nested, monkeypatch):
+def test_a_run_on_a_parent_uses_the_catalog_of_a_subfolder_for_its_images(nested, monkeypatch):
     tag(nested / "sub")
     seen = watch_model(monkeypatch)
 
@@ -84,7 +84,7 @@ def test_a_run_on_a_parent_uses_the_catalog_of_a_subfolder_for_its_pictures(nest
     assert catalogs(nested) == [".sdprep/catalog.sqlite", "sub/.sdprep/catalog.sqlite"]
 
 
-def test_another_threshold_from_the_parent_rewrites_the_pictures_of_both_catalogs(nested, monkeypatch):
+def test_another_threshold_from_the_parent_rewrites_the_images_of_both_catalogs(nested, monkeypatch):
     tag(nested / "sub")
     tag(nested)
     hide_models(monkeypatch)
@@ -136,7 +136,7 @@ def test_the_log_of_a_subfolder_shows_what_its_own_catalog_knows(nested):
 
 @pytest.fixture
 def beneath(tmp_path, monkeypatch, drawings):
-    """A folder in the home folder, above which a picture was tagged."""
+    """A folder in the home folder, above which an image was tagged."""
     home = tmp_path / "people" / "me"
     folder = home / "set"
     folder.mkdir(parents=True)

@@ -123,7 +123,7 @@ def test_kept_texts_are_named(album):
     assert "2 written, 0 current, 1 kept, 0 failed" in result.stderr
 
 
-def test_a_kept_text_beside_a_replaced_picture_is_named(tagged, drawings):
+def test_a_kept_text_beside_a_replaced_image_is_named(tagged, drawings):
     write(tagged / "b.txt", "mine")
     (tagged / "b.png").write_bytes(drawings[3])
 
@@ -132,8 +132,8 @@ def test_a_kept_text_beside_a_replaced_picture_is_named(tagged, drawings):
     assert "kept although the image has changed: b.png" in result.stderr
 
 
-def test_failed_pictures_are_named_and_the_command_ends_with_3(album):
-    (album / "b.png").write_bytes(b"no picture")
+def test_failed_images_are_named_and_the_command_ends_with_3(album):
+    (album / "b.png").write_bytes(b"no image")
 
     result = sdprep("tag", album, "--model", "demo-tag")
 

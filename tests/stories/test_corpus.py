@@ -52,7 +52,7 @@ def test_every_file_is_counted_and_every_good_one_written(through):
     assert leftovers(folder) == []
 
 
-def test_no_good_picture_is_harmed_by_a_bad_one(through, tmp_path):
+def test_no_good_image_is_harmed_by_a_bad_one(through, tmp_path):
     command, folder, _ = through
     good = [trap for trap in TRAPS if trap.outcome(command) == "ok"]
     write(good, tmp_path / "good")
@@ -63,7 +63,7 @@ def test_no_good_picture_is_harmed_by_a_bad_one(through, tmp_path):
     assert texts(folder, EXTENSIONS[command]) == texts(tmp_path / "good", EXTENSIONS[command])
 
 
-def test_what_a_person_should_know_of_good_pictures_is_said(through):
+def test_what_a_person_should_know_of_good_images_is_said(through):
     _, _, report = through
     remarked = {path: {flag["reason"] for flag in report.flagged if flag["path"] == path}
                 for path in ("gif-animated.gif", "png-animated.png", "webp-animated.webp", "avif-animated.avif",
@@ -99,7 +99,7 @@ def test_merge_takes_the_tags_of_all_that_have_some(tmp_path):
         assert len(entry["image_size"]) == 2
 
 
-# What is no picture file at all
+# What is no image file at all
 
 
 @ON_LINUX

@@ -1,4 +1,4 @@
-"""Every picture is in one count: limits, rehearsals, interruptions."""
+"""Every image is in one count: limits, rehearsals, interruptions."""
 
 import os
 
@@ -23,10 +23,10 @@ from tests.stories.telling import (
 
 @pytest.fixture
 def mixed(album, drawings):
-    """Five pictures: one has a person's text, one is broken."""
+    """Five images: one has a person's text, one is broken."""
     (album / "d.png").write_bytes(drawings[3])
     (album / "e.png").write_bytes(drawings[4])
-    (album / "b.png").write_bytes(b"no picture")
+    (album / "b.png").write_bytes(b"no image")
     write(album / "c.txt", "mine")
     return album
 
@@ -34,7 +34,7 @@ def mixed(album, drawings):
 # Limits
 
 
-def test_a_limit_counts_only_pictures_that_need_work(mixed):
+def test_a_limit_counts_only_images_that_need_work(mixed):
     report = tag(mixed, limit=2)
 
     assert report.found == 5
@@ -129,7 +129,7 @@ def test_a_dry_run_with_a_limit_counts_as_the_run_would(mixed):
     assert counts(report) == {"remaining": 4, "kept": 1}
 
 
-def test_a_dry_run_names_a_broken_picture_that_is_known(mixed):
+def test_a_dry_run_names_a_broken_image_that_is_known(mixed):
     tag(mixed)
 
     report = tag(mixed, dry_run=True)
@@ -156,7 +156,7 @@ def test_a_dry_run_is_not_in_the_log(tagged):
 
 
 class Impatient(NullListener):
-    """Asks for an end when the first picture has its outcome."""
+    """Asks for an end when the first image has its outcome."""
 
     def __init__(self, stop):
         self._stop = stop
@@ -209,12 +209,12 @@ def test_a_run_that_is_stopped_before_it_begins_leaves_everything(tagged, monkey
 # What is found
 
 
-def test_a_folder_without_pictures_says_so(tmp_path):
+def test_a_folder_without_images_says_so(tmp_path):
     with pytest.raises(NoImages):
         tag(tmp_path)
 
 
-def test_no_catalog_is_left_in_a_folder_without_pictures(tmp_path):
+def test_no_catalog_is_left_in_a_folder_without_images(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoImages):
         tag(tmp_path / "empty")
@@ -232,7 +232,7 @@ def test_hidden_folders_links_and_subfolders_that_were_not_asked_for_are_not_fou
     assert tag(album).found == 4
 
 
-def test_a_run_ends_with_3_if_a_picture_failed_and_with_0_if_none_did(mixed):
+def test_a_run_ends_with_3_if_a_image_failed_and_with_0_if_none_did(mixed):
     first = tag(mixed)
     (mixed / "b.png").unlink()
 

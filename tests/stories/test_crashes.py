@@ -53,7 +53,7 @@ def die(folder, moment, order):
 
 @pytest.fixture
 def persons(album):
-    """The album with a person's text beside every picture."""
+    """The album with a person's text beside every image."""
     for name in ("a", "b", "c"):
         write(album / f"{name}.txt", f"mine, {name}")
     return album

@@ -32,7 +32,7 @@ def drawn(tmp_path_factory):
     (folder / "sub").mkdir()
     for seed in range(COUNT):
         (folder / ("sub" if seed % 3 else "") / f"p{seed}.png").write_bytes(misty(seed))
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     return folder
 
 
@@ -75,7 +75,7 @@ def test_the_report_names_every_device(twins):
     assert tag(twins[0], **TWO).provider == "cpu,cpu"
 
 
-def test_a_picture_that_kills_one_worker_is_named_and_everything_else_is_written(twins, monkeypatch):
+def test_a_image_that_kills_one_worker_is_named_and_everything_else_is_written(twins, monkeypatch):
     monkeypatch.setattr(local, "DECODE", DECODER)
     folder = twins[0]
     Image.new("RGB", (9, 9)).save(folder / "segfault.png")

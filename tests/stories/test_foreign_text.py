@@ -1,4 +1,4 @@
-"""Texts of other tools, texts that are no text, and names that two pictures share."""
+"""Texts of other tools, texts that are no text, and names that two images share."""
 
 import pytest
 
@@ -11,7 +11,7 @@ BINARY = b"\x89PNG\r\n\x1a\n\x00\xff\xfe\x80"
 
 @pytest.fixture
 def foreign(album):
-    """The album with a text of another tool beside picture b."""
+    """The album with a text of another tool beside image b."""
     write(album / "b.txt", "1girl, from elsewhere")
     return album
 
@@ -42,7 +42,7 @@ def test_a_kept_text_costs_no_look_of_the_model(foreign, monkeypatch):
 
 
 @pytest.mark.parametrize("existing", ["append", "prepend", "overwrite"])
-def test_the_three_ways_to_change_a_foreign_text_leave_other_pictures_as_they_are(foreign, existing):
+def test_the_three_ways_to_change_a_foreign_text_leave_other_images_as_they_are(foreign, existing):
     tag(foreign)
     others = {name: data for name, data in texts(foreign).items() if name != "b.txt"}
 
@@ -177,17 +177,17 @@ def test_a_text_beyond_the_limit_fails_its_image_alone(album, existing):
     assert (album / "b.txt").stat().st_size == SIDECAR_LIMIT + 1
 
 
-# Names that two pictures share
+# Names that two images share
 
 
 @pytest.fixture
 def twins(album, drawings):
-    """The album with a second picture of the stem b."""
+    """The album with a second image of the stem b."""
     (album / "b.webp").write_bytes(drawings[3])
     return album
 
 
-def test_pictures_that_would_share_a_sidecar_both_fail_and_the_rest_goes_on(twins):
+def test_images_that_would_share_a_sidecar_both_fail_and_the_rest_goes_on(twins):
     report = tag(twins)
 
     assert counts(report) == {"written": 2, "failed": 2}
@@ -202,7 +202,7 @@ def test_full_sidecar_names_are_the_way_out(twins):
     assert list(texts(twins)) == ["a.png.txt", "b.png.txt", "b.webp.txt", "c.png.txt"]
 
 
-def test_a_text_that_two_pictures_would_share_is_left_alone(twins):
+def test_a_text_that_two_images_would_share_is_left_alone(twins):
     write(twins / "b.txt", "mine")
 
     tag(twins, existing="overwrite")
@@ -210,7 +210,7 @@ def test_a_text_that_two_pictures_would_share_is_left_alone(twins):
     assert (twins / "b.txt").read_bytes() == b"mine"
 
 
-def test_pictures_of_one_name_in_two_folders_do_not_collide(album, drawings):
+def test_images_of_one_name_in_two_folders_do_not_collide(album, drawings):
     (album / "more").mkdir()
     (album / "more" / "b.webp").write_bytes(drawings[3])
 

@@ -14,7 +14,7 @@ from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from tests.stories.telling import PYTHON, ROOT
 
-PICTURES = 12
+IMAGES = 12
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "SDPREP_TAG_MODEL": "demo-tag"}
 # Texts that fill a block each, and cannot be packed.
@@ -36,10 +36,10 @@ small_disk = pytest.mark.skipif(not can_mount(), reason="this system does not le
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """A folder of a dozen small pictures."""
+    """A folder of a dozen small images."""
     folder = tmp_path_factory.mktemp("many") / "album"
     folder.mkdir()
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         rng = random.Random(number)
         draw(random_figure(rng), rng, (48, 48)).save(folder / f"{number:02}.png")
     return folder
@@ -79,12 +79,12 @@ def check(found, wanted, missing=None):
     assert "Traceback" not in full["said"]
     assert full["tree"].items() <= wanted.items()
     if missing is not None:
-        assert f"{missing} of {PICTURES} images are missing" in full["said"]
+        assert f"{missing} of {IMAGES} images are missing" in full["said"]
     assert (after["code"], after["tree"]) == (0, wanted)
 
 
 def missing_in(found):
-    return PICTURES - sum(name.endswith(".txt") for name in found["full"]["tree"])
+    return IMAGES - sum(name.endswith(".txt") for name in found["full"]["tree"])
 
 
 @small_disk
@@ -102,7 +102,7 @@ def test_tag_stops_where_the_texts_have_no_room_and_the_next_run_completes_it(tm
     found = on_a_full_disk(tmp_path, many, 5, words)
 
     assert "No space left on device" in found["full"]["said"]
-    assert 0 < missing_in(found) < PICTURES
+    assert 0 < missing_in(found) < IMAGES
     check(found, plain(run(copy(many, tmp_path), TAG)), missing_in(found))
 
 
@@ -146,4 +146,4 @@ def test_a_catalog_that_may_not_grow_is_met_like_a_full_disk(tmp_path, many, mos
     after = {"code": 0, "tree": plain(run(album, words))}
 
     assert "cannot be used: disk I/O error" in full["said"]
-    check({"full": full, "after": after}, after["tree"], PICTURES)
+    check({"full": full, "after": after}, after["tree"], IMAGES)

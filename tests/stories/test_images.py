@@ -1,4 +1,4 @@
-"""Results belong to the content of a picture; a picture that cannot be read is counted each time."""
+"""Results belong to the content of an image; an image that cannot be read is counted each time."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ from tests.stories.telling import (
 # Results by content
 
 
-def test_a_renamed_picture_is_not_looked_at_again(tagged, monkeypatch):
+def test_a_renamed_image_is_not_looked_at_again(tagged, monkeypatch):
     before = texts(tagged)
     (tagged / "b.png").rename(tagged / "z.png")
     hide_models(monkeypatch)
@@ -33,7 +33,7 @@ def test_a_renamed_picture_is_not_looked_at_again(tagged, monkeypatch):
     assert texts(tagged)["z.txt"] == before["b.txt"]
 
 
-def test_a_renamed_picture_takes_its_text_along(tagged, monkeypatch):
+def test_a_renamed_image_takes_its_text_along(tagged, monkeypatch):
     before = texts(tagged)
     (tagged / "b.png").rename(tagged / "z.png")
     (tagged / "b.txt").rename(tagged / "z.txt")
@@ -45,7 +45,7 @@ def test_a_renamed_picture_takes_its_text_along(tagged, monkeypatch):
     assert texts(tagged)["z.txt"] == before["b.txt"]
 
 
-def test_a_copied_picture_is_not_looked_at_again(tagged, monkeypatch):
+def test_a_copied_image_is_not_looked_at_again(tagged, monkeypatch):
     (tagged / "more").mkdir()
     shutil.copyfile(tagged / "b.png", tagged / "more" / "copy.png")
     hide_models(monkeypatch)
@@ -56,7 +56,7 @@ def test_a_copied_picture_is_not_looked_at_again(tagged, monkeypatch):
     assert (tagged / "more" / "copy.txt").read_bytes() == (tagged / "b.txt").read_bytes()
 
 
-def test_two_pictures_that_change_places_change_texts_without_the_model(tagged, monkeypatch):
+def test_two_images_that_change_places_change_texts_without_the_model(tagged, monkeypatch):
     before = texts(tagged)
     (tagged / "a.png").rename(tagged / "x.png")
     (tagged / "b.png").rename(tagged / "a.png")
@@ -68,7 +68,7 @@ def test_two_pictures_that_change_places_change_texts_without_the_model(tagged, 
     assert texts(tagged) == {"a.txt": before["b.txt"], "b.txt": before["a.txt"], "c.txt": before["c.txt"]}
 
 
-def test_only_a_new_picture_is_looked_at(tagged, drawings, monkeypatch):
+def test_only_a_new_image_is_looked_at(tagged, drawings, monkeypatch):
     (tagged / "d.png").write_bytes(drawings[3])
     seen = watch_model(monkeypatch)
 
@@ -78,10 +78,10 @@ def test_only_a_new_picture_is_looked_at(tagged, drawings, monkeypatch):
     assert counts(report) == {"written": 1, "current": 3}
 
 
-# A person's text beside a replaced picture
+# A person's text beside a replaced image
 
 
-def test_a_persons_text_is_kept_and_named_when_its_picture_was_replaced(tagged, drawings):
+def test_a_persons_text_is_kept_and_named_when_its_image_was_replaced(tagged, drawings):
     write(tagged / "a.txt", "my own words")
     (tagged / "a.png").write_bytes(drawings[3])
 
@@ -92,23 +92,23 @@ def test_a_persons_text_is_kept_and_named_when_its_picture_was_replaced(tagged, 
     assert (tagged / "a.txt").read_bytes() == b"my own words"
 
 
-def test_a_persons_text_beside_the_same_picture_is_not_called_changed(tagged):
+def test_a_persons_text_beside_the_same_image_is_not_called_changed(tagged):
     write(tagged / "a.txt", "my own words")
 
     assert tag(tagged).image_changed == []
 
 
-# Pictures that cannot be read
+# Images that cannot be read
 
 
 @pytest.fixture
 def broken(album):
-    """The album with a picture that is none."""
-    (album / "b.png").write_bytes(b"no picture")
+    """The album with an image that is none."""
+    (album / "b.png").write_bytes(b"no image")
     return album
 
 
-def test_a_broken_picture_fails_and_the_rest_is_written(broken):
+def test_a_broken_image_fails_and_the_rest_is_written(broken):
     report = tag(broken)
 
     assert counts(report) == {"written": 2, "failed": 1}
@@ -116,7 +116,7 @@ def test_a_broken_picture_fails_and_the_rest_is_written(broken):
     assert list(texts(broken)) == ["a.txt", "c.txt"]
 
 
-def test_a_broken_picture_is_counted_each_time_without_being_tried_again(broken, monkeypatch):
+def test_a_broken_image_is_counted_each_time_without_being_tried_again(broken, monkeypatch):
     tag(broken)
     hide_models(monkeypatch)
 
@@ -126,7 +126,7 @@ def test_a_broken_picture_is_counted_each_time_without_being_tried_again(broken,
     assert codes(report) == {"b.png": "not_an_image"}
 
 
-def test_a_broken_picture_that_was_only_touched_is_not_tried_again(broken, monkeypatch):
+def test_a_broken_image_that_was_only_touched_is_not_tried_again(broken, monkeypatch):
     tag(broken)
     renew_times(broken)
     hide_models(monkeypatch)
@@ -134,14 +134,14 @@ def test_a_broken_picture_that_was_only_touched_is_not_tried_again(broken, monke
     assert counts(tag(broken)) == {"current": 2, "failed": 1}
 
 
-def test_a_mended_picture_is_written(broken, drawings):
+def test_a_mended_image_is_written(broken, drawings):
     tag(broken)
     (broken / "b.png").write_bytes(drawings[1])
 
     assert counts(tag(broken)) == {"written": 1, "current": 2}
 
 
-def test_a_newer_decoder_tries_a_broken_picture_again(broken, monkeypatch):
+def test_a_newer_decoder_tries_a_broken_image_again(broken, monkeypatch):
     tag(broken)
     monkeypatch.setattr("sdprep.tasks.tag.DECODER", "a newer one")
     opened, real = [], onnx_tagger.OnnxSession
@@ -153,9 +153,9 @@ def test_a_newer_decoder_tries_a_broken_picture_again(broken, monkeypatch):
     assert counts(report) == {"current": 2, "failed": 1}
 
 
-def test_a_picture_that_breaks_after_its_first_run_fails_and_keeps_its_text(tagged):
+def test_a_image_that_breaks_after_its_first_run_fails_and_keeps_its_text(tagged):
     before = texts(tagged)
-    (tagged / "b.png").write_bytes(b"no picture")
+    (tagged / "b.png").write_bytes(b"no image")
 
     report = tag(tagged, threshold=STRICT)
 
@@ -163,7 +163,7 @@ def test_a_picture_that_breaks_after_its_first_run_fails_and_keeps_its_text(tagg
     assert texts(tagged)["b.txt"] == before["b.txt"]
 
 
-def test_a_broken_picture_with_a_persons_text_is_kept(broken):
+def test_a_broken_image_with_a_persons_text_is_kept(broken):
     write(broken / "b.txt", "mine")
 
     report = tag(broken)
@@ -171,16 +171,16 @@ def test_a_broken_picture_with_a_persons_text_is_kept(broken):
     assert counts(report) == {"written": 2, "kept": 1}
 
 
-def test_an_empty_picture_is_told_from_one_that_is_none(album):
+def test_an_empty_image_is_told_from_one_that_is_none(album):
     (album / "b.png").write_bytes(b"")
 
     assert codes(tag(album)) == {"b.png": "empty_file"}
 
 
-# Pictures that change while a run is on its way
+# Images that change while a run is on its way
 
 
-def test_a_picture_that_vanishes_while_the_model_looks_does_not_take_its_batch_with_it(album, monkeypatch):
+def test_a_image_that_vanishes_while_the_model_looks_does_not_take_its_batch_with_it(album, monkeypatch):
     while_the_model_looks(monkeypatch, (album / "b.png").unlink)
 
     report = tag(album)
@@ -189,7 +189,7 @@ def test_a_picture_that_vanishes_while_the_model_looks_does_not_take_its_batch_w
     assert {"a.txt", "c.txt"} <= set(texts(album))
 
 
-def test_a_broken_picture_that_vanishes_while_the_model_looks_does_not_stop_the_run(broken, monkeypatch):
+def test_a_broken_image_that_vanishes_while_the_model_looks_does_not_stop_the_run(broken, monkeypatch):
     while_the_model_looks(monkeypatch, (broken / "b.png").unlink)
 
     report = tag(broken)
@@ -197,7 +197,7 @@ def test_a_broken_picture_that_vanishes_while_the_model_looks_does_not_stop_the_
     assert counts(report) == {"written": 2, "failed": 1}
 
 
-def test_a_picture_replaced_while_the_model_looks_gets_its_own_tags_in_the_next_run(album, drawings, monkeypatch):
+def test_a_image_replaced_while_the_model_looks_gets_its_own_tags_in_the_next_run(album, drawings, monkeypatch):
     while_the_model_looks(monkeypatch, lambda: (album / "b.png").write_bytes(drawings[3]))
     tag(album)
 
@@ -209,7 +209,7 @@ def test_a_picture_replaced_while_the_model_looks_gets_its_own_tags_in_the_next_
 # Names
 
 
-def test_a_picture_whose_name_is_no_unicode_is_an_ordinary_picture(album):
+def test_a_image_whose_name_is_no_unicode_is_an_ordinary_image(album):
     (album / "b.png").rename(album / os.fsdecode(b"b\xff.png"))
     (album / os.fsdecode(b"b\xff.txt")).write_bytes(b"mine")
 
@@ -218,7 +218,7 @@ def test_a_picture_whose_name_is_no_unicode_is_an_ordinary_picture(album):
     assert counts(report) == {"written": 2, "kept": 1}
 
 
-def test_tags_of_a_picture_whose_name_is_no_unicode_are_remembered(album, monkeypatch):
+def test_tags_of_a_image_whose_name_is_no_unicode_are_remembered(album, monkeypatch):
     (album / "b.png").rename(album / os.fsdecode(b"b\xff.png"))
     tag(album)
     hide_models(monkeypatch)

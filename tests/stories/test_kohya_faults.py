@@ -31,7 +31,7 @@ source = {{ repo = "{REPO}", revision = "{COMMITS[0]}" }}
 image = {{ fit = "pad", channels = "bgr" }}
 labels = {{ file = "selected_tags.csv", categories = {{ general = 0, character = 4, rating = 9 }} }}
 """
-# Dies as soon as the text of the second picture is there.
+# Dies as soon as the text of the second image is there.
 DYING = """
 import os, sys
 from pathlib import Path
@@ -57,7 +57,7 @@ def report_of(result):
 
 
 def scores_of(folder, *words):
-    """The scores of every picture that a run writes as JSON Lines, by the picture's name."""
+    """The scores of every image that a run writes as JSON Lines, by the image's name."""
     path = folder.parent / "scores.jsonl"
     assert tag(folder, "--scores", path, *words).exit_code == 0
     return {line["path"]: line for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
@@ -65,9 +65,9 @@ def scores_of(folder, *words):
 
 @pytest.fixture
 def couple(tmp_path):
-    """A folder with one picture, of two characters of one series."""
+    """A folder with one image, of two characters of one series."""
     (tmp_path / "couple").mkdir()
-    shutil.copy(DEMO / "pictures" / "aka-and-kuro.jpg", tmp_path / "couple" / "a.jpg")
+    shutil.copy(DEMO / "images" / "aka-and-kuro.jpg", tmp_path / "couple" / "a.jpg")
     return tmp_path / "couple"
 
 
@@ -114,7 +114,7 @@ def test_a_downloaded_saved_model_lies_where_tensorflow_finds_it(album, hub, rem
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_a_corrupt_picture_is_named_and_the_others_are_tagged(album, workers, batch_size):
+def test_a_corrupt_image_is_named_and_the_others_are_tagged(album, workers, batch_size):
     (album / "b.png").write_bytes((album / "b.png").read_bytes()[:500])
 
     result = tag(album, "--batch_size", batch_size, "--max_data_loader_n_workers", workers, "--json")
@@ -145,9 +145,9 @@ def test_a_crash_loses_nothing_that_was_done(album, monkeypatch):
 
 
 def test_the_most_certain_tag_comes_first(album):
-    for picture, scores in scores_of(album).items():
+    for image, scores in scores_of(album).items():
         known = {**scores["general"], **scores["character"]}
-        written = [known[each] for each in tags_of((album / picture).with_suffix(".txt"))]
+        written = [known[each] for each in tags_of((album / image).with_suffix(".txt"))]
         assert len(set(written)) > 1
         assert written == sorted(written, reverse=True)
 
@@ -182,7 +182,7 @@ def test_an_emoticon_keeps_its_underscore_however_long_it_is(tmp_path, emoticon)
     labels = (model / "selected_tags.csv").read_text(encoding="utf-8")
     (model / "selected_tags.csv").write_text(labels.replace(",^_^,", f",{emoticon},"), encoding="utf-8")
     folder.mkdir()
-    shutil.copy(DEMO / "pictures" / "happy-eyes.png", folder / "a.png")
+    shutil.copy(DEMO / "images" / "happy-eyes.png", folder / "a.png")
 
     tag(folder, "--model", model, "--remove_underscore")
 
@@ -265,10 +265,10 @@ def test_a_separator_may_be_white_space(album, separator):
     assert tags_of(album / "a.txt", separator) == usual
 
 
-# 11: pictures that a model sees lying on their side, or white
+# 11: images that a model sees lying on their side, or white
 
 
-def test_a_picture_is_turned_upright_before_a_model_sees_it(album, tmp_path):
+def test_a_image_is_turned_upright_before_a_model_sees_it(album, tmp_path):
     tag(album)
     upright = texts(album)
     (tmp_path / "turned").mkdir()
@@ -283,7 +283,7 @@ def test_a_picture_is_turned_upright_before_a_model_sees_it(album, tmp_path):
     assert texts(tmp_path / "turned") == upright
 
 
-def test_a_16_bit_picture_has_the_tags_of_the_same_picture_in_8_bits(album, tmp_path):
+def test_a_16_bit_image_has_the_tags_of_the_same_image_in_8_bits(album, tmp_path):
     (tmp_path / "wide").mkdir()
     for path in album.glob("*.png"):
         grey = Image.open(BytesIO(path.read_bytes())).convert("L")
@@ -297,10 +297,10 @@ def test_a_16_bit_picture_has_the_tags_of_the_same_picture_in_8_bits(album, tmp_
     assert len(set(texts(album).values())) > 1
 
 
-# 12: two pictures that write one text, of which the last one wins
+# 12: two images that write one text, of which the last one wins
 
 
-def test_two_pictures_that_would_share_a_text_are_refused_by_name(album):
+def test_two_images_that_would_share_a_text_are_refused_by_name(album):
     Image.open(album / "b.png").save(album / "a.jpg")
 
     result = tag(album, "--json")

@@ -20,7 +20,7 @@ from tests.stories.telling import (
 # Absent
 
 
-def test_pictures_without_tags_get_them(album):
+def test_images_without_tags_get_them(album):
     report = tag(album)
 
     assert counts(report) == {"written": 3}
@@ -39,7 +39,7 @@ def test_deleted_tags_come_back_from_the_stored_result_without_the_model(tagged,
     assert texts(tagged) == before
 
 
-def test_refresh_runs_the_model_again_for_all_pictures(tagged, monkeypatch):
+def test_refresh_runs_the_model_again_for_all_images(tagged, monkeypatch):
     (tagged / "b.txt").unlink()
     seen = watch_model(monkeypatch)
 
@@ -112,7 +112,7 @@ def test_going_back_to_the_first_threshold_gives_the_first_bytes(tagged):
 
 
 @pytest.mark.parametrize(
-    "stated",
+    "explicit",
     [
         {"general_threshold": STRICT},
         {"remove_underscore": True},
@@ -133,7 +133,7 @@ def test_any_stated_setting_that_changes_the_text_rewrites_it_without_the_model(
 
 
 def test_a_stated_setting_that_gives_the_same_text_leaves_it_current(tagged):
-    report = tag(tagged, exclude=("a_tag_that_no_picture_has",))
+    report = tag(tagged, exclude=("a_tag_that_no_image_has",))
 
     assert counts(report) == {"current": 3}
     assert report.other_settings == 0
@@ -146,7 +146,7 @@ def test_stating_the_value_that_a_text_was_made_with_changes_nothing(tagged):
     assert report.other_settings == 0
 
 
-def test_a_replaced_picture_gets_new_tags(tagged, drawings):
+def test_a_replaced_image_gets_new_tags(tagged, drawings):
     before = texts(tagged)
     (tagged / "b.png").write_bytes(drawings[3])
 
@@ -156,7 +156,7 @@ def test_a_replaced_picture_gets_new_tags(tagged, drawings):
     assert texts(tagged)["b.txt"] != before["b.txt"]
 
 
-def test_a_picture_replaced_by_another_of_the_album_needs_no_model(tagged, monkeypatch):
+def test_a_image_replaced_by_another_of_the_album_needs_no_model(tagged, monkeypatch):
     (tagged / "b.png").write_bytes((tagged / "a.png").read_bytes())
     hide_models(monkeypatch)
 
@@ -165,7 +165,7 @@ def test_a_picture_replaced_by_another_of_the_album_needs_no_model(tagged, monke
     assert (tagged / "b.txt").read_bytes() == (tagged / "a.txt").read_bytes()
 
 
-def test_a_picture_that_was_only_touched_keeps_its_tags_without_the_model(tagged, monkeypatch):
+def test_a_image_that_was_only_touched_keeps_its_tags_without_the_model(tagged, monkeypatch):
     renew_times(tagged)
     hide_models(monkeypatch)
 

@@ -1,4 +1,4 @@
-"""Sidecars and catalogs that do not lie beside the pictures: `--output-dir` and `--catalog`."""
+"""Sidecars and catalogs that do not lie beside the images: `--output-dir` and `--catalog`."""
 
 import shutil
 from pathlib import Path
@@ -22,10 +22,10 @@ from tests.stories.telling import (
 
 @pytest.fixture
 def nested(album, drawings):
-    """The album with a subfolder of one more picture, and a text beside a picture."""
+    """The album with a subfolder of one more image, and a text beside an image."""
     (album / "sub").mkdir()
     (album / "sub" / "d.png").write_bytes(drawings[3])
-    write(album / "a.txt", "mine, beside the picture")
+    write(album / "a.txt", "mine, beside the image")
     return album
 
 
@@ -38,7 +38,7 @@ def out(tmp_path):
 # --output-dir
 
 
-def test_an_output_folder_mirrors_the_tree_and_leaves_the_pictures_folder_untouched(nested, out):
+def test_an_output_folder_mirrors_the_tree_and_leaves_the_images_folder_untouched(nested, out):
     before = everything(nested)
 
     report = tag(nested, output_dir=out)
@@ -54,7 +54,7 @@ def test_an_output_folder_holds_the_catalog(nested, out):
     assert (out / CATALOG).is_file()
 
 
-def test_an_output_folder_holds_the_catalog_even_if_the_pictures_have_one(tagged, out):
+def test_an_output_folder_holds_the_catalog_even_if_the_images_have_one(tagged, out):
     before = everything(tagged)
 
     tag(tagged, output_dir=out)
@@ -87,7 +87,7 @@ def test_a_text_that_a_person_edited_in_an_output_folder_is_kept(nested, out):
     assert (out / "sub" / "d.txt").read_bytes() == b"mine"
 
 
-def test_pictures_may_move_while_their_output_folder_stays(nested, out, tmp_path, monkeypatch):
+def test_images_may_move_while_their_output_folder_stays(nested, out, tmp_path, monkeypatch):
     tag(nested, output_dir=out)
     moved = Path(shutil.move(nested, tmp_path / "elsewhere"))
     hide_models(monkeypatch)
@@ -121,7 +121,7 @@ def named(tmp_path):
     return tmp_path / "memory" / "album.sqlite"
 
 
-def test_a_named_catalog_is_used_instead_of_one_beside_the_pictures(album, named):
+def test_a_named_catalog_is_used_instead_of_one_beside_the_images(album, named):
     report = tag(album, catalog=named)
 
     assert counts(report) == {"written": 3}

@@ -1,4 +1,4 @@
-"""How pictures are prepared is a setting like any other, with results of its own."""
+"""How images are prepared is a setting like any other, with results of its own."""
 
 import numpy as np
 import pytest
@@ -72,9 +72,9 @@ def test_a_model_file_may_ask_for_kohyas_preparation(album, other_model, tmp_pat
 
 @pytest.fixture
 def large(album):
-    """One picture that is large enough to be shrunk while it is decoded, and fine enough for that to be seen."""
-    for picture in album.glob("*.png"):
-        picture.unlink()
+    """One image that is large enough to be shrunk while it is decoded, and fine enough for that to be seen."""
+    for image in album.glob("*.png"):
+        image.unlink()
     grain = np.random.default_rng(3).integers(0, 256, (1401, 2701, 3), dtype=np.uint8)
     Image.fromarray(grain).save(album / "large.jpg")
     return album
@@ -86,7 +86,7 @@ def scores_of(folder, path, **settings):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_stating_that_pictures_are_decoded_exactly_runs_the_model_again(large, tmp_path, monkeypatch, workers):
+def test_stating_that_images_are_decoded_exactly_runs_the_model_again(large, tmp_path, monkeypatch, workers):
     fast = scores_of(large, tmp_path / "scores.jsonl", workers=workers)
     exact = scores_of(large, tmp_path / "scores.jsonl", workers=workers, exact_decode=True)
     hide_models(monkeypatch)
@@ -96,7 +96,7 @@ def test_stating_that_pictures_are_decoded_exactly_runs_the_model_again(large, t
     assert scores_of(large, tmp_path / "scores.jsonl", exact_decode=False) == fast
 
 
-def test_captions_of_pictures_decoded_exactly_are_results_of_their_own(album):
+def test_captions_of_images_decoded_exactly_are_results_of_their_own(album):
     caption(album)
 
     assert caption(album, exact_decode=True).predicted == 3

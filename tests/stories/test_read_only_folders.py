@@ -84,7 +84,7 @@ def test_the_advice_works(album, tmp_path, locked):
     assert list(texts(tmp_path / "out")) == ["a.txt", "b.txt", "c.txt"]
 
 
-def test_pictures_of_a_subfolder_that_is_read_only_fail_and_the_others_go_on(album, drawings, locked):
+def test_images_of_a_subfolder_that_is_read_only_fail_and_the_others_go_on(album, drawings, locked):
     (album / "sub").mkdir()
     (album / "sub" / "d.png").write_bytes(drawings[3])
     locked(album / "sub")
@@ -96,7 +96,7 @@ def test_pictures_of_a_subfolder_that_is_read_only_fail_and_the_others_go_on(alb
     assert report.predicted == 3
 
 
-def test_pictures_of_a_read_only_folder_are_tried_again_by_the_next_run(album, drawings, locked, monkeypatch):
+def test_images_of_a_read_only_folder_are_tried_again_by_the_next_run(album, drawings, locked, monkeypatch):
     (album / "sub").mkdir()
     (album / "sub" / "d.png").write_bytes(drawings[3])
     locked(album / "sub")
@@ -106,18 +106,18 @@ def test_pictures_of_a_read_only_folder_are_tried_again_by_the_next_run(album, d
     assert counts(tag(album)) == {"written": 1, "current": 3}
 
 
-def test_merge_finds_out_before_it_reads_a_picture(album, monkeypatch, locked):
-    monkeypatch.setattr(merging, "_read_pictures", lambda *_: pytest.fail("pictures were read"))
+def test_merge_finds_out_before_it_reads_a_image(album, monkeypatch, locked):
+    monkeypatch.setattr(merging, "_read_images", lambda *_: pytest.fail("images were read"))
     locked(album)
 
     with pytest.raises(ReadOnlyFolder, match="--output-dir"):
         merge(album)
 
 
-def test_merge_finds_out_that_its_output_cannot_be_written_before_it_reads_a_picture(
+def test_merge_finds_out_that_its_output_cannot_be_written_before_it_reads_a_image(
     album, tmp_path, monkeypatch, locked
 ):
-    monkeypatch.setattr(merging, "_read_pictures", lambda *_: pytest.fail("pictures were read"))
+    monkeypatch.setattr(merging, "_read_images", lambda *_: pytest.fail("images were read"))
     (tmp_path / "out").mkdir()
     locked(tmp_path / "out")
 

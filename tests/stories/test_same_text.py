@@ -166,7 +166,7 @@ def test_the_first_run_reads_the_stored_scores_too(tagged):
 
 @pytest.fixture
 def stored(tagged):
-    """The stored scores of picture a, and the labels of the demo tagger."""
+    """The stored scores of image a, and the labels of the demo tagger."""
     digest = hashlib.sha256((tagged / "a.png").read_bytes()).digest()
     with closing(sqlite3.connect(tagged / CATALOG)) as database:
         [(data,)] = database.execute("SELECT data FROM results WHERE digest = ?", (digest,)).fetchall()
@@ -186,7 +186,7 @@ def test_tags_are_in_the_order_of_the_stored_scores_and_ties_in_label_order(stor
     scores, labels = stored
     chosen = [(-value, index) for index, value in scores if value >= 0.35 and labels[index]["category"] != "9"]
 
-    assert len({value for value, _ in chosen}) < len(chosen), "this picture has no ties"
+    assert len({value for value, _ in chosen}) < len(chosen), "this image has no ties"
     assert tags_of(tagged / "a.txt") == [labels[index]["name"] for _, index in sorted(chosen)]
 
 

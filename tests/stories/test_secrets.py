@@ -26,7 +26,7 @@ def hub():
 @pytest.fixture
 def imgs(tmp_path):
     (tmp_path / "imgs").mkdir()
-    shutil.copy(DEMO / "pictures" / "kuro.png", tmp_path / "imgs" / "a.png")
+    shutil.copy(DEMO / "images" / "kuro.png", tmp_path / "imgs" / "a.png")
     return tmp_path / "imgs"
 
 

@@ -244,7 +244,7 @@ def test_undo_brings_a_vanished_folder_back(album):
     assert texts(album) == {"sub/a.txt": b"mine"}
 
 
-# A catalog that came with the pictures
+# A catalog that came with the images
 
 
 @pytest.mark.parametrize("key", ["../victim.txt", "sub/../../victim.txt", "ABSOLUTE"])

@@ -1,4 +1,4 @@
-"""A folder of pictures whose maker means harm: links, pipes and journals where sdprep keeps its own files."""
+"""A folder of images whose maker means harm: links, pipes and journals where sdprep keeps its own files."""
 
 import json
 import os

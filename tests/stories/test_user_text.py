@@ -18,14 +18,14 @@ from tests.stories.telling import (
 
 @pytest.fixture
 def machine(album, tmp_path):
-    """The tags that the machine alone gives to picture a, as text."""
+    """The tags that the machine alone gives to image a, as text."""
     tag(album, output_dir=tmp_path / "aside")
     return (tmp_path / "aside" / "a.txt").read_text(encoding="utf-8").rstrip("\n")
 
 
 @pytest.fixture
 def appended(album, machine):
-    """The album where a person had written to picture a, and tags were appended."""
+    """The album where a person had written to image a, and tags were appended."""
     write(album / "a.txt", "my trigger, a Thing")
     tag(album, existing="append")
     return album
@@ -145,7 +145,7 @@ def test_after_an_append_refresh_gives_the_same_bytes(appended):
     assert texts(appended) == before
 
 
-def test_after_an_append_a_replaced_picture_renews_the_machines_part_alone(appended, drawings):
+def test_after_an_append_a_replaced_image_renews_the_machines_part_alone(appended, drawings):
     before = tags_of(appended / "a.txt")
     (appended / "a.png").write_bytes(drawings[3])
 

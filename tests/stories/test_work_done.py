@@ -1,4 +1,4 @@
-"""How much work a run does, counted and not timed: files opened, pictures decoded, statements, modules loaded."""
+"""How much work a run does, counted and not timed: files opened, images decoded, statements, modules loaded."""
 
 import os
 import re
@@ -79,32 +79,32 @@ def said_of(folder, statements, **explicit):
     return list(statements)
 
 
-# Pictures
+# Images
 
 
-def test_a_first_run_reads_the_header_of_a_picture_and_decodes_it_once(few, monkeypatch):
+def test_a_first_run_reads_the_header_of_a_image_and_decodes_it_once(few, monkeypatch):
     decoded, real = [], decode._look
     monkeypatch.setattr(decode, "_look", lambda *given: decoded.append(given) or real(*given))
 
-    # Once for the header, which says how much memory the picture takes, and once for all of it.
+    # Once for the header, which says how much memory the image takes, and once for all of it.
     assert calls(lambda: tag(few), ".png") == {"open": 2 * 4}
     assert len(decoded) == 4
 
 
-def test_an_up_to_date_run_opens_no_picture(few):
+def test_an_up_to_date_run_opens_no_image(few):
     tag(few)
 
     assert calls(lambda: tag(few), ".png") == {}
 
 
-def test_a_picture_with_another_time_is_read_once_and_then_known(few):
+def test_a_image_with_another_time_is_read_once_and_then_known(few):
     tag(few)
     os.utime(few / "1.png", ns=(1, 1))
 
     assert [calls(lambda: tag(few), ".png") for _ in range(2)] == [{"open": 1}, {}]
 
 
-def test_another_threshold_opens_no_picture(few):
+def test_another_threshold_opens_no_image(few):
     tag(few)
 
     assert calls(lambda: tag(few, threshold=0.5), ".png") == {}
@@ -151,14 +151,14 @@ def test_the_temporary_file_of_a_text_is_written_synced_given_a_mode_and_renamed
 # The catalog
 
 
-def test_an_up_to_date_run_asks_as_much_about_twelve_pictures_as_about_four(few, more, statements):
+def test_an_up_to_date_run_asks_as_much_about_twelve_images_as_about_four(few, more, statements):
     tag(few)
     tag(more)
 
     assert len(said_of(few, statements)) == len(said_of(more, statements)) <= 20
 
 
-def test_pictures_that_are_kept_are_asked_about_together_too(few, more, statements):
+def test_images_that_are_kept_are_asked_about_together_too(few, more, statements):
     for folder in (few, more):
         tag(folder)
         for path in folder.glob("*.txt"):

@@ -1,4 +1,4 @@
-"""Pictures that kill or stall the process that decodes them, from the first run to the one that tries them again."""
+"""Images that kill or stall the process that decodes them, from the first run to the one that tries them again."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from tests.stories.telling import CATALOG, codes, counts, hide_models, renew_tim
 
 pytestmark = pytest.mark.alone
 
-# A worker decodes as many pictures at once as there are threads here.
+# A worker decodes as many images at once as there are threads here.
 SOME = {"workers": 2, "batch_size": 2, "image_timeout": 3.0}
 
 
@@ -34,7 +34,7 @@ def decoder_that_does_harm(monkeypatch):
 
 @pytest.fixture
 def deadly(album):
-    """The album with a picture that kills and one that stalls the process."""
+    """The album with an image that kills and one that stalls the process."""
     for place, name in enumerate(("segfault", "hang")):
         Image.new("RGB", (9, 9), (place, 0, 0)).save(album / f"{name}.png")
     return album
@@ -106,7 +106,7 @@ def test_they_are_passed_over_after_a_copy_without_times(survived, monkeypatch):
     assert counts(tag(survived, **SOME)) == {"current": 3, "failed": 2}
 
 
-def test_a_mended_picture_is_tried_again(survived, drawings):
+def test_a_mended_image_is_tried_again(survived, drawings):
     (survived / "segfault.png").rename(survived / "mended.png")
     (survived / "mended.png").write_bytes(drawings[3])
 
@@ -123,7 +123,7 @@ def test_a_newer_decoder_tries_them_again(survived, monkeypatch):
     assert counts(tag(survived, **SOME)) == {"written": 2, "current": 3}
 
 
-def test_a_picture_that_wants_too_much_memory_is_tried_again_by_the_next_run(album, drawings, monkeypatch):
+def test_a_image_that_wants_too_much_memory_is_tried_again_by_the_next_run(album, drawings, monkeypatch):
     (album / "memory.png").write_bytes(drawings[3])
     assert codes(tag(album, **SOME)) == {"memory.png": "out_of_memory"}
     monkeypatch.setattr(local, "DECODE", "sdprep.images.decode:decode")
@@ -135,7 +135,7 @@ def test_a_picture_that_wants_too_much_memory_is_tried_again_by_the_next_run(alb
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_tagger_that_answers_nan_for_one_picture_fails_it_alone(album, drawings, tmp_path, workers):
+def test_a_tagger_that_answers_nan_for_one_image_fails_it_alone(album, drawings, tmp_path, workers):
     Image.new("RGB", (9, 9), "black").save(album / "dark.png")
 
     report = tag(album, model=nan_for_black(tmp_path), workers=workers, batch_size=4, prefix=("x",))
@@ -146,7 +146,7 @@ def test_a_tagger_that_answers_nan_for_one_picture_fails_it_alone(album, drawing
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_tagger_that_answers_nan_for_every_picture_ends_the_run(tmp_path, workers):
+def test_a_tagger_that_answers_nan_for_every_image_ends_the_run(tmp_path, workers):
     folder = all_black(tmp_path, 20)
 
     with pytest.raises(ModelError, match=r"each of its first 8 images.*--device cpu"):
@@ -155,7 +155,7 @@ def test_a_tagger_that_answers_nan_for_every_picture_ends_the_run(tmp_path, work
 
 
 @pytest.mark.parametrize(("many", "batch_size"), [(7, 2), (15, 8)], ids=["seven", "less than two batches"])
-def test_a_few_pictures_for_which_a_tagger_answers_nan_fail_one_by_one(tmp_path, many, batch_size):
+def test_a_few_images_for_which_a_tagger_answers_nan_fail_one_by_one(tmp_path, many, batch_size):
     folder = all_black(tmp_path, many)
 
     report = tag(folder, model=nan_for_black(tmp_path), batch_size=batch_size)
@@ -173,7 +173,7 @@ def test_one_answer_that_is_a_number_lets_a_run_go_on(tmp_path, drawings):
 
 
 def all_black(tmp_path, many):
-    """A folder of black pictures, no two of the same bytes."""
+    """A folder of black images, no two of the same bytes."""
     folder = tmp_path / "black"
     folder.mkdir()
     for side in range(many):
@@ -182,7 +182,7 @@ def all_black(tmp_path, many):
 
 
 def nan_for_black(tmp_path):
-    """A tagger that divides the mean of each colour by the largest of them: 0 / 0 for a black picture."""
+    """A tagger that divides the mean of each colour by the largest of them: 0 / 0 for a black image."""
     folder = tmp_path / "nan-tagger"
     nodes = [
         helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
@@ -202,8 +202,8 @@ def test_retry_lists_what_is_tried_again_and_the_next_run_tries_it(survived, mon
     assert counts(tag(survived, **SOME)) == {"written": 2, "current": 3}
 
 
-def test_retry_of_the_quarantined_leaves_broken_pictures_alone(deadly, monkeypatch):
-    write(deadly / "broken.png", "no picture")
+def test_retry_of_the_quarantined_leaves_broken_images_alone(deadly, monkeypatch):
+    write(deadly / "broken.png", "no image")
     tag(deadly, **SOME)
 
     assert names(retry(deadly, quarantined=True)) == ["hang.png", "segfault.png"]
@@ -241,7 +241,7 @@ def test_the_command_prints_it_as_json(survived):
     ]
 
 
-# Many pictures
+# Many images
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def save_tagger(folder, nodes, constants):
     return str(folder)
 
 
-def test_ten_thousand_pictures_of_which_some_are_bad_three_kill_and_two_hang(tmp_path, fast_model, monkeypatch):
+def test_ten_thousand_images_of_which_some_are_bad_three_kill_and_two_hang(tmp_path, fast_model, monkeypatch):
     """The run ends by itself, names exactly these, writes all others, and predicts at most a batch twice a death."""
     folder, size, batch = tmp_path / "many", 10_000, 8
     good = tmp_path / "good.png"
@@ -283,7 +283,7 @@ def test_ten_thousand_pictures_of_which_some_are_bad_three_kill_and_two_hang(tmp
     for number, name in names.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if number in broken:
-            write(folder / name, "no picture")
+            write(folder / name, "no image")
         elif number in wrong:
             Image.new("RGB", (9, 9), (number % 251, 0, 0)).save(folder / name)
         else:
@@ -299,7 +299,7 @@ def test_ten_thousand_pictures_of_which_some_are_bad_three_kill_and_two_hang(tmp
             answered.append(message.number)
         return message
 
-    monkeypatch.setattr(WorkerProcess, "hear", overhear)
+    monkeypatch.setattr(WorkerProcess, "receive", overhear)
     monkeypatch.setattr(
         WorkerProcess, "__init__", lambda self, order, wakeup: workers.append(order) or start(self, order, wakeup)
     )

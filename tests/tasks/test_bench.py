@@ -1,4 +1,4 @@
-"""`bench` as a function: what it measures, and that it leaves the pictures' folder alone."""
+"""`bench` as a function: what it measures, and that it leaves the images' folder alone."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from sdprep.errors import NoImages, UsageError
 from sdprep.report import NullListener
 from sdprep.resources import configs_folder
 from sdprep.tasks.bench import bench
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 
 # A model that warns, as its weights are said to be of a kind that gains nothing on a processor.
 DEMO_AS_FP16 = (
@@ -33,14 +33,14 @@ class Listening(NullListener):
 def fill(folder, names):
     folder.mkdir()
     for name in names:
-        (folder / name).write_bytes((PICTURES / name).read_bytes())
+        (folder / name).write_bytes((IMAGES / name).read_bytes())
     (folder / names[0]).with_suffix(".txt").write_text("my own words\n")
     return folder
 
 
 @pytest.fixture
 def album(tmp_path, monkeypatch):
-    """Four pictures with a text, and a place of its own for temporary files beside."""
+    """Four images with a text, and a place of its own for temporary files beside."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     return fill(tmp_path / "album", ("aka.jpg", "kuro.png", "sora.webp", "red-hair-hat.jpg"))
@@ -60,12 +60,12 @@ def contents(folder: Path):
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_every_stage_of_a_tagger_sees_every_picture(album):
+def test_every_stage_of_a_tagger_sees_every_image(album):
     made = bench(album, BenchSettings(model="demo-tag"))
     assert {name: stage.images for name, stage in made.stages.items()} == dict.fromkeys(BENCH_STAGES, 4)
 
 
-def test_every_stage_of_a_captioner_sees_every_picture(captioned):
+def test_every_stage_of_a_captioner_sees_every_image(captioned):
     _, _, made = captioned
     assert {name: stage.images for name, stage in made.stages.items()} == dict.fromkeys(BENCH_STAGES, 2)
 
@@ -96,7 +96,7 @@ def test_a_stage_that_does_not_exist_is_refused():
         BenchSettings(stage=("sleep",))
 
 
-def test_a_limit_takes_the_first_pictures(album):
+def test_a_limit_takes_the_first_images(album):
     made = bench(album, BenchSettings(model="demo-tag", limit=3))
     assert {stage.images for stage in made.stages.values()} == {3}
 
@@ -109,7 +109,7 @@ def test_reading_alone_opens_no_model(album):
     assert bench(album, BenchSettings(model="demo-tag", stage=("read",))).circumstances.provider is None
 
 
-def test_without_a_folder_the_pictures_of_the_demo_are_taken():
+def test_without_a_folder_the_images_of_the_demo_are_taken():
     made = bench(settings=BenchSettings(model="demo-tag", limit=2))
     assert {stage.images for stage in made.stages.values()} == {2}
 
@@ -161,19 +161,19 @@ def test_no_temporary_file_is_left_by_a_run_that_is_broken_off(album, monkeypatc
 # What cannot be measured
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path):
+def test_a_folder_without_images_is_an_error(tmp_path):
     with pytest.raises(NoImages):
         bench(tmp_path, BenchSettings(model="demo-tag"))
 
 
-def test_a_picture_that_cannot_be_decoded_is_named_once_and_counted_nowhere_but_in_reading(album):
+def test_a_image_that_cannot_be_decoded_is_named_once_and_counted_nowhere_but_in_reading(album):
     (album / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
     made = bench(album, BenchSettings(model="demo-tag"))
     assert [failure["path"] for failure in made.failures] == ["broken.jpg"]
     assert {name: stage.images for name, stage in made.stages.items()} == {**dict.fromkeys(BENCH_STAGES, 4), "read": 5}
 
 
-def test_of_pictures_that_are_all_broken_only_reading_is_told_of(tmp_path):
+def test_of_images_that_are_all_broken_only_reading_is_told_of(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
     assert list(bench(tmp_path, BenchSettings(model="demo-tag")).stages) == ["read"]
 

@@ -13,12 +13,12 @@ def at(**changes):
 
 
 def slow_model(seconds=10.0):
-    """A model that takes this many processor seconds for ten pictures, a quarter of them by the clock."""
+    """A model that takes this many processor seconds for ten images, a quarter of them by the clock."""
     return {**MIXED, "predict": Stage(10, seconds / 4, seconds)}
 
 
 def card(rate):
-    """A card that takes this many pictures a second, and hardly any processor time."""
+    """A card that takes this many images a second, and hardly any processor time."""
     return {**MIXED, "predict": Stage(10, 10 / rate, 0.01)}
 
 
@@ -29,7 +29,7 @@ def advice(stages, **changes):
 # Figures
 
 
-def test_shares_are_of_the_processor_time_of_a_picture():
+def test_shares_are_of_the_processor_time_of_a_image():
     shares = judge(slow_model(9.0), at()).shares
     assert shares == pytest.approx({"read": 0.005, "decode": 0.095, "predict": 0.9})
 
@@ -39,12 +39,12 @@ def test_the_shares_make_a_whole():
     assert sum(judge(stages, at()).shares.values()) == pytest.approx(1)
 
 
-def test_stages_of_different_numbers_of_pictures_are_compared_by_the_picture():
+def test_stages_of_different_numbers_of_images_are_compared_by_the_image():
     stages = {"decode": Stage(10, 1.0, 1.0), "predict": Stage(100, 10.0, 30.0)}
     assert judge(stages, at()).shares == pytest.approx({"decode": 0.25, "predict": 0.75})
 
 
-def test_the_cores_that_keep_a_model_busy_are_its_pictures_a_second_times_the_seconds_to_decode_one():
+def test_the_cores_that_keep_a_model_busy_are_its_images_a_second_times_the_seconds_to_decode_one():
     assert judge(card(rate=120), at(provider="cuda")).cores == pytest.approx(12)
 
 
@@ -68,7 +68,7 @@ def test_from_one_stage_alone_nothing_follows(name):
     assert (found.shares, found.cores, found.limit, found.reached, found.advice) == (None, None, None, None, ())
 
 
-def test_a_clock_too_coarse_for_the_pictures_leads_to_no_judgement():
+def test_a_clock_too_coarse_for_the_images_leads_to_no_judgement():
     found = judge({"decode": Stage(1, 0.001, 0.0), "predict": Stage(1, 0.001, 0.0)}, at())
     assert (found.shares, found.limit) == (None, None)
 
@@ -96,7 +96,7 @@ def test_a_captioner_is_made_faster_by_options_of_its_own():
 
 def test_where_decoding_takes_most_a_faster_model_is_no_advice():
     said = advice(slow_model(0.2))
-    assert "Reading pictures takes 83% of the processor's time" in said
+    assert "Reading images takes 83% of the processor's time" in said
     assert "a faster model would not" in said
 
 

@@ -18,14 +18,14 @@ from sdprep.models.registry.registry import resolve
 from sdprep.report import RunReport
 from sdprep.rules.captions import CaptionRules
 from sdprep.tasks.caption import Captioning, caption
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 from sdprep.types import Caption
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("aka.jpg", "kuro.png"):
-        shutil.copy(PICTURES / name, tmp_path)
+        shutil.copy(IMAGES / name, tmp_path)
     return tmp_path
 
 
@@ -69,7 +69,7 @@ def test_several_samples_are_several_lines(folder: Path) -> None:
     assert len(set(lines(folder, captions=3, sample=True, top_p=1.0, prompt="", repetition_penalty=0.3))) > 1
 
 
-def test_a_picture_is_encoded_once_for_all_its_captions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_is_encoded_once_for_all_its_captions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     real = blip.BlipNetwork.prefill
     monkeypatch.setattr(
@@ -159,7 +159,7 @@ def test_a_mark_of_the_model_is_no_bad_word(folder: Path) -> None:
 def test_a_setting_of_the_search_is_obeyed(folder: Path, settings: dict[str, Any]) -> None:
     last = list(settings)[0 if "sample" not in settings else 1]
     without = {name: value for name, value in settings.items() if name != last}
-    shutil.copy(PICTURES / "pink-hair-sticker.png", folder)
+    shutil.copy(IMAGES / "pink-hair-sticker.png", folder)
     run(folder, **without)
     before = {path.name: path.read_text() for path in folder.glob("*.caption")}
     run(folder, **settings)
@@ -226,7 +226,7 @@ def test_a_caption_that_repeats_itself_is_named(folder: Path) -> None:
     assert "repeats itself" in {flag["reason"] for flag in run(folder, decode_again=False, **LOOPING).flagged}
 
 
-# The demo captioner says one thing again and again of the first picture, and ends well when it may not.
+# The demo captioner says one thing again and again of the first image, and ends well when it may not.
 LOST = {"repetition_penalty": 0.3, "max_length": 40}
 
 

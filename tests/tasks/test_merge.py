@@ -39,7 +39,7 @@ class Ear(NullListener):
         self.steps += 1
 
 
-def picture(folder, name, caption=None, tags=None, size=(8, 6)):
+def image(folder, name, caption=None, tags=None, size=(8, 6)):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size).save(path)
@@ -118,13 +118,13 @@ def test_a_missing_sidecar_does_not_stop_the_merge_as_it_does_in_kohya(kohya):
 
 @pytest.mark.parametrize("name", ["a.Png", "a.JPG", "a.WebP", "a.gif"])
 def test_upper_and_mixed_case_extensions_are_found(tmp_path, name):
-    picture(tmp_path, name, "x")
+    image(tmp_path, name, "x")
     assert list(merged(tmp_path)) == [name]
 
 
 def test_two_equal_stems_fail_where_kohya_lets_the_last_one_win(tmp_path):
     for name in ("a.jpg", "a.png", "b.png"):
-        picture(tmp_path, name, "x")
+        image(tmp_path, name, "x")
     report = merge(tmp_path, replace(RELATIVE, keys="stem"))
     assert [failure["code"] for failure in report.failures] == ["stem_collision"] * 2
     assert list(read_json(tmp_path / "metadata.json")) == ["b"]
@@ -135,7 +135,7 @@ def test_folders_are_searched_with_stem_keys_where_kohya_refuses(kohya):
 
 
 def test_letters_are_written_as_they_are_where_kohya_escapes_them(tmp_path):
-    picture(tmp_path, "日本.png", "猫")
+    image(tmp_path, "日本.png", "猫")
     merge(tmp_path, RELATIVE)
     assert '"日本.png"' in (tmp_path / "metadata.json").read_text(encoding="utf-8")
 
@@ -145,18 +145,18 @@ def test_letters_are_written_as_they_are_where_kohya_escapes_them(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_sidecars_in_these_encodings_are_read(tmp_path, encoding):
-    picture(tmp_path, "a.png").with_suffix(".caption").write_bytes("猫がいる\n".encode(encoding))
+    image(tmp_path, "a.png").with_suffix(".caption").write_bytes("猫がいる\n".encode(encoding))
     assert merged(tmp_path)["a.png"]["caption"] == "猫がいる"
 
 
 @pytest.mark.parametrize("raw", [b" one\ntwo \n\n", b"one\r\ntwo\r\n", b"one\rtwo\r"])
 def test_a_text_is_stripped_and_its_inner_lines_kept(tmp_path, raw):
-    picture(tmp_path, "a.png").with_suffix(".caption").write_bytes(raw)
+    image(tmp_path, "a.png").with_suffix(".caption").write_bytes(raw)
     assert merged(tmp_path)["a.png"]["caption"] == "one\ntwo"
 
 
 def test_extensions_and_full_sidecar_names_are_followed(tmp_path):
-    picture(tmp_path, "a.png")
+    image(tmp_path, "a.png")
     (tmp_path / "a.png.cap").write_text("c", encoding="utf-8")
     (tmp_path / "a.png.tags").write_text("t", encoding="utf-8")
     wanted = replace(TEXTS, caption_extension=".cap", tag_extension=".tags", layout=PathOptions(sidecar_name="full"))
@@ -173,33 +173,33 @@ def test_the_size_is_width_and_height_as_stored_however_exif_would_turn_it(tmp_p
 
 @pytest.mark.parametrize("name", ["caption", "tags", "image_size"])
 def test_only_the_wanted_field_is_written(tmp_path, name):
-    picture(tmp_path, "a.png", "c", "t")
+    image(tmp_path, "a.png", "c", "t")
     assert merged(tmp_path, replace(RELATIVE, fields=(name,)))["a.png"].keys() == {name}
 
 
-def test_a_picture_without_size_is_no_fault_when_sizes_are_not_wanted(tmp_path):
-    picture(tmp_path, "a.png", "c").write_bytes(b"")
+def test_a_image_without_size_is_no_fault_when_sizes_are_not_wanted(tmp_path):
+    image(tmp_path, "a.png", "c").write_bytes(b"")
     assert merged(tmp_path, CAPTIONS) == {"a.png": {"caption": "c"}}
 
 
-def test_pictures_that_share_a_sidecar_both_fail_since_nobody_knows_whose_text_it_is(tmp_path):
+def test_images_that_share_a_sidecar_both_fail_since_nobody_knows_whose_text_it_is(tmp_path):
     for name in ("a.jpg", "a.png", "b.png"):
-        picture(tmp_path, name, "x")
+        image(tmp_path, name, "x")
     report = merge(tmp_path, CAPTIONS)
     assert [failure["code"] for failure in report.failures] == ["stem_collision"] * 2
     assert list(read_json(tmp_path / "metadata.json")) == ["b.png"]
 
 
-def test_pictures_whose_sidecars_have_full_names_share_none(tmp_path):
+def test_images_whose_sidecars_have_full_names_share_none(tmp_path):
     for name in ("a.jpg", "a.png"):
-        picture(tmp_path, name)
+        image(tmp_path, name)
         (tmp_path / f"{name}.caption").write_text(f"the {name}\n")
     full = replace(CAPTIONS, layout=PathOptions(sidecar_name="full"))
     assert merged(tmp_path, full) == {"a.jpg": {"caption": "the a.jpg"}, "a.png": {"caption": "the a.png"}}
 
 
-def test_a_run_with_its_output_elsewhere_belongs_to_the_folder_of_the_pictures(tmp_path):
-    picture(tmp_path / "imgs", "a.png", "x")
+def test_a_run_with_its_output_elsewhere_belongs_to_the_folder_of_the_images(tmp_path):
+    image(tmp_path / "imgs", "a.png", "x")
     merge(tmp_path / "imgs", replace(RELATIVE, output=tmp_path / "m.json"))
     undo(tmp_path / "imgs", catalog=tmp_path / "imgs" / ".sdprep" / "catalog.sqlite")
     assert not (tmp_path / "m.json").exists()
@@ -207,7 +207,7 @@ def test_a_run_with_its_output_elsewhere_belongs_to_the_folder_of_the_pictures(t
 
 
 def test_a_json_that_was_not_written_is_not_named(tmp_path):
-    picture(tmp_path, "a.png")
+    image(tmp_path, "a.png")
     assert merge(tmp_path, CAPTIONS).output is None
 
 
@@ -215,14 +215,14 @@ def test_a_json_that_was_not_written_is_not_named(tmp_path):
 
 
 def test_the_output_can_be_put_elsewhere_and_is_named_in_the_report(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     output = tmp_path / "new" / "m.json"
     assert merge(tmp_path, replace(RELATIVE, output=output)).output == str(output)
     assert list(read_json(output)) == ["a.png"]
 
 
-def test_with_an_output_folder_sidecars_and_json_lie_there_and_keys_name_the_real_picture(tmp_path):
-    real = picture(tmp_path / "in", "sub/a.png")
+def test_with_an_output_folder_sidecars_and_json_lie_there_and_keys_name_the_real_image(tmp_path):
+    real = image(tmp_path / "in", "sub/a.png")
     out = tmp_path / "out"
     (out / "sub").mkdir(parents=True)
     (out / "sub" / "a.txt").write_text("x", encoding="utf-8")
@@ -231,7 +231,7 @@ def test_with_an_output_folder_sidecars_and_json_lie_there_and_keys_name_the_rea
 
 
 def test_a_merge_that_changes_nothing_leaves_the_file_alone(tmp_path):
-    picture(tmp_path, "a.png", "x", "y")
+    image(tmp_path, "a.png", "x", "y")
     merge(tmp_path)
     before = (tmp_path / "metadata.json").stat()
     report = merge(tmp_path)
@@ -240,7 +240,7 @@ def test_a_merge_that_changes_nothing_leaves_the_file_alone(tmp_path):
 
 
 def test_nothing_but_the_json_and_the_catalog_is_left_in_the_folder(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     merge(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".sdprep",
@@ -251,13 +251,13 @@ def test_nothing_but_the_json_and_the_catalog_is_left_in_the_folder(tmp_path):
 
 
 def test_no_json_is_made_where_there_is_nothing_to_put_into_it(tmp_path):
-    picture(tmp_path, "a.png")
+    image(tmp_path, "a.png")
     merge(tmp_path)
     assert not (tmp_path / "metadata.json").exists()
 
 
 def test_a_json_that_another_program_changes_meanwhile_is_not_overwritten(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     path = write_json(tmp_path / "metadata.json", {})
 
     class Meddler(NullListener):
@@ -270,28 +270,28 @@ def test_a_json_that_another_program_changes_meanwhile_is_not_overwritten(tmp_pa
 
 
 def test_an_output_that_is_a_folder_is_named(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     (tmp_path / "m.json").mkdir()
     with pytest.raises(MetadataError, match=r"m\.json"):
         merge(tmp_path, replace(RELATIVE, output=tmp_path / "m.json"))
 
 
 def test_an_output_below_a_file_is_named(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     (tmp_path / "file").touch()
     with pytest.raises(MetadataError, match=r"m\.json"):
         merge(tmp_path, replace(RELATIVE, output=tmp_path / "file" / "m.json"))
 
 
 def test_a_dry_run_writes_nothing_and_counts_what_it_would_write_as_remaining(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     report = merge(tmp_path, replace(RELATIVE, dry_run=True))
     assert not (tmp_path / "metadata.json").exists()
     assert counts(report) == {"found": 1, "remaining": 1, "missing": 1}
 
 
 def test_a_stop_leaves_every_image_remaining_and_the_file_as_it_was(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     stop = CancelToken()
     stop.exit_code = 130
     report = merge(tmp_path, stop=stop)
@@ -302,7 +302,7 @@ def test_a_stop_leaves_every_image_remaining_and_the_file_as_it_was(tmp_path):
 
 def test_the_listener_hears_of_every_image(tmp_path):
     for name in ("a.png", "b.png"):
-        picture(tmp_path, name, "x")
+        image(tmp_path, name, "x")
     ear = Ear()
     merge(tmp_path, listener=ear)
     assert (ear.total, ear.steps) == (2, 2)
@@ -312,21 +312,21 @@ def test_the_listener_hears_of_every_image(tmp_path):
 
 
 def test_the_output_itself_is_updated_and_unknown_keys_survive(tmp_path):
-    picture(tmp_path, "a.png", "new")
+    image(tmp_path, "a.png", "new")
     write_json(tmp_path / "metadata.json", {"a.png": {"caption": "old", "score": 7, "train_resolution": [512, 512]}})
     entry = {"caption": "new", "score": 7, "train_resolution": [512, 512]}
     assert merged(tmp_path, CAPTIONS) == {"a.png": entry}
 
 
 def test_a_given_json_comes_before_the_output(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     write_json(tmp_path / "metadata.json", {"a.png": {"from": "output"}})
     base = write_json(tmp_path / "base.json", {"a.png": {"from": "base"}})
     assert merged(tmp_path, replace(CAPTIONS, in_json=base))["a.png"]["from"] == "base"
 
 
 def test_entries_lost_by_starting_from_another_json_are_told(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     write_json(tmp_path / "metadata.json", {"a": {}, "mine": {}})
     base = write_json(tmp_path / "base.json", {})
     ear = Ear()
@@ -335,14 +335,14 @@ def test_entries_lost_by_starting_from_another_json_are_told(tmp_path):
 
 
 def test_a_given_json_that_is_missing_stops_the_merge(tmp_path):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     with pytest.raises(MetadataError, match=r"none\.json"):
         merge(tmp_path, MergeSettings(in_json=tmp_path / "none.json"))
 
 
 @pytest.mark.parametrize("with_in_json", [False, True])
 def test_a_file_that_is_no_metadata_json_is_never_overwritten(tmp_path, with_in_json):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     (tmp_path / "metadata.json").write_text("my notes", encoding="utf-8")
     base = write_json(tmp_path / "base.json", {})
     with pytest.raises(MetadataError, match=r"metadata\.json"):
@@ -351,14 +351,14 @@ def test_a_file_that_is_no_metadata_json_is_never_overwritten(tmp_path, with_in_
 
 
 def test_an_entry_under_another_key_style_is_rekeyed_and_not_doubled(tmp_path):
-    path = picture(tmp_path, "a.png", "new")
+    path = image(tmp_path, "a.png", "new")
     write_json(tmp_path / "metadata.json", {"a": {"caption": "old", "score": 7}})
     wanted = replace(CAPTIONS, keys="absolute")
     assert merged(tmp_path, wanted) == {str(path): {"caption": "new", "score": 7}}
 
 
 def test_fresh_texts_come_before_those_of_united_entries(tmp_path):
-    picture(tmp_path, "a.png", "fresh")
+    image(tmp_path, "a.png", "fresh")
     write_json(tmp_path / "metadata.json", {"a": {"caption": "stem"}, "a.png": {"caption": "relative"}})
     ear = Ear()
     assert merged(tmp_path, CAPTIONS, ear) == {"a.png": {"caption": "fresh"}}
@@ -366,7 +366,7 @@ def test_fresh_texts_come_before_those_of_united_entries(tmp_path):
 
 
 def test_a_value_lost_in_uniting_is_told(tmp_path):
-    picture(tmp_path, "a.png", "fresh")
+    image(tmp_path, "a.png", "fresh")
     write_json(tmp_path / "metadata.json", {"a": {"score": 1}, "a.png": {"score": 2}})
     ear = Ear()
     assert merged(tmp_path, CAPTIONS, ear)["a.png"]["score"] == 2
@@ -375,7 +375,7 @@ def test_a_value_lost_in_uniting_is_told(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_an_absolute_key_through_a_linked_folder_is_recognised(tmp_path):
-    path = picture(tmp_path / "real", "a.png", "x")
+    path = image(tmp_path / "real", "a.png", "x")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     write_json(tmp_path / "real" / "metadata.json", {str(tmp_path / "link" / "a.png"): {"score": 7}})
     assert list(merged(tmp_path / "real", MergeSettings())) == [str(path)]
@@ -383,7 +383,7 @@ def test_an_absolute_key_through_a_linked_folder_is_recognised(tmp_path):
 
 def test_existing_entries_keep_their_place_and_new_ones_follow_in_natural_order(tmp_path):
     for name in ("img10.png", "img2.png", "img1.png", "z.png"):
-        picture(tmp_path, name, "x")
+        image(tmp_path, name, "x")
     write_json(tmp_path / "metadata.json", {"z.png": {}, "gone.png": {}})
     assert list(merged(tmp_path)) == ["z.png", "gone.png", "img1.png", "img2.png", "img10.png"]
 
@@ -392,7 +392,7 @@ def test_existing_entries_keep_their_place_and_new_ones_follow_in_natural_order(
     "key", ["", ".", "..", "nul\0l", "nul\0l/a.png", "x" * 5000, "C:\\imgs\\a.png", "s3://a/b.png"]
 )
 def test_a_key_that_is_no_path_here_is_left_alone(tmp_path, key):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     write_json(tmp_path / "metadata.json", {key: {"score": 7}})
     assert merged(tmp_path)[key] == {"score": 7}
 
@@ -401,45 +401,45 @@ def test_a_key_that_is_no_path_here_is_left_alone(tmp_path, key):
 
 
 def test_a_missing_text_leaves_the_field_of_the_entry_as_it_is(tmp_path):
-    picture(tmp_path, "a.png", "c")
+    image(tmp_path, "a.png", "c")
     write_json(tmp_path / "metadata.json", {"a.png": {"tags": ["a", "list"]}})
     assert merged(tmp_path, TEXTS) == {"a.png": {"tags": ["a", "list"], "caption": "c"}}
 
 
 def test_a_missing_text_is_left_out_of_a_new_entry(tmp_path):
-    picture(tmp_path, "a.png", "c")
+    image(tmp_path, "a.png", "c")
     assert merged(tmp_path, TEXTS) == {"a.png": {"caption": "c"}}
 
 
 def test_a_missing_text_can_be_made_empty(tmp_path):
-    picture(tmp_path, "a.png", "c")
+    image(tmp_path, "a.png", "c")
     assert merged(tmp_path, replace(TEXTS, missing="empty")) == {"a.png": {"caption": "c", "tags": ""}}
 
 
 def test_images_that_lack_a_wanted_sidecar_are_named(tmp_path):
-    picture(tmp_path, "a.png", "c", "t")
-    picture(tmp_path, "b.png", "c")
-    picture(tmp_path, "c.png")
+    image(tmp_path, "a.png", "c", "t")
+    image(tmp_path, "b.png", "c")
+    image(tmp_path, "c.png")
     report = merge(tmp_path)
     assert (report.missing, report.missing_paths) == (2, ["b.png", "c.png"])
 
 
 def test_a_sidecar_that_is_not_wanted_is_not_missed(tmp_path):
-    picture(tmp_path, "a.png", "c")
+    image(tmp_path, "a.png", "c")
     assert merge(tmp_path, CAPTIONS).missing == 0
 
 
 def test_missing_sidecars_can_be_an_error_that_names_a_few_and_writes_nothing(tmp_path):
     for number in range(7):
-        picture(tmp_path, f"{number}.png")
+        image(tmp_path, f"{number}.png")
     with pytest.raises(MissingSidecars, match=r"7 of 7 images .* 0\.png, 1\.png, .* and 2 more"):
         merge(tmp_path, MergeSettings(missing="error"))
     assert not (tmp_path / "metadata.json").exists()
 
 
 def test_an_image_without_any_text_is_not_put_into_the_json(tmp_path):
-    picture(tmp_path, "a.png", "c")
-    picture(tmp_path, "b.png")
+    image(tmp_path, "a.png", "c")
+    image(tmp_path, "b.png")
     report = merge(tmp_path, RELATIVE)
     assert list(read_json(tmp_path / "metadata.json")) == ["a.png"]
     assert report.kept_paths == ["b.png"]
@@ -447,13 +447,13 @@ def test_an_image_without_any_text_is_not_put_into_the_json(tmp_path):
 
 
 def test_an_image_without_any_text_keeps_the_entry_that_it_has(tmp_path):
-    picture(tmp_path, "a.png")
+    image(tmp_path, "a.png")
     write_json(tmp_path / "metadata.json", {"a.png": {"caption": "only here", "image_size": [8, 6]}})
     assert counts(merge(tmp_path, RELATIVE)) == {"found": 1, "kept": 1, "missing": 1}
 
 
 def test_an_entry_without_sidecars_that_gains_a_size_is_written(tmp_path):
-    picture(tmp_path, "a.png")
+    image(tmp_path, "a.png")
     write_json(tmp_path / "metadata.json", {"a.png": {"caption": "only here"}})
     assert counts(merge(tmp_path, RELATIVE)) == {"found": 1, "written": 1, "missing": 1}
 
@@ -461,10 +461,10 @@ def test_an_entry_without_sidecars_that_gains_a_size_is_written(tmp_path):
 # -- failures
 
 
-@pytest.mark.parametrize(("data", "code"), [(b"", "empty_file"), (b"no picture", "not_an_image")])
-def test_a_picture_whose_size_cannot_be_read_fails_and_keeps_its_entry(tmp_path, data, code):
-    picture(tmp_path, "a.png", "new").write_bytes(data)
-    picture(tmp_path, "b.png", "new")
+@pytest.mark.parametrize(("data", "code"), [(b"", "empty_file"), (b"no image", "not_an_image")])
+def test_a_image_whose_size_cannot_be_read_fails_and_keeps_its_entry(tmp_path, data, code):
+    image(tmp_path, "a.png", "new").write_bytes(data)
+    image(tmp_path, "b.png", "new")
     write_json(tmp_path / "metadata.json", {"a": {"caption": "old"}})
     report = merge(tmp_path, replace(RELATIVE, prune=True))
     assert [(failure["path"], failure["code"]) for failure in report.failures] == [("a.png", code)]
@@ -472,8 +472,8 @@ def test_a_picture_whose_size_cannot_be_read_fails_and_keeps_its_entry(tmp_path,
 
 
 def test_a_sidecar_that_is_no_text_fails_its_image_alone(tmp_path):
-    picture(tmp_path, "a.png").with_suffix(".txt").write_bytes(b"caf\xe9")
-    picture(tmp_path, "b.png", "c", "t")
+    image(tmp_path, "a.png").with_suffix(".txt").write_bytes(b"caf\xe9")
+    image(tmp_path, "b.png", "c", "t")
     report = merge(tmp_path, RELATIVE)
     assert [(failure["path"], failure["code"]) for failure in report.failures] == [("a.png", "bad_text")]
     assert list(read_json(tmp_path / "metadata.json")) == ["b.png"]
@@ -481,19 +481,19 @@ def test_a_sidecar_that_is_no_text_fails_its_image_alone(tmp_path):
 
 
 def test_a_sidecar_that_cannot_be_opened_fails_its_image_alone(tmp_path):
-    picture(tmp_path, "a.png").with_suffix(".txt").mkdir()
+    image(tmp_path, "a.png").with_suffix(".txt").mkdir()
     assert [failure["code"] for failure in merge(tmp_path).failures] == ["unreadable"]
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
-def test_a_picture_whose_name_is_not_unicode_fails(tmp_path):
-    picture(tmp_path, "a.png", "x").rename(tmp_path / "caf\udce9.png")
+def test_a_image_whose_name_is_not_unicode_fails(tmp_path):
+    image(tmp_path, "a.png", "x").rename(tmp_path / "caf\udce9.png")
     failures = merge(tmp_path).failures
     assert [failure["code"] for failure in failures] == ["unreadable"]
     assert "not valid Unicode" in failures[0]["message"]
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path):
+def test_a_folder_without_images_is_an_error(tmp_path):
     with pytest.raises(NoImages):
         merge(tmp_path)
 
@@ -502,7 +502,7 @@ def test_a_folder_without_pictures_is_an_error(tmp_path):
     "wrong", [{"keys": "name"}, {"missing": "no"}, {"fields": ("text",)}, {"fields": ()}, {"caption_extension": ".txt"}]
 )
 def test_settings_that_cannot_be_followed_are_refused(tmp_path, wrong):
-    picture(tmp_path, "a.png", "x")
+    image(tmp_path, "a.png", "x")
     with pytest.raises(UsageError):
         merge(tmp_path, MergeSettings(**wrong))
 
@@ -512,8 +512,8 @@ def test_settings_that_cannot_be_followed_are_refused(tmp_path, wrong):
 
 @pytest.fixture
 def vanished(tmp_path):
-    elsewhere = picture(tmp_path, "elsewhere/e.png")
-    picture(tmp_path, "imgs/a.png", "x")
+    elsewhere = image(tmp_path, "elsewhere/e.png")
+    image(tmp_path, "imgs/a.png", "x")
     keys = ["a.png", "gone", "sub/gone.png", str(tmp_path / "imgs" / "gone.png"), str(elsewhere)]
     write_json(tmp_path / "imgs" / "metadata.json", {key: {} for key in keys})
     return tmp_path / "imgs"
@@ -539,16 +539,16 @@ def test_a_dry_run_tells_what_it_would_prune(vanished):
 
 
 @pytest.mark.parametrize("key", ["sub/c.png", "sub/c"])
-def test_pruning_spares_a_picture_in_a_subfolder_that_was_not_looked_into(tmp_path, key):
-    picture(tmp_path, "a.png", "x")
-    picture(tmp_path, "sub/c.png")
+def test_pruning_spares_a_image_in_a_subfolder_that_was_not_looked_into(tmp_path, key):
+    image(tmp_path, "a.png", "x")
+    image(tmp_path, "sub/c.png")
     write_json(tmp_path / "metadata.json", {key: {}})
     assert key in merged(tmp_path, replace(RELATIVE, prune=True, layout=FLAT))
 
 
 def test_pruning_spares_a_stem_that_fits_several_images_and_tells_of_it(tmp_path):
-    picture(tmp_path, "a.png", "x")
-    picture(tmp_path, "a.jpg")
+    image(tmp_path, "a.png", "x")
+    image(tmp_path, "a.jpg")
     write_json(tmp_path / "metadata.json", {"a": {"score": 7}})
     ear = Ear()
     assert merged(tmp_path, replace(RELATIVE, prune=True), ear)["a"] == {"score": 7}
@@ -560,8 +560,8 @@ def test_pruning_spares_a_stem_that_fits_several_images_and_tells_of_it(tmp_path
 
 @pytest.mark.parametrize("key", ["../secret.png", "sub/../../secret.png", "//host/x.png", "a\0b", "/gone"])
 def test_a_key_that_leads_out_of_the_folder_is_not_looked_up_and_stays(tmp_path, key, monkeypatch):
-    picture(tmp_path, "imgs/a.png", "x")
-    picture(tmp_path, "secret.png")
+    image(tmp_path, "imgs/a.png", "x")
+    image(tmp_path, "secret.png")
     write_json(tmp_path / "imgs" / "metadata.json", {key: {"score": 1}})
     looked, is_file = [], Path.is_file
     monkeypatch.setattr(Path, "is_file", lambda path: looked.append(str(path)) or is_file(path))
@@ -572,8 +572,8 @@ def test_a_key_that_leads_out_of_the_folder_is_not_looked_up_and_stays(tmp_path,
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_sidecar_that_is_a_link_out_of_the_folder_is_named_and_its_text_not_merged(tmp_path):
-    picture(tmp_path, "imgs/a.png")
-    picture(tmp_path, "imgs/b.png", "mine")
+    image(tmp_path, "imgs/a.png")
+    image(tmp_path, "imgs/b.png", "mine")
     (tmp_path / "key").write_text("a private key")
     (tmp_path / "imgs" / "a.caption").symlink_to(tmp_path / "key")
     report = merge(tmp_path / "imgs", RELATIVE)
@@ -584,7 +584,7 @@ def test_a_sidecar_that_is_a_link_out_of_the_folder_is_named_and_its_text_not_me
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 @pytest.mark.parametrize("there", [True, False])
 def test_an_output_that_is_a_link_out_of_its_folder_is_refused(tmp_path, there):
-    picture(tmp_path, "imgs/a.png", "x")
+    image(tmp_path, "imgs/a.png", "x")
     if there:
         (tmp_path / "elsewhere.json").write_text("{}")
     (tmp_path / "imgs" / "metadata.json").symlink_to(tmp_path / "elsewhere.json")
@@ -616,7 +616,7 @@ def test_merging_twice_is_merging_once(folder, entries, wanted):
     with tempfile.TemporaryDirectory() as name:
         root = Path(name).resolve()
         for rel, (caption, tags) in folder.items():
-            picture(root, rel, caption, tags)
+            image(root, rel, caption, tags)
         write_json(root / "metadata.json", entries)
         merge(root, wanted)
         once = (root / "metadata.json").read_bytes()
@@ -644,7 +644,7 @@ THEIRS = """{
 
 
 def test_what_others_wrote_into_the_json_keeps_its_letters_and_its_order(tmp_path):
-    picture(tmp_path, "a.png", "new")
+    image(tmp_path, "a.png", "new")
     (tmp_path / "metadata.json").write_text(THEIRS, encoding="utf-8")
 
     merge(tmp_path, CAPTIONS)
@@ -655,7 +655,7 @@ def test_what_others_wrote_into_the_json_keeps_its_letters_and_its_order(tmp_pat
 @pytest.mark.parametrize("entry", ['{"n": NaN}', '{"n": 1, "n": 2}', '{"n": [-Infinity]}', "[" * 200 + "]" * 200])
 @pytest.mark.parametrize("name", ["metadata.json", "base.json"])
 def test_a_json_that_cannot_keep_its_letters_is_refused_and_left_alone(tmp_path, name, entry):
-    picture(tmp_path, "a.png", "new")
+    image(tmp_path, "a.png", "new")
     (tmp_path / name).write_text(f'{{"b.png": {{"x": {entry}}}}}', encoding="utf-8")
     before = (tmp_path / name).read_bytes()
 

@@ -34,7 +34,7 @@ def drawings(tmp_path_factory):
 
 
 def brittle(folder):
-    """A tagger of red pictures, beside whose red an unused number of 255 million makes any rounding fatal."""
+    """A tagger of red images, beside whose red an unused number of 255 million makes any rounding fatal."""
     folder.mkdir()
     rows = ["tag_id,name,category,count", "0,general,9,1", "1,red,0,1"]
     (folder / "selected_tags.csv").write_text("\n".join(rows) + "\n")
@@ -72,7 +72,7 @@ def overflowing(model):
 
 @pytest.fixture
 def reds(tmp_path):
-    """Twelve pictures, red and blue by turns, all different."""
+    """Twelve images, red and blue by turns, all different."""
     folder = tmp_path / "reds"
     folder.mkdir()
     for number in range(12):
@@ -141,12 +141,12 @@ def test_the_measurement_lies_beside_the_copy(drawings):
     assert (stored["schema"], stored["original"], stored["calibrated"]) == (1, "demo-tag", 20)
 
 
-def test_half_of_the_pictures_calibrates_and_the_other_half_measures(drawings):
+def test_half_of_the_images_calibrates_and_the_other_half_measures(drawings):
     made = quantize("demo-tag", drawings, QuantizeSettings(sample=9))
     assert (made.calibrated, made.agreement.pictures) == (5, 4)
 
 
-def test_the_same_pictures_under_other_names_give_the_same_copy(drawings, tmp_path):
+def test_the_same_images_under_other_names_give_the_same_copy(drawings, tmp_path):
     for number, path in enumerate(sorted(drawings.glob("*.png"), reverse=True)):
         shutil.copy(path, tmp_path / f"x{number}.png")
     graph = quantize("demo-tag", drawings, QuantizeSettings(sample=20)).folder / "model.onnx"
@@ -155,16 +155,16 @@ def test_the_same_pictures_under_other_names_give_the_same_copy(drawings, tmp_pa
     assert graph.read_bytes() == before
 
 
-def test_the_same_picture_twice_counts_once(drawings, tmp_path):
+def test_the_same_image_twice_counts_once(drawings, tmp_path):
     for name in ("a.png", "b.png", "c.png"):
         shutil.copy(drawings / "0.png", tmp_path / name)
     with pytest.raises(UsageError, match="but 1 can be read"):
         quantize("demo-tag", tmp_path)
 
 
-def test_a_broken_picture_is_named_and_left_out(drawings, tmp_path):
+def test_a_broken_image_is_named_and_left_out(drawings, tmp_path):
     shutil.copytree(drawings, tmp_path / "images")
-    (tmp_path / "images" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
     made = quantize("demo-tag", tmp_path / "images")
     assert [(each["path"], each["code"]) for each in made.failures] == [("broken.png", "not_an_image")]
 
@@ -223,7 +223,7 @@ def test_a_description_that_cannot_be_read_again_leaves_nothing(drawings, tmp_pa
 
 def test_a_copy_that_does_not_agree_is_not_kept(reds, tmp_path):
     model = brittle(tmp_path / "brittle")
-    with pytest.raises(ModelError, match=r"F1 0\.\d+ is below 0\.95 on 6 pictures.*not kept"):
+    with pytest.raises(ModelError, match=r"F1 0\.\d+ is below 0\.95 on 6 images.*not kept"):
         quantize(model, reds, QuantizeSettings(out=tmp_path / "out" / "copy"))
     assert list((tmp_path / "out").iterdir()) == []
     assert not (user_folder() / "brittle-int8.toml").exists()
@@ -240,15 +240,15 @@ def test_a_copy_that_answers_nan_is_never_kept(reds, tmp_path, force, monkeypatc
     # A processor computes fp16 graphs in float32: what overflows on a card does not overflow here.
     monkeypatch.setattr(task, "write_fp16", lambda source, target: onnx.save(overflowing(onnx.load(source)), target))
     settings = QuantizeSettings(precision="fp16", force=force, out=tmp_path / "out" / "copy")
-    with pytest.raises(ModelError, match="NaN or infinity for 6 of 6 pictures; not kept"):
+    with pytest.raises(ModelError, match="NaN or infinity for 6 of 6 images; not kept"):
         quantize(brittle(tmp_path / "brittle"), reds, settings)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_pictures_without_tags_measure_nothing(tmp_path):
+def test_images_without_tags_measure_nothing(tmp_path):
     for number in range(4):
         Image.new("RGB", (32, 32), (250 - number, 250, 250)).save(tmp_path / f"{number}.png")
-    with pytest.raises(ModelError, match="finds no tag at 1 on 2 pictures"):
+    with pytest.raises(ModelError, match="finds no tag at 1 on 2 images"):
         quantize("demo-tag", tmp_path, QuantizeSettings(threshold=1.0))
 
 
@@ -271,7 +271,7 @@ def test_a_name_that_a_person_gave_to_another_model_is_left_alone(drawings, tmp_
         quantize("demo-tag", drawings, QuantizeSettings(out=tmp_path / "second"))
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(NoImages):
         quantize("demo-tag", tmp_path)
 

@@ -14,7 +14,7 @@ from sdprep.errors import UsageError, WriteError
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation import scores
 from sdprep.tasks.annotation.scores import check_scores_path
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.history import restore, undo
 from sdprep.tasks.tag import tag
 
@@ -22,7 +22,7 @@ from sdprep.tasks.tag import tag
 @pytest.fixture
 def folder(tmp_path):
     for name in ("aka.jpg", "sora.webp"):
-        shutil.copy(PICTURES / name, tmp_path)
+        shutil.copy(IMAGES / name, tmp_path)
     return tmp_path
 
 
@@ -30,7 +30,7 @@ def settings(path):
     return TagSettings(model="demo-tag", scores=path)
 
 
-def test_scores_have_a_line_for_every_picture_in_order(folder):
+def test_scores_have_a_line_for_every_image_in_order(folder):
     tag(folder, settings(folder / "s.jsonl"))
     lines = [json.loads(line) for line in (folder / "s.jsonl").read_text().splitlines()]
     assert [line["path"] for line in lines] == ["aka.jpg", "sora.webp"]

@@ -127,14 +127,14 @@ def test_the_stem_key_keeps_inner_dots_and_trailing_spaces():
     assert key_of(item("sub/c.v2  .jpg"), "stem") == "c.v2  "
 
 
-def test_every_picture_of_a_shared_stem_fails_and_is_told_of_absolute_keys():
+def test_every_image_of_a_shared_stem_fails_and_is_told_of_absolute_keys():
     failures = key_failures([item("a.jpg"), item("b.jpg"), item("sub/a.png")], "stem")
     assert failures.keys() == {"a.jpg", "sub/a.png"}
     assert {failure.code for failure in failures.values()} == {FailureCode.STEM_COLLISION}
     assert all("--keys absolute" in failure.message for failure in failures.values())
 
 
-def test_a_collision_names_a_few_pictures_however_many_there_are():
+def test_a_collision_names_a_few_images_however_many_there_are():
     failures = key_failures([item(f"{n}/a.jpg") for n in range(50)], "stem")
     assert "0/a.jpg, 1/a.jpg, 2/a.jpg and 47 more" in failures["7/a.jpg"].message
 
@@ -164,16 +164,16 @@ SPELLINGS = {
 @pytest.mark.parametrize("style", KEY_STYLES)
 @pytest.mark.parametrize("key", SPELLINGS.values(), ids=SPELLINGS.keys())
 def test_an_entry_under_any_spelling_is_brought_under_the_wanted_key(style, key):
-    picture = item("sub/c.jpg")
+    image = item("sub/c.jpg")
     entries = {key: {"caption": "x"}}
-    assert rekeyed(entries, [picture], style, from_parent) == {key_of(picture, style): {"caption": "x"}}
+    assert rekeyed(entries, [image], style, from_parent) == {key_of(image, style): {"caption": "x"}}
 
 
 def test_a_key_that_leads_to_another_file_from_the_current_folder_is_not_taken():
     assert rekeyed({"imgs/a.jpg": {}}, [item("a.jpg")], "absolute", nowhere) == {"imgs/a.jpg": {}}
 
 
-def test_a_bare_stem_that_two_pictures_have_is_left_alone():
+def test_a_bare_stem_that_two_images_have_is_left_alone():
     items = [item("a.jpg"), item("sub/a.jpg")]
     assert find_claims(["a"], items, "absolute", nowhere).shared == ["a"]
     assert rekeyed({"a": {}}, items, "absolute") == {"a": {}}
@@ -184,12 +184,12 @@ def test_a_stem_that_looks_like_a_file_name_gives_way_to_that_file():
     assert find_claims(["a.jpg"], items, "absolute", nowhere).keys == {"a.jpg": ["a.jpg"]}
 
 
-def test_a_key_of_the_wanted_style_belongs_to_its_picture_whatever_else_it_could_mean():
+def test_a_key_of_the_wanted_style_belongs_to_its_image_whatever_else_it_could_mean():
     items = [item("a.jpg"), item("a.jpg.png")]
     assert find_claims(["a.jpg"], items, "stem", nowhere).keys == {"a.jpg.png": ["a.jpg"]}
 
 
-def test_a_key_of_no_picture_is_an_orphan():
+def test_a_key_of_no_image_is_an_orphan():
     assert find_claims(["gone", "/gone.jpg"], [item("a.jpg")], "absolute", nowhere).orphans == ["gone", "/gone.jpg"]
 
 
@@ -221,7 +221,7 @@ def test_dropping_leaves_the_other_entries_in_their_order():
 
 
 rels = st.sampled_from(["a.jpg", "a.png", "b.jpg", "sub/a.jpg", "sub/c.jpg", "sub/c", "imgs/b.jpg", "a.jpg.png"])
-pictures = st.lists(rels.filter(lambda rel: "." in rel), min_size=1, unique=True).map(lambda found: [*map(item, found)])
+images = st.lists(rels.filter(lambda rel: "." in rel), min_size=1, unique=True).map(lambda found: [*map(item, found)])
 names = rels.flatmap(
     lambda rel: st.sampled_from(
         [str(ROOT / rel), rel, f"./{rel}", f"imgs/{rel}", rel.rsplit(".", 1)[0], Path(rel).stem]
@@ -232,29 +232,29 @@ metadata = st.dictionaries(
 )
 
 
-@given(metadata, pictures, st.sampled_from(KEY_STYLES))
+@given(metadata, images, st.sampled_from(KEY_STYLES))
 def test_every_key_is_claimed_once_shared_or_orphaned(entries, items, style):
     claims = find_claims(entries, items, style, from_parent)
     claimed = [key for keys in claims.keys.values() for key in keys]
     assert Counter([*claimed, *claims.shared, *claims.orphans]) == Counter(entries.keys())
 
 
-@given(metadata, pictures, st.sampled_from(KEY_STYLES))
+@given(metadata, images, st.sampled_from(KEY_STYLES))
 def test_rekeying_twice_is_rekeying_once(entries, items, style):
-    free = [picture for picture in items if picture.rel not in key_failures(items, style)]
+    free = [image for image in items if image.rel not in key_failures(items, style)]
     once = rekey(entries, free, find_claims(entries, items, style, from_parent), style)[0]
     twice = rekey(once, free, find_claims(once, items, style, from_parent), style)[0]
     assert json.dumps(twice) == json.dumps(once)
 
 
-@given(metadata, pictures, st.sampled_from(KEY_STYLES))
-def test_rekeying_loses_no_field_of_any_picture(entries, items, style):
-    free = [picture for picture in items if picture.rel not in key_failures(items, style)]
+@given(metadata, images, st.sampled_from(KEY_STYLES))
+def test_rekeying_loses_no_field_of_any_image(entries, items, style):
+    free = [image for image in items if image.rel not in key_failures(items, style)]
     claims = find_claims(entries, items, style, from_parent)
     result, _ = rekey(entries, free, claims, style)
-    for picture in free:
-        fields = {name for key in claims.keys.get(picture.rel, []) for name in entries[key]}
-        assert fields <= result.get(key_of(picture, style), {}).keys()
+    for image in free:
+        fields = {name for key in claims.keys.get(image.rel, []) for name in entries[key]}
+        assert fields <= result.get(key_of(image, style), {}).keys()
 
 
 # -- any content at all: entries, or an error that names the file

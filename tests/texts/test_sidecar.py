@@ -24,7 +24,7 @@ from sdprep.types import FailureCode
         ("日本.webp", "stem", "日本.txt"),
     ],
 )
-def test_a_sidecar_is_named_after_its_picture(name: str, naming: str, expected: str) -> None:
+def test_a_sidecar_is_named_after_its_image(name: str, naming: str, expected: str) -> None:
     assert sidecar_path(Path("d") / name, ".txt", naming) == Path("d") / expected
 
 

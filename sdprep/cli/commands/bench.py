@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     shared.option("--workers", type=param_types.Int64(0), default=2, show_default=True,
                   help="Threads that decode ahead; 0: none."),
     shared.option("--limit", type=param_types.Int64(1), default=100, show_default=True,
-                  help="Take the first pictures of DIR, at most this many."),
+                  help="Take the first images of DIR, at most this many."),
     shared.option("--stage", type=click.Choice(BENCH_STAGES), multiple=True,
                   help="Measure this stage only; may be given several times."),
     shared.option("--json", "json_report", is_flag=True, help="Print the figures as one JSON object on stdout."),
 )  # fmt: skip
 @click.pass_context
 def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_: Any) -> None:
-    """Measure reading, decoding, the model, writing and all together on pictures of DIR (default: the demo's).
+    """Measure reading, decoding, the model, writing and all together on images of DIR (default: the demo's).
 
     DIR stays as it is: texts and catalog go to a temporary folder, which is deleted.
     """
@@ -115,8 +115,8 @@ def _print(made: Bench) -> None:
     click.echo()
     if found.limit is not None and found.cores is not None:
         click.echo(f"Decoding and the model allow {found.limit:.1f} images/s here.")
-        click.echo(f"{found.cores:.2f} processors decode as fast as the model takes pictures.")
+        click.echo(f"{found.cores:.2f} processors decode as fast as the model takes images.")
     for sentence in found.advice:
         click.echo(sentence)
     if not made.same_disk and {"write", "all"} & set(made.stages):
-        click.echo(f"Texts were written to {made.written_to}, on another disk than the pictures; TMPDIR moves them.")
+        click.echo(f"Texts were written to {made.written_to}, on another disk than the images; TMPDIR moves them.")

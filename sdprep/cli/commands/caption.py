@@ -15,7 +15,7 @@ from sdprep.cli.report import run_task
 @click.command(
     cls=shared.Command,
     example="sdprep caption ./imgs --num-beams 3 --max-length 40",
-    short_help="Write a sentence beside every picture.",
+    short_help="Write a sentence beside every image.",
 )
 @shared.directory_argument()
 @shared.options(
@@ -31,11 +31,11 @@ from sdprep.cli.report import run_task
     shared.option("--top-k", type=param_types.Int64(0), default=0, show_default=True,
                   help="Sample from this many words; 0: no limit."),
     shared.option("--captions", type=param_types.Int64(1), default=1, show_default=True,
-                  help="Captions of each picture, one a line."),
+                  help="Captions of each image, one a line."),
     shared.option("--best-of", type=param_types.Int64(1),
-                  help="Make this many captions of each picture and write the likeliest."),
-    shared.option("--repetition-penalty", type=param_types.FiniteFloat(0, min_open=True), default=1.0, show_default=True,
-                  help="Divide the odds of words that are there; more than 1 means fewer repetitions."),
+                  help="Make this many captions of each image and write the likeliest."),
+    shared.option("--repetition-penalty", type=param_types.FiniteFloat(0, min_open=True), default=1.0,
+                  show_default=True, help="Divide the odds of words that are there; more than 1 means fewer repetitions."),
     shared.option("--no-repeat-ngram-size", type=param_types.Int64(0), default=0, show_default=True,
                   help="Never write this many tokens in a row twice; 0: no limit."),
     shared.option("--bad-words", type=param_types.TEXTS, callback=param_types.comma_list, metavar="A,B,...", default="",
@@ -71,7 +71,7 @@ from sdprep.cli.report import run_task
 @shared.report_options
 @click.pass_context
 def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
-    """Write a natural-language caption beside every picture in DIR with BLIP.
+    """Write a natural-language caption beside every image in DIR with BLIP.
 
     Text that you wrote or edited is kept. Captions are stored, so a deleted sidecar comes back without the model.
     """

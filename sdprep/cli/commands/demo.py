@@ -15,14 +15,12 @@ from sdprep.report import CancelToken
 SHOWN = "red-hair-hat.jpg"
 
 
-@click.command(
-    cls=shared.Command, example="sdprep demo ./sdprep-demo", short_help="Try everything on bundled pictures."
-)
+@click.command(cls=shared.Command, example="sdprep demo ./sdprep-demo", short_help="Try everything on bundled images.")
 @click.argument("directory", metavar="[DIR]", type=click.Path(file_okay=False, path_type=Path), default="sdprep-demo")
 def demo(directory: Path) -> None:
-    """Copy sample pictures to DIR (default ./sdprep-demo) and caption, tag and merge them with tiny bundled models.
+    """Copy sample images to DIR (default ./sdprep-demo) and caption, tag and merge them with tiny bundled models.
 
-    The demo models know the bundled cartoon drawings only; for your own pictures take the real ones.
+    The demo models know the bundled cartoon drawings only; for your own images take the real ones.
     """
     from sdprep.tasks.demo import demo as task
 
@@ -32,9 +30,9 @@ def demo(directory: Path) -> None:
     for report in (shown.caption, shown.tag, shown.merge):
         summarize(report)
     _show_tree(directory)
-    picture = directory / SHOWN
+    image = directory / SHOWN
     for extension, what in ((".caption", "caption"), (".txt", "tags")):
-        click.echo(f"{what} of {SHOWN}: {picture.with_suffix(extension).read_text(encoding='utf-8').strip()}")
+        click.echo(f"{what} of {SHOWN}: {image.with_suffix(extension).read_text(encoding='utf-8').strip()}")
     entries = json.loads(Path(str(shown.merge.output)).read_text(encoding="utf-8"))
     click.echo(f"{shown.merge.output} has {len(entries)} entries")
     sys.exit(max(report.exit_code for report in (shown.caption, shown.tag, shown.merge)))

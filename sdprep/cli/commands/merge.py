@@ -23,24 +23,24 @@ from sdprep.cli.report import run_task
     shared.option("--in-json", type=shared.FILE, help="Start from this file instead of the output."),
     shared.option("--keys", type=click.Choice(["absolute", "relative", "stem"]), default="absolute",
                   show_default=True, shortcuts={"--full-path": "absolute"},
-                  help="How an entry names its picture; every trainer reads absolute paths."),
+                  help="How an entry names its image; every trainer reads absolute paths."),
     shared.option("--fields", type=param_types.TEXTS, callback=param_types.comma_list, metavar="A,B,...",
                   default="caption,tags,image_size", show_default=True, help="What an entry holds."),
     shared.option("--missing", type=click.Choice(["skip", "empty", "error"]), default="skip", show_default=True,
-                  help="What to do about a picture without a sidecar."),
-    shared.option("--prune", is_flag=True, help="Drop entries of pictures that are gone."),
+                  help="What to do about an image without a sidecar."),
+    shared.option("--prune", is_flag=True, help="Drop entries of images that are gone."),
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".caption", show_default=True,
                   help="Extension of the captions."),
     shared.option("--tag-extension", default=".txt", show_default=True, help="Extension of the tags."),
     shared.option("--dry-run", is_flag=True, help="Say what would be done; write nothing."),
-    shared.option("--debug", is_flag=True, help="Say the entry of every picture."),
+    shared.option("--debug", is_flag=True, help="Say the entry of every image."),
 )  # fmt: skip
 @shared.layout_options
 @shared.config_options
 @shared.report_options
 @click.pass_context
 def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
-    """Gather the captions and tags of every picture in DIR in one metadata JSON for kohya-style trainers.
+    """Gather the captions and tags of every image in DIR in one metadata JSON for kohya-style trainers.
 
     An output that exists is brought up to date: entries and keys that sdprep does not know stay as they are.
     """

@@ -67,7 +67,7 @@ def list_models(task: Task | None, as_json: bool) -> None:
 @family_option
 @json_option
 def show(name: str, task: Task | None, as_json: bool) -> None:
-    """Show what is known of the model NAME: its source, its files, how it sees pictures, and its labels.
+    """Show what is known of the model NAME: its source, its files, how it sees images, and its labels.
 
     NAME is what --model takes. Nothing is downloaded.
     """
@@ -241,7 +241,7 @@ def _described(shown: ShownModel) -> list[tuple[str, str]]:
         "commit": shown.commit or "",
         "download": about(spec.megabytes),
         "on this machine": f"{here} of {len(shown.files)} files" + (f", in {shown.folder}" if here else ""),
-        "picture": _picture(spec),
+        "image": _image(spec),
         "answers": f"{spec.answers}, output {spec.output}" if spec.task == "tag" else "",
         "precision": spec.precision,
         "for TensorFlow": ", ".join(spec.savedmodel),
@@ -251,7 +251,7 @@ def _described(shown: ShownModel) -> list[tuple[str, str]]:
     return [(name, value) for name, value in known.items() if value]
 
 
-def _picture(spec: ModelSpec) -> str:
+def _image(spec: ModelSpec) -> str:
     image = spec.image
     layout = f", {LAYOUTS[image.layout]}" if image.layout else ""
     if image.recipe is not None:

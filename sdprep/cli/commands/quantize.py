@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.argument("name")
 @shared.options(
-    shared.option("--images", type=shared.DIRECTORY, required=True, help="Pictures of the kind that you tag."),
+    shared.option("--images", type=shared.DIRECTORY, required=True, help="Images of the kind that you tag."),
     shared.option("--precision", type=click.Choice(["int8", "fp16"]), default="int8", show_default=True,
                   help="int8 for processors, fp16 for graphics cards."),
     shared.option("--out", type=click.Path(file_okay=False, path_type=Path),
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
                   help="Keep the copy only if its F1 against the original is this high."),
     shared.option("--force", is_flag=True, help="Keep it even below the floor."),
     shared.option("--sample", type=param_types.Int64(2), default=100, show_default=True,
-                  help="Use at most this many pictures: half to calibrate, half to measure."),
+                  help="Use at most this many images: half to calibrate, half to measure."),
     json_option,
 )  # fmt: skip
 @click.pass_context
 def quantize(ctx: click.Context, /, name: str, images: Path, as_json: bool, **_: Any) -> None:
-    """Make a copy of the tagger NAME with smaller numbers, and measure on your pictures how well it agrees.
+    """Make a copy of the tagger NAME with smaller numbers, and measure on your images how well it agrees.
 
-    `sdprep tag --model NAME-int8` (or NAME-fp16) runs it. Half of the pictures measures what the other half calibrated.
+    `sdprep tag --model NAME-int8` (or NAME-fp16) runs it. Half of the images measures what the other half calibrated.
     """
     from sdprep.config import QuantizeSettings
     from sdprep.tasks.quantize import quantize as task
@@ -68,10 +68,10 @@ def _rows(made: Quantized) -> list[tuple[str, str]]:
         ("name", made.name),
         ("folder", str(made.folder)),
         ("size", f"{amount(made.bytes['new'])}, the original {amount(made.bytes['original'])}"),
-        ("weights", f"{made.bits} bits, calibrated on {made.calibrated} pictures" if made.calibrated else "16 bits"),
-        ("measured on", f"{found.pictures} other pictures, with provider {made.provider}"),
-        ("tags kept", f"{found.recall:.2%} of {found.tags} at {made.threshold:g}"),
+        ("weights", f"{made.bits} bits, calibrated on {made.calibrated} images" if made.calibrated else "16 bits"),
+        ("measured on", f"{found.pictures} other images, with provider {made.provider}"),
+        ("tags kept", f"{found.kept:.2%} of {found.tags} at {made.threshold:g}"),
         ("F1", f"{found.f1:.4f}"),
         ("change of a probability", f"{found.mean_change:.5f} on average, {found.largest_change:.3f} at most"),
-        ("seconds a picture", f"{made.seconds['new']:.3f}, the original {made.seconds['original']:.3f}"),
+        ("seconds an image", f"{made.seconds['new']:.3f}, the original {made.seconds['original']:.3f}"),
     ]

@@ -14,16 +14,16 @@ from sdprep.cli.report import Terminal
 @click.command(
     cls=shared.Command,
     example="sdprep retry --quarantined ./imgs",
-    short_help="Let pictures that failed be tried again.",
+    short_help="Let images that failed be tried again.",
 )
 @click.argument("directory", metavar="[DIR]", type=shared.DIRECTORY, default=".")
 @shared.option("--quarantined", is_flag=True, help="Only those that crashed or timed out.")
 @shared.option("--catalog", type=shared.FILE, help="The catalog file, if it has a place of its own.")
 @shared.option("--json", "json_report", is_flag=True, help="Print the list as JSON on stdout.")
 def retry(directory: Path, quarantined: bool, catalog: Path | None, json_report: bool) -> None:
-    """Forget which pictures in DIR failed, so that the next run of caption or tag tries them again.
+    """Forget which images in DIR failed, so that the next run of caption or tag tries them again.
 
-    A picture that failed is passed over until its file or the decoder changes. Nothing is decoded now.
+    An image that failed is passed over until its file or the decoder changes. Nothing is decoded now.
     """
     from sdprep.tasks.history import retry as task
 

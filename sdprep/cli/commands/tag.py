@@ -60,7 +60,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     cls=shared.Command,
     example="sdprep tag ./imgs --threshold 0.35 --remove-underscore",
     elsewhere={"--output-path": "Tags are written to text files; gather them with: sdprep merge DIR -o FILE"},
-    short_help="Write booru tags beside every picture.",
+    short_help="Write booru tags beside every image.",
 )
 @shared.directory_argument()
 @shared.options(
@@ -115,10 +115,10 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--caption-separator", default=", ", show_default='", "', help="Text between tags."),
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".txt", show_default=True,
                   help="Extension of the sidecar."),
-    shared.option("--scores", type=shared.FILE, help="Write the scores of every picture to this JSON Lines file."),
+    shared.option("--scores", type=shared.FILE, help="Write the scores of every image to this JSON Lines file."),
     shared.option("--scores-min", type=param_types.FiniteFloat(), default=0.05, show_default=True,
                   help="Lowest score in that file."),
-    shared.option("--frequency-tags", is_flag=True, help="Print how many pictures have each tag."),
+    shared.option("--frequency-tags", is_flag=True, help="Print how many images have each tag."),
 )  # fmt: skip
 @shared.work_options
 @shared.layout_options
@@ -126,7 +126,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
 @shared.report_options
 @click.pass_context
 def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
-    """Write booru tags beside every picture in DIR with a Waifu Diffusion tagger.
+    """Write booru tags beside every image in DIR with a Waifu Diffusion tagger.
 
     Text that you wrote or edited is kept. Scores are stored, so another threshold takes seconds and no model.
     """

@@ -39,7 +39,7 @@ class BlipConfig(msgspec.Struct):
 
 
 class Preprocessor(msgspec.Struct):
-    """What a `preprocessor_config.json` says of the pictures that the weights expect."""
+    """What a `preprocessor_config.json` says of the images that the weights expect."""
 
     size: int | dict[str, int] = 384
     image_mean: tuple[float, float, float] = CLIP_MEAN

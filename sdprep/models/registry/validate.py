@@ -28,7 +28,7 @@ def fault_of_preprocess(spec: ModelSpec) -> str | None:
     theirs = (fit, color) == ("pad", (255, 255, 255)) if spec.task == "tag" else fit == "squash"
     if spec.image.preprocess == "sdprep" or theirs:
         return None
-    return 'preprocess "kohya" is for taggers that take a picture on a white square, and captioners that squash it'
+    return 'preprocess "kohya" is for taggers that take an image on a white square, and captioners that squash it'
 
 
 def _faults(spec: ModelSpec) -> Iterator[str]:

@@ -28,7 +28,7 @@ MOST_NUMBERS = 2**29
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """The input of a graph: a fixed batch (None: any), whether channels come first, and what a picture goes through."""
+    """The input of a graph: a fixed batch (None: any), whether channels come first, and what an image goes through."""
 
     batch: int | None
     channels_first: bool
@@ -39,7 +39,7 @@ class GraphInput:
     def of(cls, shape: Sequence[Any], spec: ModelSpec, files: ModelFiles) -> GraphInput:
         """Read a shape of four dimensions; the description says what the graph leaves open.
 
-        Raises ModelError if it is no batch of square RGB pictures, or if the two contradict each other.
+        Raises ModelError if it is no batch of square RGB images, or if the two contradict each other.
         """
         path = files.folder / spec.files[0]
         image, fit = prepared(spec.image, files)
@@ -53,7 +53,7 @@ class GraphInput:
     def feed(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Pixels, uint8[n, H, W, 3] in RGB, as float32 in the order, scale and layout of the graph.
 
-        A short batch is filled up with its last picture where the graph fixes the batch.
+        A short batch is filled up with its last image where the graph fixes the batch.
         """
         image = self.image
         if self.batch and len(pixels) < self.batch:
@@ -88,7 +88,7 @@ def _channels_first(shape: Sequence[Any], layout: str | None, path: object) -> b
             raise ModelError(f"{path} takes an input of shape {list(shape)}\nSay layout in [image]: nhwc or nchw")
     asked = f" in the layout {layout}" if layout else ""
     raise ModelError(
-        f"{path} takes an input of shape {list(shape)}, which is no batch of square RGB pictures{asked}"
+        f"{path} takes an input of shape {list(shape)}, which is no batch of square RGB images{asked}"
         + ("" if layout else "; if it is, say layout in [image]: nhwc or nchw")
     )
 
@@ -96,13 +96,13 @@ def _channels_first(shape: Sequence[Any], layout: str | None, path: object) -> b
 def _side(sides: Sequence[Any], explicit: int | None, shape: list[Any], path: object) -> int:
     fixed = {side for side in sides if isinstance(side, int)}
     if len(fixed) > 1 or not all(1 <= side <= LARGEST_SIDE for side in fixed):
-        raise ModelError(f"{path} takes an input of shape {shape}, which is no batch of square RGB pictures")
+        raise ModelError(f"{path} takes an input of shape {shape}, which is no batch of square RGB images")
     size = fixed.pop() if fixed else explicit
     if size is None:
-        raise ModelError(f"{path} takes an input of shape {shape}: a batch of square RGB pictures of any size\n"
+        raise ModelError(f"{path} takes an input of shape {shape}: a batch of square RGB images of any size\n"
                          "Say size in [image]")  # fmt: skip
     if explicit not in (None, size):
-        raise ModelError(f"{path} takes pictures of {size} x {size}, but its description says {explicit}")
+        raise ModelError(f"{path} takes images of {size} x {size}, but its description says {explicit}")
     return size
 
 
@@ -135,7 +135,7 @@ def chosen_output(names: Sequence[str], wanted: str | int, path: object) -> int:
     raise ModelError(f"{path} has no output {wanted!r}; it has: {', '.join(names)}")
 
 
-def failed_run(path: object, framework: str, error: Exception, batch: Any, pictures: int) -> ModelError:
+def failed_run(path: object, framework: str, error: Exception, batch: Any, images: int) -> ModelError:
     """The error of a graph that was loaded and fails at work; `batch` is that of its shape, a number where it is fixed.
 
     TensorFlow's reason is the line above the first that names a node; other messages begin with it.
@@ -143,9 +143,9 @@ def failed_run(path: object, framework: str, error: Exception, batch: Any, pictu
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     nodes = [place for place, line in enumerate(lines) if line.startswith("[[{{node")]
     said = lines[max(nodes[0] - 1, 0)] if nodes else lines[0]
-    smaller = pictures > 1 and not isinstance(batch, int)
-    advice = "\nIt may bear one picture at a time: sdprep tag --batch-size 1" if smaller else ""
-    many = f"{pictures} pictures" if pictures > 1 else "one picture"
+    smaller = images > 1 and not isinstance(batch, int)
+    advice = "\nIt may bear one image at a time: sdprep tag --batch-size 1" if smaller else ""
+    many = f"{images} images" if images > 1 else "one image"
     return ModelError(f"{path} fails in {framework} on {many}: {said}{advice}")
 
 

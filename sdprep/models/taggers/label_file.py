@@ -67,7 +67,7 @@ class Columns:
     def check(self, shape: Sequence[Any], graph: object) -> None:
         """Raise ModelError unless a graph answers with one score a label; a size that is not known yet passes."""
         if len(shape) != 2:
-            raise ModelError(f"{graph} answers with shape {list(shape)}, not with one line of scores a picture")
+            raise ModelError(f"{graph} answers with shape {list(shape)}, not with one line of scores an image")
         count, needed = shape[1], max(self.outputs) + 1
         if isinstance(count, int) and (count != needed if self.exact else count < needed):
             has = f"has {needed} rows" if self.exact else f"goes up to number {needed - 1}"

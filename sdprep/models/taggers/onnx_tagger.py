@@ -43,7 +43,7 @@ class OnnxTagger:
         self._columns.check(self._session.output_shape, self._path)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
-        """The probabilities of every picture."""
+        """The probabilities of every image."""
         return scored(batches, self._graph, self._columns, self._session.run, self._answers, self._path)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The steps by which a model's own `preprocess.json` prepares a picture.
+"""The steps by which a model's own `preprocess.json` prepares an image.
 
 The form is that of dghs-imgutils, under "test" in the repositories of animetimm (dbv4) and under "stages" in those of
 deepghs: `{"stages": [{"type": "resize", "size": 448, ...}, ...]}`. What each stage means, and its defaults, is in
@@ -77,7 +77,7 @@ STAGES: dict[str, type[PadToSize | Resize | CenterCrop | ToTensor | Normalize]] 
 
 
 def prepared(image: ImageSpec, files: ModelFiles) -> tuple[ImageSpec, Fit | None]:
-    """What `image` says of the pictures, its recipe read; and how they are fitted, if the recipe says that.
+    """What `image` says of the images, its recipe read; and how they are fitted, if the recipe says that.
 
     Raises ModelError naming the file and the stage that cannot be followed.
     """
@@ -118,7 +118,7 @@ def _stages(path: Path) -> Iterator[tuple[str, PadToSize | Resize | CenterCrop |
 
 
 def _fitted(stage: PadToSize | Resize | CenterCrop, before: Fit | None, where: str) -> Fit:
-    """A stage after those `before` it, as a way to fit a picture into a square."""
+    """A stage after those `before` it, as a way to fit an image into a square."""
     sides = set(stage.size) if isinstance(stage.size, tuple) else {stage.size}
     if len(sides) > 1:
         raise ModelError(f"{where}: size is {stage.size}, but sdprep feeds squares")
@@ -132,7 +132,7 @@ def _fitted(stage: PadToSize | Resize | CenterCrop, before: Fit | None, where: s
             raise ModelError(f"{where}: it needs a larger square before it")
         return before if before.size == size else Fit(size, "crop", first=before)
     if before is None and not isinstance(stage.size, tuple):
-        raise ModelError(f"{where}: one number keeps the shape of the picture, so it needs a square before it")
+        raise ModelError(f"{where}: one number keeps the shape of the image, so it needs a square before it")
     if not stage.antialias:
         raise ModelError(f"{where}: sdprep resizes with antialiasing only")
     return Fit(size, "squash", resampling=_sampling(stage), first=before)

@@ -43,8 +43,8 @@ NUMBERED = ("cuda", "tensorrt", "rocm", "migraphx")
 class Execution:
     """How a tagger is executed.
 
-    `provider` is what `--provider` says, `batch_size` the pictures of a full batch (None: not known),
-    `shares_cpu` whether other threads decode pictures meanwhile. `device` is one of `--device`, and `sharers` is
+    `provider` is what `--provider` says, `batch_size` the images of a full batch (None: not known),
+    `shares_cpu` whether other threads decode images meanwhile. `device` is one of `--device`, and `sharers` is
     how many processes share the processors.
     """
 

@@ -65,7 +65,7 @@ class TensorflowTagger:
             self._columns.check(shape, files.folder)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
-        """The probabilities of every picture."""
+        """The probabilities of every image."""
         return scored(batches, self._graph, self._columns, self._run, self._answers, self._folder)
 
     def close(self) -> None:

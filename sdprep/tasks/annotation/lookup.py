@@ -21,7 +21,7 @@ Stored = tuple[bytes, tuple[ImageWarning, ...]]
 
 
 class StoredResults:
-    """The stored results that serve a job: of whole pictures, and of incomplete ones where it takes them."""
+    """The stored results that serve a job: of whole images, and of incomplete ones where it takes them."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

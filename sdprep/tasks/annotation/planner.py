@@ -30,7 +30,7 @@ class Job:
     `recipe` is everything besides the image that a result depends on (None: the weights are not on this machine,
     so no result can be stored). `render` turns a stored result into pieces of text, `joiner` parts the pieces;
     `remark` is what a person should know of a result; one that is not `is_sound` counts as none.
-    `decoder` is what a failure to decode depends on. `incomplete` says whether results of pictures
+    `decoder` is what a failure to decode depends on. `incomplete` says whether results of images
     whose end is missing will do.
     """
 
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def incomplete_key(self) -> dict[str, Any]:
-        """The recipe of results of pictures whose end is missing; only with a recipe."""
+        """The recipe of results of images whose end is missing; only with a recipe."""
         return {**(self.result_key or {}), "incomplete": True}
 
     def sidecar(self, item: ImageItem) -> Path:

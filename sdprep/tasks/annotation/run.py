@@ -30,9 +30,9 @@ from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.run_info import catalogs_for, run_info
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
-# A model that has answered with no number so often, and with numbers never, is at fault, and no picture is.
+# A model that has answered with no number so often, and with numbers never, is at fault, and no image is.
 WITHOUT_NUMBERS = 8
-OUTPUT_DIR = "Give --output-dir for pictures that must stay untouched"
+OUTPUT_DIR = "Give --output-dir for images that must stay untouched"
 # The setting under which a text remembers how its model was described; it is stated together with the model.
 MODEL_DESCRIPTION = "model_description"
 

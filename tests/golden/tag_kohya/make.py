@@ -1,4 +1,4 @@
-"""Runs kohya's tagger on the pictures of the comparison and stores what it wrote; README.md has the command.
+"""Runs kohya's tagger on the images of the comparison and stores what it wrote; README.md has the command.
 
 Needs an environment in which the checkout's own script runs, with `onnx` and `onnxruntime`.
 """
@@ -16,7 +16,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2]))
 
-from tests.reference.kohya_inputs import LABELS, write_model, write_pictures  # noqa: E402
+from tests.reference.kohya_inputs import LABELS, write_images, write_model  # noqa: E402
 from tests.reference.kohya_options import BEFORE_APPENDING, NO_CHARACTERS, OPTIONS  # noqa: E402
 
 SCRIPT = Path("finetune") / "tag_images_by_wd14_tagger.py"
@@ -34,7 +34,7 @@ class Tagger:
         for folder in (self.album, model):
             folder.mkdir(parents=True)
         write_model(model)
-        write_pictures(self.album)
+        write_images(self.album)
         source = (checkout / SCRIPT).read_text(encoding="utf-8")
         if source.count(BROKEN) != 1:
             raise SystemExit(f"{checkout / SCRIPT} is not the script of commit 48d368f")
@@ -58,12 +58,12 @@ class Tagger:
         return {**os.environ, "PYTHONPATH": str(self._checkout), "PYTHONUTF8": "1", "COLUMNS": "1000"}
 
     def texts(self) -> dict[str, str]:
-        """The text of every picture that has one, by the picture's name."""
+        """The text of every image that has one, by the image's name."""
         found = {}
-        for picture in sorted(self.album.iterdir()):
-            text = picture.with_suffix(".txt")
-            if picture != text and text.is_file():
-                found[picture.name] = text.read_text(encoding="utf-8").removesuffix("\n")
+        for image in sorted(self.album.iterdir()):
+            text = image.with_suffix(".txt")
+            if image != text and text.is_file():
+                found[image.name] = text.read_text(encoding="utf-8").removesuffix("\n")
         return found
 
     def forget_texts(self) -> None:
@@ -72,7 +72,7 @@ class Tagger:
             text.unlink()
 
     def probabilities(self) -> dict[str, list[float]]:
-        """What the model says of each picture after the script's own `preprocess_image`."""
+        """What the model says of each image after the script's own `preprocess_image`."""
         sys.path.insert(0, str(self._checkout))
         import numpy as np
         import onnxruntime
@@ -90,7 +90,7 @@ class Tagger:
 
 
 def store(name: str, content: dict[str, Any]) -> None:
-    """One JSON file; each picture has a line."""
+    """One JSON file; each image has a line."""
     lines = []
     for key, value in content.items():
         if isinstance(value, dict):

@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
     (tmp_path / "album").mkdir()
-    shutil.copy(DEMO / "pictures" / "kuro.png", tmp_path / "album" / "a.png")
+    shutil.copy(DEMO / "images" / "kuro.png", tmp_path / "album" / "a.png")
     return tmp_path / "album"
 
 

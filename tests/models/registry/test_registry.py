@@ -199,7 +199,7 @@ def test_a_captioner_is_described_as_one(tmp_path: Path, old: str, new: str, sai
     assert said in str(caught.value)
 
 
-def test_a_recipe_stands_for_the_other_fields_of_a_picture(tmp_path: Path) -> None:
+def test_a_recipe_stands_for_the_other_fields_of_a_image(tmp_path: Path) -> None:
     text = (configs_folder("models") / "caformer_b36.dbv4-full.toml").read_text()
     (tmp_path / "x.toml").write_text(text.replace("recipe =", 'channels = "bgr"\nrecipe ='))
     with pytest.raises(ModelError, match=r"image\.recipe says all but layout"):

@@ -1,6 +1,6 @@
 """Every family of taggers by its TOML file alone, against sums that use nothing of sdprep.
 
-Each has a tiny graph with the layout, size, outputs and label file of the real one. What a picture must become is
+Each has a tiny graph with the layout, size, outputs and label file of the real one. What an image must become is
 written out below with Pillow and numpy.
 """
 
@@ -28,7 +28,7 @@ from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import load
 from sdprep.resources import configs_folder
 from sdprep.rules.tags import TagRules
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch, Decoded, ImageItem
 from tests.models.taggers.tiny_graphs import Contract, expected_probabilities, write_graph
@@ -39,65 +39,65 @@ RGB, BGR = slice(None), slice(None, None, -1)
 IMAGENET = (np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]))
 
 
-# What becomes of a picture, without sdprep
+# What becomes of an image, without sdprep
 
 
 def on_white(name: str) -> Image.Image:
-    picture = Image.open(PICTURES / name).convert("RGBA")
-    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, picture).convert("RGB")
+    image = Image.open(IMAGES / name).convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
 
 
-def centred(picture: Image.Image, side: int, colour: tuple[int, int, int]) -> Image.Image:
+def centred(image: Image.Image, side: int, colour: tuple[int, int, int]) -> Image.Image:
     canvas = Image.new("RGB", (side, side), colour)
-    canvas.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return canvas
 
 
-def padded_then_resized(picture: Image.Image, size: int) -> Image.Image:
-    return centred(picture, max(picture.size), (255, 255, 255)).resize((size, size), Image.Resampling.BICUBIC)
+def padded_then_resized(image: Image.Image, size: int) -> Image.Image:
+    return centred(image, max(image.size), (255, 255, 255)).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def resized_then_padded(
-    picture: Image.Image, size: int, colour: tuple[int, int, int], sampling: Image.Resampling
+    image: Image.Image, size: int, colour: tuple[int, int, int], sampling: Image.Resampling
 ) -> Image.Image:
-    ratio = size / max(picture.size)
-    shape = (round(picture.width * ratio), round(picture.height * ratio))
-    return centred(picture.resize(shape, sampling), size, colour)
+    ratio = size / max(image.size)
+    shape = (round(image.width * ratio), round(image.height * ratio))
+    return centred(image.resize(shape, sampling), size, colour)
 
 
-def wd(picture: Image.Image) -> Any:
-    return np.asarray(padded_then_resized(picture, 448)).astype(np.float64)[..., BGR]
+def wd(image: Image.Image) -> Any:
+    return np.asarray(padded_then_resized(image, 448)).astype(np.float64)[..., BGR]
 
 
-def cl_tagger(picture: Image.Image) -> Any:
-    return np.asarray(padded_then_resized(picture, 448))[..., BGR] / 127.5 - 1
+def cl_tagger(image: Image.Image) -> Any:
+    return np.asarray(padded_then_resized(image, 448))[..., BGR] / 127.5 - 1
 
 
-def pixai(picture: Image.Image) -> Any:
-    return (np.asarray(picture.resize((448, 448), Image.Resampling.BILINEAR)) / 255 - 0.5) / 0.5
+def pixai(image: Image.Image) -> Any:
+    return (np.asarray(image.resize((448, 448), Image.Resampling.BILINEAR)) / 255 - 0.5) / 0.5
 
 
 def dbv4(size: int, bilinear: bool = False) -> Callable[[Image.Image], Any]:
-    def prepare(picture: Image.Image) -> Any:
-        square = resized_then_padded(picture, 512, (255, 255, 255), Image.Resampling.BILINEAR)
+    def prepare(image: Image.Image) -> Any:
+        square = resized_then_padded(image, 512, (255, 255, 255), Image.Resampling.BILINEAR)
         sampling = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
         return (np.asarray(square.resize((size, size), sampling)) / 255 - IMAGENET[0]) / IMAGENET[1]
 
     return prepare
 
 
-def camie(picture: Image.Image) -> Any:
-    return np.asarray(resized_then_padded(picture, 512, (0, 0, 0), Image.Resampling.LANCZOS)) / 255
+def camie(image: Image.Image) -> Any:
+    return np.asarray(resized_then_padded(image, 512, (0, 0, 0), Image.Resampling.LANCZOS)) / 255
 
 
-def camie_v2(picture: Image.Image) -> Any:
-    square = resized_then_padded(picture, 512, (124, 116, 104), Image.Resampling.LANCZOS)
+def camie_v2(image: Image.Image) -> Any:
+    square = resized_then_padded(image, 512, (124, 116, 104), Image.Resampling.LANCZOS)
     return (np.asarray(square) / 255 - IMAGENET[0]) / IMAGENET[1]
 
 
-def deepdanbooru(picture: Image.Image) -> Any:
-    return np.asarray(resized_then_padded(picture, 512, (0, 0, 0), Image.Resampling.BICUBIC)) / 255
+def deepdanbooru(image: Image.Image) -> Any:
+    return np.asarray(resized_then_padded(image, 512, (0, 0, 0), Image.Resampling.BICUBIC)) / 255
 
 
 # The label files of the families, in their real forms
@@ -174,7 +174,7 @@ PIXAI_RECIPE = {
 
 @dataclass(frozen=True)
 class Family:
-    """A shipped TOML file, the contract of its graph, its label file with what it means, and what a picture becomes."""
+    """A shipped TOML file, the contract of its graph, its label file with what it means, and what an image becomes."""
 
     toml: str
     contract: Contract
@@ -246,9 +246,9 @@ def opened(spec: ModelSpec) -> Any:
 
 
 def scores_of(model: Any, names: list[str] = NAMES) -> Any:
-    pictures = [decode(ImageItem.at(PICTURES / name), replace(model.fit, exact=True)) for name in names]
-    assert all(isinstance(picture, Decoded) for picture in pictures)
-    pixels = np.stack([picture.pixels for picture in pictures if isinstance(picture, Decoded)])
+    decoded = [decode(ImageItem.at(IMAGES / name), replace(model.fit, exact=True)) for name in names]
+    assert all(isinstance(image, Decoded) for image in decoded)
+    pixels = np.stack([image.pixels for image in decoded if isinstance(image, Decoded)])
     found = dict(model.predict([Batch(tuple(names), (b"",) * len(names), pixels)]))
     return np.stack([found[name].scores for name in names])
 
@@ -276,7 +276,7 @@ def test_labels_and_categories_are_those_of_the_file(tmp_path: Path, family: Fam
 
 def test_a_folder_is_tagged_by_its_description(tmp_path: Path, family: Family) -> None:
     toml = write_family(tmp_path, family)
-    shutil.copy(PICTURES / "tall-poster.jpg", tmp_path)
+    shutil.copy(IMAGES / "tall-poster.jpg", tmp_path)
     place = "first" if "rating" in {category for _, category in family.labels[1]} else "none"
     tag(tmp_path, TagSettings(model=str(toml), rules=TagRules(ratings=place)))
     (wanted,) = expected_probabilities(family.contract, family.prepare(on_white("tall-poster.jpg"))[None])
@@ -339,7 +339,7 @@ def test_logits_taken_for_probabilities_are_refused(tmp_path: Path) -> None:
 
 def test_a_wrong_layout_is_refused(tmp_path: Path) -> None:
     spec = load(write_family(tmp_path, CAMIE_2, lambda text: text.replace('"nchw"', '"nhwc"')))
-    with pytest.raises(ModelError, match="no batch of square RGB pictures in the layout nhwc"):
+    with pytest.raises(ModelError, match="no batch of square RGB images in the layout nhwc"):
         opened(spec)
 
 

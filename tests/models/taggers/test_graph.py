@@ -55,12 +55,12 @@ def test_a_graph_that_does_not_tell_its_layout_needs_a_stated_one(shape):
 
 def test_a_stated_size_that_is_not_the_graphs_is_refused():
     message = refusal(["N", 3, 448, 448], msgspec.structs.replace(PAD, size=512))
-    assert "takes pictures of 448 x 448, but its description says 512" in message
+    assert "takes images of 448 x 448, but its description says 512" in message
 
 
 @pytest.mark.parametrize("shape", [[1, 8, 8], [1, 8, 8, 1], [1, 4, 8, 8], [1, 8, 9, 3], [1, 0, 0, 3], []], ids=str)
-def test_an_input_that_is_no_batch_of_square_pictures_is_refused(shape):
-    assert "no batch of square RGB pictures" in refusal(shape)
+def test_an_input_that_is_no_batch_of_square_images_is_refused(shape):
+    assert "no batch of square RGB images" in refusal(shape)
 
 
 def test_pixels_are_scaled_then_moved_then_divided_in_the_order_of_the_channels():

@@ -29,13 +29,13 @@ GRAPH = find_local(DEMO).folder / "model.onnx"
 
 @pytest.fixture(scope="module")
 def drawings():
-    """Seven pictures as the demo tagger sees them, uint8[7, H, W, 3]."""
+    """Seven images as the demo tagger sees them, uint8[7, H, W, 3]."""
     rng, fit = random.Random(7), OnnxTagger(DEMO, find_local(DEMO), Execution("cpu")).fit
     return np.stack([np.asarray(fitted(draw(random_figure(rng), rng, (160, 160)), fit)) for _ in range(7)])
 
 
 def scores_of(tagger, pixels):
-    """Scores of pictures that come in batches of four."""
+    """Scores of images that come in batches of four."""
     keys = list(range(len(pixels)))
     batches = [Batch(tuple(keys[at : at + 4]), (), pixels[at : at + 4]) for at in range(0, len(keys), 4)]
     found = dict(tagger.predict(batches))
@@ -143,8 +143,8 @@ def test_what_is_compiled_for_two_cards_does_not_lie_in_one_folder(monkeypatch, 
 # A graph that fails at work
 
 
-def one_picture_only(path, batch):
-    """A graph whose inside takes one picture, whatever its input declares."""
+def one_image_only(path, batch):
+    """A graph whose inside takes one image, whatever its input declares."""
     nodes = [
         helper.make_node("ReduceMean", ["x", "axes"], ["means"], keepdims=0),
         helper.make_node("Reshape", ["means", "one"], ["y"]),
@@ -158,20 +158,20 @@ def one_picture_only(path, batch):
 
 
 def test_a_graph_that_fails_is_named_with_the_reason_and_a_smaller_batch_is_advised(tmp_path, capfd):
-    session = one_picture_only(tmp_path / "model.onnx", "N")
-    with pytest.raises(ModelError, match=r"model\.onnx fails in onnxruntime on 2 pictures: .*Reshape") as caught:
+    session = one_image_only(tmp_path / "model.onnx", "N")
+    with pytest.raises(ModelError, match=r"model\.onnx fails in onnxruntime on 2 images: .*Reshape") as caught:
         session.run(np.zeros((2, 4, 4, 3), np.float32))
     assert str(caught.value).splitlines()[1].endswith("--batch-size 1")
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("batch", "pictures"), [("N", 1), (2, 2)])
-def test_a_smaller_batch_is_not_advised_where_there_is_none(tmp_path, batch, pictures):
-    session = one_picture_only(tmp_path / "model.onnx", batch)
-    # One picture alone is refused for a fourth channel.
-    channels = 3 if pictures > 1 else 4
+@pytest.mark.parametrize(("batch", "size"), [("N", 1), (2, 2)])
+def test_a_smaller_batch_is_not_advised_where_there_is_none(tmp_path, batch, size):
+    session = one_image_only(tmp_path / "model.onnx", batch)
+    # One image alone is refused for a fourth channel.
+    channels = 3 if size > 1 else 4
     with pytest.raises(ModelError) as caught:
-        session.run(np.zeros((pictures, 4, 4, channels), np.float32))
+        session.run(np.zeros((size, 4, 4, channels), np.float32))
     assert "--batch-size" not in str(caught.value)
 
 
@@ -180,7 +180,7 @@ def test_a_smaller_batch_is_not_advised_where_there_is_none(tmp_path, batch, pic
 
 @pytest.fixture
 def shapes(monkeypatch):
-    """The numbers of pictures in the calls of a session."""
+    """The numbers of images in the calls of a session."""
     seen, real = [], OnnxSession.run
     monkeypatch.setattr(OnnxSession, "run", lambda self, values: seen.append(len(values)) or real(self, values))
     return seen

@@ -73,7 +73,7 @@ def write(folder: Path, model: onnx.ModelProto | None = None, rows: Iterable[str
 
 
 def batch(count: int, first: int = 0) -> Batch:
-    """Pictures whose red, green and blue are their number, 100 and 200."""
+    """Images whose red, green and blue are their number, 100 and 200."""
     pixels = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
     pixels[..., 1], pixels[..., 2] = 100, 200
     pixels[..., 0] = np.arange(first, first + count)[:, None, None]
@@ -95,7 +95,7 @@ def refusal(folder: Path, **changes: Any) -> str:
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("count", [1, 3, 4, 6])
-def test_every_picture_gets_its_own_scores(tmp_path: Path, shape: list[Any], count: int) -> None:
+def test_every_image_gets_its_own_scores(tmp_path: Path, shape: list[Any], count: int) -> None:
     tagger = OnnxTagger(spec(), write(tmp_path, graph(shape)))
     found = answers(tagger, batch(count), batch(2, first=count))
     expected = {number: [number, 100, 200] for number in range(count + 2)}
@@ -115,7 +115,7 @@ def test_the_name_of_the_input_is_read_from_the_graph(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("shape", [[1, 8, 8, 3], ["N", 3, 8, 8]])
-def test_the_size_and_the_padding_say_how_a_picture_is_fitted(tmp_path: Path, shape: list[Any]) -> None:
+def test_the_size_and_the_padding_say_how_a_image_is_fitted(tmp_path: Path, shape: list[Any]) -> None:
     image = ImageSpec(fit="squash", pad_color=(1, 2, 3))
     fit = OnnxTagger(spec(image=image), write(tmp_path, graph(shape))).fit
     assert (fit.size, fit.mode, fit.pad_color) == (8, "squash", (1, 2, 3))
@@ -135,9 +135,9 @@ def test_the_pixels_of_a_batch_are_not_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "shape", [["N", 4, 5, 3], ["N", 4, 4, 1], ["N", 1, 4, 4], ["N", 0, 0, 3]], ids=str
 )  # fmt: skip
-def test_an_input_that_is_no_batch_of_square_pictures_is_refused(tmp_path: Path, shape: list[Any]) -> None:
+def test_an_input_that_is_no_batch_of_square_images_is_refused(tmp_path: Path, shape: list[Any]) -> None:
     write(tmp_path, graph(shape))
-    assert "no batch of square RGB pictures" in refusal(tmp_path)
+    assert "no batch of square RGB images" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.FLOAT16], ids=["uint8", "float16"])

@@ -20,7 +20,7 @@ from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.models.taggers.providers import Execution
 from sdprep.models.taggers.tensorflow_tagger import TALK, _choose_device, _less_talk
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch
 
@@ -47,7 +47,7 @@ def test_both_frameworks_agree_on_a_hundred_drawings(tensorflow):
     onnx, saved = opened("onnx"), opened("tensorflow")
     rng = random.Random(7)
     drawings = [draw(random_figure(rng), rng, (160, 160)) for _ in range(100)]
-    pixels = np.stack([np.asarray(fitted(picture, onnx.fit)) for picture in drawings])
+    pixels = np.stack([np.asarray(fitted(image, onnx.fit)) for image in drawings])
     assert np.abs(scores_of(onnx, pixels) - scores_of(saved, pixels)).max() < 1e-4
 
 
@@ -56,13 +56,13 @@ def test_both_read_the_same_size_and_labels(tensorflow):
     assert (onnx.fit, onnx.labels) == (saved.fit, saved.labels)
 
 
-def test_the_description_says_how_pictures_are_prepared(tensorflow):
+def test_the_description_says_how_images_are_prepared(tensorflow):
     spec = with_preprocess(with_backend(DEMO, "tensorflow"), "kohya")
     assert open_tagger(spec, find_local(spec)).fit.preprocess == "kohya"
 
 
 def test_a_folder_is_tagged_through_tensorflow(tensorflow, tmp_path):
-    shutil.copy(PICTURES / "aka.jpg", tmp_path)
+    shutil.copy(IMAGES / "aka.jpg", tmp_path)
     tag(tmp_path, TagSettings(model="demo-tag", backend="tensorflow"))
     assert "aka_(sdprep)" in (tmp_path / "aka.txt").read_text()
 
@@ -114,8 +114,8 @@ def test_the_output_that_is_named_is_taken_and_its_logits_made_probabilities(ten
     np.testing.assert_allclose(scores, [1 / (1 + np.exp(-logits))] * 2, atol=1e-6)
 
 
-def one_picture_only(tensorflow, folder):
-    """A tagger whose inside takes one picture, although its input declares any number."""
+def one_image_only(tensorflow, folder):
+    """A tagger whose inside takes one image, although its input declares any number."""
 
     class Graph(tensorflow.Module):
         @tensorflow.function(input_signature=[tensorflow.TensorSpec([None, 4, 4, 3], tensorflow.float32, "pixels")])
@@ -130,9 +130,9 @@ def one_picture_only(tensorflow, folder):
 
 
 def test_a_graph_that_fails_is_named_with_the_reason_and_a_smaller_batch_is_advised(tensorflow, tmp_path):
-    tagger = one_picture_only(tensorflow, tmp_path)
+    tagger = one_image_only(tensorflow, tmp_path)
     assert scores_of(tagger, np.zeros((1, 4, 4, 3), np.uint8)).shape == (1, 4)
-    with pytest.raises(ModelError, match=r"fails in TensorFlow on 2 pictures: ConcatOp : .*\n.*--batch-size 1$"):
+    with pytest.raises(ModelError, match=r"fails in TensorFlow on 2 images: ConcatOp : .*\n.*--batch-size 1$"):
         scores_of(tagger, np.zeros((2, 4, 4, 3), np.uint8))
 
 

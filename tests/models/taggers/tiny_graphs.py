@@ -1,4 +1,4 @@
-"""Tiny ONNX taggers whose answers depend on all that a description says of a picture, and the same sums in numpy."""
+"""Tiny ONNX taggers whose answers depend on all that a description says of an image, and the same sums in numpy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Floats = npt.NDArray[np.float32]
 BLOCKS = 8
-# Of a picture: the mean of each block, and of each channel how much neighbours differ (which tells filters apart).
+# Of an image: the mean of each block, and of each channel how much neighbours differ (which tells filters apart).
 FEATURES = BLOCKS * BLOCKS * 3 + 3
 
 
@@ -62,10 +62,10 @@ def write_graph(path: Path, contract: Contract) -> onnx.ModelProto:
         "strength": np.array(20, np.float32),
     }
     nodes = [
-        helper.make_node("Transpose", [contract.input], ["picture"], perm=[0, 2, 3, 1])
+        helper.make_node("Transpose", [contract.input], ["image"], perm=[0, 2, 3, 1])
         if contract.channels_first
-        else helper.make_node("Identity", [contract.input], ["picture"]),
-        helper.make_node("Sub", ["picture", "centre"], ["moved"]),
+        else helper.make_node("Identity", [contract.input], ["image"]),
+        helper.make_node("Sub", ["image", "centre"], ["moved"]),
         helper.make_node("Div", ["moved", "spread"], ["values"]),
         helper.make_node("Reshape", ["values", "blocks"], ["parts"]),
         helper.make_node("ReduceMean", ["parts", "block_axes"], ["means"], keepdims=0),
@@ -98,10 +98,10 @@ def write_graph(path: Path, contract: Contract) -> onnx.ModelProto:
     return model
 
 
-def expected_probabilities(contract: Contract, pictures: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """What a graph must say of pictures that are prepared as it wants them, channels last; in double precision."""
+def expected_probabilities(contract: Contract, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """What a graph must say of images that are prepared as it wants them, channels last; in double precision."""
     weights = {name: value.astype(np.float64) for name, value in contract.weights().items()}
-    values = (pictures.astype(np.float64) - weights["centre"]) / weights["spread"]
+    values = (images.astype(np.float64) - weights["centre"]) / weights["spread"]
     count, side = len(values), contract.size // BLOCKS
     means = values.reshape(count, BLOCKS, side, BLOCKS, side, 3).mean(axis=(2, 4)).reshape(count, -1)
     loudness = np.abs(np.diff(values, axis=2)).mean(axis=(1, 2)) * 20

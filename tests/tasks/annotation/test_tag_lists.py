@@ -13,7 +13,7 @@ from sdprep.report import NullListener, RunReport
 from sdprep.resources import configs_folder
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation.tag_lists import with_card_thresholds
-from sdprep.tasks.demo import PICTURES
+from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 
 USUAL = ["1girl", "solo", "smile", "long_hair"]
@@ -31,10 +31,10 @@ class Listening(NullListener):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one picture: of a girl with long red hair who smiles and is known by name."""
+    """A folder with one image: of a girl with long red hair who smiles and is known by name."""
     place = tmp_path / "imgs"
     place.mkdir()
-    shutil.copy(PICTURES / "aka.jpg", place)
+    shutil.copy(IMAGES / "aka.jpg", place)
     return place
 
 
@@ -176,7 +176,7 @@ def test_the_card_of_every_tagger_makes_rules_or_says_that_it_has_none(path: Pat
 
 @pytest.mark.parametrize("option", ["ratings", "quality"])
 def test_a_place_for_tags_that_the_model_lacks_is_refused(folder: Path, tmp_path: Path, option: str) -> None:
-    shutil.copytree(PICTURES.parent / "models" / "demo-tag", tmp_path / "model")
+    shutil.copytree(IMAGES.parent / "models" / "demo-tag", tmp_path / "model")
     text = (configs_folder("models") / "demo-tag.toml").read_text(encoding="utf-8")
     text = text.replace('bundled = "demo-tag"', 'path = "model"').replace("rating = 9", "score = 9")
     (tmp_path / "own.toml").write_text(text, encoding="utf-8")
@@ -199,7 +199,7 @@ def test_the_thresholds_of_a_card_rewrite_where_auto_is_stated(folder: Path, tmp
 
 def test_the_label_file_of_a_model_may_bring_thresholds_of_its_own(folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "model"
-    shutil.copytree(PICTURES.parent / "models" / "demo-tag", place)
+    shutil.copytree(IMAGES.parent / "models" / "demo-tag", place)
     rows = (place / "selected_tags.csv").read_text(encoding="utf-8").splitlines()
     with_thresholds = [f"{rows[0]},best_threshold", *(f"{row},0.35" for row in rows[1:])]
     (place / "selected_tags.csv").write_text("\n".join(with_thresholds), encoding="utf-8")

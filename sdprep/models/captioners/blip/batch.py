@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdprep.models.captioners.blip.cuda import RecordedSteps, StepShape, bucket
-from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.layers import Places
 from sdprep.models.captioners.blip.network import BlipNetwork, Prefilled, Span
 from sdprep.models.captioners.blip.search import Search
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Image:
-    """An image under way, with what it was read from (one picture), and the captions that it has so far."""
+    """An image under way, with what it was read from (one image), and the captions that it has so far."""
 
-    picture: Pictures
+    picture: Images
     captions: dict[int, list[GeneratedCaption]]
 
 

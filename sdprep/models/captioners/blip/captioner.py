@@ -11,7 +11,7 @@ from sdprep.config import CaptionSettings
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.blip.config import check_blip_config
-from sdprep.models.captioners.blip.images import Normalizer, Pictures
+from sdprep.models.captioners.blip.images import Images, Normalizer
 from sdprep.models.captioners.blip.layers import Int8Linear, MakeLinear, linear_layer, prefers_absorbed
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork
@@ -33,8 +33,8 @@ class BlipCaptioner:
     """A `BlipForConditionalGeneration` with its tokenizer, decoding as the settings say.
 
     The prompt conditions the decoder and is cut from the answer by its number of tokens. Lengths count the tokens of
-    the caption. A sampled caption is drawn from a stream of its own, so it depends on the picture and the seed alone
-    and not on the pictures beside it. The fast decoder is compared with transformers on the first picture of a run
+    the caption. A sampled caption is drawn from a stream of its own, so it depends on the image and the seed alone
+    and not on the images beside it. The fast decoder is compared with transformers on the first image of a run
     (in int8 the same weights in float32), and int8 with float32 on the first few. `note` is told what a person should
     know.
     Raises MissingExtra without torch and transformers, ModelError if the files are not a BLIP captioner, UsageError
@@ -84,7 +84,7 @@ class BlipCaptioner:
         self.fit = spec.image.fit_to(model.config.vision_config.image_size)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
-        """The captions of every picture; a caption that is short may come before a longer one of an earlier batch."""
+        """The captions of every image; a caption that is short may come before a longer one of an earlier batch."""
         if self._decoder is None:
             raise ValueError("the captioner is closed")
         for key, found in self._decoder.captions(self._compared(map(self._prepared, batches))):
@@ -99,13 +99,13 @@ class BlipCaptioner:
         return lambda decoding, _: ReferenceDecoder(model, self._prompt, decoding)
 
     def _engines(self, model: Any, linear: MakeLinear) -> Callable[[GenerationConfig, int], Any]:
-        """What makes sdprep's own decoders for so many pictures together; all of them share one network."""
+        """What makes sdprep's own decoders for so many images together; all of them share one network."""
         weights, end = take_weights(model, self._transformers), model.config.text_config.sep_token_id
         absorbed = prefers_absorbed(self._device.type, self._decoding)
         network = BlipNetwork(weights, absorbed=absorbed, linear=linear, note=self._note)
         return lambda decoding, capacity: CaptionEngine(network, self._prompt, end, decoding, capacity, self._note)
 
-    def _compared(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
+    def _compared(self, batches: Iterable[Images]) -> Iterator[Images]:
         for pictures in batches:
             if self._to_compare is not None:
                 check_agreement(*self._to_compare, pictures.part(0, 1), self._versions)

@@ -179,7 +179,7 @@ class DoubleBuffer:
 
 Tower = Callable[["torch.Tensor"], "torch.Tensor"]
 
-# Compiling takes about a minute and saves perhaps a tenth, so it pays for itself in ten minutes. How many pictures are
+# Compiling takes about a minute and saves perhaps a tenth, so it pays for itself in ten minutes. How many images are
 # still to come is not known here; but who waits until as much time has gone by loses at most a tenth if the run then
 # ends, whatever the card.
 SECONDS = 600
@@ -212,7 +212,7 @@ class LazyCompile:
         if not self._has_worked(len(pixels)) or self._failed:
             return self._tower(pixels)
         try:
-            # A shape at a time: kernels for any number of pictures would be slower.
+            # A shape at a time: kernels for any number of images would be slower.
             self._compiled = self._compiled or torch.compile(self._tower, dynamic=False, backend=self._backend)
             return self._compiled(pixels)
         except torch.OutOfMemoryError:

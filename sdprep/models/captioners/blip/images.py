@@ -1,4 +1,4 @@
-"""Pictures as the network takes them, how they become so, and where the decode loop reads them."""
+"""Images as the network takes them, how they become so, and where the decode loop reads them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     import torch
 
 
-class Pictures(NamedTuple):
+class Images(NamedTuple):
     """Images for the network: `pixels` is normalised [n, 3, H, W]; `digests` seed the random streams of samples."""
 
     keys: tuple[Hashable, ...]
     digests: tuple[bytes, ...]
     pixels: torch.Tensor
 
-    def part(self, start: int, stop: int | None) -> Pictures:
+    def part(self, start: int, stop: int | None) -> Images:
         """Some of them."""
-        return Pictures(self.keys[start:stop], self.digests[start:stop], self.pixels[start:stop])
+        return Images(self.keys[start:stop], self.digests[start:stop], self.pixels[start:stop])
 
 
 class Normalizer:
@@ -39,35 +39,35 @@ class Normalizer:
         self._mean, self._std = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (image.mean, image.std))
         self._buffers = DoubleBuffer(CudaCopyStream(device)) if device.type == "cuda" else None
 
-    def __call__(self, batch: Batch) -> Pictures:
-        """Pictures of a batch, whose pixels are uint8[N, H, W, 3]."""
+    def __call__(self, batch: Batch) -> Images:
+        """Images of a batch, whose pixels are uint8[N, H, W, 3]."""
         import torch
 
         pixels = torch.from_numpy(np.ascontiguousarray(batch.pixels))
         there = pixels.to(self._device) if self._buffers is None else self._buffers.send(pixels)
         values = there.permute(0, 3, 1, 2).float()
-        return Pictures(batch.keys, batch.digests, ((values / 255 - self._mean) / self._std).to(self._dtype))
+        return Images(batch.keys, batch.digests, ((values / 255 - self._mean) / self._std).to(self._dtype))
 
 
-class PictureSource:
-    """Batches that can be read in smaller parts, and to which pictures can be given back."""
+class ImageSource:
+    """Batches that can be read in smaller parts, and to which images can be given back."""
 
-    def __init__(self, batches: Iterable[Pictures]) -> None:
-        self._batches, self._rest = iter(batches), deque[Pictures]()
+    def __init__(self, batches: Iterable[Images]) -> None:
+        self._batches, self._rest = iter(batches), deque[Images]()
 
-    def read(self, most: int) -> Pictures | None:
-        """The next pictures, of one batch; those that were given back come first. None at the end."""
-        pictures = self._rest.popleft() if self._rest else next(self._batches, None)
-        if pictures is not None and len(pictures.keys) > most:
-            self._rest.appendleft(pictures.part(most, None))
-            return pictures.part(0, most)
-        return pictures
+    def read(self, most: int) -> Images | None:
+        """The next images, of one batch; those that were given back come first. None at the end."""
+        images = self._rest.popleft() if self._rest else next(self._batches, None)
+        if images is not None and len(images.keys) > most:
+            self._rest.appendleft(images.part(most, None))
+            return images.part(0, most)
+        return images
 
     def read_ahead(self) -> None:
         """Fetch a batch before it is asked for, unless one is there."""
-        if not self._rest and (pictures := next(self._batches, None)) is not None:
-            self._rest.append(pictures)
+        if not self._rest and (images := next(self._batches, None)) is not None:
+            self._rest.append(images)
 
-    def give_back(self, pictures: Sequence[Pictures]) -> None:
+    def give_back(self, images: Sequence[Images]) -> None:
         """Put these before all others, in this order."""
-        self._rest.extendleft(reversed(pictures))
+        self._rest.extendleft(reversed(images))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.captioners.blip.batch import ActiveBatch, Image, Waiting
-from sdprep.models.captioners.blip.images import Pictures, PictureSource
+from sdprep.models.captioners.blip.images import Images, ImageSource
 from sdprep.models.captioners.blip.network import BlipNetwork, Prefilled
 from sdprep.models.captioners.blip.search import BeamSearch, RowSearch, Search
 from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig
@@ -53,14 +53,14 @@ class CaptionEngine:
         if decoding.max_new_tokens > most:
             raise UsageError(f"--max-length {decoding.max_new_tokens}: after the prompt the model has room for {most}")
 
-    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
+    def captions(self, batches: Iterable[Images]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         """The captions of every image under its key, as soon as they are there.
 
         Batches are read as places become free.
         """
         import torch
 
-        source, table = PictureSource(batches), _Scheduler(self)
+        source, table = ImageSource(batches), _Scheduler(self)
         while True:
             arrived = source.read(self.capacity) if table.wants_more else None
             if arrived is None and not table.images:
@@ -96,7 +96,7 @@ class CaptionEngine:
             return kept
         return ActiveBatch(self.network, self.search, self.prompt, self.decoding, self.capacity, example)
 
-    def _give_up_half(self, under_way: Sequence[Pictures], source: PictureSource) -> None:
+    def _give_up_half(self, under_way: Sequence[Images], source: ImageSource) -> None:
         if self.capacity == 1:
             key, device = under_way[0].keys[0], self.network.device
             raise ModelError(
@@ -117,7 +117,7 @@ class _Scheduler:
         self.running: ActiveBatch | None = None
 
     @property
-    def images(self) -> list[Pictures]:
+    def images(self) -> list[Images]:
         """All of them, each by itself."""
         running = [] if self.running is None else self.running.images
         return [each.picture for each in [*running, *(waiting.image for waiting in self._waiting)]]
@@ -131,7 +131,7 @@ class _Scheduler:
     def _free(self) -> int:
         return self._engine.capacity if self.running is None else self.running.free
 
-    def advance(self, arrived: Pictures | None) -> None:
+    def advance(self, arrived: Images | None) -> None:
         """Look at images that have arrived; without any, seat those that wait or write one more token in every text."""
         if arrived is not None:
             self._waiting.extend(self._look(arrived))
@@ -147,7 +147,7 @@ class _Scheduler:
         if self.running is not None:
             yield from self.running.pop_finished()
 
-    def _look(self, pictures: Pictures) -> list[Waiting]:
+    def _look(self, pictures: Images) -> list[Waiting]:
         prefilled = self._engine.prefill(pictures.pixels)
         return [
             Waiting(Image(pictures.part(index, index + 1), {}), prefilled, index) for index in range(len(pictures.keys))

@@ -6,14 +6,14 @@ from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
-from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.generation import GeneratedCaption
 from sdprep.rules.captions import has_repetition
 
 # In a second try no run of so many tokens may stand twice; what has no such run would come out the same again. Two,
 # since a word three times in a row has but one run of three.
 BANNED_NGRAM = 2
-# Pictures that wait for their second try together.
+# Images that wait for their second try together.
 TOGETHER = 8
 
 # A caption, and whether it comes from a second try.
@@ -21,24 +21,24 @@ Tried = tuple[GeneratedCaption, bool]
 
 
 class Decoder(Protocol):
-    """What gives every picture its captions under its key, in any order."""
+    """What gives every image its captions under its key, in any order."""
 
-    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
-        """The captions of the pictures of some batches."""
+    def captions(self, batches: Iterable[Images]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
+        """The captions of the images of some batches."""
 
 
 class RepetitionRetry:
     """A decoder, and one with a guard against repetition for captions of the first that need it (None: no second try).
 
-    A picture's captions depend on the picture alone, as with the first.
+    An image's captions depend on the image alone, as with the first.
     """
 
     def __init__(self, first: Decoder, handle_errors: Decoder | None) -> None:
         self._first, self._guarded = first, handle_errors
-        self._under_way: dict[Hashable, Pictures] = {}
+        self._under_way: dict[Hashable, Images] = {}
 
-    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[Tried]]]:
-        """The captions of every picture under its key, those of a second try later."""
+    def captions(self, batches: Iterable[Images]) -> Iterator[tuple[Hashable, list[Tried]]]:
+        """The captions of every image under its key, those of a second try later."""
         lost: dict[Hashable, list[GeneratedCaption]] = {}
         for key, found in self._first.captions(self._watched(batches)):
             if self._guarded is not None and any(map(is_degenerate, found)):
@@ -52,11 +52,11 @@ class RepetitionRetry:
         if self._guarded is not None:
             yield from self._again(self._guarded, lost)
 
-    def _watched(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
+    def _watched(self, batches: Iterable[Images]) -> Iterator[Images]:
         for pictures in batches:
             for index, (key, digest) in enumerate(zip(pictures.keys, pictures.digests, strict=True)):
-                # A copy, or one picture would keep its whole batch in memory.
-                self._under_way[key] = Pictures((key,), (digest,), pictures.pixels[index : index + 1].clone())
+                # A copy, or one image would keep its whole batch in memory.
+                self._under_way[key] = Images((key,), (digest,), pictures.pixels[index : index + 1].clone())
             yield pictures
 
     def _again(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sdprep.errors import ModelError
-from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig, hypothesis, stream_seed
 
@@ -33,7 +33,7 @@ class ReferenceDecoder:
         self._model, self._prompt, self._decoding = model, tuple(prompt), decoding
         self._end = model.config.text_config.sep_token_id
 
-    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
+    def captions(self, batches: Iterable[Images]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         """The captions of every image under its key."""
         for keys, digests, pixels in batches:
             if not self._decoding.sample:
@@ -95,7 +95,7 @@ class ReferenceDecoder:
         return hypothesis(ids[:length], self._end, sum(scores[:length]))
 
 
-def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Pictures, versions: str) -> None:
+def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Images, versions: str) -> None:
     """Compare both on one image: whole captions of a search in float32, else the scores of the first token.
 
     Where both answer with NaN they agree. Before that, recorded steps are compared with the same steps as they are, in
@@ -111,12 +111,12 @@ def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, pictures
         difference = _first_scores_apart(engine, reference, pictures)
     if difference:
         raise ModelError(
-            f"sdprep's decoder and transformers disagree on the first picture: {difference}. "
+            f"sdprep's decoder and transformers disagree on the first image: {difference}. "
             f"Use --decoder reference (which has no int8), and please report it with these versions: {versions}"
         )
 
 
-def _check_recorder(engine: CaptionEngine, pictures: Pictures) -> None:
+def _check_recorder(engine: CaptionEngine, pictures: Images) -> None:
     recorder = engine.network.recorder
     if recorder is None or not recorder.active:
         return
@@ -126,10 +126,10 @@ def _check_recorder(engine: CaptionEngine, pictures: Pictures) -> None:
         alone = CaptionEngine(engine.network, engine.prompt, engine.end, engine.decoding, 1)
         texts.append([each.tokens for _, found in alone.captions([pictures]) for each in found])
     if texts[0] != texts[1]:
-        recorder.stop("on the first picture their answer is another")
+        recorder.stop("on the first image their answer is another")
 
 
-def _captions_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Pictures) -> str | None:
+def _captions_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Images) -> str | None:
     mine, expected = (dict(each.captions([pictures]))[pictures.keys[0]] for each in (engine, reference))
     for one, other in zip(mine, expected, strict=True):
         both_nan = math.isnan(one.score) and math.isnan(other.score)
@@ -139,7 +139,7 @@ def _captions_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures
     return None
 
 
-def _first_scores_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Pictures) -> str | None:
+def _first_scores_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Images) -> str | None:
     import torch
 
     with torch.inference_mode():
@@ -152,22 +152,22 @@ def _first_scores_apart(engine: CaptionEngine, reference: ReferenceDecoder, pict
     return f"the first token's log-probabilities lie {apart:.2g} apart in the mean"
 
 
-# How many pictures of a run are captioned in both.
+# How many images of a run are captioned in both.
 SAMPLE = 8
 
 
 class Int8Sample:
-    """Captions the first pictures of a run in int8 and float32, and tells `note` how many come out the same.
+    """Captions the first images of a run in int8 and float32, and tells `note` how many come out the same.
 
-    Of each picture the first caption counts. Holds the weights in float32 as long as it lives.
+    Of each image the first caption counts. Holds the weights in float32 as long as it lives.
     """
 
     def __init__(self, int8: CaptionEngine, exact: CaptionEngine, note: Callable[[str], None]) -> None:
         self._engines, self._note = (int8, exact), note
         self._seen = self._same = 0
 
-    def look(self, pictures: Pictures) -> bool:
-        """Compare those of the pictures that belong to the sample; whether it is full now, and has been told."""
+    def look(self, pictures: Images) -> bool:
+        """Compare those of the images that belong to the sample; whether it is full now, and has been told."""
         some = pictures.part(0, SAMPLE - self._seen)
         one, other = (dict(engine.captions([some])) for engine in self._engines)
         self._seen += len(some.keys)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import BlipConfig, BlipForConditionalGeneration
 
-from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.verify import ReferenceDecoder
@@ -63,16 +63,16 @@ def images(count: int, size: int = 96, seed: int = 0) -> torch.Tensor:
     return 2 * torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def pictures(pixels: torch.Tensor) -> Pictures:
+def pictures(pixels: torch.Tensor) -> Images:
     """Keyed by their number, each with a digest of its own."""
     digests = tuple((1000 + number).to_bytes(8, "big") for number in range(len(pixels)))
-    return Pictures(tuple(range(len(pixels))), digests, pixels)
+    return Images(tuple(range(len(pixels))), digests, pixels)
 
 
-def cut(whole: Pictures, *numbers: Sequence[int]) -> Iterator[Pictures]:
-    """Batches of the pictures with these numbers."""
+def cut(whole: Images, *numbers: Sequence[int]) -> Iterator[Images]:
+    """Batches of the images with these numbers."""
     for chosen in numbers:
-        yield Pictures(
+        yield Images(
             tuple(whole.keys[each] for each in chosen),
             tuple(whole.digests[each] for each in chosen),
             whole.pixels[list(chosen)],
@@ -83,11 +83,11 @@ def engine(decoding: GenerationConfig, capacity: int, network: BlipNetwork | Non
     return CaptionEngine(network or small_network(), SMALL_PROMPT, SMALL_END, decoding, capacity)
 
 
-def found(decoding: GenerationConfig, whole: Pictures, capacity: int | None = None) -> Found:
+def found(decoding: GenerationConfig, whole: Images, capacity: int | None = None) -> Found:
     return dict(engine(decoding, capacity or len(whole.keys)).captions([whole]))
 
 
-def expected(decoding: GenerationConfig, whole: Pictures, seed: int = 0) -> Found:
+def expected(decoding: GenerationConfig, whole: Images, seed: int = 0) -> Found:
     """The same by transformers' generate."""
     return dict(ReferenceDecoder(small_blip(seed), SMALL_PROMPT, decoding).captions([whole]))
 

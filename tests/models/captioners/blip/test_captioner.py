@@ -58,7 +58,7 @@ def loaded(**settings: Any) -> BlipCaptioner:
 @cache
 def pictures() -> tuple[tuple[bytes, NDArray[np.uint8]], ...]:
     """Digests and pixels of drawings that the model knows, and of noise about which it is in doubt."""
-    paths = [DEMO / "pictures" / name for name in NAMES]
+    paths = [DEMO / "images" / name for name in NAMES]
     drawn = [decode(ImageItem.at(path), loaded().fit) for path in paths]
     known = [(each.digest, each.pixels) for each in drawn if isinstance(each, Decoded)]
     noise = np.random.default_rng(3).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
@@ -98,7 +98,7 @@ def test_the_caption_does_not_hold_the_prompt() -> None:
 
 
 def test_a_prompt_is_cut_by_its_tokens_and_not_by_its_letters() -> None:
-    assert texts(prompt="  A   PICTURE of ") == texts(prompt="a picture of")
+    assert texts(prompt="  A   IMAGE of ") == texts(prompt="a picture of")
 
 
 @pytest.mark.parametrize("prompt", ["", "  "])
@@ -157,7 +157,7 @@ def test_a_caption_does_not_depend_on_the_size_of_the_batch(way: dict[str, Any])
     assert texts(alone, **way) == texts(**way)
 
 
-def test_a_sampled_caption_does_not_depend_on_the_pictures_beside_it() -> None:
+def test_a_sampled_caption_does_not_depend_on_the_images_beside_it() -> None:
     orders = [[batch(0, 1, 2)], [batch(2, 4, 3)], [batch(3), batch(4, 2)]]
     assert len({texts(order, sample=True)[2] for order in orders}) == 1
 
@@ -175,7 +175,7 @@ def test_every_whole_number_is_a_seed(seed: int) -> None:
     assert texts([batch(0)], sample=True, seed=seed)
 
 
-def test_two_copies_of_a_picture_get_the_same_sampled_caption() -> None:
+def test_two_copies_of_a_image_get_the_same_sampled_caption() -> None:
     digest, pixels = pictures()[3]
     both = Batch(("a", "b"), (digest, digest), np.stack([pixels, pixels]))
     found = texts([both], sample=True, top_p=1.0)
@@ -197,7 +197,7 @@ def test_the_pixels_of_a_batch_are_not_changed() -> None:
     assert digests[0] == digests[1]
 
 
-def test_a_picture_is_squashed_to_the_size_that_the_weights_know() -> None:
+def test_a_image_is_squashed_to_the_size_that_the_weights_know() -> None:
     fit = loaded().fit
     assert (fit.size, fit.mode) == (96, "squash")
 
@@ -245,7 +245,7 @@ def test_both_decoders_find_the_same(way: dict[str, Any]) -> None:
     assert all(fast[key].score == pytest.approx(each.score, abs=1e-4) for key, each in reference.items())
 
 
-def test_the_reference_decoder_samples_by_seed_and_picture_too() -> None:
+def test_the_reference_decoder_samples_by_seed_and_image_too() -> None:
     alone = [batch(number) for number in range(5)]
     way = {"sample": True, "top_p": 0.95, "decoder": "reference"}
     assert texts(alone, **way) == texts(**way)
@@ -266,7 +266,7 @@ def test_sampled_captions_are_the_same_in_any_batches_and_order(sizes: tuple[int
     assert texts(list(batches([5, 2, 7, 0, 3, 6, 1, 4])), **way) == together
 
 
-def test_the_first_picture_of_a_run_is_compared_with_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_image_of_a_run_is_compared_with_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
     monkeypatch.setattr(
         "sdprep.models.captioners.blip.captioner.check_agreement", lambda *arguments: compared.append(arguments[2].keys)
@@ -285,7 +285,7 @@ def test_a_decoder_that_differs_from_transformers_ends_the_run(way: dict[str, An
     # A new tensor, for the old one may be shared with the decoder.
     value = captioner._to_compare[1]._model.text_decoder.bert.encoder.layer[1].crossattention.self.value
     value.weight = torch.nn.Parameter(3 * value.weight)
-    with pytest.raises(ModelError, match=r"disagree on the first picture.*--decoder reference.*torch .*transformers 5"):
+    with pytest.raises(ModelError, match=r"disagree on the first image.*--decoder reference.*torch .*transformers 5"):
         list(captioner.predict([batch(0)]))
 
 
@@ -297,7 +297,7 @@ def test_weights_that_are_no_numbers_are_no_disagreement_and_show_in_the_score(w
     assert math.isnan(dict(captioner.predict([batch(0)]))[0].score)
 
 
-def test_in_int8_the_first_pictures_are_compared_with_float32_and_it_is_said() -> None:
+def test_in_int8_the_first_images_are_compared_with_float32_and_it_is_said() -> None:
     said: list[str] = []
     settings = CaptionSettings(device="cpu", num_beams=1, dtype="int8")
     spec = resolve("demo-caption", "caption")

@@ -81,7 +81,7 @@ def test_a_card_gives_the_captions_of_a_processor(decoding: GenerationConfig) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_the_check_on_the_first_picture_passes_and_leaves_graphs_on(dtype: torch.dtype) -> None:
+def test_the_check_on_the_first_image_passes_and_leaves_graphs_on(dtype: torch.dtype) -> None:
     said: list[str] = []
     decoding = GenerationConfig(min_new_tokens=8, max_new_tokens=9)
     recorded, model = on_card(decoding, said, dtype)

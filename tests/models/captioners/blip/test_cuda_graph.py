@@ -167,7 +167,7 @@ def test_a_recording_that_fails_is_told_once_and_steps_go_on_as_they_are() -> No
     ]  # fmt: skip
 
 
-# The check on the first picture
+# The check on the first image
 
 
 def agreement(recorded: CaptionEngine, decoding: GenerationConfig) -> None:
@@ -219,7 +219,7 @@ def test_recorded_steps_that_answer_otherwise_are_given_up(decoding: GenerationC
     whole = pictures(images(6))
     recorded = engine(decoding, 4, recording_network(capture=wrong, said=said))
     agreement(recorded, decoding)
-    assert said == ["going on without CUDA graphs, which is slower: on the first picture their answer is another"]
+    assert said == ["going on without CUDA graphs, which is slower: on the first image their answer is another"]
     assert_same(dict(recorded.captions([whole])), found(decoding, whole))
 
 
@@ -235,8 +235,8 @@ def write_a_step(decoding: GenerationConfig, precision: torch.dtype = torch.bflo
     pixels = torch.empty(3, 3, 96, 96, dtype=precision, device="meta")
     prefilled = whole.prefill(pixels)
     running, each = whole.slots(prefilled), decoding.num_return_sequences if decoding.sample else 1
-    picture = pictures(pixels).part
-    running.add([Waiting(Image(picture(row, row + 1), {}), prefilled, row) for row in range(3)])
+    image = pictures(pixels).part
+    running.add([Waiting(Image(image(row, row + 1), {}), prefilled, row) for row in range(3)])
     # In inference mode operations would not be taken apart to what runs on the device.
     with torch.no_grad(), as_captured():
         running.write(StepShape(4, each, 4 * each, len(SMALL_PROMPT) + decoding.max_new_tokens - 1))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sdprep.errors import ModelError
-from sdprep.models.captioners.blip.images import Pictures, PictureSource
+from sdprep.models.captioners.blip.images import Images, ImageSource
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork, TextDecoder
 from sdprep.models.captioners.blip.search import RowSearch
@@ -93,7 +93,7 @@ def test_memory_that_runs_out_while_images_are_seated_loses_none() -> None:
 
 
 @pytest.mark.parametrize("limit", [limited_prefill, limited_step], ids=["prefill", "step"])
-def test_memory_that_does_not_suffice_for_one_picture_ends_the_run(limit: Callable[[int], Any]) -> None:
+def test_memory_that_does_not_suffice_for_one_image_ends_the_run(limit: Callable[[int], Any]) -> None:
     said: list[str] = []
     with (
         limit(0),
@@ -103,8 +103,8 @@ def test_memory_that_does_not_suffice_for_one_picture_ends_the_run(limit: Callab
     assert len(said) == 3
 
 
-def test_pictures_that_are_given_back_come_first_and_in_their_order() -> None:
-    source = PictureSource(cut(pictures(images(7)), range(5), range(5, 7)))
+def test_images_that_are_given_back_come_first_and_in_their_order() -> None:
+    source = ImageSource(cut(pictures(images(7)), range(5), range(5, 7)))
     first = [source.read(2), source.read(2)]
     source.give_back([each for each in first if each is not None])
     read = iter(lambda: source.read(3), None)
@@ -125,7 +125,7 @@ def test_captions_are_the_same_when_batches_are_read_ahead(decoding: GenerationC
 def test_one_batch_is_read_while_a_device_looks_at_the_last(reads_ahead: bool, read: list[int]) -> None:
     batches, seen = 0, []
 
-    def source() -> Iterator[Pictures]:
+    def source() -> Iterator[Images]:
         nonlocal batches
         for batch in cut(pictures(images(9)), range(3), range(3, 6), range(6, 9)):
             batches += 1
@@ -142,9 +142,9 @@ def test_one_batch_is_read_while_a_device_looks_at_the_last(reads_ahead: bool, r
 
 
 def test_what_was_read_ahead_is_read_in_its_order() -> None:
-    source = PictureSource(cut(pictures(images(7)), range(3), range(3, 6), range(6, 7)))
+    source = ImageSource(cut(pictures(images(7)), range(3), range(3, 6), range(6, 7)))
     keys = []
-    while (pictures_read := source.read(2)) is not None:
+    while (images_read := source.read(2)) is not None:
         source.read_ahead()
-        keys.append(pictures_read.keys)
+        keys.append(images_read.keys)
     assert keys == [(0, 1), (2,), (3, 4), (5,), (6,)]

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator
 import pytest
 import torch
 
-from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.retry import TOGETHER, RepetitionRetry, Tried, better, is_degenerate
 from sdprep.models.captioners.generation import GeneratedCaption
 
@@ -20,16 +20,16 @@ class Scripted:
     def __init__(self, captions: dict[int, list[GeneratedCaption]]) -> None:
         self._captions, self.shown = captions, []
 
-    def captions(self, batches: Iterable[Pictures]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
+    def captions(self, batches: Iterable[Images]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         for pictures in batches:
             for key, digest, pixels in zip(pictures.keys, pictures.digests, pictures.pixels, strict=True):
                 self.shown.append((key, digest, float(pixels.sum())))
                 yield key, self._captions[key]
 
 
-def pictures(count: int) -> Pictures:
+def pictures(count: int) -> Images:
     pixels = torch.arange(count, dtype=torch.float32).reshape(count, 1, 1, 1)
-    return Pictures(tuple(range(count)), tuple(bytes([each]) for each in range(count)), pixels)
+    return Images(tuple(range(count)), tuple(bytes([each]) for each in range(count)), pixels)
 
 
 def tried(first: dict[int, list[GeneratedCaption]], handle_errors: Scripted | None) -> dict[Hashable, list[Tried]]:
@@ -40,13 +40,13 @@ def test_a_caption_that_repeats_itself_is_replaced_by_its_second_try() -> None:
     assert tried({0: [GOOD], 1: [LOST]}, Scripted({1: [OTHER]})) == {0: [(GOOD, False)], 1: [(OTHER, True)]}
 
 
-def test_only_pictures_that_need_it_are_decoded_again_each_as_it_is() -> None:
+def test_only_images_that_need_it_are_decoded_again_each_as_it_is() -> None:
     handle_errors = Scripted({1: [OTHER], 3: [OTHER]})
     tried({0: [GOOD], 1: [LOST], 2: [GOOD], 3: [LOST]}, handle_errors)
     assert handle_errors.shown == [(1, b"\x01", 1.0), (3, b"\x03", 3.0)]
 
 
-def test_more_pictures_than_wait_together_all_come_back() -> None:
+def test_more_images_than_wait_together_all_come_back() -> None:
     count = 2 * TOGETHER + 3
     found = tried({key: [LOST] for key in range(count)}, Scripted({key: [OTHER] for key in range(count)}))
     assert found == {key: [(OTHER, True)] for key in range(count)}

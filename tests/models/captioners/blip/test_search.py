@@ -10,7 +10,7 @@ import torch
 from transformers.generation import logits_process
 
 from sdprep.errors import UsageError
-from sdprep.models.captioners.blip.images import Pictures
+from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.logits import drawn, nucleus
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import TextDecoder
@@ -203,7 +203,7 @@ def test_the_score_of_a_sample_is_that_of_the_raw_logits() -> None:
 # Texts that are done leave, and others take their places
 
 
-def rows_of_steps(decoding: GenerationConfig, whole: Pictures, capacity: int) -> tuple[list[int], Found]:
+def rows_of_steps(decoding: GenerationConfig, whole: Images, capacity: int) -> tuple[list[int], Found]:
     """How many texts each step had."""
     rows, step = [], TextDecoder.step
 
@@ -250,7 +250,7 @@ def test_a_place_that_is_free_is_taken_at_once() -> None:
 def test_the_next_batch_is_read_when_there_is_room_for_it() -> None:
     whole, read = pictures(images(12)), 0
 
-    def source() -> Iterator[Pictures]:
+    def source() -> Iterator[Images]:
         nonlocal read
         for batch in cut(whole, [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]):
             read += 1

@@ -1,4 +1,4 @@
-"""The captions of the first pictures in int8 and in float32."""
+"""The captions of the first images in int8 and in float32."""
 
 from sdprep.models.captioners.blip.layers import Int8Linear
 from sdprep.models.captioners.blip.network import BlipNetwork
@@ -18,7 +18,7 @@ def int8_network() -> BlipNetwork:
     return BlipNetwork(take_weights(small_blip(), "5.23.0"), absorbed=True, linear=Int8Linear)
 
 
-def test_the_sample_is_full_after_so_many_pictures_and_looks_at_no_more() -> None:
+def test_the_sample_is_full_after_so_many_images_and_looks_at_no_more() -> None:
     said: list[str] = []
     looking = sample(said, small_network())
     whole = pictures(images(SAMPLE + 3))

@@ -1,6 +1,6 @@
-"""Draws the pictures of the measurements, always the same ones: 80 % JPEG, 10 % PNG, 10 % WebP.
+"""Draws the images of the measurements, always the same ones: 80 % JPEG, 10 % PNG, 10 % WebP.
 
-    python -m benchmarks.pictures FOLDER --count 300 --megapixels 0.5-12
+    python -m benchmarks.images FOLDER --count 300 --megapixels 0.5-12
 
 Blurred noise of many scales, shapes with sharp edges and a little grain: files as large as those of photographs and
 drawings. What is in the folder already is kept, if it was drawn with the same options.
@@ -31,7 +31,7 @@ STAMP = ".drawn.json"
 
 @dataclass(frozen=True)
 class Album:
-    """What to draw: so many pictures, of `least` to `most` megapixels, small ones more often than large ones."""
+    """What to draw: so many images, of `least` to `most` megapixels, small ones more often than large ones."""
 
     count: int
     least: float = 0.5
@@ -39,7 +39,7 @@ class Album:
 
 
 def fill(folder: Path, album: Album) -> list[Path]:
-    """The pictures of an album; drawn by all processors where the folder does not have them yet.
+    """The images of an album; drawn by all processors where the folder does not have them yet.
 
     Raises ValueError if the folder holds those of another album.
     """
@@ -55,7 +55,7 @@ def fill(folder: Path, album: Album) -> list[Path]:
 
 
 def draw_file(folder: Path, album: Album, number: int) -> None:
-    """Draw one picture of an album, whose size and kind follow from its number."""
+    """Draw one image of an album, whose size and kind follow from its number."""
     rng = random.Random(f"{SEED} {number}")
     pixels = 1e6 * math.exp(rng.uniform(math.log(album.least), math.log(album.most)))
     shape = rng.choice(SHAPES)
@@ -66,7 +66,7 @@ def draw_file(folder: Path, album: Album, number: int) -> None:
 
 
 def draw(size: tuple[int, int], rng: random.Random) -> Image.Image:
-    """One picture of this width and height."""
+    """One image of this width and height."""
     noise = np.random.default_rng(rng.getrandbits(32))
     image = Image.fromarray(_blurred_noise(size, noise))
     pen = ImageDraw.Draw(image)

@@ -1,4 +1,4 @@
-"""Draws the bundled sample pictures, one for every file format and every oddity a reader has to master."""
+"""Draws the bundled sample images, one for every file format and every oddity a reader has to master."""
 
 import json
 import random
@@ -24,7 +24,7 @@ Write = Callable[[Image.Image, Path], None]
 
 @dataclass(frozen=True)
 class Sample:
-    """One bundled picture: what it shows, its size, how it is drawn and how it is written."""
+    """One bundled image: what it shows, its size, how it is drawn and how it is written."""
 
     figure: Figure
     size: tuple[int, int]
@@ -199,15 +199,15 @@ SAMPLES: Mapping[str, Sample] = {
 }
 
 
-def write_pictures(demo: Path) -> int:
-    """Write `pictures/` and `pictures.json` (caption and tags by file name); return the pictures' bytes."""
-    shutil.rmtree(demo / "pictures", ignore_errors=True)
+def write_images(demo: Path) -> int:
+    """Write `images/` and `images.json` (caption and tags by file name); return the images' bytes."""
+    shutil.rmtree(demo / "images", ignore_errors=True)
     truth = {}
     for name, sample in SAMPLES.items():
-        path = demo / "pictures" / name
+        path = demo / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        sample.write(sample.draw(sample.figure, random.Random(f"picture {name}"), sample.size), path)
+        sample.write(sample.draw(sample.figure, random.Random(f"image {name}"), sample.size), path)
         truth[name] = {"caption": caption_of(sample.figure), "tags": sorted(tags_of(sample.figure))}
     text = json.dumps(truth, ensure_ascii=False, indent=2) + "\n"
-    (demo / "pictures.json").write_text(text, encoding="utf-8")
-    return sum(path.stat().st_size for path in (demo / "pictures").rglob("*") if path.is_file())
+    (demo / "images.json").write_text(text, encoding="utf-8")
+    return sum(path.stat().st_size for path in (demo / "images").rglob("*") if path.is_file())
