@@ -14,12 +14,12 @@ def test_kept_text_is_no_trouble(sdprep_command, imgs):
     assert sdprep_command("tag", imgs, "--model", "demo-tag").code == 0
 
 
-def test_a_image_that_fails_gives_3(sdprep_command, imgs):
+def test_an_image_that_fails_gives_3(sdprep_command, imgs):
     (imgs / "empty.png").touch()
     assert sdprep_command("tag", imgs, "--model", "demo-tag").code == 3
 
 
-def test_a_image_that_fails_is_named_with_its_code(sdprep_command, imgs):
+def test_an_image_that_fails_is_named_with_its_code(sdprep_command, imgs):
     (imgs / "empty.png").touch()
     assert "failed: empty.png: empty_file: " in sdprep_command("tag", imgs, "--model", "demo-tag").err
 

@@ -21,14 +21,14 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_image_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_image):
+def test_an_image_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_image):
     image = put_image(tmp_path / "imgs" / name)
     sdprep_command("tag", "imgs", "--model", "demo-tag")
     assert "1boy" in image.with_suffix(".txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["two words", "日本", "😀", "-dash"])
-def test_a_image_in_a_folder_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_image):
+def test_an_image_in_a_folder_with_an_odd_name_gets_its_tags(name, sdprep_command, tmp_path, put_image):
     image = put_image(tmp_path / name / "a.png")
     sdprep_command("tag", "--model", "demo-tag", "--", name)
     assert "1boy" in image.with_suffix(".txt").read_text("utf-8")

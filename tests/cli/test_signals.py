@@ -176,11 +176,11 @@ def test_these_limits_are_within_the_ten_seconds_that_are_usual():
 HELD = """
 import re
 from sdprep.cli import report
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 report.LAST_SECONDS = 0.1
-stop = Stop()
+stop = CancelToken()
 with report.run_signals(stop):
-    stop.heeded = {listens}
+    stop.interruptible = {listens}
     print("begun", flush=True)
     {work}
 """

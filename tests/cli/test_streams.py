@@ -66,7 +66,7 @@ def test_merge_says_where_it_wrote(sdprep_command, imgs):
     assert "imgs/metadata.json" in sdprep_command("merge", "imgs").err.replace("\\", "/")
 
 
-def test_merge_does_not_call_a_image_without_text_edited(sdprep_command, imgs):
+def test_merge_does_not_call_an_image_without_text_edited(sdprep_command, imgs):
     assert "edited" not in sdprep_command("merge", "imgs").err
 
 

@@ -88,7 +88,7 @@ def test_a_cutout_is_transparent_around_the_people() -> None:
 
 
 @pytest.mark.parametrize(("background", "grey"), [("black", True), ("white", True), ("green", False)])
-def test_only_a_image_without_colour_words_may_be_shown_in_greys(background: str, grey: bool) -> None:
+def test_only_an_image_without_colour_words_may_be_shown_in_greys(background: str, grey: bool) -> None:
     plain = Person("girl", "grey", "long", "black")
     assert is_grey(Figure((plain,), background)) is grey
     assert not is_grey(Figure((REDHEAD,), background))

@@ -41,7 +41,7 @@ class Recorded:
     ],
     ids=["it is decoded", "it waits", "it has waited", "it has waited and is decoded"],
 )
-def test_the_time_of_a_image_stands_still_while_it_waits_for_memory(
+def test_the_time_of_an_image_stands_still_while_it_waits_for_memory(
     monkeypatch: pytest.MonkeyPatch, messages: list[FromWorker | None], overdue: int | None
 ) -> None:
     clock = itertools.count(step=dispatch.TICK)

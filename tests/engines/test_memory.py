@@ -49,7 +49,7 @@ def test_a_decoder_gets_more_where_larger_images_are_let_in():
     assert limited(takes(size), 2 * MAX_PIXELS)(ITEM).pixels.size == size
 
 
-def test_a_limit_is_in_force_while_a_image_is_decoded():
+def test_a_limit_is_in_force_while_an_image_is_decoded():
     seen = []
 
     limited(lambda _: seen.append(limits()[0]))(ITEM)

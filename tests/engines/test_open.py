@@ -56,7 +56,7 @@ def test_the_result_of_a_captioner_is_a_caption(tmp_path, workers):
 
 
 @PLACES
-def test_a_image_that_takes_too_much_memory_fails_alone(tmp_path, workers):
+def test_an_image_that_takes_too_much_memory_fails_alone(tmp_path, workers):
     found = outcomes(images(tmp_path, "a", "memory", "c"), workers=workers)
 
     assert found == {"a.png": "done", "memory.png": "out_of_memory", "c.png": "done"}
@@ -89,7 +89,7 @@ def test_a_defect_that_is_about_no_image_reaches_the_caller_from_this_process(tm
 
 
 def test_a_defect_that_is_about_no_image_reaches_the_caller_from_a_worker_with_its_traceback(tmp_path):
-    with pytest.raises(RuntimeError, match=r"(?s)pipeline\.py.*AttributeError: 'NoneType'"):
+    with pytest.raises(RuntimeError, match=r"(?s)stages\.py.*AttributeError: 'NoneType'"):
         outcomes(images(tmp_path, "a", "defect"), workers=2)
 
 

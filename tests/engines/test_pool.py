@@ -127,13 +127,13 @@ def test_the_others_go_on_while_a_worker_is_held_up(tmp_path, first):
 
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
-def test_a_image_that_kills_one_worker_fails_and_all_others_are_done(tmp_path, task):
+def test_an_image_that_kills_one_worker_fails_and_all_others_are_done(tmp_path, task):
     found = outcomes(images(tmp_path, "a", "segfault", "b", "c", "d", "e"), task, device=TWO)
 
     assert found == {**{f"{name}.png": "done" for name in "abcde"}, "segfault.png": "crashed"}
 
 
-def test_a_image_that_kills_the_model_of_one_worker_fails_and_all_others_are_done(tmp_path, monkeypatch):
+def test_an_image_that_kills_the_model_of_one_worker_fails_and_all_others_are_done(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "DECODE", "tests.engines.fragile_model:decode")
 
     found = outcomes(images(tmp_path, *NAMES[:4], "poison", *NAMES[4:8]), device=TWO)

@@ -31,14 +31,14 @@ def failures(items, **work):
 
 
 @pytest.mark.parametrize(("task", "fault"), DEADLY)
-def test_a_image_that_kills_the_process_fails_and_the_others_are_done(tmp_path, task, fault):
+def test_an_image_that_kills_the_process_fails_and_the_others_are_done(tmp_path, task, fault):
     found = outcomes(images(tmp_path, *NAMES, fault, "e", "f"), task)
 
     assert found == {**{f"{name}.png": "done" for name in (*NAMES, "e", "f")}, f"{fault}.png": "crashed"}
 
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
-def test_a_image_that_never_ends_fails_and_the_others_are_done(tmp_path, task):
+def test_an_image_that_never_ends_fails_and_the_others_are_done(tmp_path, task):
     found = outcomes(images(tmp_path, *NAMES, "hang", "e", "f"), task, image_timeout=2)
 
     assert found == {**{f"{name}.png": "done" for name in (*NAMES, "e", "f")}, "hang.png": "timed_out"}
@@ -146,12 +146,12 @@ def test_a_trial_that_ends_before_it_has_begun_is_no_proof(tmp_path, monkeypatch
             self.kill()
         send(self, message)
 
-    monkeypatch.setattr(WorkerProcess, "tell", tell_or_kill)
+    monkeypatch.setattr(WorkerProcess, "send", tell_or_kill)
 
     assert set(outcomes(images(tmp_path, *NAMES, "once")).values()) == {"done"}
 
 
-def test_a_image_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
+def test_an_image_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
     monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.fragile_model:decode")
 
     with opened(batch_size=4) as engine:

@@ -44,33 +44,35 @@ LINUX = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux can
 PROGRAM = """
 import sys
 from pathlib import Path
-from sdprep.config import TagSettings, Work
+from sdprep.config import RunOptions, TagSettings
 from sdprep.engines import local
 from sdprep.engines import worker_process as process
 from sdprep.engines.protocol import Decoding
 from sdprep.tasks.tag import tag
 local.DECODE = "tests.engines.faults:decode"
-hear = process.WorkerProcess.hear
+hear = process.WorkerProcess.receive
 def overhear(self):
     message = hear(self)
     if message == Decoding(0):
         print(self._process.pid, flush=True)
     return message
-process.WorkerProcess.hear = overhear
+process.WorkerProcess.receive = overhear
 """
-LIBRARY = "print(tag(Path(sys.argv[1]), TagSettings(model='demo-tag', work=Work(workers=1, batch_size=1))).written)"
+LIBRARY = (
+    "print(tag(Path(sys.argv[1]), TagSettings(model='demo-tag', work=RunOptions(workers=1, batch_size=1))).written)"
+)
 # One that does not close its engine, nor takes all outcomes.
 FORGETFUL = """
 from sdprep.engines.local import opened
-from sdprep.models.files.hub import locate
+from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.types import ImageItem
-from sdprep.report import Stop
+from sdprep.report import CancelToken
 spec = resolve("demo-tag", "tag")
-settings = TagSettings(model="demo-tag", work=Work(workers=1, batch_size=1))
-held = opened(spec, locate(spec), settings, print)
+settings = TagSettings(model="demo-tag", work=RunOptions(workers=1, batch_size=1))
+held = opened(spec, find_local(spec), settings, print)
 engine = held.__enter__()
-outcomes = engine.run([ImageItem.at(path) for path in sorted(Path(sys.argv[1]).glob("*.png"))], Stop())
+outcomes = engine.run([ImageItem.at(path) for path in sorted(Path(sys.argv[1]).glob("*.png"))], CancelToken())
 next(outcomes)
 """
 COMMAND = """
@@ -241,7 +243,7 @@ def test_what_a_library_prints_is_no_message(tmp_path, monkeypatch):
         assert len(list(engine.run(images(tmp_path, "a"), CancelToken()))) == 1
 
 
-def test_a_image_is_announced_before_it_is_decoded(tmp_path, monkeypatch):
+def test_an_image_is_announced_before_it_is_decoded(tmp_path, monkeypatch):
     heard, real = [], supervisor.WorkerProcess.receive
     monkeypatch.setattr(supervisor.WorkerProcess, "receive", lambda self: heard.append(real(self)) or heard[-1])
     with opened() as engine:
@@ -276,7 +278,7 @@ def test_a_message_that_claims_to_be_enormous_is_not_read():
     stream = io.BytesIO((2**32 - 1).to_bytes(4, "little") + bytes(9))
 
     assert read(stream, Decoding) is None
-    assert stream.send() == 4
+    assert stream.tell() == 4
 
 
 def test_a_message_has_no_place_for_pixels():

@@ -15,15 +15,14 @@ ROOM = 400 * 2**20
 PROGRAM = """
 import json, resource, sys
 from pathlib import Path
-from sdprep.images import decode
-from sdprep.images import opening
+from sdprep.images import decode as image, opening
 from sdprep.types import Failure, Fit, ImageItem
 names, folder, fit = json.loads(sys.argv[1]), Path(sys.argv[2]), Fit(448, "pad")
 image.decode(ImageItem.at(folder / "good-0.png"), fit)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]),) * 2)
 for name in names:
-    opening.decoding_bytes(ImageItem.at(folder / name), fit)
+    opening.estimate_memory(ImageItem.at(folder / name), fit)
     outcome = image.decode(ImageItem.at(folder / name), fit)
     decoded = outcome.code.value if isinstance(outcome, Failure) else "decoded"
     try:

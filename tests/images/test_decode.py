@@ -192,7 +192,9 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> N
 @pytest.mark.parametrize(
     ("size", "corner"), [((5, 2), (0, 1)), ((2, 5), (1, 0)), ((4, 1), (0, 1)), ((3, 2), (0, 0)), ((3, 3), (0, 0))]
 )
-def test_a_image_is_centred_and_an_odd_rest_goes_right_or_below(size: tuple[int, int], corner: tuple[int, int]) -> None:
+def test_an_image_is_centred_and_an_odd_rest_goes_right_or_below(
+    size: tuple[int, int], corner: tuple[int, int]
+) -> None:
     square = np.asarray(padded_to_square(plain("RGB", RED, size), WHITE))
     ys, xs = np.nonzero(square[..., 1] == 0)
     assert (int(xs.min()), int(ys.min())) == corner
@@ -246,7 +248,7 @@ def test_the_thinnest_strip_keeps_a_line_in_its_letterbox(size: tuple[int, int])
         ("area", Image.Resampling.BOX),
     ],
 )
-def test_a_image_is_resized_by_the_filter_that_is_asked_for(name: str, sampling: Image.Resampling) -> None:
+def test_an_image_is_resized_by_the_filter_that_is_asked_for(name: str, sampling: Image.Resampling) -> None:
     expected = np.asarray(NOISE.resize((20, 20), sampling))
     np.testing.assert_array_equal(np.asarray(fitted(NOISE, Fit(20, "squash", resampling=name, exact=True))), expected)
 

@@ -148,7 +148,7 @@ def test_an_odd_exif_tag_does_not_spoil_a_image(odd: tuple[int, int, int, bytes]
 
 
 @pytest.mark.parametrize("block", [b"Exif\0\0garbage", b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0"])
-def test_a_broken_exif_block_neither_spoils_a_image_nor_warns(tmp_path: Path, block: bytes) -> None:
+def test_a_broken_exif_block_neither_spoils_an_image_nor_warns(tmp_path: Path, block: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(NOISE, "JPEG", exif=block))
     code = "import sys; from sdprep.images.decode import open_rgb; print(open_rgb(open(sys.argv[1], 'rb').read()).size)"
     found = subprocess.run([sys.executable, "-c", code, tmp_path / "a.jpg"], capture_output=True, text=True, check=True)

@@ -57,7 +57,7 @@ def test_a_half_is_rounded_to_even_elsewhere() -> None:
     assert area_averaged(pixels, 2)[0, :, 0].tolist() == [0, 2]
 
 
-def test_a_image_of_the_right_size_is_not_touched() -> None:
+def test_an_image_of_the_right_size_is_not_touched() -> None:
     np.testing.assert_array_equal(area_averaged(noise(16, 16), 16), noise(16, 16))
 
 
@@ -93,7 +93,7 @@ def test_other_transparency_comes_out_white_too(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", [(40, 20), (20, 40), (16, 15), (9, 4)])
-def test_a_image_is_centred_on_white(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_an_image_is_centred_on_white(tmp_path: Path, size: tuple[int, int]) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(noise(*size)).save(path)
     side = max(size)
@@ -129,7 +129,7 @@ def test_a_captioner_sees_the_colours_that_transparency_hides() -> None:
     assert open_rgb(encoded(sticker), CAPTIONER).getpixel((0, 0)) == (200, 10, 20)
 
 
-def test_a_captioner_sees_a_image_as_it_is_stored_and_squashed(tmp_path: Path) -> None:
+def test_a_captioner_sees_an_image_as_it_is_stored_and_squashed(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(NOISE, exif=exif(6)))
     found = decode(ImageItem.at(path), CAPTIONER)

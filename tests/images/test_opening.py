@@ -40,7 +40,7 @@ def cut(kind: str, share: float = 0.6) -> bytes:
 # How large
 
 
-def test_a_image_may_have_as_many_pixels_as_the_limit_says() -> None:
+def test_an_image_may_have_as_many_pixels_as_the_limit_says() -> None:
     picture = encoded(plain("RGB", 0, (6, 4)))
     assert load(picture, Fit(8, "squash", max_pixels=24))[0].size == (6, 4)
     with pytest.raises(ImageError, match=r"6x4 is more than 2\.3e-05 megapixels; --max-pixels sets this limit"):
@@ -59,7 +59,7 @@ def test_the_limit_that_others_set_for_pillow_stays(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "GIF"])
-def test_no_pixel_of_a_image_beyond_the_limit_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pixel_of_an_image_beyond_the_limit_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("pixels were decoded"))
     assert code_of(with_size(encoded(NOISE, kind), 65_000, 65_000)) is FailureCode.TOO_LARGE
 
@@ -81,7 +81,7 @@ def test_no_other_image_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
-def test_what_is_there_of_a_image_is_seen_where_that_is_allowed(kind: str) -> None:
+def test_what_is_there_of_an_image_is_seen_where_that_is_allowed(kind: str) -> None:
     # Noise does not compress, so a part of the bytes is about that part of the rows.
     found = np.asarray(open_rgb(cut(kind), LENIENT), dtype=float)
     whole = np.asarray(open_rgb(encoded(NOISE, kind, **IN_ROWS.get(kind, {}))), dtype=float)
@@ -91,7 +91,7 @@ def test_what_is_there_of_a_image_is_seen_where_that_is_allowed(kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
-def test_half_a_image_is_refused_where_that_is_not_allowed(kind: str) -> None:
+def test_half_an_image_is_refused_where_that_is_not_allowed(kind: str) -> None:
     assert code_of(cut(kind)) is FailureCode.TRUNCATED
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_ends_in_its_header_stays_truncated(length: int) -> None:
     assert code_of(encoded(NOISE, "JPEG")[:length], LENIENT) is FailureCode.TRUNCATED
 
 
-def test_a_damaged_image_is_refused_even_where_half_a_image_is_not() -> None:
+def test_a_damaged_image_is_refused_even_where_half_an_image_is_not() -> None:
     data = bytearray(encoded(NOISE))
     data[len(data) // 2] ^= 0xFF
     assert code_of(bytes(data), LENIENT) is FailureCode.CORRUPT
@@ -127,7 +127,7 @@ def test_another_thread_takes_no_half_image_for_a_whole_one_meanwhile(monkeypatc
     assert found == [FailureCode.TRUNCATED]
 
 
-def test_after_half_a_image_pillow_is_as_strict_as_before() -> None:
+def test_after_half_an_image_pillow_is_as_strict_as_before() -> None:
     load_incomplete(cut("JPEG"), LENIENT)
     with pytest.raises(OSError, match="truncated"):
         Image.open(io.BytesIO(cut("JPEG"))).load()
@@ -186,7 +186,7 @@ BESIDE = 2 * (2 * 3 * 10 + 1)
     ],
     ids=str,
 )
-def test_padding_beside_a_image_takes_memory_too(
+def test_padding_beside_an_image_takes_memory_too(
     tmp_path: Path, fit: Fit, size: tuple[int, int], orientation: int, padded: int
 ) -> None:
     data = encoded(plain("RGB", 0, size), exif=exif(orientation))

@@ -53,7 +53,7 @@ def test_any_part_is_resized_as_pillow_does_whatever_it_begins_with(
 
 @pytest.mark.parametrize("size", [(1024, 1024), (1500, 1000), (1000, 1500), (720, 1280), (28, 584), (503, 10)], ids=str)
 @pytest.mark.parametrize("mode", ["squash", "letterbox"])
-def test_a_image_of_any_shape_is_squashed_and_letterboxed_as_pillow_does(size: tuple[int, int], mode: str) -> None:
+def test_an_image_of_any_shape_is_squashed_and_letterboxed_as_pillow_does(size: tuple[int, int], mode: str) -> None:
     image = noise(*size)
     fast, exact = (values(fitted(image, Fit(384, mode, exact=each))) for each in (False, True))
     assert np.abs(fast - exact).max() <= 2
@@ -80,7 +80,7 @@ def test_few_values_of_a_large_image_differ_at_all() -> None:
 
 
 @with_library
-def test_a_image_of_the_wanted_size_is_left_as_it_is() -> None:
+def test_an_image_of_the_wanted_size_is_left_as_it_is() -> None:
     image = noise(20, 10)
     assert resized(image, (20, 10), Fit(1, "squash")) is image
 

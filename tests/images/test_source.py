@@ -47,7 +47,7 @@ def colliding(*names: str, extension: str = ".txt", naming: str = "stem") -> lis
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "bmp", "gif", "avif", "JPG", "Jpg", "pNg"])
-def test_a_image_is_known_by_its_extension_in_any_case(tmp_path: Path, suffix: str) -> None:
+def test_an_image_is_known_by_its_extension_in_any_case(tmp_path: Path, suffix: str) -> None:
     assert found(make(tmp_path, f"a.{suffix}")) == [f"a.{suffix}"]
 
 
@@ -78,12 +78,12 @@ def test_subfolders_can_be_left_out(tmp_path: Path) -> None:
     assert found(make(tmp_path, "a.png", "sub/b.png"), PathOptions(recursive=False)) == ["a.png"]
 
 
-def test_a_folder_with_the_name_of_a_image_is_walked_and_not_listed(tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_an_image_is_walked_and_not_listed(tmp_path: Path) -> None:
     assert found(make(tmp_path, "a.png/b.png")) == ["a.png/b.png"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
-def test_a_link_to_a_image_is_left_out(tmp_path: Path) -> None:
+def test_a_link_to_an_image_is_left_out(tmp_path: Path) -> None:
     make(tmp_path, "a.png")
     (tmp_path / "b.png").symlink_to("a.png")
     assert found(tmp_path) == ["a.png"]

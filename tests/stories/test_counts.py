@@ -232,7 +232,7 @@ def test_hidden_folders_links_and_subfolders_that_were_not_asked_for_are_not_fou
     assert tag(album).found == 4
 
 
-def test_a_run_ends_with_3_if_a_image_failed_and_with_0_if_none_did(mixed):
+def test_a_run_ends_with_3_if_an_image_failed_and_with_0_if_none_did(mixed):
     first = tag(mixed)
     (mixed / "b.png").unlink()
 

@@ -75,7 +75,7 @@ def test_the_report_names_every_device(twins):
     assert tag(twins[0], **TWO).provider == "cpu,cpu"
 
 
-def test_a_image_that_kills_one_worker_is_named_and_everything_else_is_written(twins, monkeypatch):
+def test_an_image_that_kills_one_worker_is_named_and_everything_else_is_written(twins, monkeypatch):
     monkeypatch.setattr(local, "DECODE", DECODER)
     folder = twins[0]
     Image.new("RGB", (9, 9)).save(folder / "segfault.png")

@@ -32,7 +32,7 @@ def test_a_lower_limit_refuses_larger_images(album, run, workers):
     assert report.written == 3
 
 
-def test_a_image_that_was_too_large_is_looked_at_again_under_a_higher_limit_and_not_before(album, monkeypatch):
+def test_an_image_that_was_too_large_is_looked_at_again_under_a_higher_limit_and_not_before(album, monkeypatch):
     Image.new("RGB", (200, 200)).save(album / "large.png")
     tag(album, max_pixels=30_000)
     with monkeypatch.context() as patch:
@@ -51,13 +51,13 @@ def test_a_limit_that_lets_nothing_more_in_makes_no_work(tagged, monkeypatch):
 # How whole
 
 
-def test_half_a_image_is_refused_unless_that_is_asked_for(halved):
+def test_half_an_image_is_refused_unless_that_is_asked_for(halved):
     assert codes(tag(halved)) == {"b.png": "truncated"}
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("run", [tag, caption])
-def test_half_a_image_is_written_where_that_is_asked_for_and_named(halved, run, workers):
+def test_half_an_image_is_written_where_that_is_asked_for_and_named(halved, run, workers):
     report = run(halved, allow_truncated=True, workers=workers)
 
     assert counts(report) == {"written": 3}
@@ -65,7 +65,7 @@ def test_half_a_image_is_written_where_that_is_asked_for_and_named(halved, run, 
     assert len([flag for flag in report.flagged if flag["reason"] == INCOMPLETE["reason"]]) == 1
 
 
-def test_a_image_that_was_refused_is_looked_at_again_where_half_of_it_will_do(halved):
+def test_an_image_that_was_refused_is_looked_at_again_where_half_of_it_will_do(halved):
     tag(halved)
 
     assert counts(tag(halved, allow_truncated=True)) == {"written": 1, "current": 2}
@@ -80,7 +80,7 @@ def test_images_that_are_whole_are_not_shown_to_the_model_again(halved, monkeypa
     assert seen == [1]
 
 
-def test_what_was_seen_of_half_a_image_is_not_served_where_that_is_not_asked_for(halved):
+def test_what_was_seen_of_half_an_image_is_not_served_where_that_is_not_asked_for(halved):
     tag(halved, allow_truncated=True)
     (halved / "b.txt").unlink()
 
@@ -90,7 +90,7 @@ def test_what_was_seen_of_half_a_image_is_not_served_where_that_is_not_asked_for
     assert "b.txt" not in texts(halved)
 
 
-def test_what_was_seen_of_half_a_image_is_kept_for_where_it_is_asked_for_and_named_again(halved, monkeypatch):
+def test_what_was_seen_of_half_an_image_is_kept_for_where_it_is_asked_for_and_named_again(halved, monkeypatch):
     tag(halved, allow_truncated=True)
     before = texts(halved)
     (halved / "b.txt").unlink()
@@ -103,7 +103,7 @@ def test_what_was_seen_of_half_a_image_is_kept_for_where_it_is_asked_for_and_nam
     assert report.flagged == [INCOMPLETE]
 
 
-def test_the_scores_of_half_a_image_are_written_where_it_was_let_in(halved, tmp_path):
+def test_the_scores_of_half_an_image_are_written_where_it_was_let_in(halved, tmp_path):
     tag(halved, allow_truncated=True, scores=tmp_path / "scores.jsonl")
 
     assert len((tmp_path / "scores.jsonl").read_text("utf-8").splitlines()) == 3
@@ -131,7 +131,7 @@ def test_the_command_takes_both_options(halved):
 # Files at rest
 
 
-def test_a_image_that_changes_once_while_it_is_read_is_read_again(album, drawings, monkeypatch, tmp_path):
+def test_an_image_that_changes_once_while_it_is_read_is_read_again(album, drawings, monkeypatch, tmp_path):
     pending = [lambda path: path.write_bytes(drawings[3])]
     meddle_while_reading(monkeypatch, album / "b.png", pending)
 
@@ -150,7 +150,7 @@ def tags_alone(image, folder):
     return texts(folder)["a.txt"]
 
 
-def test_a_image_that_keeps_changing_fails_and_is_tried_by_the_next_run(album, drawings, monkeypatch):
+def test_an_image_that_keeps_changing_fails_and_is_tried_by_the_next_run(album, drawings, monkeypatch):
     with monkeypatch.context() as patch:
         pending = [lambda path: path.write_bytes(drawings[3]), lambda path: path.write_bytes(drawings[3] + b"more")]
         meddle_while_reading(patch, album / "b.png", pending)

@@ -153,7 +153,7 @@ def test_a_newer_decoder_tries_a_broken_image_again(broken, monkeypatch):
     assert counts(report) == {"current": 2, "failed": 1}
 
 
-def test_a_image_that_breaks_after_its_first_run_fails_and_keeps_its_text(tagged):
+def test_an_image_that_breaks_after_its_first_run_fails_and_keeps_its_text(tagged):
     before = texts(tagged)
     (tagged / "b.png").write_bytes(b"no image")
 
@@ -180,7 +180,7 @@ def test_an_empty_image_is_told_from_one_that_is_none(album):
 # Images that change while a run is on its way
 
 
-def test_a_image_that_vanishes_while_the_model_looks_does_not_take_its_batch_with_it(album, monkeypatch):
+def test_an_image_that_vanishes_while_the_model_looks_does_not_take_its_batch_with_it(album, monkeypatch):
     while_the_model_looks(monkeypatch, (album / "b.png").unlink)
 
     report = tag(album)
@@ -197,7 +197,7 @@ def test_a_broken_image_that_vanishes_while_the_model_looks_does_not_stop_the_ru
     assert counts(report) == {"written": 2, "failed": 1}
 
 
-def test_a_image_replaced_while_the_model_looks_gets_its_own_tags_in_the_next_run(album, drawings, monkeypatch):
+def test_an_image_replaced_while_the_model_looks_gets_its_own_tags_in_the_next_run(album, drawings, monkeypatch):
     while_the_model_looks(monkeypatch, lambda: (album / "b.png").write_bytes(drawings[3]))
     tag(album)
 
@@ -209,7 +209,7 @@ def test_a_image_replaced_while_the_model_looks_gets_its_own_tags_in_the_next_ru
 # Names
 
 
-def test_a_image_whose_name_is_no_unicode_is_an_ordinary_image(album):
+def test_an_image_whose_name_is_no_unicode_is_an_ordinary_image(album):
     (album / "b.png").rename(album / os.fsdecode(b"b\xff.png"))
     (album / os.fsdecode(b"b\xff.txt")).write_bytes(b"mine")
 
@@ -218,7 +218,7 @@ def test_a_image_whose_name_is_no_unicode_is_an_ordinary_image(album):
     assert counts(report) == {"written": 2, "kept": 1}
 
 
-def test_tags_of_a_image_whose_name_is_no_unicode_are_remembered(album, monkeypatch):
+def test_tags_of_an_image_whose_name_is_no_unicode_are_remembered(album, monkeypatch):
     (album / "b.png").rename(album / os.fsdecode(b"b\xff.png"))
     tag(album)
     hide_models(monkeypatch)

@@ -268,7 +268,7 @@ def test_a_separator_may_be_white_space(album, separator):
 # 11: images that a model sees lying on their side, or white
 
 
-def test_a_image_is_turned_upright_before_a_model_sees_it(album, tmp_path):
+def test_an_image_is_turned_upright_before_a_model_sees_it(album, tmp_path):
     tag(album)
     upright = texts(album)
     (tmp_path / "turned").mkdir()

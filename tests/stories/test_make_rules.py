@@ -156,7 +156,7 @@ def test_a_replaced_image_gets_new_tags(tagged, drawings):
     assert texts(tagged)["b.txt"] != before["b.txt"]
 
 
-def test_a_image_replaced_by_another_of_the_album_needs_no_model(tagged, monkeypatch):
+def test_an_image_replaced_by_another_of_the_album_needs_no_model(tagged, monkeypatch):
     (tagged / "b.png").write_bytes((tagged / "a.png").read_bytes())
     hide_models(monkeypatch)
 
@@ -165,7 +165,7 @@ def test_a_image_replaced_by_another_of_the_album_needs_no_model(tagged, monkeyp
     assert (tagged / "b.txt").read_bytes() == (tagged / "a.txt").read_bytes()
 
 
-def test_a_image_that_was_only_touched_keeps_its_tags_without_the_model(tagged, monkeypatch):
+def test_an_image_that_was_only_touched_keeps_its_tags_without_the_model(tagged, monkeypatch):
     renew_times(tagged)
     hide_models(monkeypatch)
 

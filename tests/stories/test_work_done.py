@@ -82,7 +82,7 @@ def said_of(folder, statements, **explicit):
 # Images
 
 
-def test_a_first_run_reads_the_header_of_a_image_and_decodes_it_once(few, monkeypatch):
+def test_a_first_run_reads_the_header_of_an_image_and_decodes_it_once(few, monkeypatch):
     decoded, real = [], decode._look
     monkeypatch.setattr(decode, "_look", lambda *given: decoded.append(given) or real(*given))
 
@@ -97,7 +97,7 @@ def test_an_up_to_date_run_opens_no_image(few):
     assert calls(lambda: tag(few), ".png") == {}
 
 
-def test_a_image_with_another_time_is_read_once_and_then_known(few):
+def test_an_image_with_another_time_is_read_once_and_then_known(few):
     tag(few)
     os.utime(few / "1.png", ns=(1, 1))
 

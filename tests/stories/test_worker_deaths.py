@@ -123,7 +123,7 @@ def test_a_newer_decoder_tries_them_again(survived, monkeypatch):
     assert counts(tag(survived, **SOME)) == {"written": 2, "current": 3}
 
 
-def test_a_image_that_wants_too_much_memory_is_tried_again_by_the_next_run(album, drawings, monkeypatch):
+def test_an_image_that_wants_too_much_memory_is_tried_again_by_the_next_run(album, drawings, monkeypatch):
     (album / "memory.png").write_bytes(drawings[3])
     assert codes(tag(album, **SOME)) == {"memory.png": "out_of_memory"}
     monkeypatch.setattr(local, "DECODE", "sdprep.images.decode:decode")

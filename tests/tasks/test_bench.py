@@ -166,7 +166,7 @@ def test_a_folder_without_images_is_an_error(tmp_path):
         bench(tmp_path, BenchSettings(model="demo-tag"))
 
 
-def test_a_image_that_cannot_be_decoded_is_named_once_and_counted_nowhere_but_in_reading(album):
+def test_an_image_that_cannot_be_decoded_is_named_once_and_counted_nowhere_but_in_reading(album):
     (album / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
     made = bench(album, BenchSettings(model="demo-tag"))
     assert [failure["path"] for failure in made.failures] == ["broken.jpg"]

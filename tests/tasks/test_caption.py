@@ -69,7 +69,7 @@ def test_several_samples_are_several_lines(folder: Path) -> None:
     assert len(set(lines(folder, captions=3, sample=True, top_p=1.0, prompt="", repetition_penalty=0.3))) > 1
 
 
-def test_a_image_is_encoded_once_for_all_its_captions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_encoded_once_for_all_its_captions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     real = blip.BlipNetwork.prefill
     monkeypatch.setattr(

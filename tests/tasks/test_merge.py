@@ -177,7 +177,7 @@ def test_only_the_wanted_field_is_written(tmp_path, name):
     assert merged(tmp_path, replace(RELATIVE, fields=(name,)))["a.png"].keys() == {name}
 
 
-def test_a_image_without_size_is_no_fault_when_sizes_are_not_wanted(tmp_path):
+def test_an_image_without_size_is_no_fault_when_sizes_are_not_wanted(tmp_path):
     image(tmp_path, "a.png", "c").write_bytes(b"")
     assert merged(tmp_path, CAPTIONS) == {"a.png": {"caption": "c"}}
 
@@ -462,7 +462,7 @@ def test_an_entry_without_sidecars_that_gains_a_size_is_written(tmp_path):
 
 
 @pytest.mark.parametrize(("data", "code"), [(b"", "empty_file"), (b"no image", "not_an_image")])
-def test_a_image_whose_size_cannot_be_read_fails_and_keeps_its_entry(tmp_path, data, code):
+def test_an_image_whose_size_cannot_be_read_fails_and_keeps_its_entry(tmp_path, data, code):
     image(tmp_path, "a.png", "new").write_bytes(data)
     image(tmp_path, "b.png", "new")
     write_json(tmp_path / "metadata.json", {"a": {"caption": "old"}})
@@ -486,7 +486,7 @@ def test_a_sidecar_that_cannot_be_opened_fails_its_image_alone(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
-def test_a_image_whose_name_is_not_unicode_fails(tmp_path):
+def test_an_image_whose_name_is_not_unicode_fails(tmp_path):
     image(tmp_path, "a.png", "x").rename(tmp_path / "caf\udce9.png")
     failures = merge(tmp_path).failures
     assert [failure["code"] for failure in failures] == ["unreadable"]
@@ -539,7 +539,7 @@ def test_a_dry_run_tells_what_it_would_prune(vanished):
 
 
 @pytest.mark.parametrize("key", ["sub/c.png", "sub/c"])
-def test_pruning_spares_a_image_in_a_subfolder_that_was_not_looked_into(tmp_path, key):
+def test_pruning_spares_an_image_in_a_subfolder_that_was_not_looked_into(tmp_path, key):
     image(tmp_path, "a.png", "x")
     image(tmp_path, "sub/c.png")
     write_json(tmp_path / "metadata.json", {key: {}})

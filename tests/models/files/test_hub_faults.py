@@ -170,8 +170,9 @@ def test_the_environment_alone_chooses_endpoint_and_cache_and_a_silent_server_co
 ) -> None:
     """In processes of their own, as huggingface_hub reads the environment when it is imported."""
     code = (
-        "from sdprep.models.files.hub import fetch; from sdprep.models.registry.registry import resolve\n"
-        f"from sdprep.report import Silent\nprint(fetch(resolve('{REPO}', 'tag'), Silent()).folder)"
+        "from sdprep.models.files.hub import ensure_downloaded; from sdprep.models.registry.registry import resolve\n"
+        "from sdprep.report import NullListener\n"
+        f"print(ensure_downloaded(resolve('{REPO}', 'tag'), NullListener()).folder)"
     )
     home = {name: str(tmp_path / name) for name in ("HOME", "HF_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
 

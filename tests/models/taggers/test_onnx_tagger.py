@@ -115,7 +115,7 @@ def test_the_name_of_the_input_is_read_from_the_graph(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("shape", [[1, 8, 8, 3], ["N", 3, 8, 8]])
-def test_the_size_and_the_padding_say_how_a_image_is_fitted(tmp_path: Path, shape: list[Any]) -> None:
+def test_the_size_and_the_padding_say_how_an_image_is_fitted(tmp_path: Path, shape: list[Any]) -> None:
     image = ImageSpec(fit="squash", pad_color=(1, 2, 3))
     fit = OnnxTagger(spec(image=image), write(tmp_path, graph(shape))).fit
     assert (fit.size, fit.mode, fit.pad_color) == (8, "squash", (1, 2, 3))

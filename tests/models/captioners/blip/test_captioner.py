@@ -175,7 +175,7 @@ def test_every_whole_number_is_a_seed(seed: int) -> None:
     assert texts([batch(0)], sample=True, seed=seed)
 
 
-def test_two_copies_of_a_image_get_the_same_sampled_caption() -> None:
+def test_two_copies_of_an_image_get_the_same_sampled_caption() -> None:
     digest, pixels = pictures()[3]
     both = Batch(("a", "b"), (digest, digest), np.stack([pixels, pixels]))
     found = texts([both], sample=True, top_p=1.0)
@@ -197,7 +197,7 @@ def test_the_pixels_of_a_batch_are_not_changed() -> None:
     assert digests[0] == digests[1]
 
 
-def test_a_image_is_squashed_to_the_size_that_the_weights_know() -> None:
+def test_an_image_is_squashed_to_the_size_that_the_weights_know() -> None:
     fit = loaded().fit
     assert (fit.size, fit.mode) == (96, "squash")
 
