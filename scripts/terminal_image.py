@@ -62,11 +62,11 @@ def run(command: str, folder: Path) -> str:
 
 def record() -> list[tuple[str, str, str]]:
     """Return the lines of the session: what stands before the text, its color, and the text."""
-    from sdprep.tasks.demo import PICTURES
+    from sdprep.tasks.demo import IMAGES
 
     lines = []
     with tempfile.TemporaryDirectory() as place:
-        shutil.copytree(PICTURES, Path(place) / "imgs")
+        shutil.copytree(IMAGES, Path(place) / "imgs")
         for command in SESSION:
             if command.startswith("#"):
                 lines += [("", COMMENT, ""), ("", COMMENT, command)]
