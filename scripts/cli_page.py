@@ -51,9 +51,13 @@ def page_name(words: str) -> str:
     return f"{words.replace(' ', '-')}.md"
 
 
-def overview() -> str:
-    """Return the table of all commands."""
-    rows = [f"| [`sdprep {words}`]({page_name(words)}) | {each.short_help} |" for words, each in commands().items()]
+def overview(prefix: str = "", folder: str = "") -> str:
+    """Return the table of the commands that begin with the prefix, with links to their pages in the folder."""
+    rows = [
+        f"| [`sdprep {words}`]({folder}{page_name(words)}) | {each.short_help} |"
+        for words, each in commands().items()
+        if words.startswith(prefix)
+    ]
     return "\n".join(["| command | what it does |", "|---|---|", *rows])
 
 
