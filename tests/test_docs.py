@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+from scripts.cli_page import page_name
 from sdprep import errors
 from sdprep.cli.commands.models import about
 from sdprep.models.registry.registry import load
@@ -20,18 +21,21 @@ from tests.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(ROOT.glob("README*.md")),
+    *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
 EXAMPLES = ["README.md", "docs/configuration.md"]
-OPTIONS = [
-    pytest.param(words, name, id=f"{words} {name}")
-    for words, command in COMMANDS.items()
-    for option in command.params
-    if isinstance(option, click.Option)
-    for name in [*option.opts, *option.secondary_opts]
-]
+# The folders of the examples, with images of the demo.
+FOLDERS = {
+    "imgs": ["aka.jpg", "kuro.png", "sora.webp"],
+    "character": ["kuro.png", "aka-and-kuro.jpg"],
+    "style": ["red-hair-hat.jpg", "two-girls.jpg"],
+    "train/10_kuro": ["kuro.png"],
+    "train/2_sora": ["sora.webp"],
+    "both": ["red-hair-hat.jpg", "kuro.png"],
+}
 # What differs from run to run: seconds, names and times of runs, checksums of models.
 VOLATILE = [
     (r"\(\d+\.\d s\)", "(SECONDS)"),
@@ -54,21 +58,27 @@ def rows(text):
 
 
 def examples(page):
-    """The commands of the console blocks of a page, each with the output that is shown."""
-    for block in re.findall(r"^```console\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, *shown = part.splitlines()
-            yield command, shown
+    """The commands of the console blocks of a page, each with the output that is shown.
+
+    A TOML block that begins with a comment like `# imgs/sdprep.toml` comes as a command that writes this file.
+    """
+    for kind, block in re.findall(r"^```(console|toml)\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL):
+        if kind == "console":
+            for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+                command, *shown = part.splitlines()
+                yield command, shown
+        elif path := re.match(r"# (\S+\.toml)\n", block):
+            yield f"echo {shlex.quote(block)} > {path[1]}", []
 
 
 def obey(command, folder, home):
-    """Run one line of an example as a shell would, on any system; what it says on both streams."""
+    """Run one line of an example as a shell would, on any system; what it prints on both streams."""
     words = shlex.split(command)
     if words[0] == "echo":
         (folder / words[-1]).write_text(words[1] + "\n", "utf-8")
         return 0, ""
     if words[0] == "cat":
-        return 0, (folder / words[1]).read_text("utf-8")
+        return 0, "".join((folder / name).read_text("utf-8") for name in words[1:])
     assert words[0] == "sdprep", command
     models = {"SDPREP_TAG_MODEL": "demo-tag", "SDPREP_CAPTION_MODEL": "demo-caption"}
     done = subprocess.run(
@@ -82,9 +92,10 @@ def obey(command, folder, home):
 def followed(request, tmp_path_factory):
     """What came of following a page from its first example to its last: command, shown, exit code, output."""
     folder, home = tmp_path_factory.mktemp("reader"), str(tmp_path_factory.mktemp("home"))
-    (folder / "imgs").mkdir()
-    for name in ("aka.jpg", "kuro.png", "sora.webp"):
-        (folder / "imgs" / name).write_bytes((IMAGES / name).read_bytes())
+    for place, names in FOLDERS.items():
+        (folder / place).mkdir(parents=True)
+        for name in names:
+            (folder / place / name).write_bytes((IMAGES / name).read_bytes())
     environment = os.environ | {"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "PYTHONUTF8": "1"}
     environment |= {"PYTHONPATH": str(ROOT)}
     return [(*each, *obey(each[0], folder, environment)) for each in examples(request.param)]
@@ -98,12 +109,18 @@ def comparable(line):
 
 
 def agrees(shown, said):
-    """Whether the lines shown are the lines said; a line `...` stands for any lines."""
+    """Whether the lines shown are the lines printed; a line `...` stands for any lines."""
     if not shown:
         return not said
     if shown[0] == "...":
         return any(agrees(shown[1:], said[start:]) for start in range(len(said) + 1))
     return bool(said) and comparable(shown[0]) == comparable(said[0]) and agrees(shown[1:], said[1:])
+
+
+def names_of(command):
+    """All spellings of all options of a command."""
+    options = [option for option in COMMANDS[command].params if isinstance(option, click.Option)]
+    return {name for each in options for name in [*each.opts, *each.secondary_opts, *getattr(each, "shortcuts", ())]}
 
 
 def test_the_examples_of_a_page_run(followed):
@@ -119,15 +136,34 @@ def test_the_three_commands_are_among_the_examples():
     assert {"sdprep caption ./imgs", "sdprep tag ./imgs --threshold 0.35", "sdprep merge ./imgs"} <= set(said)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_its_options_in_the_readme(command):
-    assert f"<details><summary><b>sdprep {command}" in TEXTS["README.md"]
+def test_every_command_has_a_page():
+    pages = {path.name for path in (ROOT / "docs" / "cli").glob("*.md")}
+    assert pages == {"README.md", *map(page_name, COMMANDS)}
 
 
-@pytest.mark.parametrize(("command", "name"), OPTIONS)
-def test_every_option_is_in_the_table_of_its_command(command, name):
-    part = TEXTS["README.md"].split(f"<b>sdprep {command}")[1].split("</details>")[0]
-    assert f"`{name}`" in part
+def test_every_command_and_option_has_its_help_on_the_page_of_its_command():
+    missing = []
+    for words, command in COMMANDS.items():
+        text = TEXTS[f"docs/cli/{page_name(words)}"]
+        options = [each for each in command.params if isinstance(each, click.Option)]
+        wanted = [f"`{name}`" for each in options for name in [*each.opts, *each.secondary_opts]]
+        wanted += [each.help.replace("|", "\\|") for each in options]
+        wanted += [" ".join(part.split()) for part in command.help.split("\n\n")]
+        missing += [(words, each) for each in wanted if each not in text]
+    assert missing == []
+
+
+def test_every_option_in_an_example_of_any_page_exists():
+    unknown = []
+    for page, text in TEXTS.items():
+        blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`(sdprep [^`]+)`", text)
+        for line in lines:
+            called = re.search(r"sdprep (models \w+|\w+)((?: .*)?)$", line)
+            if called and called[1] in COMMANDS:
+                options = {name.replace("_", "-") for name in re.findall(r"(?<= )--[\w-]+", called[2])}
+                unknown += [(page, called[1], name) for name in options - names_of(called[1]) - {"--help"}]
+    assert unknown == []
 
 
 def test_every_exit_code_is_explained():
@@ -140,18 +176,16 @@ def test_every_field_of_the_report_is_explained():
     assert set(re.findall(r"`(\w+)`", " ".join(names))) == RunReport("tag").as_dict().keys()
 
 
-@pytest.mark.parametrize("path", sorted(configs_folder("models").glob("*.toml")), ids=lambda path: path.stem)
-def test_every_model_is_listed(path):
-    assert f"| `{path.stem}`" in TEXTS["docs/models.md"]
-
-
-@pytest.mark.parametrize("path", sorted(configs_folder("models").glob("*.toml")), ids=lambda path: path.stem)
-def test_the_size_of_every_model_is_that_of_its_description(path):
-    table = rows(section("docs/models.md", "The models that sdprep knows by name"))
-    (cells,) = [each for each in table if each[0].startswith(f"`{path.stem}`")]
-    spec = load(path)
-    size = "" if spec.megabytes is None else about(spec.megabytes).removeprefix("about ")
-    assert cells[5] == ("none" if spec.source.bundled else size)
+def test_every_model_is_listed_with_the_size_in_its_description():
+    shown = {
+        cells[0].split("`")[1]: cells[5] for cells in rows(section("docs/models.md", "The models that have a name"))
+    }
+    sizes = {}
+    for path in configs_folder("models").glob("*.toml"):
+        spec = load(path)
+        size = "" if spec.megabytes is None else about(spec.megabytes).removeprefix("about ")
+        sizes[path.stem] = "none" if spec.source.bundled else size
+    assert shown == sizes
 
 
 def test_every_module_is_on_the_map():
@@ -169,64 +203,65 @@ def test_every_module_on_the_map_exists():
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
-KOHYA = [
-    pytest.param(command, cells, id=f"{command} {cells[0]}")
-    for command in ("tag", "caption", "merge")
-    for heading in re.findall(rf"^## (.+ → `sdprep {command}`)$", TEXTS["docs/from-kohya.md"], re.MULTILINE)
-    for cells in rows(section("docs/from-kohya.md", heading))
-]
+def test_an_option_that_is_offered_to_kohyas_users_exists_and_theirs_is_accepted_or_said_to_be_missing():
+    wrong = []
+    for command, cells in kohya_rows():
+        theirs, offered = ({name.replace("_", "-") for name in re.findall(r"`(--[\w-]+)`", cell)} for cell in cells[:2])
+        if not offered <= names_of(command) | names_of("merge"):
+            wrong.append((command, cells, "is not an option"))
+        if cells[1] == "none" and theirs & names_of(command):
+            wrong.append((command, cells, "is accepted"))
+        if cells[1] != "none" and cells[2].startswith("same") and not theirs <= names_of(command):
+            wrong.append((command, cells, "is not accepted"))
+        if cells[1] != "none" and not cells[2].startswith(("same", "differs: ")):
+            wrong.append((command, cells, "is neither the same nor different"))
+    assert wrong == []
 
 
-def names_of(command):
-    """All spellings of all options of a command."""
-    options = [option for option in COMMANDS[command].params if isinstance(option, click.Option)]
-    return {name for each in options for name in [*each.opts, *each.secondary_opts, *getattr(each, "shortcuts", ())]}
+def kohya_rows():
+    """The rows of the tables for kohya's users, each with the command that takes the place of the script."""
+    page = TEXTS["docs/from-kohya.md"]
+    for command in ("tag", "caption", "merge"):
+        headings = re.findall(rf"^## (.+ → `sdprep {command}`)$", page, re.MULTILINE)
+        assert headings, command
+        yield from ((command, cells) for heading in headings for cells in rows(section("docs/from-kohya.md", heading)))
 
 
-@pytest.mark.parametrize(("command", "cells"), KOHYA)
-def test_an_option_that_is_offered_to_kohyas_users_exists(command, cells):
-    offered = {name.replace("_", "-") for name in re.findall(r"`(--[\w-]+)", cells[1])}
-    assert offered <= names_of(command) | names_of("merge")
+def test_every_relative_link_leads_to_a_file():
+    broken = [
+        (page, target)
+        for page, text in TEXTS.items()
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+        if not (ROOT / page).parent.joinpath(target).exists()
+    ]
+    assert broken == []
 
 
-@pytest.mark.parametrize(("command", "cells"), KOHYA)
-def test_an_option_of_kohyas_is_accepted_or_said_to_be_missing(command, cells):
-    theirs = {name.replace("_", "-") for name in re.findall(r"`(--[\w-]+)`", cells[0])}
-    if cells[1] == "none":
-        assert not theirs & names_of(command)
-    elif cells[2].startswith("same"):
-        assert theirs <= names_of(command)
-    else:
-        assert cells[2].startswith("differs: ")
+def test_every_link_to_a_heading_leads_to_one():
+    broken = []
+    for page, text in TEXTS.items():
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+            aim = (ROOT / page).parent.joinpath(target).read_text("utf-8") if target else text
+            heads = re.findall(r"^#+ (.+)", aim, re.MULTILINE)
+            if anchor not in [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]:
+                broken.append((page, target, anchor))
+    assert broken == []
 
 
-@pytest.mark.parametrize("page", TEXTS)
-def test_every_relative_link_leads_to_a_file(page):
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", TEXTS[page])
-    assert [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()] == []
+def test_no_page_names_a_path_of_somebodys_machine():
+    pattern = r"(?:/home/\w+|/Users/\w+|/root\b|/work/|/tmp/|[A-Z]:\\\\?Users)"
+    assert [(page, found) for page, text in TEXTS.items() for found in re.findall(pattern, text)] == []
 
 
-@pytest.mark.parametrize("page", TEXTS)
-def test_every_link_to_a_heading_leads_to_one(page):
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", TEXTS[page]):
-        text = (ROOT / page).parent.joinpath(target).read_text("utf-8") if target else TEXTS[page]
-        anchors = [
-            re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)", text, re.M)
-        ]
-        assert anchor in anchors
+def test_every_page_is_linked_from_the_readme_or_from_the_list_of_commands():
+    linked = {f"docs/cli/{name}" for name in re.findall(r"\]\(([\w-]+\.md)\)", TEXTS["docs/cli/README.md"])}
+    linked |= set(re.findall(r"\]\(([^)#]+)\)", TEXTS["README.md"])) | {"README.md"}
+    assert TEXTS.keys() - linked == set()
 
 
-@pytest.mark.parametrize("page", TEXTS)
-def test_no_page_names_a_path_of_somebodys_machine(page):
-    assert re.findall(r"(?:/home/\w+|/Users/\w+|/root\b|/work/|/tmp/|[A-Z]:\\\\?Users)", TEXTS[page]) == []
-
-
-def test_every_page_is_linked_from_the_readme():
-    assert [name for name in TEXTS if name != "README.md" and f"]({name})" not in TEXTS["README.md"]] == []
-
-
-def test_the_image_of_the_readme_is_small():
-    assert (ROOT / "docs" / "images" / "demo.jpg").stat().st_size <= 120 * 1024
+def test_the_images_of_the_readme_are_small():
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
+    assert {name: size for name, size in sizes.items() if size > 120 * 1024} == {}
 
 
 def test_every_test_that_the_security_page_names_is_there() -> None:

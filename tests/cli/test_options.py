@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import click
-import pytest
 
 from sdprep.cli.main import cli
 from tests.commands import COMMANDS
 
 OPTIONS = [
-    pytest.param(command, option, name, id=f"{words} {name}")
-    for words, command in COMMANDS.items()
+    (command, option, name)
+    for command in COMMANDS.values()
     for option in command.params
     if isinstance(option, click.Option)
     for name in [*option.opts, *option.secondary_opts]
@@ -18,8 +17,8 @@ OPTIONS = [
 ]
 SPECIAL = {"preset": "kohya", "tag_replacement": "old,new", "threshold": "0.25", "category_threshold": "species=0.25"}
 SHORTCUTS = [
-    pytest.param(command, option.name, name, value, id=f"{words} {name}")
-    for words, command in COMMANDS.items()
+    (command, option.name, name, value)
+    for command in COMMANDS.values()
     for option in command.params
     for name, value in getattr(option, "shortcuts", {}).items()
 ]
@@ -98,20 +97,26 @@ def value_of(option, folder):
     return ["0.25"] if isinstance(option.type, click.types.FloatParamType) else ["17"]
 
 
-@pytest.mark.parametrize(("command", "option", "name"), OPTIONS)
-def test_hyphens_and_underscores_mean_the_same(command, option, name, tmp_path):
+def test_hyphens_and_underscores_mean_the_same(tmp_path):
     (tmp_path / "empty.toml").touch()
-    rest = [*value_of(option, tmp_path), *argument_of(command, tmp_path)]
-    underscored = "--" + name[2:].replace("-", "_")
-    hyphened = "--" + name[2:].replace("_", "-")
+    different = []
+    for command, option, name in OPTIONS:
+        rest = [*value_of(option, tmp_path), *argument_of(command, tmp_path)]
+        spellings = "--" + name[2:].replace("-", "_"), "--" + name[2:].replace("_", "-")
+        if parsed(command, [spellings[0], *rest]) != parsed(command, [spellings[1], *rest]):
+            different.append((command.name, name))
+    assert different == []
 
-    assert parsed(command, [underscored, *rest]) == parsed(command, [hyphened, *rest])
 
-
-@pytest.mark.parametrize("spell", [str, lambda name: "--" + name[2:].replace("-", "_")], ids=["hyphens", "underscores"])
-@pytest.mark.parametrize(("command", "option", "name", "value"), SHORTCUTS)
-def test_a_shortcut_brings_its_value_in_both_spellings(command, option, name, value, spell, tmp_path):
-    assert parsed(command, [spell(name), str(tmp_path)])[option] == value
+def test_a_shortcut_brings_its_value_in_both_spellings(tmp_path):
+    assert SHORTCUTS
+    wrong = [
+        (command.name, spelling)
+        for command, option, name, value in SHORTCUTS
+        for spelling in (name, "--" + name[2:].replace("-", "_"))
+        if parsed(command, [spelling, str(tmp_path)])[option] != value
+    ]
+    assert wrong == []
 
 
 def test_behind_two_hyphens_a_shortcut_is_a_word_like_any_other(tmp_path, monkeypatch):
@@ -120,16 +125,16 @@ def test_behind_two_hyphens_a_shortcut_is_a_word_like_any_other(tmp_path, monkey
     assert parsed(COMMANDS["tag"], ["--", "--onnx"])["directory"] == Path("--onnx")
 
 
-@pytest.mark.parametrize(("command", "option", "name"), OPTIONS)
-def test_every_option_has_a_line_of_help(command, option, name):
-    assert option.help
+def test_every_option_has_a_line_of_help():
+    assert [(command.name, name) for command, option, name in OPTIONS if not option.help] == []
 
 
-@pytest.mark.parametrize(("command", "spelling", "value", "name", "expected"), KOHYA)
-def test_kohyas_spelling_is_understood(command, spelling, value, name, expected, tmp_path):
-    words = [spelling, *([value] if value else []), str(tmp_path)]
-
-    assert parsed(COMMANDS[command], words)[name] == expected
+def test_kohyas_spellings_are_understood(tmp_path):
+    understood = []
+    for command, spelling, value, name, _ in KOHYA:
+        words = [spelling, *([value] if value else []), str(tmp_path)]
+        understood.append((command, spelling, value, name, parsed(COMMANDS[command], words)[name]))
+    assert understood == KOHYA
 
 
 def test_a_list_of_nothing_but_commas_is_a_usage_error(sdprep_command, imgs):
@@ -137,25 +142,24 @@ def test_a_list_of_nothing_but_commas_is_a_usage_error(sdprep_command, imgs):
     assert (outcome.code, r"a comma itself is written \," in outcome.err) == (2, True)
 
 
-NUMBERS = [
-    pytest.param(words, name, id=f"{words} {name}")
-    for words, command in COMMANDS.items()
-    for option in command.params
-    if isinstance(option.type, click.types.FloatParamType) or option.name == "threshold"
-    for name in option.opts[:1]
-]
+def test_what_is_not_a_finite_number_is_a_usage_error(sdprep_command, imgs):
+    numbers = [
+        (words, option.opts[0], value)
+        for words, command in COMMANDS.items()
+        for option in command.params
+        if isinstance(option.type, click.types.FloatParamType) or option.name == "threshold"
+        for value in ("nan", "inf")
+    ]
+    assert len(numbers) > 20
+    for words, name, value in numbers:
+        outcome = sdprep_command(*words.split(), *argument_of(COMMANDS[words], imgs), name, value)
+        assert (words, name, outcome.code, value in outcome.err) == (words, name, 2, True)
 
 
-@pytest.mark.parametrize("value", ["nan", "inf"])
-@pytest.mark.parametrize(("words", "name"), NUMBERS)
-def test_what_is_no_finite_number_is_a_usage_error(sdprep_command, imgs, words, name, value):
-    outcome = sdprep_command(*words.split(), *argument_of(COMMANDS[words], imgs), name, value)
-    assert (outcome.code, value in outcome.err) == (2, True)
-
-
-@pytest.mark.parametrize("alias", ["--thresh", "--repo-id", "--caption-extention", "--max-data-loader-n-workers"])
-def test_help_shows_official_names_only(alias, sdprep_command):
-    assert f"{alias} " not in sdprep_command("tag", "--help").out
+def test_help_shows_official_names_only(sdprep_command):
+    shown = sdprep_command("tag", "--help").out
+    aliases = ["--thresh", "--repo-id", "--caption-extention", "--max-data-loader-n-workers"]
+    assert [alias for alias in aliases if f"{alias} " in shown] == []
 
 
 def test_a_misspelt_option_gets_a_suggestion(sdprep_command, imgs):
