@@ -188,16 +188,6 @@ def test_every_model_is_listed_with_the_size_in_its_description():
     assert shown == sizes
 
 
-def test_every_module_is_on_the_map():
-    table = {
-        cells[0].strip("`"): cells[2].split(", ") for cells in rows(section("docs/architecture.md", "The folders"))
-    }
-    listed = {Path("sdprep", "" if folder == "sdprep/" else folder, f"{name}.py")
-              for folder, names in table.items() for name in names if name != "no code"}  # fmt: skip
-    modules = {path.relative_to(ROOT) for path in (ROOT / "sdprep").rglob("*.py")}
-    assert listed == {path for path in modules if not path.stem.startswith("__")}
-
-
 def test_every_module_on_the_map_exists():
     named = re.findall(r"`(sdprep/[\w/]+\.py)`", TEXTS["docs/architecture.md"])
     assert [name for name in named if not (ROOT / name).is_file()] == []

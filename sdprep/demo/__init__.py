@@ -1,1 +1,1 @@
-"""Bundled sample images, the cartoon drawings behind them, and two tiny models trained on such drawings."""
+"""Demo images and two tiny demo models trained on such drawings, as data. It imports nothing."""
