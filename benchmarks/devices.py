@@ -49,7 +49,7 @@ def measure(folder: Path, devices: int, batch: int) -> tuple[float, float]:
     """Images per second, and processor milliseconds of an image in this process."""
     watch = Stopwatch()
     work = RunOptions(workers=max(2, devices), batch_size=batch)
-    settings = TagSettings(model="demo-tag", device=",".join(["cpu"] * devices), work=work)
+    settings = TagSettings(model="demo-tag", device=",".join(["cpu"] * devices), run=work)
     report = tag(folder, settings, listener=watch)
     seconds, cpu = time.perf_counter() - watch.clock, time.process_time() - watch.cpu
     if not report.written == report.predicted == report.found:

@@ -71,7 +71,7 @@ def batches(pictures: list[Decoded], size: int) -> Iterator[Batch]:
 
 def captioner(batch_size: int, **settings: Any) -> BlipCaptioner:
     """The demo captioner."""
-    chosen = CaptionSettings(device="cpu", work=RunOptions(batch_size=batch_size), **settings)
+    chosen = CaptionSettings(device="cpu", run=RunOptions(batch_size=batch_size), **settings)
     return BlipCaptioner(resolve("demo-caption", "caption"), ModelFiles(WEIGHTS, None, "weights"), chosen)
 
 

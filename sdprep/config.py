@@ -91,11 +91,11 @@ class TagSettings:
     scores: Path | None = None
     scores_min: float = 0.05
     frequency_tags: bool = False
-    layout: PathOptions = PathOptions()
-    work: RunOptions = RunOptions()
+    paths: PathOptions = PathOptions()
+    run: RunOptions = RunOptions()
 
     def __post_init__(self) -> None:
-        check_devices(self.device, self.work.workers)
+        check_devices(self.device, self.run.workers)
         own = self.rules.own_thresholds()
         _check_thresholds([self.rules.threshold, *own.values(), self.scores_min])
         for category in ARGMAX_CATEGORIES:
@@ -179,13 +179,13 @@ class CaptionSettings:
     allow_pickle: bool = False
     rules: CaptionRules = CaptionRules()
     caption_extension: str = ".caption"
-    layout: PathOptions = PathOptions()
-    work: RunOptions = RunOptions()
+    paths: PathOptions = PathOptions()
+    run: RunOptions = RunOptions()
 
     def __post_init__(self) -> None:
         _check_extension(self, "caption_extension")
         check_text_option(prompt=self.prompt)
-        check_devices(self.device, self.work.workers)
+        check_devices(self.device, self.run.workers)
         if self.decoder not in DECODERS:
             raise UsageError(f"--decoder is one of {', '.join(DECODERS)}, not '{self.decoder}'")
         if self.decoder == "reference" and self.dtype == "int8":
@@ -223,7 +223,7 @@ class MergeSettings:
     prune: bool = False
     caption_extension: str = ".caption"
     tag_extension: str = ".txt"
-    layout: PathOptions = PathOptions()
+    paths: PathOptions = PathOptions()
     dry_run: bool = False
     debug: bool = False
 

@@ -118,7 +118,7 @@ def test_fields_that_an_entry_does_not_have_are_refused(fields: tuple[str, ...])
 @pytest.mark.parametrize("settings", [TagSettings, CaptionSettings, MergeSettings])
 def test_settings_cannot_be_changed_under_a_run(settings: type) -> None:
     with pytest.raises(FrozenInstanceError):
-        settings().layout = None
+        settings().paths = None
 
 
 # Files

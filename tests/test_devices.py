@@ -42,9 +42,9 @@ def test_a_card_cannot_be_shared_out(text):
 @SETTINGS
 def test_several_devices_need_several_processes(settings):
     with pytest.raises(UsageError, match=r"--workers 0 runs .* in this process, and --device cuda:0,1 needs a process"):
-        settings(device="cuda:0,1", work=RunOptions(workers=0))
+        settings(device="cuda:0,1", run=RunOptions(workers=0))
 
 
 @SETTINGS
 def test_one_device_needs_no_process(settings):
-    assert settings(device="cuda:1", work=RunOptions(workers=0)).devices == ("cuda:1",)
+    assert settings(device="cuda:1", run=RunOptions(workers=0)).devices == ("cuda:1",)

@@ -39,7 +39,7 @@ def opened(
     Raises SdprepError where the model cannot be opened, alike for both.
     """
     order = EngineConfig(spec, files, settings, DECODE)
-    engine = _inline(order, note) if settings.work.workers == 0 else WorkerPool(order, note)
+    engine = _inline(order, note) if settings.run.workers == 0 else WorkerPool(order, note)
     try:
         yield engine
     finally:

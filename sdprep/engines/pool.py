@@ -83,11 +83,11 @@ class WorkerPool:
 
 def per_device(order: EngineConfig) -> list[EngineConfig]:
     """An order for each device of an order; the threads that decode are shared out, at least one for each."""
-    devices, work = order.settings.devices, order.settings.work
+    devices, work = order.settings.devices, order.settings.run
     orders = []
     for place, device in enumerate(devices):
         threads = len(range(place, work.workers, len(devices)))
-        settings = replace(order.settings, device=device, work=replace(work, workers=max(1, threads)))
+        settings = replace(order.settings, device=device, run=replace(work, workers=max(1, threads)))
         orders.append(replace(order, settings=settings, num_processes=len(devices)))
     return orders
 

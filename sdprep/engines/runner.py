@@ -57,7 +57,7 @@ class StageRunner:
     """
 
     def __init__(self, order: EngineConfig, note: Callable[[str], None], watcher: Watcher = NullWatcher()) -> None:
-        self._work = order.settings.work
+        self._work = order.settings.run
         decode = _named(order.decode)
         self._model = open_model(order.spec, order.files, order.settings, note, order.num_processes)
         self._encode = _encoder(order.spec.task, self._model)

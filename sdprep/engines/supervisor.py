@@ -29,7 +29,7 @@ class DeviceSupervisor:
     def __init__(self, order: EngineConfig, wakeup: threading.Event, say: Callable[[str], None]) -> None:
         self.device = order.settings.device
         self._order, self._bell, self._say = order, wakeup, say
-        self._timeout = order.settings.work.image_timeout
+        self._timeout = order.settings.run.image_timeout
         self._worker: WorkerProcess | None = None
         self._probe: WorkerProcess | None = None
 
@@ -114,14 +114,14 @@ class DeviceSupervisor:
         """Start a worker that has no threads, for one image at a time."""
         if stop:
             return
-        work = replace(self._order.settings.work, batch_size=1, workers=0)
-        order = replace(self._order, settings=replace(self._order.settings, work=work))
+        work = replace(self._order.settings.run, batch_size=1, workers=0)
+        order = replace(self._order, settings=replace(self._order.settings, run=work))
         self._probe = WorkerProcess(Start.of(order, limit_memory=True), self._bell)
         yield from self._probe.until_ready(stop, self._say)
 
     def _failure(self, item: ImageItem, shift: Dispatcher) -> Failure:
         """The verdict on an image on which a worker died."""
-        digest = _digest_within(item, self._order.settings.work.max_pixels, self._timeout)
+        digest = _digest_within(item, self._order.settings.run.max_pixels, self._timeout)
         if shift.overdue is not None:
             message = f"it is not decoded within {self._timeout:g} s; --image-timeout sets this limit"
             return Failure(item, FailureCode.TIMED_OUT, message, digest)

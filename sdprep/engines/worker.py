@@ -105,7 +105,7 @@ class Worker:
         with starting_threads():
             threading.Thread(target=self._listen, daemon=True).start()
         order = start.order()
-        self._max_pixels = order.settings.work.max_pixels
+        self._max_pixels = order.settings.run.max_pixels
         inline = StageRunner(order, lambda text: self.send(WorkerNote(text)), self)
         self.send(Ready(inline.provider))
         while not self._stop:

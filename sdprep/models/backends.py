@@ -82,7 +82,7 @@ def open_model(
     Raises MissingExtra, ModelError and UsageError as they do.
     """
     if not isinstance(settings, CaptionSettings):
-        work = settings.work
+        work = settings.run
         execution = Execution(settings.provider, work.batch_size, work.workers > 0, settings.device, num_processes)
         return open_tagger(spec, files, execution)
     if num_processes > 1:

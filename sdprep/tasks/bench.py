@@ -164,7 +164,7 @@ class _Run:
 
     def _model_settings(self, layout: PathOptions = PathOptions()) -> TagSettings | CaptionSettings:
         kind = TagSettings if self._spec.task == "tag" else CaptionSettings
-        return kind(model=self._settings.model, work=self._work, layout=layout)
+        return kind(model=self._settings.model, run=self._work, paths=layout)
 
     @property
     def _extension(self) -> str:

@@ -58,7 +58,7 @@ class Captioning:
 
     def make_job(self, files: ModelFiles | None) -> Job:
         """The job; its settings are the decoding and the model, its pieces are lines."""
-        settings, work = self._settings, self._settings.work
+        settings, work = self._settings, self._settings.run
         decoding = decoding_settings(settings)
         values = {
             "model": identity(self.spec, files),
@@ -75,7 +75,7 @@ class Captioning:
         if files is not None:
             what = {"task": "caption", "weights": files.weights, "precision": settings.dtype}
             result_key = {**what, **self.spec.result_key(), **self.spec.decoding(settings.exact_decode), **decoding}
-        naming, decoder = settings.layout.sidecar_name, decoder_of(work, DECODER)
+        naming, decoder = settings.paths.sidecar_name, decoder_of(work, DECODER)
         return Job(
             wish=wish,
             extension=settings.caption_extension,

@@ -75,16 +75,16 @@ def merge(
     start = time.monotonic()
     listener, stop = listener or NullListener(), CancelToken() if stop is None else stop
     _check(settings)
-    source = FolderSource(directory, settings.layout)
+    source = FolderSource(directory, settings.paths)
     files = open_metadata(directory, settings)
     items = source.items()
     if source.skipped:
         listener.note(source.skipped)
     report = RunReport("merge", found=len(items), dry_run=settings.dry_run)
     purpose = AccessMode.DRY_RUN if settings.dry_run else AccessMode.ADD
-    with catalogs_for(directory, settings.layout, CatalogAccess("merge", purpose, listener.note)) as catalogs:
+    with catalogs_for(directory, settings.paths, CatalogAccess("merge", purpose, listener.note)) as catalogs:
         # Opened before the work begins: another run may be at work, or nothing can be written there.
-        catalog = catalogs.of(settings.layout.output_dir or source.directory)
+        catalog = catalogs.of(settings.paths.output_dir or source.directory)
         files = recall_metadata(files, catalog)
         if not settings.dry_run:
             check_writable(real_path(files.output).parent, "Give -o FILE for another output")
@@ -156,7 +156,7 @@ def _collisions(items: list[ImageItem], settings: MergeSettings) -> dict[str, Fa
     """The images that share a wanted sidecar: nobody can say whose text it is."""
     extensions = _extensions(settings)
     wanted = [extension for name, extension in extensions.items() if name in settings.fields]
-    naming = settings.layout.sidecar_name
+    naming = settings.paths.sidecar_name
     clashes = [clash for extension in wanted[:1] for clash in sidecar_collisions(items, extension, naming)]
     return {clash.item.rel: clash for clash in clashes}
 
@@ -175,7 +175,7 @@ def _read(item: ImageItem, failure: Failure | None, settings: MergeSettings, fol
             if name == "image_size":
                 size = list(read_size(item))
             else:
-                sidecar = sidecar_name(item.rel, extensions[name], settings.layout.sidecar_name)
+                sidecar = sidecar_name(item.rel, extensions[name], settings.paths.sidecar_name)
                 texts[name] = _read_stripped(sidecar, folders)
         except BaseException as error:  # noqa: BLE001 - what is no fault of the image is raised again
             failure = failure or failure_of(item, error)
@@ -196,7 +196,7 @@ def _recalled(image: Image, catalogs: CatalogSession, settings: MergeSettings) -
     """An image with what a run wrote in its sidecars of 0 bytes, which a power cut or a full disk has left."""
     texts, target = dict(image.texts), image.item.target
     for name in [name for name, text in texts.items() if text == ""]:
-        path = sidecar_path(target, _extensions(settings)[name], settings.layout.sidecar_name)
+        path = sidecar_path(target, _extensions(settings)[name], settings.paths.sidecar_name)
         if os.path.lexists(path) and path.lstat().st_size == 0:
             catalog = catalogs.of(target.parent)
             state = catalog.state_of(catalog.key(path))

@@ -33,7 +33,7 @@ class Files:
 
 def open_metadata(directory: Path, settings: MergeSettings) -> Files:
     """Read the output of a merge over a folder, and what it starts from. Raises MetadataError naming the file."""
-    output = settings.output or (settings.layout.output_dir or directory) / OUTPUT_NAME
+    output = settings.output or (settings.paths.output_dir or directory) / OUTPUT_NAME
     if output.is_symlink() and not is_inside(output, output.parent):
         raise MetadataError(f"{output} is a link that leaves its folder; name the file itself with -o")
     try:

@@ -88,7 +88,7 @@ class Tagging:
     def make_job(self, files: ModelFiles | None) -> Job:
         """The job; its settings are the rules, the separator and the model."""
         self._files = files
-        settings, work = self._settings, self._settings.work
+        settings, work = self._settings, self._settings.run
         values = {
             "model": identity(self.spec, files),
             MODEL_DESCRIPTION: self._description,
@@ -113,7 +113,7 @@ class Tagging:
         return Job(
             wish,
             settings.caption_extension,
-            settings.layout.sidecar_name,
+            settings.paths.sidecar_name,
             settings.caption_separator,
             result_key,
             self._render,

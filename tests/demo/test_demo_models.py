@@ -155,7 +155,7 @@ def test_every_decoder_and_precision_is_right_about_unseen_drawings(
     unseen_files: list[ImageItem], decoder: str, dtype: str, size: int
 ) -> None:
     work = RunOptions(batch_size=size, workers=0)
-    settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, dtype=dtype, work=work)
+    settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, dtype=dtype, run=work)
     spec, files = resolve("demo-caption", "caption"), ModelFiles(CAPTIONER, None, "")
     with one_thread(), local.opened(spec, files, settings, NullListener().note) as engine:
         given = {each.item: each.data for each in engine.run(unseen_files, CancelToken()) if isinstance(each, Result)}

@@ -27,7 +27,7 @@ def images(folder, *names):
 def opened(task="tag", device="auto", **work):
     """An engine with the demo model of a task."""
     spec = resolve(f"demo-{task}", task)
-    settings = SETTINGS[task](device=device, work=RunOptions(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
+    settings = SETTINGS[task](device=device, run=RunOptions(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
     return local.opened(spec, find_local(spec), settings, NullListener().note)
 
 

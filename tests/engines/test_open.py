@@ -97,7 +97,7 @@ def test_a_defect_that_is_about_no_image_reaches_the_caller_from_a_worker_with_i
 def test_files_that_are_no_model_are_refused_as_such(tmp_path, workers):
     spec, files = resolve("demo-tag", "tag"), ModelFiles(tmp_path, None, "weights")
 
-    settings = TagSettings(work=RunOptions(workers=workers))
+    settings = TagSettings(run=RunOptions(workers=workers))
     with pytest.raises(ModelError, match=r"model\.onnx: No such file"):
         local.opened(spec, files, settings, NullListener().note).__enter__()
 
@@ -106,7 +106,7 @@ def test_files_that_are_no_model_are_refused_as_such(tmp_path, workers):
 def test_a_device_that_is_not_there_is_a_matter_of_usage(workers):
     spec = resolve("demo-caption", "caption")
 
-    settings = CaptionSettings(device="cuda:63", work=RunOptions(workers=workers))
+    settings = CaptionSettings(device="cuda:63", run=RunOptions(workers=workers))
     with pytest.raises(UsageError, match=r"^--device cuda:63: "):
         local.opened(spec, find_local(spec), settings, NullListener().note).__enter__()
 

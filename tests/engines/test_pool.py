@@ -189,9 +189,9 @@ def test_after_a_wish_to_stop_every_worker_finishes_the_batch_in_hand(tmp_path, 
 
 @pytest.mark.parametrize(("threads", "parts"), [(2, [1, 1]), (5, [3, 2]), (1, [1, 1]), (8, [4, 4])])
 def test_threads_that_decode_are_shared_out_and_nobody_has_none(threads, parts):
-    orders = per_device(order_for("tag", device=TWO, work=RunOptions(workers=threads)))
+    orders = per_device(order_for("tag", device=TWO, run=RunOptions(workers=threads)))
 
-    assert [each.settings.work.workers for each in orders] == parts
+    assert [each.settings.run.workers for each in orders] == parts
 
 
 def test_every_worker_has_one_device_and_knows_how_many_there_are():
@@ -202,7 +202,7 @@ def test_every_worker_has_one_device_and_knows_how_many_there_are():
 
 @pytest.mark.parametrize(("num_processes", "ahead"), [(1, 5), (2, 2), (8, 1)])
 def test_the_memory_for_decoded_images_is_that_of_the_run(tmp_path, num_processes, ahead):
-    order = replace(order_for("tag", work=RunOptions(workers=4, batch_size=1, memory=1)), num_processes=num_processes)
+    order = replace(order_for("tag", run=RunOptions(workers=4, batch_size=1, memory=1)), num_processes=num_processes)
     taken, items = [], images(tmp_path, *NAMES[:6])
 
     engine = StageRunner(order, NullListener().note)

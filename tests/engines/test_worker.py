@@ -59,7 +59,7 @@ def overhear(self):
 process.WorkerProcess.receive = overhear
 """
 LIBRARY = (
-    "print(tag(Path(sys.argv[1]), TagSettings(model='demo-tag', work=RunOptions(workers=1, batch_size=1))).written)"
+    "print(tag(Path(sys.argv[1]), TagSettings(model='demo-tag', run=RunOptions(workers=1, batch_size=1))).written)"
 )
 # One that does not close its engine, nor takes all outcomes.
 FORGETFUL = """
@@ -69,7 +69,7 @@ from sdprep.models.registry.registry import resolve
 from sdprep.types import ImageItem
 from sdprep.report import CancelToken
 spec = resolve("demo-tag", "tag")
-settings = TagSettings(model="demo-tag", work=RunOptions(workers=1, batch_size=1))
+settings = TagSettings(model="demo-tag", run=RunOptions(workers=1, batch_size=1))
 held = opened(spec, find_local(spec), settings, print)
 engine = held.__enter__()
 outcomes = engine.run([ImageItem.at(path) for path in sorted(Path(sys.argv[1]).glob("*.png"))], CancelToken())
@@ -291,7 +291,7 @@ def test_a_message_has_no_place_for_pixels():
 @pytest.mark.parametrize(("limit_memory", "expected"), [(True, "out_of_memory"), (False, "done")])
 def test_a_worker_limits_the_memory_of_decoding_if_it_is_told_to(tmp_path, limit_memory, expected):
     spec = resolve("demo-tag", "tag")
-    settings = TagSettings(model="demo-tag", work=RunOptions(batch_size=1, workers=0))
+    settings = TagSettings(model="demo-tag", run=RunOptions(batch_size=1, workers=0))
     order = EngineConfig(spec, find_local(spec), settings, DECODER)
     [item] = images(tmp_path, "hungry")
     wakeup = threading.Event()
@@ -320,8 +320,8 @@ def receive(worker, wakeup):
 def test_an_order_arrives_as_it_was_given(task):
     layout = PathOptions(output_dir=Path("/out"))
     settings = {
-        "tag": TagSettings(layout=layout, rules=TagRules(threshold="mcut", tag_replacement=(("a", "b"),))),
-        "caption": CaptionSettings(layout=layout, prompt="a photo of"),
+        "tag": TagSettings(paths=layout, rules=TagRules(threshold="mcut", tag_replacement=(("a", "b"),))),
+        "caption": CaptionSettings(paths=layout, prompt="a photo of"),
     }[task]
     spec = resolve(f"demo-{task}", task)
     order = EngineConfig(spec, find_local(spec), settings, "sdprep.images.decode:decode")

@@ -49,7 +49,7 @@ def captioned(folder: Path, **settings: Any) -> dict[Path, tuple[str, int]]:
     batch_size = settings.pop("batch_size", 8)
     # In this process, whose threads and calls these tests have in hand.
     work = RunOptions(batch_size=batch_size, workers=0)
-    report = caption(folder, CaptionSettings(model="demo-caption", device="cpu", work=work, **settings))
+    report = caption(folder, CaptionSettings(model="demo-caption", device="cpu", run=work, **settings))
     assert report.failed == 0
     results = {path: json.loads(data) for path, data in stored_results(folder).items()}
     return {path: (result["text"], result["n_tokens"]) for path, result in results.items()}

@@ -32,13 +32,13 @@ def work(values):
 
 def tag_settings(values):
     values = dict(values)
-    parts = {"rules": TagRules(**chosen(values, TagRules)), "layout": PathOptions(**chosen(values, PathOptions))}
-    return TagSettings(work=work(values), **parts, **{"model": "demo-tag", **values})
+    parts = {"rules": TagRules(**chosen(values, TagRules)), "paths": PathOptions(**chosen(values, PathOptions))}
+    return TagSettings(run=work(values), **parts, **{"model": "demo-tag", **values})
 
 
 def caption_settings(values):
     values = dict(values)
-    parts = {"layout": PathOptions(**chosen(values, PathOptions)), "work": work(values)}
+    parts = {"paths": PathOptions(**chosen(values, PathOptions)), "run": work(values)}
     return CaptionSettings(**parts, **{"model": "demo-caption", "num_beams": 1, **values})
 
 

@@ -218,7 +218,7 @@ def test_each_of_many_damaged_images_has_one_outcome_and_harms_no_other(
             first = outcomes(tag(folder, max_pixels=MAX_PIXELS))
             again = outcomes(tag(folder, max_pixels=MAX_PIXELS))
             lenient = outcomes(tag(folder, max_pixels=MAX_PIXELS, allow_truncated=True, exact_decode=True))
-            merged = outcomes(merge(folder, MergeSettings(layout=PathOptions())))
+            merged = outcomes(merge(folder, MergeSettings(paths=PathOptions())))
         for found in (first, lenient, merged):
             assert found[0] <= EXPECTED
         assert first == again

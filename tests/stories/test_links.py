@@ -91,7 +91,7 @@ def test_merge_reads_no_text_through_a_link_that_leads_out(nested, tmp_path, els
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").symlink_to(elsewhere)
 
-    report = merge(nested, MergeSettings(fields=("tags",), layout=PathOptions(output_dir=tmp_path / "out")))
+    report = merge(nested, MergeSettings(fields=("tags",), paths=PathOptions(output_dir=tmp_path / "out")))
 
     assert codes(report) == {"sub/d.png": "unreadable"}
     assert b"precious" not in b"".join(everything(tmp_path / "out").values())

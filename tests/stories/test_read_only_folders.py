@@ -122,7 +122,7 @@ def test_merge_finds_out_that_its_output_cannot_be_written_before_it_reads_a_ima
     locked(tmp_path / "out")
 
     with pytest.raises(ReadOnlyFolder, match=r"out cannot be written .*-o FILE"):
-        merge(album, MergeSettings(output=tmp_path / "out" / "m.json", layout=PathOptions()))
+        merge(album, MergeSettings(output=tmp_path / "out" / "m.json", paths=PathOptions()))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")

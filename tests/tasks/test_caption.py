@@ -34,7 +34,7 @@ def run(folder: Path, **settings: Any) -> RunReport:
     explicit = frozenset(settings)
     rules = {name: settings.pop(name) for name in list(settings) if name in CaptionRules.__dataclass_fields__}
     work = RunOptions(workers=0)
-    values = {"model": "demo-caption", "num_beams": 1, "rules": CaptionRules(**rules), "work": work, **settings}
+    values = {"model": "demo-caption", "num_beams": 1, "rules": CaptionRules(**rules), "run": work, **settings}
     return caption(folder, CaptionSettings(**values), explicit=explicit)
 
 

@@ -18,7 +18,7 @@ from sdprep.tasks.merge import merge
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "merge"
 FLAT = PathOptions(recursive=False)
-AS_KOHYA = MergeSettings(keys="stem", fields=("caption", "tags"), layout=FLAT)
+AS_KOHYA = MergeSettings(keys="stem", fields=("caption", "tags"), paths=FLAT)
 RELATIVE = MergeSettings(keys="relative")
 TEXTS = MergeSettings(keys="relative", fields=("caption", "tags"))
 CAPTIONS = MergeSettings(keys="relative", fields=("caption",))
@@ -131,7 +131,7 @@ def test_two_equal_stems_fail_where_kohya_lets_the_last_one_win(tmp_path):
 
 
 def test_folders_are_searched_with_stem_keys_where_kohya_refuses(kohya):
-    assert "c" in merged(kohya, replace(AS_KOHYA, layout=PathOptions()))
+    assert "c" in merged(kohya, replace(AS_KOHYA, paths=PathOptions()))
 
 
 def test_letters_are_written_as_they_are_where_kohya_escapes_them(tmp_path):
@@ -159,7 +159,7 @@ def test_extensions_and_full_sidecar_names_are_followed(tmp_path):
     image(tmp_path, "a.png")
     (tmp_path / "a.png.cap").write_text("c", encoding="utf-8")
     (tmp_path / "a.png.tags").write_text("t", encoding="utf-8")
-    wanted = replace(TEXTS, caption_extension=".cap", tag_extension=".tags", layout=PathOptions(sidecar_name="full"))
+    wanted = replace(TEXTS, caption_extension=".cap", tag_extension=".tags", paths=PathOptions(sidecar_name="full"))
     assert merged(tmp_path, wanted) == {"a.png": {"caption": "c", "tags": "t"}}
 
 
@@ -194,7 +194,7 @@ def test_images_whose_sidecars_have_full_names_share_none(tmp_path):
     for name in ("a.jpg", "a.png"):
         image(tmp_path, name)
         (tmp_path / f"{name}.caption").write_text(f"the {name}\n")
-    full = replace(CAPTIONS, layout=PathOptions(sidecar_name="full"))
+    full = replace(CAPTIONS, paths=PathOptions(sidecar_name="full"))
     assert merged(tmp_path, full) == {"a.jpg": {"caption": "the a.jpg"}, "a.png": {"caption": "the a.png"}}
 
 
@@ -226,7 +226,7 @@ def test_with_an_output_folder_sidecars_and_json_lie_there_and_keys_name_the_rea
     out = tmp_path / "out"
     (out / "sub").mkdir(parents=True)
     (out / "sub" / "a.txt").write_text("x", encoding="utf-8")
-    merge(tmp_path / "in", MergeSettings(fields=("tags",), layout=PathOptions(output_dir=out)))
+    merge(tmp_path / "in", MergeSettings(fields=("tags",), paths=PathOptions(output_dir=out)))
     assert read_json(out / "metadata.json") == {str(real): {"tags": "x"}}
 
 
@@ -543,7 +543,7 @@ def test_pruning_spares_an_image_in_a_subfolder_that_was_not_looked_into(tmp_pat
     image(tmp_path, "a.png", "x")
     image(tmp_path, "sub/c.png")
     write_json(tmp_path / "metadata.json", {key: {}})
-    assert key in merged(tmp_path, replace(RELATIVE, prune=True, layout=FLAT))
+    assert key in merged(tmp_path, replace(RELATIVE, prune=True, paths=FLAT))
 
 
 def test_pruning_spares_a_stem_that_fits_several_images_and_tells_of_it(tmp_path):

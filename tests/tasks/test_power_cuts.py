@@ -128,7 +128,7 @@ def look_at(camera: Camera, tmp_path: Path, allowed: list[dict[str, bytes]], fir
                 assert data in [version.get(name) for version in allowed], f"{copy.name}: {name} holds {data!r}"
             check_journal(place / "set")
             # The next run goes on from there, and everything can still be taken back.
-            tag(place / "set", TagSettings(model="demo-tag", work=OVER_MINE), explicit=frozenset({"existing"}))
+            tag(place / "set", TagSettings(model="demo-tag", run=OVER_MINE), explicit=frozenset({"existing"}))
             for run in reversed([entry.uid for entry in log(place / "set") if entry.changed]):
                 undo(place / "set", run)
             assert texts(place / "set") == first, copy.name
@@ -137,7 +137,7 @@ def look_at(camera: Camera, tmp_path: Path, allowed: list[dict[str, bytes]], fir
 def test_a_power_cut_leaves_every_text_of_a_first_run_whole(disk: Path, camera: Camera, tmp_path: Path) -> None:
     folder = tmp_path / "disk" / "set"
     first = texts(folder)
-    tag(folder, TagSettings(model="demo-tag", work=ONE_PROCESS))
+    tag(folder, TagSettings(model="demo-tag", run=ONE_PROCESS))
     camera.step()
     look_at(camera, tmp_path, [first, texts(folder)], first)
 
@@ -146,7 +146,7 @@ def test_a_power_cut_leaves_every_text_that_is_written_over_whole(disk: Path, ca
     folder = tmp_path / "disk" / "set"
     versions = [texts(folder)]
     for threshold in (0.35, 0.9):
-        settings = TagSettings(model="demo-tag", rules=TagRules(threshold=threshold), work=OVER_MINE)
+        settings = TagSettings(model="demo-tag", rules=TagRules(threshold=threshold), run=OVER_MINE)
         tag(folder, settings, explicit=frozenset({"threshold", "existing"}))
         versions.append(texts(folder))
     camera.step()

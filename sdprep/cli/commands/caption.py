@@ -35,8 +35,7 @@ from sdprep.cli.report import run_task
     shared.option("--best-of", type=param_types.Int64(1),
                   help="Make this many captions of each image and write the likeliest."),
     shared.option("--repetition-penalty", type=param_types.FiniteFloat(0, min_open=True), default=1.0,
-                  show_default=True,
-                  help="Divide the odds of words that are there; more than 1 means fewer repetitions."),
+                  show_default=True, help="Above 1, words already used become less likely."),
     shared.option("--no-repeat-ngram-size", type=param_types.Int64(0), default=0, show_default=True,
                   help="Never write this many tokens in a row twice; 0: no limit."),
     shared.option("--bad-words", type=param_types.TEXTS, callback=param_types.comma_list, metavar="A,B,...", default="",
@@ -83,7 +82,7 @@ def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any)
     settings = CaptionSettings(
         **shared.settings_of(ctx, CaptionSettings),
         rules=CaptionRules(**shared.settings_of(ctx, CaptionRules)),
-        layout=PathOptions(**shared.settings_of(ctx, PathOptions)),
-        work=RunOptions(**shared.settings_of(ctx, RunOptions)),
+        paths=PathOptions(**shared.settings_of(ctx, PathOptions)),
+        run=RunOptions(**shared.settings_of(ctx, RunOptions)),
     )
     run_task(task, directory, settings, explicit=shared.explicit(ctx), json_report=json_report)

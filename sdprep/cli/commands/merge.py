@@ -48,6 +48,6 @@ def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -
     from sdprep.tasks.merge import merge as task
 
     settings = MergeSettings(
-        **shared.settings_of(ctx, MergeSettings), layout=PathOptions(**shared.settings_of(ctx, PathOptions))
+        **shared.settings_of(ctx, MergeSettings), paths=PathOptions(**shared.settings_of(ctx, PathOptions))
     )
     run_task(task, directory, settings, json_report=json_report)

@@ -137,7 +137,7 @@ def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> 
     settings = TagSettings(
         **shared.settings_of(ctx, TagSettings),
         rules=TagRules(**shared.settings_of(ctx, TagRules)),
-        layout=PathOptions(**shared.settings_of(ctx, PathOptions)),
-        work=RunOptions(**shared.settings_of(ctx, RunOptions)),
+        paths=PathOptions(**shared.settings_of(ctx, PathOptions)),
+        run=RunOptions(**shared.settings_of(ctx, RunOptions)),
     )
     run_task(task, directory, settings, explicit=shared.explicit(ctx), json_report=json_report)

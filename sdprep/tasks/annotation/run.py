@@ -67,11 +67,11 @@ class Annotation:
         self._files = find_local(kind.spec)
         self._job = kind.make_job(self._files)
         self._info = info = run_info(kind.command, settings, str(self._job.wish.settings["model"]))
-        self.report = RunReport(kind.command, run=info.uid, dry_run=settings.work.dry_run, model=kind.spec.name)
+        self.report = RunReport(kind.command, run=info.uid, dry_run=settings.run.dry_run, model=kind.spec.name)
         self._refused: set[ImageItem] = set()
         self._obstacles: dict[Path, OSError | None] = {}
         self._answers, self._without_numbers = 0, 0
-        self._writer = Writer(self.report, info, self._job, listener if settings.work.debug else NullListener())
+        self._writer = Writer(self.report, info, self._job, listener if settings.run.debug else NullListener())
 
     def run(self, directory: Path) -> RunReport:
         """Do it. Raises SdprepError where the run cannot go on; an image's fault is in the report."""
@@ -84,16 +84,16 @@ class Annotation:
 
     def _run(self, directory: Path) -> RunReport:
         began = time.monotonic()
-        rehearsal = self._settings.work.dry_run
+        rehearsal = self._settings.run.dry_run
         purpose = AccessMode.DRY_RUN if rehearsal else AccessMode.ADD
         access = CatalogAccess(self._kind.command, purpose, self._listener.note)
-        with catalogs_for(directory, self._settings.layout, access) as catalogs:
+        with catalogs_for(directory, self._settings.paths, access) as catalogs:
             items = self._found(directory)
             pending = self._settle(items, catalogs)
             if not rehearsal:
                 self._predict(pending)
                 known = [item for item in items if item not in self._refused] if self._refused else items
-                catalog = catalogs.of(self._settings.layout.output_dir or real_path(directory))
+                catalog = catalogs.of(self._settings.paths.output_dir or real_path(directory))
                 results = partial(stored_results, known, self._job, catalogs)
                 self._kind.finish(results, self.report, partial(self._replace, catalog))
             self.report.revision = self._files.revision if self._files else self._kind.spec.source.revision
@@ -109,7 +109,7 @@ class Annotation:
         return apply(catalog, self._info, [change], change.path.parent)
 
     def _found(self, directory: Path) -> list[ImageItem]:
-        source = FolderSource(directory, self._settings.layout)
+        source = FolderSource(directory, self._settings.paths)
         items = source.items()
         if source.skipped:
             self._listener.note(source.skipped)
@@ -119,7 +119,7 @@ class Annotation:
     def _settle(self, items: list[ImageItem], catalogs: CatalogSession) -> list[PlannedImage]:
         """Count or write all that needs no model as it is found, and return what needs one."""
         pending: list[PlannedImage] = []
-        left = self._settings.work.limit
+        left = self._settings.run.limit
         with self._heeding_stop():
             for done, target in enumerate(self._targets(items, catalogs)):
                 if self._stop:
@@ -152,13 +152,13 @@ class Annotation:
         return not target.settled or self._needs_model(target)
 
     def _needs_model(self, target: PlannedImage) -> bool:
-        if self._settings.work.refresh:
+        if self._settings.run.refresh:
             return True
         return target.result is None and (self._kind.want_results or not target.settled)
 
     def _begin(self, target: PlannedImage, pending: list[PlannedImage]) -> None:
         """Write from the stored result, or note for the model; a rehearsal counts."""
-        if self._settings.work.dry_run:
+        if self._settings.run.dry_run:
             if target.settled:
                 self._writer.settle(target)
             else:
@@ -220,7 +220,7 @@ class Annotation:
     def _check_model(self, failure: Failure) -> None:
         """Raise ModelError if the model answers with nothing but NaN, for two batches and eight images at least."""
         self._without_numbers += failure.code is FailureCode.NONFINITE
-        if not self._answers and self._without_numbers >= max(WITHOUT_NUMBERS, 2 * self._settings.work.batch_size):
+        if not self._answers and self._without_numbers >= max(WITHOUT_NUMBERS, 2 * self._settings.run.batch_size):
             raise ModelError(
                 f"the model answered with NaN or infinity for each of its first {self._without_numbers} images. "
                 "Check its files, or take another --device, precision or --model; --device cpu is the surest"

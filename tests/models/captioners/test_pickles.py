@@ -55,7 +55,7 @@ def album(tmp_path: Path) -> Path:
 
 
 def settings(folder: Path, **values: Any) -> CaptionSettings:
-    return CaptionSettings(model=str(folder), device="cpu", num_beams=1, work=RunOptions(workers=0), **values)
+    return CaptionSettings(model=str(folder), device="cpu", num_beams=1, run=RunOptions(workers=0), **values)
 
 
 def open_captioner(folder: Path, **values: Any) -> BlipCaptioner:

@@ -266,7 +266,7 @@ def test_a_run_notes_that_the_models_of_the_user_may_not_be_read(
     (tmp_path / "imgs").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "imgs" / "a.png")
     forbidden(user_folder, monkeypatch)
-    report = tag(tmp_path / "imgs", TagSettings(model="demo-tag", work=RunOptions(workers=0)), listener=listener)
+    report = tag(tmp_path / "imgs", TagSettings(model="demo-tag", run=RunOptions(workers=0)), listener=listener)
     assert report.failed == 0
     assert f"models in {user_folder} are not used: Permission denied" in notes
 

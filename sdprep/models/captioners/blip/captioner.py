@@ -69,7 +69,7 @@ class BlipCaptioner:
         self._transformers = transformers.__version__
         self._versions = f"torch {torch.__version__}, transformers {self._transformers}"
         self._prompt, self._decoding, self._note = prompt, decoding, note
-        self._batch_size = settings.work.batch_size
+        self._batch_size = settings.run.batch_size
         reference = settings.decoder == "reference"
         make = self._references(model) if reference else self._engines(model, Int8Linear if int8 else linear_layer)
         first = make(decoding, self._batch_size)

@@ -261,7 +261,7 @@ def test_sampled_captions_are_the_same_in_any_batches_and_order(sizes: tuple[int
             chosen, order = order[:size], order[size:]
             yield Batch(tuple(chosen), tuple(digests[each] for each in chosen), noise[chosen])
 
-    way: dict[str, Any] = {"sample": True, "top_p": 1.0, "work": RunOptions(batch_size=max(sizes))}
+    way: dict[str, Any] = {"sample": True, "top_p": 1.0, "run": RunOptions(batch_size=max(sizes))}
     together = texts([Batch(tuple(range(8)), tuple(digests), noise)], sample=True, top_p=1.0)
     assert texts(list(batches([5, 2, 7, 0, 3, 6, 1, 4])), **way) == together
 
