@@ -46,10 +46,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Changes that were not made: `overtaken`, the file had changed since it was looked at; `refused`, and why."""
+    """What became of changes: made, not made since the file had changed since it was read, or failed, and why."""
 
-    conflicts: list[Change]
-    refused: dict[Change, str]
+    made: list[Change] = field(default_factory=list)
+    conflicts: list[Change] = field(default_factory=list)
+    errors: dict[Change, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +81,21 @@ def apply(
         number = catalog.begin_run(run) if wanted else 0
         intents = [_write_intent(catalog, number, change) for change in wanted]
     if not intents:
-        return Applied([], {})
+        return Applied()
     with Folders(root) as folders:
         group = _Group(folders, run.uid)
         try:
             group.make(intents)
         except OSError as error:
-            raise WriteError(error, group.made) from error
+            raise WriteError(error, len(group.applied.made)) from error
         finally:
             try:
                 with catalog.transaction():
                     for intent, done in group.outcomes:
                         _settle(catalog, intent, "done" if done else "void")
             except sqlite3.OperationalError as error:
-                raise WriteError(OSError(0, str(error), str(catalog.file)), group.made) from error
+                failed = OSError(0, str(error), str(catalog.file))
+                raise WriteError(failed, len(group.applied.made)) from error
     return group.applied
 
 
@@ -101,17 +103,13 @@ class _Group:
     """Changes that are made together; `outcomes` says of each that has been decided whether it was made."""
 
     def __init__(self, folders: Folders, uid: str) -> None:
-        self.applied = Applied([], {})
+        self.applied = Applied()
         self.outcomes: list[tuple[_Intent, bool]] = []
         self._folders, self._uid = folders, uid
         self._ready: list[_Intent] = []
         # The folder of each change, by journal row, and the temporary files that are there, as folder and name.
         self._places: dict[int, str] = {}
         self._temporaries: dict[int, tuple[str, str]] = {}
-
-    @property
-    def made(self) -> int:
-        return sum(done for _, done in self.outcomes)
 
     def make(self, intents: Sequence[_Intent]) -> None:
         """Make all changes. Raises OSError for what no other file would fare better with, at the second try."""
@@ -159,7 +157,7 @@ class _Group:
             # ValueError: the system can have no such name.
             if isinstance(error, OSError) and error.errno in FOR_ALL_FILES:
                 raise
-            self.applied.refused[intent.change] = f"{intent.change.path.name}: {getattr(error, 'strerror', error)}"
+            self.applied.errors[intent.change] = f"{intent.change.path.name}: {getattr(error, 'strerror', error)}"
             self.outcomes.append((intent, False))
             return False
         return True
@@ -190,12 +188,11 @@ class _Group:
         """Put the temporary file in place if the file is still as it was, looked at as late as can be."""
         change, folder = intent.change, self._folders.find(self._places[intent.row])
         seen = _holds(folder, change.path.name, change.before)
-        if not seen:
-            self.applied.conflicts.append(change)
-        elif folder is not None and change.after is None:
+        if seen and folder is not None and change.after is None:
             folder.remove(change.path.name)
-        elif folder is not None:
+        elif seen and folder is not None:
             self._put_in_place(folder, intent)
+        (self.applied.made if seen else self.applied.conflicts).append(change)
         self.outcomes.append((intent, seen))
 
     def _put_in_place(self, folder: Folder, intent: _Intent) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sdprep.catalog.journal import Applied, Change
+from sdprep.catalog.journal import Change
 from sdprep.catalog.results import decode_caption, is_caption
 from sdprep.config import CaptionSettings
 from sdprep.images.decoder import DECODER, decoder_of
@@ -108,7 +108,7 @@ class Captioning:
         found = [caption, *caption.others]
         return found if self._settings.best_of is None else sorted(found, key=lambda each: -each.score)
 
-    def finish(self, results: Results, report: RunReport, journal: Callable[[Change], Applied]) -> None:
+    def finish(self, results: Results, report: RunReport, replace: Callable[[Change], None]) -> None:
         """Nothing is left to do."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.history import UNDONE, RunEntry, UndoStep, Version, file_hash, in_order, reversals, runs, versions
-from sdprep.catalog.journal import FILE_LIMIT, Change, apply
+from sdprep.catalog.journal import FILE_LIMIT, Change
 from sdprep.catalog.quarantine import CRASH_CODES, KnownFailure, forget, remembered
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession, catalogs_below, find_catalog
 from sdprep.errors import CatalogError
@@ -21,6 +21,7 @@ from sdprep.images.decoder import DECODER
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.sanitize import strip_invisible
+from sdprep.tasks.changes import apply_changes, path_of
 from sdprep.tasks.run_info import run_info
 from sdprep.types import FailureCode
 
@@ -108,15 +109,15 @@ def _take_back(
             if change is not None:
                 below.setdefault(root, []).append(change)
         for root, changes in below.items():
-            applied = apply(catalog, info, changes, root)
-            report.written -= len(applied.conflicts) + len(applied.refused)
-            for change in applied.conflicts:
-                report.refuse(str(change.path), FailureCode.CHANGED_SINCE, CHANGED)
-            for change, reason in applied.refused.items():
-                report.refuse(str(change.path), FailureCode.UNWRITABLE, reason)
+            apply_changes(catalog, info, changes, root, report, on_conflict=_refuse(report, CHANGED))
     rest = len(list(queue))
     report.found += rest
     report.remaining += rest
+
+
+def _refuse(report: RunReport, message: str) -> Callable[[Change], None]:
+    """What counts a file that has changed as a failure."""
+    return lambda change: report.refuse(path_of(change), FailureCode.CHANGED_SINCE, message)
 
 
 def _change_for(catalog: Catalog, back: UndoStep, root: Path, force: bool, report: RunReport) -> Change | None:
@@ -134,7 +135,6 @@ def _change_for(catalog: Catalog, back: UndoStep, root: Path, force: bool, repor
     if data != b"" and file_hash(data) != back.after and not force:
         report.refuse(str(back.path), FailureCode.CHANGED_SINCE, CHANGED)
         return None
-    report.written += 1
     return Change(back.path, data, None if back.before is None else catalog.text(back.before), back.state)
 
 
@@ -163,12 +163,9 @@ def restore(
         if file_hash(data) == chosen:
             report.current = 1
         else:
-            applied = apply(found, info, [Change(path, data, found.text(chosen))], path.parent)
-            if applied.conflicts:
-                report.refuse(str(path), FailureCode.CHANGED_SINCE, "it is being changed by another program")
-            for reason in applied.refused.values():
-                report.refuse(str(path), FailureCode.UNWRITABLE, reason)
-            report.written = 1 - report.failed
+            change = Change(path, data, found.text(chosen))
+            refuse = _refuse(report, "it is being changed by another program")
+            apply_changes(found, info, [change], path.parent, report, on_conflict=refuse)
         with found.transaction():
             found.end_run(info.uid, report.as_dict())
     report.check()

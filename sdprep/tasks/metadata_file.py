@@ -7,13 +7,14 @@ from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.history import versions
-from sdprep.catalog.journal import FILE_LIMIT, Change, apply
+from sdprep.catalog.journal import FILE_LIMIT, Change
 from sdprep.config import MergeSettings
 from sdprep.errors import MetadataError
 from sdprep.files import real_path
 from sdprep.folders import read_below
 from sdprep.paths import is_inside
 from sdprep.report import RunReport
+from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.run_info import run_info
 from sdprep.texts import metadata
 from sdprep.texts.metadata import Entries
@@ -62,10 +63,9 @@ def replace_metadata(files: Files, after: bytes, catalog: Catalog, settings: Mer
     path = real_path(files.output)
     info = run_info("merge", settings, None)
     report.run = info.uid
-    applied = apply(catalog, info, [Change(path, files.before, after)], path.parent)
-    for reason in applied.refused.values():
-        raise MetadataError(f"{path} cannot be written: {reason}")
-    if applied.conflicts:
-        raise MetadataError(f"{path} was changed by another program in the meantime; run the merge again")
+    try:
+        replace_through_journal(catalog, info, Change(path, files.before, after))
+    except OSError as error:
+        raise MetadataError(f"{path} cannot be written: {error.strerror}. Run the merge again") from error
     with catalog.transaction():
         catalog.end_run(info.uid, report.as_dict())

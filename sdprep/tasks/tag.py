@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sdprep.catalog.journal import Applied, Change
+from sdprep.catalog.journal import Change
 from sdprep.catalog.results import are_scores, decode_scores
 from sdprep.config import TagSettings
 from sdprep.files import real_path
@@ -140,12 +140,12 @@ class Tagging:
     def _render(self, result: bytes) -> list[str]:
         return self._selector.select(decode_scores(result))
 
-    def finish(self, results: Results, report: RunReport, journal: Callable[[Change], Applied]) -> None:
+    def finish(self, results: Results, report: RunReport, replace: Callable[[Change], None]) -> None:
         """Write a JSON line for every image whose scores are known, in their order, and count the tags of all."""
         path = self._settings.scores
         if path is not None:
             lines = (self._scores_line(rel, result).encode("utf-8") for rel, result in results())
-            write_scores(path, lines, journal)
+            write_scores(path, lines, replace)
         if self._settings.frequency_tags:
             counts = Counter(tag for _, result in results() for tag in self._render(result))
             report.tag_counts = dict(counts.most_common())

@@ -186,7 +186,7 @@ def test_an_obstacle_of_one_file_does_not_hold_up_the_others(
 
     monkeypatch.setattr(os, "replace", refusing)
     applied = apply(catalog, RUN, [change(file), change(other, None)], catalog.root)
-    assert (list(applied.refused), file.read_bytes(), other.read_bytes()) == ([change(file)], b"old\n", b"new\n")
+    assert (list(applied.errors), file.read_bytes(), other.read_bytes()) == ([change(file)], b"old\n", b"new\n")
 
 
 @pytest.mark.usefixtures("disk_that_fails_at_the_second_file")

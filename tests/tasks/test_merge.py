@@ -264,7 +264,7 @@ def test_a_json_that_another_program_changes_meanwhile_is_not_overwritten(tmp_pa
         def advance(self):
             path.write_text('{"b": {}}', encoding="utf-8")
 
-    with pytest.raises(MetadataError, match="changed by another program"):
+    with pytest.raises(MetadataError, match="another program has changed it"):
         merge(tmp_path, listener=Meddler())
     assert path.read_text(encoding="utf-8") == '{"b": {}}'
 

@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from sdprep.catalog.catalog import Catalog
-from sdprep.catalog.journal import Applied, Change, apply
+from sdprep.catalog.journal import Change
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.engines import local
@@ -27,6 +26,7 @@ from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.tasks.annotation.lookup import stored_results
 from sdprep.tasks.annotation.planner import Job, PlannedImage, Planner
 from sdprep.tasks.annotation.writer import Writer
+from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.run_info import catalogs_for, run_info
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
@@ -51,8 +51,8 @@ class Annotator(Protocol):
     def make_job(self, files: ModelFiles | None) -> Job:
         """The job with the model's files, or without them as long as they are not on this machine."""
 
-    def finish(self, results: Results, report: RunReport, journal: Callable[[Change], Applied]) -> None:
-        """Do what is left when all images have their outcome; files that are there are replaced by `journal`."""
+    def finish(self, results: Results, report: RunReport, replace: Callable[[Change], None]) -> None:
+        """Do what is left when all images have their outcome; `replace` replaces files through the journal."""
 
 
 class Annotation:
@@ -95,7 +95,7 @@ class Annotation:
                 known = [item for item in items if item not in self._refused] if self._refused else items
                 catalog = catalogs.of(self._settings.paths.output_dir or real_path(directory))
                 results = partial(stored_results, known, self._job, catalogs)
-                self._kind.finish(results, self.report, partial(self._replace, catalog))
+                self._kind.finish(results, self.report, partial(replace_through_journal, catalog, self._info))
             self.report.revision = self._files.revision if self._files else self._kind.spec.source.revision
             self.report.stopped = self._stop.exit_code
             self.report.seconds = time.monotonic() - began
@@ -104,9 +104,6 @@ class Annotation:
                 with catalog.transaction():
                     catalog.end_run(str(self.report.run), self.report.as_dict())
         return self.report
-
-    def _replace(self, catalog: Catalog, change: Change) -> Applied:
-        return apply(catalog, self._info, [change], change.path.parent)
 
     def _found(self, directory: Path) -> list[ImageItem]:
         source = FolderSource(directory, self._settings.paths)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from sdprep.catalog.journal import FILE_LIMIT, Applied, Change
+from sdprep.catalog.journal import FILE_LIMIT, Change
 from sdprep.errors import UsageError, WriteError
 from sdprep.files import real_path, replace_file
 from sdprep.folders import read_below
@@ -36,8 +36,8 @@ def check_scores_path(path: Path) -> None:
         raise UsageError(f"--scores {path}: this file is there and holds no scores; give another name")
 
 
-def write_scores(path: Path, lines: Iterable[bytes], journal: Callable[[Change], Applied]) -> None:
-    """Write the lines to a file; one that is there is replaced through the journal, so that it can come back.
+def write_scores(path: Path, lines: Iterable[bytes], replace: Callable[[Change], None]) -> None:
+    """Write the lines to a file; one that is there is replaced by `replace`, through the journal, and can come back.
 
     Raises WriteError if it cannot be written or changed meanwhile, UsageError if it is too large for the journal.
     """
@@ -47,16 +47,11 @@ def write_scores(path: Path, lines: Iterable[bytes], journal: Callable[[Change],
         if not before:
             replace_file(path, lines)
             return
+        change = Change(path, before, _joined(path, lines))
+        if change.after != before:
+            replace(change)
     except OSError as error:
         raise WriteError(error) from error
-    change = Change(path, before, _joined(path, lines))
-    if change.after == before:
-        return
-    applied = journal(change)
-    for reason in applied.refused.values():
-        raise WriteError(OSError(0, reason, str(path)))
-    if applied.conflicts:
-        raise WriteError(OSError(0, "another program has changed it in the meantime", str(path)))
 
 
 def _joined(path: Path, lines: Iterable[bytes]) -> bytes:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog, RunInfo
-from sdprep.catalog.journal import Change, apply, holds, record_existing
-from sdprep.errors import WriteError
+from sdprep.catalog.journal import Change, holds, record_existing
 from sdprep.report import Listener, RunReport
 from sdprep.rules.mixed_text import normalize
 from sdprep.rules.policy import Action, SidecarState
 from sdprep.tasks.annotation.compose import adopted_state, is_what_would_be_written, text_for
 from sdprep.tasks.annotation.planner import Job, PlannedImage
+from sdprep.tasks.changes import apply_changes
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
@@ -106,33 +106,33 @@ class Writer:
         return [target for target in self._ready if target.item.path.parent not in gone]
 
     def _commit_to(self, catalog: Catalog, ready: list[PlannedImage]) -> None:
-        changes: dict[str, Change] = {}
+        names: dict[Path, str] = {}
         root = ready[0].item.target_folder
 
-        def changed() -> list[Change]:
+        def store_and_plan() -> list[Change]:
+            changes = []
             catalog.begin_run(self._info)
             self._store(catalog, [target for target in ready if target.item in self._new])
             for target in ready:
                 change = self._change_of(target)
                 if change is not None:
-                    changes[target.item.rel] = change
-            return list(changes.values())
+                    changes.append(change)
+                    names[change.path] = target.item.rel
+            return changes
 
-        try:
-            applied = apply(catalog, self._info, changed, root)
-        except WriteError as error:
-            self._report.written += error.made
-            raise
-        for rel, change in changes.items():
-            if change in applied.conflicts:
-                self._count_overtaken(rel, change, root)
-            elif change in applied.refused:
-                self._report.refuse(rel, FailureCode.UNWRITABLE, applied.refused[change])
-            else:
-                self._report.written += 1
-                self._listener.note(f"{rel}: {normalize((change.after or b'').decode())}")
+        made = apply_changes(
+            catalog,
+            self._info,
+            store_and_plan,
+            root,
+            self._report,
+            on_conflict=lambda change: self._count_conflict(names[change.path], change, root),
+            name=lambda change: names[change.path],
+        )
+        for change in made:
+            self._listener.note(f"{names[change.path]}: {normalize((change.after or b'').decode())}")
 
-    def _count_overtaken(self, rel: str, change: Change, root: Path) -> None:
+    def _count_conflict(self, rel: str, change: Change, root: Path) -> None:
         """Another run may have written the very same text meanwhile."""
         try:
             same = holds(root, change.path, change.after)
