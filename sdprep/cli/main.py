@@ -13,11 +13,10 @@ from sdprep.cli.commands.bench import bench
 from sdprep.cli.commands.caption import caption
 from sdprep.cli.commands.demo import demo
 from sdprep.cli.commands.doctor import doctor
-from sdprep.cli.commands.history import log, restore, undo
+from sdprep.cli.commands.history import log, restore, retry, undo
 from sdprep.cli.commands.merge import merge
 from sdprep.cli.commands.models import models
 from sdprep.cli.commands.quantize import quantize
-from sdprep.cli.commands.retry import retry
 from sdprep.cli.commands.tag import tag
 from sdprep.cli.options import handle_errors, hyphenate
 from sdprep.cli.output import printing

@@ -9,7 +9,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
@@ -106,6 +107,27 @@ def _open_closed() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON in ASCII, in which a control character stands as an escape that JSON knows."""
-    click.echo(json.dumps(value, ensure_ascii=True, indent=2).replace("\x7f", r"\u007f"))
+def print_json(value: Any, schema: int = 1) -> None:
+    """Print a result (a mapping, dataclass or struct) as one JSON object with a schema number.
+
+    It is ASCII, and a control character is an escape that JSON knows.
+    """
+    import msgspec
+
+    data = {"schema": schema, **msgspec.to_builtins(value, enc_hook=str)}
+    click.echo(json.dumps(data, ensure_ascii=True, indent=2).replace("\x7f", r"\u007f"))
+
+
+def print_table(rows: Sequence[Sequence[str]], *, right: Container[int] = (), width: int | None = None) -> None:
+    """Print rows in columns, those in `right` flush right; the last column is wrapped to a line of `width`."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    indent = sum(widths[:-1]) + 2 * len(widths[:-1])
+    for row in rows:
+        cells = [
+            cell.rjust(size) if column in right else cell.ljust(size)
+            for column, (cell, size) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines = textwrap.wrap(row[-1], width - indent, break_on_hyphens=False) if width else cells[-1:]
+        click.echo("  ".join([*cells[:-1], *lines[:1]]).rstrip())
+        for line in lines[1:]:
+            click.echo(" " * indent + line)

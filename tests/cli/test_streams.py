@@ -72,7 +72,7 @@ def test_merge_does_not_call_an_image_without_text_edited(sdprep_command, imgs):
 
 def test_the_log_of_a_folder_names_its_runs(sdprep_command, imgs):
     run = json.loads(sdprep_command("tag", imgs, "--model", "demo-tag", "--json").out)["run"]
-    assert [row["run"] for row in json.loads(sdprep_command("log", imgs, "--json").out)] == [run]
+    assert [row["run"] for row in json.loads(sdprep_command("log", imgs, "--json").out)["runs"]] == [run]
 
 
 def test_the_log_of_a_folder_is_on_stdout(sdprep_command, imgs):

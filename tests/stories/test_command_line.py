@@ -209,7 +209,7 @@ def test_log_undo_and_restore_load_no_framework(tagged):
 def test_the_log_lists_a_run_by_the_name_that_undo_takes(album):
     write(album / "a.txt", "mine")
     sdprep("tag", album, "--model", "demo-tag", "--existing", "overwrite")
-    [row] = reported(sdprep("log", album, "--json"))
+    [row] = reported(sdprep("log", album, "--json"))["runs"]
 
     result = sdprep("undo", row["run"], "--dir", album)
 
@@ -220,7 +220,7 @@ def test_the_log_lists_a_run_by_the_name_that_undo_takes(album):
 def test_the_run_of_a_report_is_the_run_of_the_log(album):
     report = reported(sdprep("tag", album, "--model", "demo-tag", "--json"))
 
-    assert [row["run"] for row in reported(sdprep("log", album, "--json"))] == [report["run"]]
+    assert [row["run"] for row in reported(sdprep("log", album, "--json"))["runs"]] == [report["run"]]
 
 
 def test_undo_names_what_it_refuses_and_ends_with_3(tagged):
@@ -235,7 +235,7 @@ def test_undo_names_what_it_refuses_and_ends_with_3(tagged):
 
 def test_the_texts_of_a_file_are_numbered_as_restore_takes_them(tagged):
     tag(tagged, threshold=STRICT)
-    rows = reported(sdprep("log", tagged / "a.txt", "--json"))
+    rows = reported(sdprep("log", tagged / "a.txt", "--json"))["versions"]
     first = next(row["version"] for row in rows if row["origin"].startswith("written by"))
     now = (tagged / "a.txt").read_bytes()
 

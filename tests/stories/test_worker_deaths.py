@@ -235,7 +235,7 @@ def test_the_command_prints_what_is_tried_again(survived):
 def test_the_command_prints_it_as_json(survived):
     found = CliRunner().invoke(sdprep.cli.main.cli, ["retry", str(survived), "--json"])
 
-    assert [(row["path"], row["code"]) for row in json.loads(found.stdout)] == [
+    assert [(row["path"], row["code"]) for row in json.loads(found.stdout)["images"]] == [
         (str(survived / "hang.png"), "timed_out"),
         (str(survived / "segfault.png"), "crashed"),
     ]

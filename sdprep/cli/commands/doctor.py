@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sdprep.cli import options as shared
-from sdprep.cli.output import print_json
+from sdprep.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from sdprep.doctor.doctor import Diagnosis, Job
@@ -63,13 +63,7 @@ def _print_table(diagnosis: Diagnosis) -> None:
         ("PART", "ITEM", "STATE", "DETAIL"),
         *((row.part, _shown(row.item), row.state, row.detail) for row in diagnosis.rows),
     ]
-    widths = [max(len(row[column]) for row in rows) + 2 for column in range(3)]
-    for row in rows:
-        start = "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-        lines = textwrap.wrap(row[3], WIDTH - sum(widths), break_on_hyphens=False) or [""]
-        click.echo(f"{start}{lines[0]}".rstrip())
-        for line in lines[1:]:
-            click.echo(" " * sum(widths) + line)
+    print_table(rows, width=WIDTH)
     for problem in diagnosis.problems:
         _print_problem(problem)
     click.echo(f"\npossible here: {_names(diagnosis, True)}; not possible here: {_names(diagnosis, False)}")

@@ -1,4 +1,4 @@
-"""`sdprep log`, `sdprep undo` and `sdprep restore`."""
+"""`sdprep log`, `sdprep undo`, `sdprep restore` and `sdprep retry`."""
 
 from __future__ import annotations
 
@@ -12,37 +12,46 @@ from sdprep.cli.output import print_json
 from sdprep.cli.report import Terminal, print_report, run_task
 from sdprep.sanitize import printable_time
 
-catalog_option = shared.option("--catalog", type=shared.FILE, help="The catalog file, if it has a place of its own.")
+catalog_option = shared.option("--catalog", type=shared.FILE, help="Catalog file, if it is outside the folder.")
+json_option = shared.option("--json", "json_report", is_flag=True, help="Print the list as one JSON object on stdout.")
 
 
-@click.command(cls=shared.Command, example="sdprep log ./imgs", short_help="List past runs, or the texts of a file.")
+@click.command(
+    cls=shared.Command, example="sdprep log ./imgs", short_help="List past runs, or the versions of a sidecar."
+)
 @click.argument("path", type=click.Path(path_type=Path), default=".")
 @catalog_option
-@shared.option("--json", "json_report", is_flag=True, help="Print the list as JSON on stdout.")
+@json_option
 def log(path: Path, catalog: Path | None, json_report: bool) -> None:
-    """List the runs over the folder PATH, or the texts that the sidecar PATH has held, oldest first."""
+    """List the runs in the folder PATH, or the versions of the sidecar PATH, oldest first."""
     from sdprep.tasks import history
 
     if path.is_dir():
-        rows = [
-            {
-                "run": entry.uid,
-                "command": entry.command,
-                "changed": entry.changed,
-                "model": entry.model,
-                "started": printable_time(entry.started),
-                "finished": entry.ended is not None,
-            }
-            for entry in history.log(path, catalog=catalog)
-        ]
+        name, rows = (
+            "runs",
+            [
+                {
+                    "run": entry.uid,
+                    "command": entry.command,
+                    "changed": entry.changed,
+                    "model": entry.model,
+                    "started": printable_time(entry.started),
+                    "finished": entry.ended is not None,
+                }
+                for entry in history.log(path, catalog=catalog)
+            ],
+        )
     else:
         found = history.file_versions(path, catalog=catalog)
-        rows = [
-            {"version": number, "origin": each.origin, "text": each.excerpt}
-            for number, each in enumerate(found, start=1)
-        ]
+        name, rows = (
+            "versions",
+            [
+                {"version": number, "origin": each.origin, "text": each.excerpt}
+                for number, each in enumerate(found, start=1)
+            ],
+        )
     if json_report:
-        print_json(rows)
+        print_json({"command": "log", name: rows})
         return
     for row in rows:
         shown = [_cell(name, value) for name, value in row.items() if value is not None or name == "text"]
@@ -57,16 +66,16 @@ def _cell(name: str, value: object) -> str:
     return {"command": f"{value!s:8}", "changed": f"{value!s:>6} files"}.get(name, str(value))
 
 
-@click.command(cls=shared.Command, example="sdprep undo --dir ./imgs", short_help="Take back what a run wrote.")
+@click.command(cls=shared.Command, example="sdprep undo --dir ./imgs", short_help="Undo what a run wrote.")
 @click.argument("run", required=False)
-@shared.option("--dir", "directory", type=shared.DIRECTORY, default=".", help="The folder of the run [.].")
-@shared.option("--force", is_flag=True, help="Take back files too that were changed after the run.")
+@shared.option("--dir", "directory", type=shared.DIRECTORY, default=".", help="Folder of the run [.].")
+@shared.option("--force", is_flag=True, help="Also restore files that were changed after the run.")
 @catalog_option
 @shared.report_options
 def undo(run: str | None, directory: Path, force: bool, catalog: Path | None, json_report: bool) -> None:
-    """Give every file that RUN wrote (default: the last run) the bytes from before it.
+    """Restore every file that RUN (default: the last run) wrote to what it was before.
 
-    A file that was changed since is refused and named. An undo is a run too: undo it and its work is back.
+    Files changed since then are left alone and named. An undo is a run too, so you can undo it.
     """
     from sdprep.tasks import history
 
@@ -74,14 +83,42 @@ def undo(run: str | None, directory: Path, force: bool, catalog: Path | None, js
 
 
 @click.command(
-    cls=shared.Command, example="sdprep restore ./imgs/a.txt", short_help="Give a sidecar an earlier text again."
+    cls=shared.Command, example="sdprep restore ./imgs/a.txt", short_help="Restore an earlier version of a sidecar."
 )
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-@shared.option("--version", type=param_types.Int64(1), help="The text of this number in `sdprep log PATH`.")
+@shared.option("--version", type=param_types.Int64(1), help="Version number, as listed by `sdprep log PATH`.")
 @catalog_option
 @shared.report_options
 def restore(path: Path, version: int | None, catalog: Path | None, json_report: bool) -> None:
-    """Give the sidecar PATH the text that it held before the present one, or its last text if it is gone."""
+    """Restore the previous version of the sidecar PATH, or its last version if the file is gone."""
     from sdprep.tasks import history
 
     print_report(history.restore(path, version, catalog=catalog, listener=Terminal()), json_report=json_report)
+
+
+@click.command(
+    cls=shared.Command,
+    example="sdprep retry --quarantined ./imgs",
+    short_help="Forget failures, so that the next run tries those images again.",
+)
+@click.argument("directory", metavar="[DIR]", type=shared.DIRECTORY, default=".")
+@shared.option("--quarantined", is_flag=True, help="Only images that crashed or timed out.")
+@catalog_option
+@json_option
+def retry(directory: Path, quarantined: bool, catalog: Path | None, json_report: bool) -> None:
+    """Forget which images in DIR failed, so that the next caption or tag run tries them again.
+
+    A failed image is skipped until its file or the decoder changes. This command decodes nothing.
+    """
+    from sdprep.tasks.history import retry as task
+
+    rows = [
+        {"path": str(each.path), "code": each.code.value, "message": each.message}
+        for each in task(directory, quarantined=quarantined, catalog=catalog, listener=Terminal())
+    ]
+    if json_report:
+        print_json({"command": "retry", "images": rows})
+    else:
+        for row in rows:
+            click.echo(f"{click.format_filename(row['path'])}: {row['code']}: {row['message']}")
+    click.echo(f"retry: {len(rows)} image{'' if len(rows) == 1 else 's'} will be tried again by the next run", err=True)

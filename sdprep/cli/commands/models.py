@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sdprep.cli import options as shared
-from sdprep.cli import output
+from sdprep.cli.output import print_json, print_table
 from sdprep.cli.report import Terminal
 
 if TYPE_CHECKING:
@@ -75,7 +75,11 @@ def show(name: str, task: Task | None, as_json: bool) -> None:
 
     shown = api.show(name, task)
     if as_json:
-        print_json(shown)
+        import msgspec
+
+        # One object for a model: what its description says, with what is known of each file.
+        data = msgspec.to_builtins(shown, enc_hook=str)
+        print_json({**data.pop("spec"), **data})
         return
     print_table(_described(shown))
     click.echo()
@@ -150,28 +154,6 @@ def add(path: Path, replace: bool, as_json: bool) -> None:
         click.echo(f"it hides the model of the same name in {added.replaced}", err=True)
     if added.missing:
         click.echo(f"not yet in {added.folder}: {', '.join(added.missing)}", err=True)
-
-
-def print_json(result: Any) -> None:
-    """Print the result of a task as one JSON object."""
-    import msgspec
-
-    data = msgspec.to_builtins(result, enc_hook=str)
-    if "spec" in data:
-        # One object for a model: what its description says, with what is known of each file.
-        data = {**data.pop("spec"), **data}
-    output.print_json({"schema": 1, **data})
-
-
-def print_table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> None:
-    """Print rows under each other, some columns flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
 
 
 def _leave(failures: Iterable[Fault], *, failed: bool = False) -> None:

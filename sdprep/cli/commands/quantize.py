@@ -10,7 +10,8 @@ import click
 
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
-from sdprep.cli.commands.models import json_option, print_json, print_table
+from sdprep.cli.commands.models import json_option
+from sdprep.cli.output import print_json, print_table
 from sdprep.cli.report import Terminal
 
 if TYPE_CHECKING:
