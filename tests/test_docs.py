@@ -1,5 +1,6 @@
 """The docs are true: commands run, options and codes are all there, links lead somewhere."""
 
+import html
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import click
 import pytest
 
 from scripts.cli_page import page_name
+from scripts.terminal_image import OUTPUT, SESSION
 from sdprep import errors
 from sdprep.cli.commands.models import about
 from sdprep.models.registry.registry import load
@@ -150,12 +152,12 @@ def test_every_command_and_option_has_its_help_on_the_page_of_its_command():
         wanted += [each.help.replace("|", "\\|") for each in options]
         wanted += [" ".join(part.split()) for part in command.help.split("\n\n")]
         missing += [(words, each) for each in wanted if each not in text]
-    assert missing == []
+    assert missing == [], "bring the pages up to date: python -m cogapp -r docs/*.md docs/cli/*.md"
 
 
 def test_every_option_in_an_example_of_any_page_exists():
     unknown = []
-    for page, text in TEXTS.items():
+    for page, text in {**TEXTS, "terminal": "\n".join(f"`{command}`" for command in SESSION)}.items():
         blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`(sdprep [^`]+)`", text)
         for line in lines:
@@ -186,6 +188,15 @@ def test_every_model_is_listed_with_the_size_in_its_description():
         size = "" if spec.megabytes is None else about(spec.megabytes).removeprefix("about ")
         sizes[path.stem] = "none" if spec.source.bundled else size
     assert shown == sizes
+
+
+def test_the_readme_has_the_number_of_models_and_the_sizes_of_the_default_ones():
+    text = TEXTS["README.md"]
+    assert f"All {len(list(configs_folder('models').glob('*.toml')))} models" in text
+    for command in ("caption", "tag"):
+        (model,) = [option.default for option in COMMANDS[command].params if option.name == "model"]
+        size = about(load(configs_folder("models") / f"{model}.toml").megabytes).removeprefix("about ")
+        assert re.search(rf"{re.escape(size)} for {command}s", text), command
 
 
 def test_every_module_on_the_map_exists():
@@ -252,6 +263,12 @@ def test_every_page_is_linked_from_the_readme_or_from_the_list_of_commands():
 def test_the_images_of_the_readme_are_small():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
     assert {name: size for name, size in sizes.items() if size > 120 * 1024} == {}
+
+
+def test_the_terminal_of_the_readme_shows_the_session_of_its_script():
+    shown = html.unescape(re.sub(r"<[^>]+>", "", OUTPUT.read_text("utf-8")))
+    words = re.findall(r"\S+", shown)
+    assert [command for command in SESSION if not set(command.split()) <= set(words)] == []
 
 
 def test_every_test_that_the_security_page_names_is_there() -> None:
