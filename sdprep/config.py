@@ -154,6 +154,7 @@ class CaptionSettings:
     Lengths count the tokens of the caption, and those of the prompt too with `count_prompt`. `best_of` captions are
     made for each image and ranked by likelihood. `top_k` 0 and `no_repeat_ngram_size` 0 mean no limit.
     `decode_again` gives a caption that has lost its thread a second try. `allow_pickle` lets weights be a pickle.
+    `cuda_graphs` turns on what is meant to be faster on CUDA devices and has not run on one yet.
     """
 
     model: str = "blip-large"
@@ -174,6 +175,7 @@ class CaptionSettings:
     device: str = "auto"
     dtype: str = "float32"
     decoder: str = "fast"
+    cuda_graphs: bool = False
     preprocess: str | None = None
     exact_decode: bool = False
     allow_pickle: bool = False

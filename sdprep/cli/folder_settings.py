@@ -132,6 +132,8 @@ CHECKS: Mapping[str, Check] = {
     # What costs the user's words, trust, or the network.
     "existing": only("keep"),
     **dict.fromkeys(("allow_pickle", "allow_truncated", "force_download", "refresh", "prune"), only(False)),
+    # What has not been tried on every machine.
+    "cuda_graphs": only(False),
     # Files: lists that are read, and a folder for sidecars; nothing that is replaced, and no model.
     **dict.fromkeys(("aliases", "implications", "tag_thresholds", "output_dir"), anything),
     **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir"), never),

@@ -58,6 +58,8 @@ from sdprep.cli.report import run_task
                   show_default=True, help="Precision of the weights; int8 on processors only."),
     shared.option("--decoder", type=click.Choice(["fast", "reference"]), default="fast", show_default=True,
                   help="sdprep's decode loop, or that of transformers: slower, the same captions."),
+    shared.option("--cuda-graphs", is_flag=True,
+                  help="Use CUDA graphs, overlapped copies and a compiled vision tower; not yet tested on a GPU."),
     shared.option("--preprocess", type=click.Choice(["sdprep", "kohya"]),
                   help="Upright and on white, or prepared as by kohya's captioner.  [default: sdprep]"),
     shared.option("--allow-pickle", is_flag=True,

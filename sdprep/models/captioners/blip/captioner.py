@@ -59,11 +59,12 @@ class BlipCaptioner:
         int8 = settings.dtype == "int8"
         if int8 and self._device.type != "cpu":
             raise UsageError(f"--dtype int8 runs on the processor only, not on {self._device}: say --device cpu")
+        self._cuda_graphs = settings.cuda_graphs and _can_use_cuda_graphs(settings, self._device, note)
         dtype = torch.float32 if int8 else getattr(torch, settings.dtype)
         weights = None if pickle is None else read_weights(torch, files.folder / pickle)
         self._tokenizer = _load_tokenizer(transformers, files.folder)
         model = _load_model(transformers, files.folder, dtype, weights).to(self._device).eval()
-        self._prepared = Normalizer(spec.image, self._device, dtype)
+        self._prepared = Normalizer(spec.image, self._device, dtype, async_copy=self._cuda_graphs)
         prompt = self._prompt_ids(settings.prompt)
         decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
         self._transformers = transformers.__version__
@@ -102,7 +103,7 @@ class BlipCaptioner:
         """What makes sdprep's own decoders for so many images together; all of them share one network."""
         weights, end = take_weights(model, self._transformers), model.config.text_config.sep_token_id
         absorbed = prefers_absorbed(self._device.type, self._decoding)
-        network = BlipNetwork(weights, absorbed=absorbed, linear=linear, note=self._note)
+        network = BlipNetwork(weights, absorbed=absorbed, linear=linear, cuda_graphs=self._cuda_graphs, note=self._note)
         return lambda decoding, capacity: CaptionEngine(network, self._prompt, end, decoding, capacity, self._note)
 
     def _compared(self, batches: Iterable[Images]) -> Iterator[Images]:
@@ -165,6 +166,14 @@ def _decoding(settings: CaptionSettings, prompt: int, bad_words: tuple[tuple[int
         seed=settings.seed,
         num_return_sequences=settings.candidates,
     )
+
+
+def _can_use_cuda_graphs(settings: CaptionSettings, device: torch.device, note: Callable[[str], None]) -> bool:
+    """Whether CUDA graphs have an effect; if not, `note` is told."""
+    if device.type == "cuda" and settings.decoder == "fast":
+        return True
+    note("--cuda-graphs has no effect: it needs a CUDA device and the fast decoder")
+    return False
 
 
 def _load_tokenizer(transformers: Any, folder: Path) -> Any:

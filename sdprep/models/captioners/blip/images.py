@@ -31,13 +31,13 @@ class Images(NamedTuple):
 class Normalizer:
     """Brings pixels to the device as the weights want them: channels first, 0 to 1, mean and deviation taken out."""
 
-    def __init__(self, image: ImageSpec, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, image: ImageSpec, device: torch.device, dtype: torch.dtype, *, async_copy: bool = False) -> None:
         import torch
 
         self._device, self._dtype = device, dtype
         # On the device, for a copy on the way would wait for all that was asked of it before.
         self._mean, self._std = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (image.mean, image.std))
-        self._buffers = DoubleBuffer(CudaCopyStream(device)) if device.type == "cuda" else None
+        self._buffers = DoubleBuffer(CudaCopyStream(device)) if async_copy else None
 
     def __call__(self, batch: Batch) -> Images:
         """Images of a batch, whose pixels are uint8[N, H, W, 3]."""

@@ -39,7 +39,7 @@ class CaptionEngine:
     ) -> None:
         import torch
 
-        self._note, self.reads_ahead = note, network.device.type == "cuda"
+        self._note, self.reads_ahead = note, network.recorder is not None
         self.network, self.prompt, self.end = network, tuple(prompt), end
         self.decoding, self.capacity = decoding, capacity
         kind = BeamSearch if decoding.num_beams > 1 else RowSearch

@@ -32,8 +32,8 @@ class BlipNetwork:
     """The whole network, computing in the precision and on the device of its weights.
 
     `absorbed` chooses how the decoder looks at images (see `blip_attention.py`); the answer is the same. `linear` makes
-    the linear layers (see `blip_linear.py`). On a card `recorder` records steps of the decoder, and the vision tower is
-    compiled in time; what comes of that is told to `note`.
+    the linear layers. With `cuda_graphs`, which needs a CUDA device, `recorder` records decoder steps, and a long run
+    compiles the vision tower; `note` is told if either fails.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class BlipNetwork:
         *,
         absorbed: bool,
         linear: MakeLinear = linear_layer,
+        cuda_graphs: bool = False,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.device = weights.text.words.device
-        on_card = self.device.type == "cuda"
         tower = VisionTower(weights.vision, linear)
-        self.vision: Tower = LazyCompile(tower, note) if on_card else tower
+        self.vision: Tower = LazyCompile(tower, note) if cuda_graphs else tower
         self.decoder = TextDecoder(weights.text, linear, absorbed=absorbed)
-        self.recorder = GraphCapturer(CudaCapture(self.device), note) if on_card else None
+        self.recorder = GraphCapturer(CudaCapture(self.device), note) if cuda_graphs else None
 
     def prefill(self, pixels: torch.Tensor, prompt: torch.Tensor) -> Prefilled:
         """Look at images, normalised [n, 3, H, W], and read the prompt [length] that they share, once for each."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from sdprep.config import CaptionSettings, RunOptions, read_preset
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.images.decode import decode
 from sdprep.models.base import ModelFiles
+from sdprep.models.captioners.blip import captioner
 from sdprep.models.captioners.blip.captioner import BlipCaptioner, _decoding
 from sdprep.models.captioners.blip.layers import AbsorbedAttention, CachedAttention
 from sdprep.models.captioners.generation import GenerationConfig
@@ -98,7 +100,7 @@ def test_the_caption_does_not_hold_the_prompt() -> None:
 
 
 def test_a_prompt_is_cut_by_its_tokens_and_not_by_its_letters() -> None:
-    assert texts(prompt="  A   IMAGE of ") == texts(prompt="a picture of")
+    assert texts(prompt="  A   PICTURE of ") == texts(prompt="a picture of")
 
 
 @pytest.mark.parametrize("prompt", ["", "  "])
@@ -312,6 +314,29 @@ def test_int8_runs_on_the_processor_only(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sdprep.models.captioners.blip.captioner._device", lambda *_: torch.device("cuda"))
     with pytest.raises(UsageError, match=r"--dtype int8 runs on the processor only, not on cuda: say --device cpu"):
         load(dtype="int8")
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_cuda_graphs_and_overlapped_copies_are_used_only_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    normalizer, network = mock.Mock(), mock.Mock(side_effect=InterruptedError)
+    monkeypatch.setattr(captioner, "_device", lambda *_: torch.device("cuda"))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda model, _: model)
+    monkeypatch.setattr(captioner, "Normalizer", normalizer)
+    monkeypatch.setattr(captioner, "BlipNetwork", network)
+    with pytest.raises(InterruptedError):
+        load(device="cuda", cuda_graphs=asked)
+    assert normalizer.call_args.kwargs["async_copy"] is asked
+    assert network.call_args.kwargs["cuda_graphs"] is asked
+
+
+@pytest.mark.parametrize("decoder", ["fast", "reference"])
+def test_cuda_graphs_without_a_cuda_device_are_reported_as_having_no_effect(decoder: str) -> None:
+    notes: list[str] = []
+    settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, cuda_graphs=True)
+    BlipCaptioner(resolve("demo-caption", "caption"), ModelFiles(WEIGHTS, None, "weights"), settings, notes.append)
+    assert notes == ["--cuda-graphs has no effect: it needs a CUDA device and the fast decoder"]
 
 
 def test_the_reference_decoder_has_no_int8() -> None:

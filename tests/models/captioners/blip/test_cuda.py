@@ -55,7 +55,7 @@ def on_card(
     decoding: GenerationConfig, said: list[str], dtype: torch.dtype = torch.float32
 ) -> tuple[CaptionEngine, Any]:
     model = deepcopy(small_blip()).to("cuda", dtype)
-    network = BlipNetwork(take_weights(model, "5.23.0"), absorbed=False, note=said.append)
+    network = BlipNetwork(take_weights(model, "5.23.0"), absorbed=False, cuda_graphs=True, note=said.append)
     return CaptionEngine(network, SMALL_PROMPT, SMALL_END, decoding, 4, said.append), model
 
 
@@ -111,7 +111,8 @@ def test_pixels_arrive_whole_while_the_card_is_at_work() -> None:
         Batch((number,), (b"",), np.random.default_rng(number).integers(0, 256, (1, 384, 384, 3), dtype=np.uint8))
         for number in range(6)
     ]
-    there, here = (Normalizer(image, torch.device(device), torch.float32) for device in ("cuda", "cpu"))
+    there = Normalizer(image, torch.device("cuda"), torch.float32, async_copy=True)
+    here = Normalizer(image, torch.device("cpu"), torch.float32)
     work, sent = torch.randn(4096, 4096, device="cuda"), []
     for batch in batches:
         work = work @ work / 64

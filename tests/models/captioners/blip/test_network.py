@@ -81,6 +81,7 @@ def test_both_forms_give_the_same_logits_at_every_step(beams: int) -> None:
     assert max(worst(*pair) for pair in pairs) < 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("tower", "count", "tokens"), [("base", 2, 6), ("large", 1, 3)])
 def test_captions_in_true_shapes_are_those_of_transformers(tower: str, count: int, tokens: int) -> None:
     model, whole = real_blip(tower), pictures(images(count, 384))
