@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdprep.config import MergeSettings, PathOptions, TagSettings
+from sdprep.config import MergeSettings, TagSettings
 from sdprep.engines import local
 from sdprep.images.source import FolderSource
 from sdprep.models.files.hub import find_local
@@ -90,7 +90,7 @@ def first_run(folder: Path) -> RunReport:
 
 def list_folder(folder: Path) -> RunReport:
     """The listing alone."""
-    return RunReport("list", found=len(FolderSource(folder, PathOptions()).items()))
+    return RunReport("list", found=len(FolderSource(folder).items()))
 
 
 def another_threshold(folder: Path) -> RunReport:

@@ -11,6 +11,7 @@ from typing import Any
 from sdprep.devices import check_devices, parse_devices
 from sdprep.errors import UsageError
 from sdprep.files import read_toml_bytes
+from sdprep.images.formats import IMAGE_SUFFIXES
 from sdprep.resources import configs_folder
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
@@ -34,7 +35,6 @@ MISSING = ("skip", "empty", "error")
 DECODERS = ("fast", "reference")
 BENCH_STAGES = ("read", "decode", "predict", "write", "all")
 TABLES = ("caption", "tag", "merge")
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from typing import IO
 from PIL import __version__ as pillow_version
 
 from sdprep import __version__ as sdprep_version
-from sdprep.config import RunOptions
 from sdprep.errors import ImageError, shortened
 from sdprep.files import CHUNK, read_stream
 from sdprep.folders import open_item
@@ -24,25 +23,6 @@ METADATA_BYTES = 64_000_000
 
 # Distributions that add formats; installing one is a reason to try again.
 EXTRAS = ("pillow-heif", "pillow-jxl-plugin")
-# How files begin that are often found under the name of an image.
-BEGINNINGS = {
-    b"%PDF": "a PDF",
-    b"%!PS": "an EPS or PostScript file",
-    b"II*\0": "a TIFF, or a raw photo",
-    b"MM\0*": "a TIFF, or a raw photo",
-    b"SIMPLE": "a FITS file",
-    b"DanM": "an MSP image",
-    b"LinS": "an MSP image",
-    b"8BPS": "a Photoshop file",
-    b"\0\0\1\0": "an icon",
-    b"\0\0\0\x0cjP": "a JPEG 2000",
-    b"\x1aE\xdf\xa3": "a video",
-    b"PK\3\4": "a ZIP archive",
-    b"\x1f\x8b": "a gzip archive",
-    b"Rar!": "a RAR archive",
-    b"version https://git-lfs": "a pointer of Git LFS, whose image was not downloaded",
-}
-PAGES = {b"<!doctype html": "a web page (HTML)", b"<html": "a web page (HTML)", b"<svg": "an SVG drawing"}
 
 
 def _installed(name: str) -> str:
@@ -56,23 +36,10 @@ def _installed(name: str) -> str:
 DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}" + "".join(map(_installed, EXTRAS))
 
 
-def decoder_of(work: RunOptions, decoder: str) -> str:
+def decoder_of(decoder: str, max_pixels: int, *, allow_truncated: bool) -> str:
     """The decoder and the settings that let more images in, or fewer, where they are not the usual ones."""
-    limit = "" if work.max_pixels == MAX_PIXELS else f" max-pixels {work.max_pixels}"
-    return decoder + limit + (" allow-truncated" if work.allow_truncated else "")
-
-
-def sniff(data: bytes) -> str | None:
-    """What bytes that are no image are, in words, or None."""
-    beginning = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if beginning.startswith(b"<?xml"):
-        beginning = beginning[max(0, beginning.find(b"<svg")) :]
-    if data[4:8] == b"ftyp":
-        return "a video, or an image of a kind that is not read"
-    for start, name in BEGINNINGS.items():
-        if data.startswith(start):
-            return name
-    return next((name for start, name in PAGES.items() if beginning.startswith(start)), None)
+    limit = "" if max_pixels == MAX_PIXELS else f" max-pixels {max_pixels}"
+    return decoder + limit + (" allow-truncated" if allow_truncated else "")
 
 
 def decoder_advice() -> str | None:

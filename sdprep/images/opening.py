@@ -15,8 +15,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from sdprep.errors import ImageError
 from sdprep.folders import open_item
 from sdprep.images import heif_jxl
-from sdprep.images.decoder import OUT_OF_MEMORY, file_limit, sniff
+from sdprep.images.decoder import OUT_OF_MEMORY, file_limit
 from sdprep.images.fit import max_jpeg_shrink, padded_pixels
+from sdprep.images.formats import sniff
 from sdprep.images.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_ends, riff_end, webp_size
 from sdprep.images.resize import Size
 from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem

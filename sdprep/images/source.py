@@ -9,16 +9,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdprep.config import IMAGE_SUFFIXES, PathOptions
 from sdprep.errors import NoImages, UsageError
 from sdprep.files import real_path
+from sdprep.images.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from sdprep.texts.sidecar import sidecar_name
 from sdprep.types import Failure, FailureCode, ImageItem
 
 # OneTrainer keeps masks and condition images beside the images under these endings of the stem.
 HELPER_ENDINGS = ("-masklabel", "-condlabel")
-# Images that sdprep does not read; a person who has some should hear of it.
-UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
 # Names in a message; there may be a million.
 NAMES_SHOWN = 5
 NUMBER = re.compile("[0-9]+")
@@ -27,7 +25,7 @@ NUMBER = re.compile("[0-9]+")
 class FolderSource:
     """The images of a folder in natural order: no hidden ones, no links, no helper files of trainers."""
 
-    def __init__(self, directory: Path, layout: PathOptions) -> None:
+    def __init__(self, directory: Path, *, recursive: bool = True, output_dir: Path | None = None) -> None:
         try:
             found = directory.is_dir()
             self.directory = real_path(directory)
@@ -35,10 +33,10 @@ class FolderSource:
             raise UsageError(f"{directory} cannot be read: {error}") from error
         if not found:
             raise UsageError(f"{directory} is not a folder")
-        self._recursive = layout.recursive
+        self._recursive = recursive
         self._unread: Counter[str] = Counter()
         self._unlisted: list[tuple[str, str]] = []
-        self._target_root = real_path(layout.output_dir) if layout.output_dir else self.directory
+        self._target_root = real_path(output_dir) if output_dir else self.directory
 
     def items(self) -> list[ImageItem]:
         """All images. Raises NoImages when there are none."""

@@ -58,7 +58,7 @@ def bench(
     """
     listener, directory = listener or NullListener(), directory or IMAGES
     spec = with_backend(find(settings.model, "tag"), "auto")
-    items = FolderSource(directory, PathOptions()).items()[: settings.limit]
+    items = FolderSource(directory).items()[: settings.limit]
     check_installed(spec)
     wanted = set(settings.stage or BENCH_STAGES)
     run = _Run(spec, ensure_downloaded(spec, listener), settings, listener)

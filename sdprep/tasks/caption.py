@@ -75,15 +75,14 @@ class Captioning:
         if files is not None:
             what = {"task": "caption", "weights": files.weights, "precision": settings.dtype}
             result_key = {**what, **self.spec.result_key(), **self.spec.decoding(settings.exact_decode), **decoding}
-        naming, decoder = settings.paths.sidecar_name, decoder_of(work, DECODER)
         return Job(
             wish=wish,
             extension=settings.caption_extension,
-            naming=naming,
+            naming=settings.paths.sidecar_name,
             joiner="\n",
             result_key=result_key,
             render=self._render,
-            decoder=decoder,
+            decoder=decoder_of(DECODER, work.max_pixels, allow_truncated=work.allow_truncated),
             incomplete=work.allow_truncated,
             remark=self._remark,
             is_sound=is_caption,

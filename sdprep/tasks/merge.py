@@ -11,12 +11,13 @@ from itertools import chain, islice
 from pathlib import Path
 
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession
-from sdprep.config import IMAGE_SUFFIXES, MergeSettings
+from sdprep.config import MergeSettings
 from sdprep.errors import ImageError, MissingSidecars, UsageError, starting_threads
 from sdprep.files import real_path
 from sdprep.folders import Folders, check_writable
 from sdprep.images.decode import read_size
 from sdprep.images.decoder import failure_of
+from sdprep.images.formats import IMAGE_SUFFIXES
 from sdprep.images.source import FolderSource, sidecar_collisions
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
@@ -75,7 +76,7 @@ def merge(
     start = time.monotonic()
     listener, stop = listener or NullListener(), CancelToken() if stop is None else stop
     _check(settings)
-    source = FolderSource(directory, settings.paths)
+    source = FolderSource(directory, recursive=settings.paths.recursive, output_dir=settings.paths.output_dir)
     files = open_metadata(directory, settings)
     items = source.items()
     if source.skipped:

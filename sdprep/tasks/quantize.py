@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from platformdirs import user_data_path
 
-from sdprep.config import PathOptions, QuantizeSettings
+from sdprep.config import QuantizeSettings
 from sdprep.errors import ImageError, MissingExtra, ModelError, UsageError, WriteError
 from sdprep.files import real_path
 from sdprep.images.decode import decode
@@ -265,7 +265,7 @@ def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
     """
     items: dict[bytes, ImageItem] = {}
     failures: list[Failure] = []
-    for item in FolderSource(images, PathOptions()).items():
+    for item in FolderSource(images).items():
         try:
             items.setdefault(file_digest(item), item)
         except ImageError as error:

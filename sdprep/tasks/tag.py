@@ -117,7 +117,7 @@ class Tagging:
             settings.caption_separator,
             result_key,
             self._render,
-            decoder_of(work, DECODER),
+            decoder_of(DECODER, work.max_pixels, allow_truncated=work.allow_truncated),
             work.allow_truncated,
             is_sound=self._is_sound,
             max_pixels=work.max_pixels,

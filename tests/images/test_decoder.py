@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.config import RunOptions
 from sdprep.errors import ImageError
 from sdprep.images import decoder
-from sdprep.images.decoder import DECODER, decoder_of, failure_of, file_digest, file_limit, read_file, sniff
+from sdprep.images.decoder import DECODER, decoder_of, failure_of, file_digest, file_limit, read_file
+from sdprep.images.formats import sniff
 from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem
 
 ITEM = ImageItem.at(Path("/a.png"))
@@ -164,12 +164,12 @@ def test_a_drawing_behind_the_head_of_its_xml_has_a_name() -> None:
 
 
 def test_usual_settings_do_not_make_another_decoder() -> None:
-    assert decoder_of(RunOptions(), DECODER) == DECODER
+    assert decoder_of(DECODER, MAX_PIXELS, allow_truncated=False) == DECODER
 
 
-@pytest.mark.parametrize("work", [RunOptions(max_pixels=5), RunOptions(allow_truncated=True)])
-def test_a_setting_that_lets_other_images_in_does(work: RunOptions) -> None:
-    assert decoder_of(work, DECODER).startswith(f"{DECODER} ")
+@pytest.mark.parametrize(("max_pixels", "allow_truncated"), [(5, False), (MAX_PIXELS, True)])
+def test_a_setting_that_lets_other_images_in_does(max_pixels: int, allow_truncated: bool) -> None:
+    assert decoder_of(DECODER, max_pixels, allow_truncated=allow_truncated).startswith(f"{DECODER} ")
 
 
 def test_a_decoder_that_is_added_makes_another_one() -> None:

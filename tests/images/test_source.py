@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.config import PathOptions
 from sdprep.errors import NoImages, UsageError
 from sdprep.images.source import FolderSource, natural_key, sidecar_collisions
 from sdprep.types import FailureCode, ImageItem
@@ -31,8 +30,8 @@ def make(folder: Path, *names: str) -> Path:
     return folder
 
 
-def found(folder: Path, layout: PathOptions = PathOptions()) -> list[str]:
-    return [item.rel for item in FolderSource(folder, layout).items()]
+def found(folder: Path, *, recursive: bool = True) -> list[str]:
+    return [item.rel for item in FolderSource(folder, recursive=recursive).items()]
 
 
 def items(*names: str) -> list[ImageItem]:
@@ -75,7 +74,7 @@ def test_subfolders_are_included(tmp_path: Path) -> None:
 
 
 def test_subfolders_can_be_left_out(tmp_path: Path) -> None:
-    assert found(make(tmp_path, "a.png", "sub/b.png"), PathOptions(recursive=False)) == ["a.png"]
+    assert found(make(tmp_path, "a.png", "sub/b.png"), recursive=False) == ["a.png"]
 
 
 def test_a_folder_with_the_name_of_an_image_is_walked_and_not_listed(tmp_path: Path) -> None:
@@ -117,7 +116,7 @@ def test_a_newline_in_a_name_is_part_of_the_name(tmp_path: Path) -> None:
 @ON_LINUX
 def test_a_name_that_is_no_unicode_is_listed_and_can_be_opened(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"here")
-    (item,) = FolderSource(tmp_path, PathOptions()).items()
+    (item,) = FolderSource(tmp_path).items()
     assert item.path.read_bytes() == b"here"
 
 
@@ -130,7 +129,7 @@ def test_two_unicode_forms_of_a_name_are_two_images(tmp_path: Path) -> None:
 
 
 def skipped(folder: Path) -> tuple[list[str], str]:
-    source = FolderSource(folder, PathOptions())
+    source = FolderSource(folder)
     return [item.rel for item in source.items()], source.skipped
 
 
@@ -231,7 +230,7 @@ def test_a_link_that_leads_to_itself_is_passed_by(tmp_path: Path) -> None:
 @ON_LINUX
 def test_a_folder_whose_name_is_too_long_is_a_matter_of_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot be read: .*File name too long"):
-        FolderSource(tmp_path / ("n" * 300), PathOptions())
+        FolderSource(tmp_path / ("n" * 300))
 
 
 # Order
@@ -273,20 +272,19 @@ def in_turn(name: str) -> list[tuple[int, int, str]]:
 
 
 def test_the_name_of_an_item_has_forward_slashes(tmp_path: Path) -> None:
-    (item,) = FolderSource(make(tmp_path, "sub/a.png"), PathOptions()).items()
+    (item,) = FolderSource(make(tmp_path, "sub/a.png")).items()
     assert item == ImageItem(tmp_path, "sub/a.png", tmp_path)
 
 
 def test_an_output_folder_mirrors_the_tree(tmp_path: Path) -> None:
-    layout = PathOptions(output_dir=tmp_path / "out")
-    (item,) = FolderSource(make(tmp_path / "in", "sub/a.png"), layout).items()
+    (item,) = FolderSource(make(tmp_path / "in", "sub/a.png"), output_dir=tmp_path / "out").items()
     assert item.target == tmp_path / "out" / "sub" / "a.png"
 
 
 def test_a_relative_folder_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "in/a.png")
     monkeypatch.chdir(tmp_path)
-    assert FolderSource(Path("in"), PathOptions()).items()[0].path == tmp_path / "in" / "a.png"
+    assert FolderSource(Path("in")).items()[0].path == tmp_path / "in" / "a.png"
 
 
 def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> None:
@@ -298,7 +296,7 @@ def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> Non
 def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path, "a.png")
     with pytest.raises(UsageError, match="is not a folder"):
-        FolderSource(tmp_path / name, PathOptions())
+        FolderSource(tmp_path / name)
 
 
 # Two images, one sidecar

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import sdprep.demo
-from sdprep.config import CaptionSettings, PathOptions, RunOptions
+from sdprep.config import CaptionSettings, RunOptions
 from sdprep.images.source import FolderSource
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.tasks.caption import caption
@@ -98,7 +98,7 @@ def test_the_pixels_that_the_model_sees_are_those_of_the_processor_under_exact_d
         monkeypatch.setattr(BlipForConditionalGeneration, "generate", spy)
     captioned(folder, num_beams=1, batch_size=1, max_length=5, decoder=decoder, exact_decode=True)
     monkeypatch.undo()
-    expected = [pixels_by_transformers(item.path) for item in FolderSource(folder, PathOptions()).items()]
+    expected = [pixels_by_transformers(item.path) for item in FolderSource(folder).items()]
     # Before the run itself the fast decoder sees the first image to be compared with transformers.
     run = seen[-len(expected) :]
     worst = max(float((one - other).abs().max()) for one, other in zip(run, expected, strict=True))

@@ -106,7 +106,8 @@ class Annotation:
         return self.report
 
     def _found(self, directory: Path) -> list[ImageItem]:
-        source = FolderSource(directory, self._settings.paths)
+        paths = self._settings.paths
+        source = FolderSource(directory, recursive=paths.recursive, output_dir=paths.output_dir)
         items = source.items()
         if source.skipped:
             self._listener.note(source.skipped)
