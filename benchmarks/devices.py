@@ -19,7 +19,7 @@ from pathlib import Path
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from sdprep.config import RunOptions, TagSettings
-from sdprep.engines import local
+from sdprep.engines import base
 from sdprep.report import NullListener
 from sdprep.tasks.tag import tag
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
-    local.DECODE = "benchmarks.sleeping_model:decode"
+    base.DECODE = "benchmarks.sleeping_model:decode"
     found: dict[int, list[tuple[float, float]]] = {devices: [] for devices in DEVICES}
     for _ in range(given.repeats):
         for devices in DEVICES:

@@ -27,6 +27,7 @@ from sdprep.images.decode import decode
 from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.blip.captioner import BlipCaptioner
 from sdprep.models.registry.registry import resolve
+from sdprep.tasks.annotation.engine_config import caption_options, execution_for
 from sdprep.types import Batch, Decoded, Fit, ImageItem
 
 WEIGHTS = Path(sdprep.demo.__file__).parent / "models" / "demo-caption"
@@ -72,7 +73,8 @@ def batches(pictures: list[Decoded], size: int) -> Iterator[Batch]:
 def captioner(batch_size: int, **settings: Any) -> BlipCaptioner:
     """The demo captioner."""
     chosen = CaptionSettings(device="cpu", run=RunOptions(batch_size=batch_size), **settings)
-    return BlipCaptioner(resolve("demo-caption", "caption"), ModelFiles(WEIGHTS, None, "weights"), chosen)
+    spec, files = resolve("demo-caption", "caption"), ModelFiles(WEIGHTS, None, "weights")
+    return BlipCaptioner(spec, files, execution_for(chosen), caption_options(chosen))
 
 
 def main() -> None:

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from sdprep.config import MergeSettings, TagSettings
-from sdprep.engines import local
 from sdprep.images.source import FolderSource
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.models.taggers.label_file import read_labels
 from sdprep.report import CancelToken, RunReport
 from sdprep.rules.labels import TagRules
+from sdprep.tasks.annotation import run
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag
 from sdprep.types import ImageItem, Result
@@ -84,7 +84,7 @@ def first_run(folder: Path) -> RunReport:
     def opened(*_: Any) -> Iterator[Answers]:
         yield Answers(labels)
 
-    local.opened = opened  # type: ignore[assignment]
+    setattr(run, "open_engine", opened)  # noqa: B010 - it is not exported
     return tag(folder, TagSettings(model="demo-tag"))
 
 

@@ -27,6 +27,12 @@ def parse_devices(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def split_device(device: str) -> tuple[str, str]:
+    """The kind and the number of one device: ("cuda", "1") for cuda:1, ("cuda", "") for cuda."""
+    kind, _, number = device.partition(":")
+    return kind, number
+
+
 def check_devices(text: str, workers: int) -> None:
     """Raise UsageError unless `--device` says what there is, and `--workers` allows a process for each device."""
     if len(parse_devices(text)) > 1 and workers == 0:

@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import replace
 from pathlib import Path
 
-from sdprep.config import RunOptions
 from sdprep.engines.stages import Decode
 from sdprep.images.decoder import OUT_OF_MEMORY
 from sdprep.images.opening import estimate_memory, stored_bytes
+from sdprep.models.execution import Execution
 from sdprep.types import MAX_PIXELS, Decoded, Failure, FailureCode, Fit, ImageItem
 
 # Three times what the worst image that is let in takes: 100 megapixels with transparency as WebP, 2.6 GiB.
@@ -117,14 +117,14 @@ class ByteSemaphore:
             given.set()
 
 
-def split_budget(work: RunOptions, num_processes: int, size: int) -> tuple[ByteSemaphore, int]:
+def split_budget(execution: Execution, memory: int, size: int) -> tuple[ByteSemaphore, int]:
     """What one of the devices that share a run has: bytes for decoding, and how many squares of `size` may wait.
 
     Enough of them for two batches will do.
     """
-    total = work.memory * 1_000_000 // num_processes
+    total = memory * 1_000_000 // execution.num_processes
     waiting = int(total * FOR_WAITING)
-    ahead = max(1, min(2 * max(work.workers, work.batch_size), waiting // (3 * size**2)))
+    ahead = max(1, min(2 * max(execution.decode_threads, execution.batch_size), waiting // (3 * size**2)))
     return ByteSemaphore(total - waiting), ahead
 
 

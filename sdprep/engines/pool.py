@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from sdprep.devices import parse_devices, split_device
+from sdprep.engines.base import EngineConfig
 from sdprep.engines.dispatch import WorkQueue
-from sdprep.engines.protocol import EngineConfig
 from sdprep.engines.supervisor import DeviceSupervisor
 from sdprep.engines.worker_process import TICK
 from sdprep.errors import ModelError, WorkerError
@@ -28,10 +29,10 @@ class WorkerPool:
     Raises SdprepError if one cannot open the model.
     """
 
-    def __init__(self, order: EngineConfig, note: Callable[[str], None]) -> None:
+    def __init__(self, config: EngineConfig, note: Callable[[str], None]) -> None:
         self._note, self._said = note, set[str]()
         self._bell = threading.Event()
-        self._workers = [DeviceSupervisor(each, self._bell, self._say) for each in per_device(order)]
+        self._workers = [DeviceSupervisor(each, self._bell, self._say) for each in per_device(config)]
         try:
             for _ in self._side_by_side(lambda worker: worker.open(CancelToken())):
                 raise AssertionError("opening a model has no outcome")
@@ -81,15 +82,16 @@ class WorkerPool:
                 self._bell.wait(TICK)
 
 
-def per_device(order: EngineConfig) -> list[EngineConfig]:
-    """An order for each device of an order; the threads that decode are shared out, at least one for each."""
-    devices, work = order.settings.devices, order.settings.run
-    orders = []
-    for place, device in enumerate(devices):
-        threads = len(range(place, work.workers, len(devices)))
-        settings = replace(order.settings, device=device, run=replace(work, workers=max(1, threads)))
-        orders.append(replace(order, settings=settings, num_processes=len(devices)))
-    return orders
+def per_device(config: EngineConfig) -> list[EngineConfig]:
+    """A configuration for each device of `config`; decode threads are split among them, at least one for each."""
+    execution = config.execution
+    devices = parse_devices(execution.device)
+    configs = []
+    for index, device in enumerate(devices):
+        threads = max(1, len(range(index, execution.decode_threads, len(devices))))
+        own = replace(execution, device=device, decode_threads=threads, num_processes=len(devices))
+        configs.append(replace(config, execution=own))
+    return configs
 
 
 def _at(worker: DeviceSupervisor, work: Iterator[T]) -> Iterator[T]:
@@ -102,5 +104,5 @@ def _at(worker: DeviceSupervisor, work: Iterator[T]) -> Iterator[T]:
 
 def _place(worker: DeviceSupervisor) -> str:
     """What runs a model, with the number of the card if one was named."""
-    number = worker.device.partition(":")[2]
+    number = split_device(worker.device)[1]
     return f"{worker.provider}:{number}" if number and worker.provider != "cpu" else worker.provider

@@ -7,60 +7,28 @@ ever run, since a worker reads strangers' files. Paths travel as the bytes that 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import msgspec
 
-from sdprep.config import CaptionSettings, TagSettings
-from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.engines.base import EngineConfig
 from sdprep.types import FailureCode, ImageWarning
 
-SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
 LENGTH_BYTES = 4
 # The answer of a tagger with a million labels has a tenth of this.
 LONGEST_MESSAGE = 64 * 2**20
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """All that is needed to open a model and show it images; `decode` names a function as `module:name`.
-
-    `sharers` is how many workers there are to share the processors and the memory of this machine.
-    """
-
-    spec: ModelSpec
-    files: ModelFiles
-    settings: TagSettings | CaptionSettings
-    decode: str
-    num_processes: int = 1
-
-
 # To the worker
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """The first message: an order; with `limit_memory`, decoding may not take all the memory that there is."""
+    """The first message: the model to open; with `limit_memory`, decoding is given a limit of memory."""
 
-    spec: ModelSpec
-    files: ModelFiles
-    settings: msgspec.Raw
-    decode: str
-    num_processes: int
+    config: EngineConfig
     limit_memory: bool
-
-    @classmethod
-    def of(cls, order: EngineConfig, *, limit_memory: bool) -> Start:
-        """The message for an order."""
-        settings = msgspec.Raw(encode(order.settings))
-        return cls(order.spec, order.files, settings, order.decode, order.num_processes, limit_memory)
-
-    def order(self) -> EngineConfig:
-        """The order of the message."""
-        settings: Any = msgspec.msgpack.decode(self.settings, type=SETTINGS[self.spec.task], dec_hook=_from_wire)
-        return EngineConfig(self.spec, self.files, settings, self.decode, self.num_processes)
 
 
 class Image(msgspec.Struct, frozen=True, tag=True):

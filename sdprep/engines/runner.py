@@ -6,17 +6,16 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from typing import Protocol, cast
 
 from sdprep.catalog.results import always_stored, encode_caption, encode_scores
+from sdprep.engines.base import EngineConfig
 from sdprep.engines.memory import limit_memory, split_budget
-from sdprep.engines.protocol import EngineConfig
 from sdprep.engines.stages import Decode, contained, decode_ahead, predict
 from sdprep.images.decoder import decoder_advice
 from sdprep.images.resize import resizing_advice
 from sdprep.models.backends import open_model
-from sdprep.models.base import LabelledModel, Model, Task
+from sdprep.models.base import LabelledModel, Model, Task, import_named
 from sdprep.report import CancelToken
 from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, TagScores
 
@@ -56,18 +55,18 @@ class StageRunner:
     Raises SdprepError where the model cannot be opened.
     """
 
-    def __init__(self, order: EngineConfig, note: Callable[[str], None], watcher: Watcher = NullWatcher()) -> None:
-        self._work = order.settings.run
-        decode = _named(order.decode)
-        self._model = open_model(order.spec, order.files, order.settings, note, order.num_processes)
-        self._encode = _encoder(order.spec.task, self._model)
+    def __init__(self, config: EngineConfig, note: Callable[[str], None], watcher: Watcher = NullWatcher()) -> None:
+        self._execution, options = config.execution, config.decode
+        decode = import_named(options.function)
+        self._model = open_model(config.spec, config.files, config.execution, config.captions, note)
+        self._encode = _encoder(config.spec.task, self._model)
         fit = replace(
             self._model.fit,
-            max_pixels=self._work.max_pixels,
-            allow_truncated=self._work.allow_truncated,
-            exact=order.settings.exact_decode,
+            max_pixels=options.max_pixels,
+            allow_truncated=options.allow_truncated,
+            exact=options.exact,
         )
-        budget, self._ahead = split_budget(self._work, order.num_processes, fit.size)
+        budget, self._ahead = split_budget(config.execution, options.memory, fit.size)
         self._decode = watcher.watched(contained(limit_memory(partial(decode, fit=fit), budget, fit, watcher.held)))
         self._watcher = watcher
         self.provider = self._model.provider
@@ -81,11 +80,11 @@ class StageRunner:
 
     def decoded(self, items: Iterable[ImageItem]) -> Iterator[Decoded | Failure]:
         """The images as the model is shown them, decoded ahead."""
-        return decode_ahead(items, self._decode, self._work.workers, self._ahead)
+        return decode_ahead(items, self._decode, self._execution.decode_threads, self._ahead)
 
     def predicted(self, pictures: Iterable[Decoded | Failure], stop: CancelToken) -> Iterator[Result | Failure]:
         """What the model makes of images; a failure stays one."""
-        for outcome in predict(pictures, _Shown(self._model, self._watcher), self._work.batch_size, stop):
+        for outcome in predict(pictures, _Shown(self._model, self._watcher), self._execution.batch_size, stop):
             if isinstance(outcome, Failure):
                 yield outcome
             else:
@@ -110,13 +109,6 @@ class _Shown:
     def close(self) -> None:
         """Free the model."""
         self._model.close()
-
-
-def _named(name: str) -> Callable[..., Decoded | Failure]:
-    """The function of a dotted name, `module:name`."""
-    module, _, function = name.partition(":")
-    found: Callable[..., Decoded | Failure] = getattr(import_module(module), function)
-    return found
 
 
 def _encoder(task: Task, model: Model) -> Callable[[Prediction], bytes]:

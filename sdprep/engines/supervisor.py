@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+from sdprep.engines.base import EngineConfig
 from sdprep.engines.dispatch import Dispatcher, WorkQueue
-from sdprep.engines.protocol import EngineConfig, Start
+from sdprep.engines.protocol import Start
 from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import ImageError, WorkerError, starting_threads
 from sdprep.images.decoder import file_digest
@@ -26,10 +27,10 @@ class DeviceSupervisor:
 
     provider: str = ""
 
-    def __init__(self, order: EngineConfig, wakeup: threading.Event, say: Callable[[str], None]) -> None:
-        self.device = order.settings.device
-        self._order, self._bell, self._say = order, wakeup, say
-        self._timeout = order.settings.run.image_timeout
+    def __init__(self, config: EngineConfig, wakeup: threading.Event, say: Callable[[str], None]) -> None:
+        self.device = config.execution.device
+        self._config, self._bell, self._say = config, wakeup, say
+        self._timeout = config.decode.image_timeout
         self._worker: WorkerProcess | None = None
         self._probe: WorkerProcess | None = None
 
@@ -38,7 +39,7 @@ class DeviceSupervisor:
 
         Raises SdprepError if it cannot open the model.
         """
-        self._worker = WorkerProcess(Start.of(self._order, limit_memory=False), self._bell)
+        self._worker = WorkerProcess(Start(self._config, limit_memory=False), self._bell)
         self.provider = yield from self._worker.until_ready(stop, self._say)
 
     def run(self, supply: WorkQueue, stop: CancelToken) -> Iterator[Result | Failure | None]:
@@ -114,14 +115,13 @@ class DeviceSupervisor:
         """Start a worker that has no threads, for one image at a time."""
         if stop:
             return
-        work = replace(self._order.settings.run, batch_size=1, workers=0)
-        order = replace(self._order, settings=replace(self._order.settings, run=work))
-        self._probe = WorkerProcess(Start.of(order, limit_memory=True), self._bell)
+        execution = replace(self._config.execution, batch_size=1, decode_threads=0)
+        self._probe = WorkerProcess(Start(replace(self._config, execution=execution), limit_memory=True), self._bell)
         yield from self._probe.until_ready(stop, self._say)
 
     def _failure(self, item: ImageItem, shift: Dispatcher) -> Failure:
         """The verdict on an image on which a worker died."""
-        digest = _digest_within(item, self._order.settings.run.max_pixels, self._timeout)
+        digest = _digest_within(item, self._config.decode.max_pixels, self._timeout)
         if shift.overdue is not None:
             message = f"it is not decoded within {self._timeout:g} s; --image-timeout sets this limit"
             return Failure(item, FailureCode.TIMED_OUT, message, digest)

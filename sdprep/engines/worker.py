@@ -104,9 +104,8 @@ class Worker:
         self._limit_memory = start.limit_memory
         with starting_threads():
             threading.Thread(target=self._listen, daemon=True).start()
-        order = start.order()
-        self._max_pixels = order.settings.run.max_pixels
-        inline = StageRunner(order, lambda text: self.send(WorkerNote(text)), self)
+        self._max_pixels = start.config.decode.max_pixels
+        inline = StageRunner(start.config, lambda text: self.send(WorkerNote(text)), self)
         self.send(Ready(inline.provider))
         while not self._stop:
             for outcome in inline.run(self._group(), self._stop):

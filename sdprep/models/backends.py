@@ -1,27 +1,92 @@
-"""Which framework runs a model, and whether it is there."""
+"""One row for each way to run a model: the framework, the extra that installs it, and the class that loads a model."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import msgspec
 
-from sdprep.config import CaptionSettings, TagSettings
 from sdprep.errors import MissingExtra, ModelError, SdprepError, UsageError
-from sdprep.models.base import ImageSpec, LabelledModel, Model, ModelFiles, ModelSpec
-from sdprep.models.execution import usable_cpus
+from sdprep.models.base import LabelledModel, Model, ModelFiles, ModelSpec, Task, import_named
+from sdprep.models.captioners.generation import CaptionOptions
+from sdprep.models.execution import Execution, usable_cpus
 from sdprep.models.parse import cause
-from sdprep.models.registry.validate import fault_of_preprocess
-from sdprep.models.taggers.providers import Execution
 
-# The extra that brings a backend, and the packages that it must bring.
-NEEDS = {
-    "onnx": ("tag", ("onnxruntime",)),
-    "tensorflow": ("tensorflow", ("tensorflow",)),
-    "blip": ("caption", ("torch", "transformers")),
+SAVED_MODEL = "saved_model.pb"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One way to run models.
+
+    `loader` names a class as "module:name". It is called with a ModelSpec, its ModelFiles and an Execution, a captioner
+    also with CaptionOptions and a function that takes notes for the user. `check` gives what is wrong with a
+    description. `graph` is what a tagger runs, in words. `providers` are the values of `--provider` if they are not
+    those of ONNX Runtime.
+    """
+
+    title: str
+    task: Task
+    extra: str
+    packages: tuple[str, ...]
+    loader: str
+    check: Callable[[ModelSpec], Iterator[str]]
+    graph: str = ""
+    providers: tuple[str, ...] = ()
+
+
+def _check_onnx(spec: ModelSpec) -> Iterator[str]:
+    if not spec.files[0].endswith(".onnx"):
+        yield f'the first of files must be the .onnx file, not "{spec.files[0]}"'
+
+
+def _check_tensorflow(spec: ModelSpec) -> Iterator[str]:
+    if SAVED_MODEL not in spec.files:
+        yield f"a tagger for tensorflow needs {SAVED_MODEL} in files"
+
+
+def _check_blip(spec: ModelSpec) -> Iterator[str]:
+    image = spec.image
+    if image.size is None:
+        yield "a captioner needs image.size"
+    if image.scale != "0..1":
+        yield 'a captioner needs scale = "0..1" in [image]: mean and std are meant for such values'
+    if image.recipe or image.layout or image.channels != "rgb" or spec.labels or spec.output or spec.threshold:
+        yield "image.recipe, image.layout, image.channels, labels, output and threshold are for taggers"
+
+
+BACKENDS = {
+    "onnx": Backend(
+        title="ONNX Runtime",
+        task="tag",
+        extra="tag",
+        packages=("onnxruntime",),
+        loader="sdprep.models.taggers.onnx_tagger:OnnxTagger",
+        check=_check_onnx,
+        graph="ONNX file",
+    ),
+    "tensorflow": Backend(
+        title="TensorFlow",
+        task="tag",
+        extra="tensorflow",
+        packages=("tensorflow",),
+        loader="sdprep.models.taggers.tensorflow_tagger:TensorflowTagger",
+        check=_check_tensorflow,
+        graph="SavedModel",
+        providers=("auto", "cpu", "cuda"),
+    ),
+    "blip": Backend(
+        title="BLIP on torch",
+        task="caption",
+        extra="caption",
+        packages=("torch", "transformers"),
+        loader="sdprep.models.captioners.blip.captioner:BlipCaptioner",
+        check=_check_blip,
+    ),
 }
 
 
@@ -31,80 +96,58 @@ def with_backend(spec: ModelSpec, wanted: str) -> ModelSpec:
     ONNX is preferred where both are. Raises UsageError if the model has no files for the backend.
     """
     if wanted == "auto":
-        has_onnx, has_tensorflow = find_spec("onnxruntime") is not None, find_spec("tensorflow") is not None
-        wanted = "tensorflow" if spec.savedmodel and has_tensorflow and not has_onnx else spec.backend
+        prefers_saved = spec.savedmodel and is_installed("tensorflow") and not is_installed(spec.backend)
+        wanted = "tensorflow" if prefers_saved else spec.backend
     if wanted == spec.backend:
         return spec
     if wanted == "tensorflow" and spec.savedmodel:
         # The .onnx file comes first; what is beside it serves both.
         files = (*spec.savedmodel, *spec.files[1:])
         return msgspec.structs.replace(spec, backend="tensorflow", files=files, savedmodel=())
-    kind = "SavedModel" if wanted == "tensorflow" else "ONNX file"
-    raise UsageError(f"{spec.name} has no {kind} that sdprep knows of; leave out --backend {wanted}")
+    raise UsageError(f"{spec.name} has no {BACKENDS[wanted].graph} that sdprep knows of; leave out --backend {wanted}")
 
 
-def with_preprocess(spec: ModelSpec, wanted: str | None) -> ModelSpec:
-    """The description of a model for images prepared in another way; None leaves it as it is.
-
-    Raises UsageError if its images cannot be prepared so.
-    """
-    if wanted is None:
-        return spec
-    try:
-        image = msgspec.convert({**msgspec.structs.asdict(spec.image), "preprocess": wanted}, ImageSpec)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{spec.name}: {error}; leave out --preprocess {wanted}") from error
-    prepared = msgspec.structs.replace(spec, image=image)
-    if (fault := fault_of_preprocess(prepared)) is not None:
-        raise UsageError(f"{spec.name}: {fault}; leave out --preprocess {wanted}")
-    return prepared
+def is_installed(backend: str) -> bool:
+    """Whether what runs a backend's models is installed; nothing is imported."""
+    return all(find_spec(package) is not None for package in BACKENDS[backend].packages)
 
 
 def check_installed(spec: ModelSpec) -> None:
     """Raise MissingExtra if what runs a model is not installed, without importing it."""
-    extra, packages = NEEDS[spec.backend]
-    for package in packages:
+    backend = BACKENDS[spec.backend]
+    for package in backend.packages:
         if find_spec(package) is None:
-            raise MissingExtra(package, extra)
+            raise MissingExtra(package, backend.extra)
 
 
 def open_model(
     spec: ModelSpec,
     files: ModelFiles,
-    settings: TagSettings | CaptionSettings,
+    execution: Execution,
+    options: CaptionOptions | None,
     note: Callable[[str], None],
-    num_processes: int = 1,
 ) -> Model:
-    """Load a model with the framework of its description; the one place that knows which class that is.
+    """Load a model with the framework of its description; `options` are for a captioner.
 
-    While it works, it says through `note` what a person should know. `sharers` processes share the processors.
-
-    Raises MissingExtra, ModelError and UsageError as they do.
+    It calls `note` with what the user should know while it works. Raises MissingExtra, ModelError and UsageError.
     """
-    if not isinstance(settings, CaptionSettings):
-        work = settings.run
-        execution = Execution(settings.provider, work.batch_size, work.workers > 0, settings.device, num_processes)
+    if spec.task == "tag":
         return open_tagger(spec, files, execution)
-    if num_processes > 1:
-        # torch reads it when it is imported; what a person has set stays.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // num_processes)))
-    from sdprep.models.captioners.blip.captioner import BlipCaptioner
-
+    if options is None:
+        raise AssertionError("a captioner is opened without its options")
+    if execution.num_processes > 1:
+        # torch reads it when it is imported; a value that the user has set stays.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // execution.num_processes)))
     with _model_errors(spec, files):
-        return BlipCaptioner(spec, files, settings, note)
+        captioner: Model = import_named(BACKENDS[spec.backend].loader)(spec, files, execution, options, note)
+        return captioner
 
 
 def open_tagger(spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> LabelledModel:
-    """Load a tagger with the framework of its description. Raises MissingExtra and ModelError as they do."""
+    """Load a tagger with the framework of its description. Raises MissingExtra and ModelError."""
     with _model_errors(spec, files):
-        # Imported here, so that the process which only lists and writes loads no numpy.
-        if spec.backend == "tensorflow":
-            from sdprep.models.taggers.tensorflow_tagger import TensorflowTagger
-
-            return TensorflowTagger(spec, files, execution)
-        from sdprep.models.taggers.onnx_tagger import OnnxTagger
-
-        return OnnxTagger(spec, files, execution)
+        tagger: LabelledModel = import_named(BACKENDS[spec.backend].loader)(spec, files, execution)
+        return tagger
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -22,6 +23,12 @@ Megabytes = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 # Far beyond what any model uses, and so that float32 holds a pixel less a mean and divided by a deviation.
 LARGEST_MEAN, SMALLEST_STD = 1e6, 1e-6
+
+
+def import_named(name: str) -> Any:
+    """The class or function that `name` gives as "module:name", imported now."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +102,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     task: Task
-    backend: Literal["onnx", "tensorflow", "blip"]
+    backend: str
     source: Source
     files: tuple[str, ...]
     image: ImageSpec

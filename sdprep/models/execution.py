@@ -1,11 +1,38 @@
-"""How many processors this process may use: its affinity, and the quota of its control group."""
+"""Where and how a model runs, and how many CPUs this process may use: its affinity and its control group's quota."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from sdprep.devices import split_device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """Where and how a model runs.
+
+    `device` and `provider` are as `--device` and `--provider` have them, `dtype` is that of a captioner's weights;
+    `cuda_graphs` lets it record its steps on a CUDA device.
+    `decode_threads` decode images in the model's process meanwhile; 0 means the model's own thread does.
+    `num_processes` workers share the CPUs and the memory of this machine.
+    """
+
+    device: str = "auto"
+    provider: str = "auto"
+    dtype: str = "float32"
+    batch_size: int = 8
+    cuda_graphs: bool = False
+    decode_threads: int = 0
+    num_processes: int = 1
+
+    @property
+    def device_id(self) -> str:
+        """The number of the GPU if `device` gives one, or an empty string."""
+        return split_device(self.device)[1]
 
 
 def usable_cpus(root: Path = Path("/")) -> int:

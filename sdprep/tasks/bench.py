@@ -11,8 +11,6 @@ from itertools import islice
 from pathlib import Path
 
 from sdprep.config import BENCH_STAGES, BenchSettings, CaptionSettings, PathOptions, RunOptions, TagSettings
-from sdprep.engines.local import DECODE
-from sdprep.engines.protocol import EngineConfig
 from sdprep.errors import ImageError
 from sdprep.images.decoder import file_digest
 from sdprep.images.source import FolderSource
@@ -22,6 +20,7 @@ from sdprep.models.execution import usable_cpus
 from sdprep.models.files.hub import ensure_downloaded
 from sdprep.models.registry.registry import find
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.tasks.bench_report import BenchVerdict, Environment, Stage, judge
 from sdprep.tasks.caption import caption
 from sdprep.tasks.demo import IMAGES
@@ -121,7 +120,7 @@ class _Run:
         from sdprep.engines.runner import StageRunner
 
         keep_one_heap()
-        inline = StageRunner(EngineConfig(self._spec, self._files, self._model_settings(), DECODE), self._tell)
+        inline = StageRunner(engine_config(self._spec, self._files, self._model_settings()), self._tell)
         with closing(inline):
             self._provider = inline.provider
             held: list[Decoded] = []

@@ -10,11 +10,10 @@ from sdprep.catalog.journal import Change
 from sdprep.catalog.results import decode_caption, is_caption
 from sdprep.config import CaptionSettings
 from sdprep.images.decoder import DECODER, decoder_of
-from sdprep.models.backends import with_preprocess
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.trust import check_pickles
 from sdprep.models.files.hub import identity
-from sdprep.models.registry.registry import resolve
+from sdprep.models.registry.registry import resolve, with_preprocess
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.rules.captions import caption_lines, has_repetition, written_captions
 from sdprep.rules.policy import TextRequest

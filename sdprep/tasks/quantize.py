@@ -26,12 +26,13 @@ from sdprep.images.decoder import file_digest
 from sdprep.images.source import FolderSource
 from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec, Source
+from sdprep.models.execution import Execution
 from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry import registry
 from sdprep.models.taggers.agreement import Agreement, agreement
 from sdprep.models.taggers.onnx_session import write_fp16, write_int8
 from sdprep.models.taggers.onnx_tagger import OnnxTagger
-from sdprep.models.taggers.providers import AUTO, CPU, Execution
+from sdprep.models.taggers.providers import AUTO, CPU
 from sdprep.report import Listener, NullListener
 from sdprep.rules.labels import ARGMAX_CATEGORIES
 from sdprep.tasks.models import FILE_NAME, add
@@ -99,7 +100,7 @@ def quantize(
     folder = real_path((settings.out or user_data_path("sdprep") / "models" / name).expanduser())
     _check_free(name, folder)
     files = find_local(spec) or ensure_downloaded(spec, listener or NullListener())
-    original = OnnxTagger(spec, files, Execution(RUNS_ON[settings.precision], BATCH))
+    original = OnnxTagger(spec, files, Execution(provider=RUNS_ON[settings.precision], batch_size=BATCH))
     sample = read_sample(images, original, settings.sample)
     (listener or NullListener()).note(f"making {name} with {len(sample.decoded)} images")
     try:
@@ -170,7 +171,7 @@ class Quantizer:
             feeds = ({self.original.input_name: self.original.feed(each)} for each in pixels)
             write_int8(source, target, feeds, reduce_range=bits < 8)
         spec = msgspec.structs.replace(described, files=(target.name, *described.files[1:]))
-        copy = OnnxTagger(spec, ModelFiles(new, None, ""), Execution(self.original.provider, BATCH))
+        copy = OnnxTagger(spec, ModelFiles(new, None, ""), Execution(provider=self.original.provider, batch_size=BATCH))
         measured, seconds = yardstick.measure(copy)
         copy.close()
         return Candidate(bits, target, measured, seconds)

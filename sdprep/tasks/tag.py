@@ -16,10 +16,10 @@ from sdprep.catalog.results import are_scores, decode_scores
 from sdprep.config import TagSettings
 from sdprep.files import real_path
 from sdprep.images.decoder import DECODER, decoder_of
-from sdprep.models.backends import check_installed, with_backend, with_preprocess
+from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.files.hub import ensure_downloaded, identity
-from sdprep.models.registry.registry import resolve
+from sdprep.models.registry.registry import resolve, with_preprocess
 from sdprep.models.taggers.label_file import read_labels
 from sdprep.models.taggers.providers import check as check_provider
 from sdprep.report import CancelToken, Listener, NullListener, RunReport

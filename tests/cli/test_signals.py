@@ -107,8 +107,8 @@ def test_a_message_of_an_end_is_no_traceback(stopped):
 STUCK = """
 import sys
 from sdprep.cli import report
-from sdprep.engines import local
-local.DECODE = "tests.engines.faults:decode"
+from sdprep.engines import base
+base.DECODE = "tests.engines.faults:decode"
 report.BATCH_SECONDS, report.LAST_SECONDS = {limits}
 from sdprep.cli.main import main
 main()

@@ -17,10 +17,11 @@ from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import Figure, caption_of, random_figure, tags_of
 from sdprep.catalog.results import decode_caption
 from sdprep.config import CaptionSettings, RunOptions
-from sdprep.engines import local
+from sdprep.engines.base import open_engine
 from sdprep.models.base import ModelFiles
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, NullListener
+from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.types import ImageItem, Result
 from tests.models.captioners.blip.blip_models import one_thread
 
@@ -157,7 +158,7 @@ def test_every_decoder_and_precision_is_right_about_unseen_drawings(
     work = RunOptions(batch_size=size, workers=0)
     settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, dtype=dtype, run=work)
     spec, files = resolve("demo-caption", "caption"), ModelFiles(CAPTIONER, None, "")
-    with one_thread(), local.opened(spec, files, settings, NullListener().note) as engine:
+    with one_thread(), open_engine(engine_config(spec, files, settings), NullListener().note) as engine:
         given = {each.item: each.data for each in engine.run(unseen_files, CancelToken()) if isinstance(each, Result)}
     texts = [decode_caption(given[item]).text for item in unseen_files]
     right = sum(text == caption_of(figure) for text, (figure, _) in zip(texts, pending(), strict=True))

@@ -2,14 +2,14 @@
 
 import pytest
 
-from sdprep.engines import local
+from sdprep.engines import base
 from sdprep.engines.worker_process import WorkerProcess
 from tests.engines.faults import DECODER
 
 
 @pytest.fixture(autouse=True)
 def decoder_that_does_harm(monkeypatch):
-    monkeypatch.setattr(local, "DECODE", DECODER)
+    monkeypatch.setattr(base, "DECODE", DECODER)
 
 
 @pytest.fixture

@@ -3,10 +3,11 @@
 from PIL import Image
 
 from sdprep.config import CaptionSettings, RunOptions, TagSettings
-from sdprep.engines import local
+from sdprep.engines.base import open_engine
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, NullListener
+from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.types import Failure, ImageItem
 
 SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
@@ -28,7 +29,7 @@ def opened(task="tag", device="auto", **work):
     """An engine with the demo model of a task."""
     spec = resolve(f"demo-{task}", task)
     settings = SETTINGS[task](device=device, run=RunOptions(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
-    return local.opened(spec, find_local(spec), settings, NullListener().note)
+    return open_engine(engine_config(spec, find_local(spec), settings), NullListener().note)
 
 
 def outcomes(items, task="tag", **work):

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sdprep.config import RunOptions
 from sdprep.engines.memory import ByteSemaphore, limit_memory, split_budget
 from sdprep.engines.stages import contained, decode_ahead
+from sdprep.models.execution import Execution
 from sdprep.types import Decoded, Failure, FailureCode, Fit
 from tests.images.files import item_of
 
@@ -210,18 +210,18 @@ def test_a_header_is_read_within_the_budget_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("work", "num_processes", "ahead"),
+    ("execution", "memory", "ahead"),
     [
-        (RunOptions(), 1, 16),
-        (RunOptions(batch_size=32), 1, 64),
-        (RunOptions(batch_size=1, workers=8), 1, 16),
-        (RunOptions(batch_size=1000), 1, 212),
-        (RunOptions(batch_size=1000), 4, 53),
-        (RunOptions(memory=1), 1, 1),
+        (Execution(decode_threads=2), 512, 16),
+        (Execution(batch_size=32), 512, 64),
+        (Execution(batch_size=1, decode_threads=8), 512, 16),
+        (Execution(batch_size=1000), 512, 212),
+        (Execution(batch_size=1000, num_processes=4), 512, 53),
+        (Execution(), 1, 1),
     ],
 )
-def test_images_that_wait_have_a_quarter_of_the_memory_and_decoding_the_rest(work, num_processes, ahead):
-    budget, found = split_budget(work, num_processes, 448)
+def test_images_that_wait_have_a_quarter_of_the_memory_and_decoding_the_rest(execution, memory, ahead):
+    budget, found = split_budget(execution, memory, 448)
 
     assert found == ahead
-    assert budget.total * num_processes == pytest.approx(work.memory * 750_000)
+    assert budget.total * execution.num_processes == pytest.approx(memory * 750_000)

@@ -6,12 +6,13 @@ from PIL import Image
 
 from sdprep.catalog.results import decode_caption, decode_scores
 from sdprep.config import CaptionSettings, RunOptions, TagSettings
-from sdprep.engines import local
+from sdprep.engines.base import open_engine
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelFiles
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, NullListener
+from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.types import ImageItem, Result
 from tests.engines.engine import LIMIT, images, opened, outcomes
 
@@ -99,7 +100,7 @@ def test_files_that_are_no_model_are_refused_as_such(tmp_path, workers):
 
     settings = TagSettings(run=RunOptions(workers=workers))
     with pytest.raises(ModelError, match=r"model\.onnx: No such file"):
-        local.opened(spec, files, settings, NullListener().note).__enter__()
+        open_engine(engine_config(spec, files, settings), NullListener().note).__enter__()
 
 
 @PLACES
@@ -108,7 +109,7 @@ def test_a_device_that_is_not_there_is_a_matter_of_usage(workers):
 
     settings = CaptionSettings(device="cuda:63", run=RunOptions(workers=workers))
     with pytest.raises(UsageError, match=r"^--device cuda:63: "):
-        local.opened(spec, find_local(spec), settings, NullListener().note).__enter__()
+        open_engine(engine_config(spec, find_local(spec), settings), NullListener().note).__enter__()
 
 
 @PLACES

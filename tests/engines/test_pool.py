@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from sdprep.config import CaptionSettings, RunOptions, TagSettings
-from sdprep.engines import local
+from sdprep.engines import base
+from sdprep.engines.base import open_engine
 from sdprep.engines.pool import per_device
-from sdprep.engines.protocol import Answer, Decoding, EngineConfig, Predicting
+from sdprep.engines.protocol import Answer, Decoding, Predicting
 from sdprep.engines.runner import StageRunner
 from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import UsageError, WorkerError
@@ -19,6 +20,7 @@ from sdprep.models.execution import usable_cpus
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, NullListener
+from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.types import Failure, Result
 from tests.engines.engine import images, opened, outcomes
 
@@ -44,11 +46,10 @@ def heard(monkeypatch):
     return found
 
 
-def order_for(task, **settings):
+def config_for(task, **settings):
     spec = resolve(f"demo-{task}", task)
-    return EngineConfig(
-        spec, find_local(spec), {"tag": TagSettings, "caption": CaptionSettings}[task](**settings), local.DECODE
-    )
+    chosen = {"tag": TagSettings, "caption": CaptionSettings}[task](**settings)
+    return engine_config(spec, find_local(spec), chosen)
 
 
 # One supply
@@ -134,7 +135,7 @@ def test_an_image_that_kills_one_worker_fails_and_all_others_are_done(tmp_path, 
 
 
 def test_an_image_that_kills_the_model_of_one_worker_fails_and_all_others_are_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "DECODE", "tests.engines.fragile_model:decode")
+    monkeypatch.setattr(base, "DECODE", "tests.engines.fragile_model:decode")
 
     found = outcomes(images(tmp_path, *NAMES[:4], "poison", *NAMES[4:8]), device=TWO)
 
@@ -162,7 +163,7 @@ def test_a_device_that_is_not_there_ends_the_run_before_it_begins(started):
     ids=["a death before the first image", "a defect"],
 )
 def test_what_ends_one_worker_ends_the_run_and_names_the_device(tmp_path, monkeypatch, decoder, message):
-    monkeypatch.setattr(local, "DECODE", f"tests.engines.{decoder}:decode")
+    monkeypatch.setattr(base, "DECODE", f"tests.engines.{decoder}:decode")
 
     with pytest.raises((WorkerError, RuntimeError), match=message):
         outcomes(images(tmp_path, "a", "defect"), device=TWO)
@@ -189,23 +190,25 @@ def test_after_a_wish_to_stop_every_worker_finishes_the_batch_in_hand(tmp_path, 
 
 @pytest.mark.parametrize(("threads", "parts"), [(2, [1, 1]), (5, [3, 2]), (1, [1, 1]), (8, [4, 4])])
 def test_threads_that_decode_are_shared_out_and_nobody_has_none(threads, parts):
-    orders = per_device(order_for("tag", device=TWO, run=RunOptions(workers=threads)))
+    configs = per_device(config_for("tag", device=TWO, run=RunOptions(workers=threads)))
 
-    assert [each.settings.run.workers for each in orders] == parts
+    assert [each.execution.decode_threads for each in configs] == parts
 
 
 def test_every_worker_has_one_device_and_knows_how_many_there_are():
-    orders = per_device(order_for("caption", device="cuda:0,1,cpu"))
+    configs = per_device(config_for("caption", device="cuda:0,1,cpu"))
 
-    assert [(each.settings.device, each.num_processes) for each in orders] == [("cuda:0", 3), ("cuda:1", 3), ("cpu", 3)]
+    found = [(each.execution.device, each.execution.num_processes) for each in configs]
+    assert found == [("cuda:0", 3), ("cuda:1", 3), ("cpu", 3)]
 
 
 @pytest.mark.parametrize(("num_processes", "ahead"), [(1, 5), (2, 2), (8, 1)])
 def test_the_memory_for_decoded_images_is_that_of_the_run(tmp_path, num_processes, ahead):
-    order = replace(order_for("tag", run=RunOptions(workers=4, batch_size=1, memory=1)), num_processes=num_processes)
+    config = config_for("tag", run=RunOptions(workers=4, batch_size=1, memory=1))
+    config = replace(config, execution=replace(config.execution, num_processes=num_processes))
     taken, items = [], images(tmp_path, *NAMES[:6])
 
-    engine = StageRunner(order, NullListener().note)
+    engine = StageRunner(config, NullListener().note)
     outcome = next(engine.run((taken.append(item) or item for item in items), CancelToken()))
 
     assert isinstance(outcome, Result)
@@ -214,7 +217,7 @@ def test_the_memory_for_decoded_images_is_that_of_the_run(tmp_path, num_processe
 
 @pytest.mark.skipif(usable_cpus() < 2, reason="one processor cannot be shared out")
 def test_the_threads_of_torch_are_shared_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "DECODE", "tests.engines.tells_its_threads:decode")
+    monkeypatch.setattr(base, "DECODE", "tests.engines.tells_its_threads:decode")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     outcomes(images(tmp_path, *NAMES[:4]), "caption", device=TWO)
@@ -224,7 +227,7 @@ def test_the_threads_of_torch_are_shared_out(tmp_path, monkeypatch):
 
 
 def test_every_session_is_asked_for_on_its_card(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "DECODE", "tests.engines.cards_in_name_only:decode")
+    monkeypatch.setattr(base, "DECODE", "tests.engines.cards_in_name_only:decode")
     with opened(device="cuda:0,2") as engine:
         list(engine.run(images(tmp_path, *NAMES[:4]), CancelToken()))
 
@@ -240,7 +243,7 @@ def test_every_session_is_asked_for_on_its_card(tmp_path, monkeypatch):
 def test_what_several_workers_say_is_said_once(tmp_path):
     spec, said = msgspec.structs.replace(resolve("demo-tag", "tag"), precision="fp16"), []
 
-    with local.opened(spec, find_local(spec), TagSettings(device=TWO), said.append):
+    with open_engine(engine_config(spec, find_local(spec), TagSettings(device=TWO)), said.append):
         pass
 
     assert [text for text in said if "fp16" in text] == said != []

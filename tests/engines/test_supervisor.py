@@ -152,7 +152,7 @@ def test_a_trial_that_ends_before_it_has_begun_is_no_proof(tmp_path, monkeypatch
 
 
 def test_an_image_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.fragile_model:decode")
+    monkeypatch.setattr("sdprep.engines.base.DECODE", "tests.engines.fragile_model:decode")
 
     with opened(batch_size=4) as engine:
         found = {outcome.item.rel: outcome for outcome in engine.run(images(tmp_path, *NAMES, "poison"), CancelToken())}
@@ -183,7 +183,7 @@ def test_five_deaths_are_survived(tmp_path):
 
 
 def test_a_worker_that_dies_before_its_model_is_loaded_ends_the_run(monkeypatch):
-    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.dies_when_imported:decode")
+    monkeypatch.setattr("sdprep.engines.base.DECODE", "tests.engines.dies_when_imported:decode")
 
     with pytest.raises(WorkerError, match=r"ended before its model was loaded \(exit code 7\): my last words"):
         opened().__enter__()
@@ -191,7 +191,7 @@ def test_a_worker_that_dies_before_its_model_is_loaded_ends_the_run(monkeypatch)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends no process by SIGINT")
 def test_a_worker_that_ends_for_lack_of_memory_says_so_and_not_how(monkeypatch):
-    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.dies_without_memory:decode")
+    monkeypatch.setattr("sdprep.engines.base.DECODE", "tests.engines.dies_without_memory:decode")
 
     with pytest.raises(WorkerError, match=r"before its model was loaded, since memory is short.*pthread_create failed"):
         opened().__enter__()

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.config import CaptionSettings, PathOptions, RunOptions, TagSettings
+from sdprep.config import CaptionSettings, RunOptions, TagSettings
 from sdprep.engines import supervisor
 from sdprep.engines.protocol import (
     Answer,
     Decoding,
-    EngineConfig,
     Failed,
     Flush,
     GroupDone,
@@ -32,9 +31,8 @@ from sdprep.errors import WorkerError
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken
-from sdprep.rules.labels import TagRules
+from sdprep.tasks.annotation.engine_config import engine_config
 from tests.engines.engine import images, opened
-from tests.engines.faults import DECODER
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120
@@ -45,11 +43,11 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from sdprep.config import RunOptions, TagSettings
-from sdprep.engines import local
+from sdprep.engines import base
 from sdprep.engines import worker_process as process
 from sdprep.engines.protocol import Decoding
 from sdprep.tasks.tag import tag
-local.DECODE = "tests.engines.faults:decode"
+base.DECODE = "tests.engines.faults:decode"
 hear = process.WorkerProcess.receive
 def overhear(self):
     message = hear(self)
@@ -63,14 +61,15 @@ LIBRARY = (
 )
 # One that does not close its engine, nor takes all outcomes.
 FORGETFUL = """
-from sdprep.engines.local import opened
+from sdprep.engines.base import open_engine
+from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.types import ImageItem
 from sdprep.report import CancelToken
 spec = resolve("demo-tag", "tag")
 settings = TagSettings(model="demo-tag", run=RunOptions(workers=1, batch_size=1))
-held = opened(spec, find_local(spec), settings, print)
+held = open_engine(engine_config(spec, find_local(spec), settings), print)
 engine = held.__enter__()
 outcomes = engine.run([ImageItem.at(path) for path in sorted(Path(sys.argv[1]).glob("*.png"))], CancelToken())
 next(outcomes)
@@ -167,7 +166,7 @@ def test_threads_that_the_system_does_not_start_end_the_run_with_a_plain_error(m
 
 
 def test_threads_that_a_worker_cannot_start_end_the_run_with_a_plain_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.starts_no_threads:decode")
+    monkeypatch.setattr("sdprep.engines.base.DECODE", "tests.engines.starts_no_threads:decode")
 
     with opened() as engine, pytest.raises(WorkerError, match=r"^can.t start new thread: the system allows no more"):
         list(engine.run(images(tmp_path, "a"), CancelToken()))
@@ -175,7 +174,7 @@ def test_threads_that_a_worker_cannot_start_end_the_run_with_a_plain_error(tmp_p
 
 @LINUX
 def test_memory_that_runs_out_beside_decoding_ends_the_worker_and_not_the_run(tmp_path, monkeypatch, started):
-    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.runs_out_of_memory:decode")
+    monkeypatch.setattr("sdprep.engines.base.DECODE", "tests.engines.runs_out_of_memory:decode")
 
     with opened() as engine:
         found = list(engine.run(images(tmp_path, "a", "b", "c"), CancelToken()))
@@ -237,7 +236,7 @@ def test_the_folder_of_the_user_hides_no_package(tmp_path, monkeypatch):
 
 
 def test_what_a_library_prints_is_no_message(tmp_path, monkeypatch):
-    monkeypatch.setattr("sdprep.engines.local.DECODE", "tests.engines.talks_when_imported:decode")
+    monkeypatch.setattr("sdprep.engines.base.DECODE", "tests.engines.talks_when_imported:decode")
 
     with opened() as engine:
         assert len(list(engine.run(images(tmp_path, "a"), CancelToken()))) == 1
@@ -292,10 +291,10 @@ def test_a_message_has_no_place_for_pixels():
 def test_a_worker_limits_the_memory_of_decoding_if_it_is_told_to(tmp_path, limit_memory, expected):
     spec = resolve("demo-tag", "tag")
     settings = TagSettings(model="demo-tag", run=RunOptions(batch_size=1, workers=0))
-    order = EngineConfig(spec, find_local(spec), settings, DECODER)
+    config = engine_config(spec, find_local(spec), settings)
     [item] = images(tmp_path, "hungry")
     wakeup = threading.Event()
-    worker = WorkerProcess(Start.of(order, limit_memory=limit_memory), wakeup)
+    worker = WorkerProcess(Start(config, limit_memory=limit_memory), wakeup)
     try:
         for message in (Image(0, item.folder, Path(item.rel)), Flush()):
             worker.send(message)
@@ -317,16 +316,12 @@ def receive(worker, wakeup):
 
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
-def test_an_order_arrives_as_it_was_given(task):
-    layout = PathOptions(output_dir=Path("/out"))
-    settings = {
-        "tag": TagSettings(paths=layout, rules=TagRules(threshold="mcut", tag_replacement=(("a", "b"),))),
-        "caption": CaptionSettings(paths=layout, prompt="a photo of"),
-    }[task]
+def test_a_configuration_arrives_as_it_was_sent(task):
+    settings = {"tag": TagSettings(device="cpu"), "caption": CaptionSettings(prompt="a photo of", bad_words=("a", "b"))}
     spec = resolve(f"demo-{task}", task)
-    order = EngineConfig(spec, find_local(spec), settings, "sdprep.images.decode:decode")
+    start = Start(engine_config(spec, find_local(spec), settings[task]), limit_memory=True)
     stream = io.BytesIO()
-    write(stream, Start.of(order, limit_memory=False))
+    write(stream, start)
     stream.seek(0)
 
-    assert read(stream, Start).order() == order
+    assert read(stream, Start) == start

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from sdprep.errors import UsageError
-from sdprep.models.backends import with_backend, with_preprocess
+from sdprep.models.backends import with_backend
 from sdprep.models.base import ImageSpec
-from sdprep.models.registry.registry import resolve
+from sdprep.models.registry.registry import resolve, with_preprocess
 
 DEMO = resolve("demo-tag", "tag")
 

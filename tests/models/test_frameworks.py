@@ -4,10 +4,11 @@ import sys
 
 import pytest
 
-from sdprep.config import CaptionSettings
 from sdprep.errors import MissingExtra, ModelError, SdprepError
 from sdprep.models.backends import open_model, open_tagger, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.captioners.generation import CaptionOptions
+from sdprep.models.execution import Execution
 from sdprep.models.files.hub import find_local
 from sdprep.models.frameworks import importing
 from sdprep.models.registry.registry import find
@@ -44,7 +45,7 @@ def located(spec: ModelSpec) -> ModelFiles:
 def load(package: str) -> None:
     if package == "torch":
         captioner = find("demo-caption")
-        open_model(captioner, located(captioner), CaptionSettings(), print)
+        open_model(captioner, located(captioner), Execution(), CaptionOptions(), print)
     else:
         tagger = with_backend(find("demo-tag"), "onnx" if package == "onnxruntime" else "tensorflow")
         open_tagger(tagger, located(tagger))

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import sdprep.demo
-from sdprep.config import CaptionSettings, TagSettings
+from sdprep.config import CaptionSettings
 from sdprep.errors import ModelError
 from sdprep.models.backends import open_model
 from sdprep.models.base import ImageSpec, ModelSpec, Source
+from sdprep.models.execution import Execution
 from sdprep.models.files.local import files_of_folder
 from sdprep.models.registry.infer import WD_LABELS, from_folder
+from sdprep.tasks.annotation.engine_config import caption_options
 from sdprep.types import Batch
 
 MODELS = Path(sdprep.demo.__file__).parent / "models"
@@ -55,7 +57,8 @@ def use(folder, task, images=1):
 
 def show(spec, images=1):
     how = CaptionSettings(device="cpu", num_beams=1, min_length=1, max_length=6)
-    model = open_model(spec, files_of_folder(spec), how if spec.task == "caption" else TagSettings(), lambda _: None)
+    files = files_of_folder(spec)
+    model = open_model(spec, files, Execution(device="cpu"), caption_options(how), lambda _: None)
     side = model.fit.size
     pixels = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), dtype=np.uint8)
     return list(model.predict([Batch(tuple(range(images)), (b"0",) * images, pixels)]))

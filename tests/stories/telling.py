@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from sdprep.config import CaptionSettings, PathOptions, RunOptions, TagSettings
-from sdprep.engines import local
 from sdprep.models.taggers.onnx_tagger import OnnxTagger
 from sdprep.rules.labels import TagRules
+from sdprep.tasks.annotation import run
 from sdprep.tasks.caption import caption as caption_task
 from sdprep.tasks.tag import tag as tag_task
 
@@ -106,7 +106,7 @@ def hide_models(monkeypatch):
     def refuse(*_):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(local, "opened", refuse)
+    monkeypatch.setattr(run, "open_engine", refuse)
 
 
 def watch_model(monkeypatch):

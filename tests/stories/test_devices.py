@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from sdprep.engines import local
+from sdprep.engines import base
 from sdprep.report import CancelToken
 from tests.engines.faults import DECODER
 from tests.stories.conftest import misty
@@ -76,7 +76,7 @@ def test_the_report_names_every_device(twins):
 
 
 def test_an_image_that_kills_one_worker_is_named_and_everything_else_is_written(twins, monkeypatch):
-    monkeypatch.setattr(local, "DECODE", DECODER)
+    monkeypatch.setattr(base, "DECODE", DECODER)
     folder = twins[0]
     Image.new("RGB", (9, 9)).save(folder / "segfault.png")
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import sdprep.cli.main
-from sdprep.engines import local
+from sdprep.engines import base
 from sdprep.engines.protocol import Answer, Predicting
 from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import CatalogError, ModelError, WorkerError
@@ -29,7 +29,7 @@ SOME = {"workers": 2, "batch_size": 2, "image_timeout": 3.0}
 
 @pytest.fixture(autouse=True)
 def decoder_that_does_harm(monkeypatch):
-    monkeypatch.setattr(local, "DECODE", DECODER)
+    monkeypatch.setattr(base, "DECODE", DECODER)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_mended_image_is_tried_again(survived, drawings):
 
 def test_a_newer_decoder_tries_them_again(survived, monkeypatch):
     monkeypatch.setattr("sdprep.tasks.tag.DECODER", "a newer one")
-    monkeypatch.setattr(local, "DECODE", "sdprep.images.decode:decode")
+    monkeypatch.setattr(base, "DECODE", "sdprep.images.decode:decode")
 
     assert counts(tag(survived, **SOME)) == {"written": 2, "current": 3}
 
@@ -126,7 +126,7 @@ def test_a_newer_decoder_tries_them_again(survived, monkeypatch):
 def test_an_image_that_wants_too_much_memory_is_tried_again_by_the_next_run(album, drawings, monkeypatch):
     (album / "memory.png").write_bytes(drawings[3])
     assert codes(tag(album, **SOME)) == {"memory.png": "out_of_memory"}
-    monkeypatch.setattr(local, "DECODE", "sdprep.images.decode:decode")
+    monkeypatch.setattr(base, "DECODE", "sdprep.images.decode:decode")
 
     assert counts(tag(album, **SOME)) == {"written": 1, "current": 3}
 
@@ -197,7 +197,7 @@ def nan_for_black(tmp_path):
 
 def test_retry_lists_what_is_tried_again_and_the_next_run_tries_it(survived, monkeypatch):
     assert names(retry(survived, quarantined=True)) == ["hang.png", "segfault.png"]
-    monkeypatch.setattr(local, "DECODE", "sdprep.images.decode:decode")
+    monkeypatch.setattr(base, "DECODE", "sdprep.images.decode:decode")
 
     assert counts(tag(survived, **SOME)) == {"written": 2, "current": 3}
 

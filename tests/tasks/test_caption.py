@@ -54,7 +54,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("a captioner was loaded")
 
-    monkeypatch.setattr("sdprep.engines.local.opened", refuse)
+    monkeypatch.setattr("sdprep.tasks.annotation.run.open_engine", refuse)
 
 
 # Several captions

@@ -43,6 +43,24 @@ class GenerationConfig:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionOptions:
+    """What a captioner is asked for; the model's tokenizer turns its words into ids.
+
+    `generation` has no `bad_words` yet, and with `count_prompt` its lengths include the tokens of the prompt.
+    `retry_repetition` gives a repetitive caption a second try. `reference` decodes with the framework's own
+    search instead of sdprep's. `allow_pickle` lets weights be a pickle.
+    """
+
+    generation: GenerationConfig = GenerationConfig()
+    prompt: str = ""
+    bad_words: tuple[str, ...] = ()
+    count_prompt: bool = False
+    retry_repetition: bool = False
+    reference: bool = False
+    allow_pickle: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class GeneratedCaption:
     """One caption as token ids, without its prompt and its end token.

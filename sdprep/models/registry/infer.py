@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 
 from sdprep.errors import ModelError, UsageError
+from sdprep.models.backends import SAVED_MODEL
 from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source, Task
 from sdprep.models.captioners.trust import PICKLES
 from sdprep.models.parse import as_type, read_json
 
 WD_FILES = ("model.onnx", "selected_tags.csv")
-SAVED_MODEL = "saved_model.pb"
 UNDECIDED = "{} may be a tagger or a captioner\nSay which with --task tag or --task caption"
 # All of them take channels last; a graph that does not is another family, and would answer nonsense.
 WD_IMAGE = ImageSpec(fit="pad", channels="bgr", layout="nhwc")

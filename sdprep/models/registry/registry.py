@@ -15,10 +15,10 @@ from platformdirs import user_config_path
 
 from sdprep.errors import ModelError, UsageError
 from sdprep.files import read_toml_bytes, real_path
-from sdprep.models.base import ModelSpec, Source, Task
+from sdprep.models.base import ImageSpec, ModelSpec, Source, Task
 from sdprep.models.parse import read_toml
 from sdprep.models.registry.infer import BLIP_FILES, BLIP_IMAGE, UNDECIDED, blip, from_folder, wd
-from sdprep.models.registry.validate import REPO, first_error
+from sdprep.models.registry.validate import REPO, fault_of_preprocess, first_error
 from sdprep.resources import configs_folder
 
 # `path = "..."` wherever it stands; reading the result tells whether it was the one of [source].
@@ -109,6 +109,23 @@ def with_absolute_path(path: Path) -> bytes:
         except (UnicodeEncodeError, msgspec.MsgspecError):
             continue
     raise ModelError(f"{path}: source.path is relative to this file; write it in one line as {folder}")
+
+
+def with_preprocess(spec: ModelSpec, wanted: str | None) -> ModelSpec:
+    """The description of a model for images prepared in another way; None leaves it as it is.
+
+    Raises UsageError if its images cannot be prepared so.
+    """
+    if wanted is None:
+        return spec
+    try:
+        image = msgspec.convert({**msgspec.structs.asdict(spec.image), "preprocess": wanted}, ImageSpec)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{spec.name}: {error}; leave out --preprocess {wanted}") from error
+    prepared = msgspec.structs.replace(spec, image=image)
+    if (fault := fault_of_preprocess(prepared)) is not None:
+        raise UsageError(f"{spec.name}: {fault}; leave out --preprocess {wanted}")
+    return prepared
 
 
 def local_folder(source: Source) -> Path | None:

@@ -6,20 +6,23 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from sdprep.models.backends import BACKENDS
 from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source
-from sdprep.models.registry.infer import SAVED_MODEL
 from sdprep.paths import is_local_path, is_safe_relative
 
 # No ".." anywhere: both parts become folders of the cache.
 REPO = re.compile(r"(?!.*\.\.)(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
-TASKS = {"onnx": "tag", "tensorflow": "tag", "blip": "caption"}
 
 
 def first_error(spec: ModelSpec) -> str | None:
-    """The first thing that is wrong with a description, naming the field."""
-    faults = (_faults_of_tagger if spec.task == "tag" else _faults_of_captioner)(spec)
-    found = (fault for each in (_faults(spec), faults, _faults_of_image(spec)) for fault in each)
-    return next(found, fault_of_preprocess(spec))
+    """The first thing that is wrong with a description, naming the field; None if it is right."""
+    if (backend := BACKENDS.get(spec.backend)) is None:
+        return f"backend: '{spec.backend}' is not known here"
+    if spec.task != backend.task:
+        return f"backend `{spec.backend}` is for task `{backend.task}`, but task is `{spec.task}`"
+    labels = _faults_of_tagger(spec) if spec.task == "tag" else ()
+    checks = (_faults(spec), labels, backend.check(spec), _faults_of_image(spec))
+    return next((fault for each in checks for fault in each), fault_of_preprocess(spec))
 
 
 def fault_of_preprocess(spec: ModelSpec) -> str | None:
@@ -33,8 +36,6 @@ def fault_of_preprocess(spec: ModelSpec) -> str | None:
 
 def _faults(spec: ModelSpec) -> Iterator[str]:
     unsafe = [name for name in (*spec.files, *spec.savedmodel) if not is_safe_relative(name)]
-    if spec.task != TASKS[spec.backend]:
-        yield f"backend `{spec.backend}` is for task `{TASKS[spec.backend]}`, but task is `{spec.task}`"
     yield from _faults_of_source(spec.source)
     if not spec.files or unsafe:
         yield f"files must name files inside the model's folder, not {unsafe or 'nothing'}"
@@ -56,10 +57,6 @@ def _faults_of_tagger(spec: ModelSpec) -> Iterator[str]:
         yield "a tagger needs [labels], and labels.file must be one of files"
     else:
         yield from _faults_of_labels(spec.labels, spec.threshold)
-    if spec.backend == "tensorflow" and SAVED_MODEL not in spec.files:
-        yield f"a tagger for tensorflow needs {SAVED_MODEL} in files"
-    if spec.backend == "onnx" and not spec.files[0].endswith(".onnx"):
-        yield f'the first of files must be the .onnx file, not "{spec.files[0]}"'
 
 
 def _faults_of_labels(labels: LabelSpec, threshold: float | dict[str, float] | None) -> Iterator[str]:
@@ -77,16 +74,6 @@ def _faults_of_labels(labels: LabelSpec, threshold: float | dict[str, float] | N
     values = explicit.values() if isinstance(threshold, dict) else () if threshold is None else (threshold,)
     if not all(0 <= value <= 1 for value in values):
         yield "threshold must lie between 0 and 1"
-
-
-def _faults_of_captioner(spec: ModelSpec) -> Iterator[str]:
-    image = spec.image
-    if image.size is None:
-        yield "a captioner needs image.size"
-    if image.scale != "0..1":
-        yield 'a captioner needs scale = "0..1" in [image]: mean and std are meant for such values'
-    if image.recipe or image.layout or image.channels != "rgb" or spec.labels or spec.output or spec.threshold:
-        yield "image.recipe, image.layout, image.channels, labels, output and threshold are for taggers"
 
 
 def _faults_of_image(spec: ModelSpec) -> Iterator[str]:

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_cache_path
 
 from sdprep.errors import ModelError
-from sdprep.models.execution import thread_count, usable_cpus
+from sdprep.models.execution import Execution, thread_count, usable_cpus
 from sdprep.models.frameworks import importing
 from sdprep.models.taggers.graph import chosen_output, failed_run
 from sdprep.models.taggers.providers import (
     CPU,
     PROVIDERS,
-    Execution,
     candidates,
     check_active,
     openvino_options,
@@ -106,7 +105,7 @@ def _open(
     reasons: list[str] = []
     for start in range(len(asked)):
         names = asked[start:] if CPU in asked[start:] else (*asked[start:], CPU)
-        providers = [(PROVIDERS[name].full, _options(name, execution.card)) for name in names]
+        providers = [(PROVIDERS[name].full, _options(name, execution.device_id)) for name in names]
         try:
             # Its own fallback prints to stdout and skips providers.
             return onnxruntime.InferenceSession(
@@ -138,7 +137,7 @@ def _session_options(onnxruntime: Any, first: str, execution: Execution) -> Any:
     wanted.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     if first == "directml":
         wanted.enable_mem_pattern = False
-    if first == CPU and execution.shares_cpu:
+    if first == CPU and execution.decode_threads:
         # A thread that spins while it waits takes the time of those that decode.
         wanted.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return wanted

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.execution import Execution
 from sdprep.models.taggers.graph import GraphInput, scored
 from sdprep.models.taggers.label_file import read_columns
 from sdprep.models.taggers.onnx_check import check_self_contained
 from sdprep.models.taggers.onnx_session import OnnxSession
-from sdprep.models.taggers.providers import FIXED_SHAPES, Execution, precision_warning
+from sdprep.models.taggers.providers import FIXED_SHAPES, precision_warning
 from sdprep.types import Batch, Prediction
 
 if TYPE_CHECKING:

@@ -6,7 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdprep.devices import split_device
 from sdprep.errors import MissingProvider, ModelError, UsageError
+from sdprep.models.backends import BACKENDS
 
 AUTO = "auto"
 CPU = "cpu"
@@ -39,27 +41,6 @@ FIXED_SHAPES = frozenset(PROVIDERS) - {CPU, "openvino"}
 NUMBERED = ("cuda", "tensorrt", "rocm", "migraphx")
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """How a tagger is executed.
-
-    `provider` is what `--provider` says, `batch_size` the images of a full batch (None: not known),
-    `shares_cpu` whether other threads decode images meanwhile. `device` is one of `--device`, and `sharers` is
-    how many processes share the processors.
-    """
-
-    provider: str = AUTO
-    batch_size: int | None = None
-    shares_cpu: bool = False
-    device: str = AUTO
-    num_processes: int = 1
-
-    @property
-    def card(self) -> str:
-        """The number of the card, if one was named."""
-        return self.device.partition(":")[2]
-
-
 def parse(text: str) -> tuple[str, ...]:
     """The names in `auto` or `tensorrt,cuda,cpu`, each once. Raises UsageError for a name that there is not."""
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
@@ -73,13 +54,19 @@ def parse(text: str) -> tuple[str, ...]:
 def check(text: str, backend: str, devices: Sequence[str] = (AUTO,)) -> None:
     """Raise UsageError if `--provider` says nothing known, what a backend cannot do, or what `--device` contradicts."""
     names = parse(text)
-    if backend == "tensorflow":
-        if names not in ((AUTO,), (CPU,), ("cuda",)):
-            raise UsageError(f"--provider {text} is for ONNX; TensorFlow takes auto, cpu or cuda")
+    row = BACKENDS[backend]
+    if row.providers:
+        if len(names) > 1 or names[0] not in row.providers:
+            raise UsageError(f"--provider {text} is for ONNX; {row.title} takes {_either(row.providers)}")
         if tuple(devices) != (AUTO,):
-            raise UsageError("--device is for ONNX; TensorFlow takes --provider cpu or cuda")
+            others = _either([each for each in row.providers if each != AUTO])
+            raise UsageError(f"--device is for ONNX; {row.title} takes --provider {others}")
     for device in devices:
         on_device(text, device)
+
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def on_device(text: str, device: str) -> tuple[str, ...]:
@@ -92,7 +79,7 @@ def on_device(text: str, device: str) -> tuple[str, ...]:
         return names
     if device == CPU and names in ((AUTO,), (CPU,)):
         return (CPU,)
-    if device.startswith("cuda") and (names == (AUTO,) or (names[0] != CPU and {*names} <= {*NUMBERED, CPU})):
+    if split_device(device)[0] == "cuda" and (names == (AUTO,) or (names[0] != CPU and {*names} <= {*NUMBERED, CPU})):
         return names
     raise UsageError(
         f"--device {device} does not go with --provider {text}: cuda:N is a card for {', '.join(NUMBERED)}, and cpu is "

@@ -13,7 +13,7 @@ from typing import Protocol
 from sdprep.catalog.journal import Change
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.engines import local
+from sdprep.engines.base import open_engine
 from sdprep.errors import CatalogFailed, ModelError, ReadOnlyFolder, WriteError
 from sdprep.files import real_path
 from sdprep.folders import write_obstacle
@@ -23,6 +23,7 @@ from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry.registry import unlisted
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.tasks.annotation.lookup import stored_results
 from sdprep.tasks.annotation.planner import Job, PlannedImage, Planner
 from sdprep.tasks.annotation.writer import Writer
@@ -196,7 +197,8 @@ class Annotation:
         self._files = self._files or ensure_downloaded(self._kind.spec, self._listener)
         self._job = self._writer.job = self._kind.make_job(self._files)
         waiting = {target.item: target for target in pending}
-        with local.opened(self._kind.spec, self._files, self._settings, self._listener.note) as engine:
+        config = engine_config(self._kind.spec, self._files, self._settings)
+        with open_engine(config, self._listener.note) as engine:
             self.report.predicted = len(pending)
             self.report.provider = engine.provider
             self._listener.start(len(waiting))

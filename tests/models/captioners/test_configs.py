@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 import sdprep.demo
-from sdprep.config import CaptionSettings
 from sdprep.errors import ModelError
 from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.blip.captioner import BlipCaptioner
+from sdprep.models.captioners.generation import CaptionOptions
 from sdprep.models.captioners.trust import read_configs
+from sdprep.models.execution import Execution
 from sdprep.models.registry.registry import resolve
 
 WEIGHTS = Path(sdprep.demo.__file__).parent / "models" / "demo-caption"
@@ -33,7 +34,12 @@ def test_a_configuration_that_asks_for_code_is_refused(folder, name, tmp_path):
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
     change(folder / name, auto_map=MAP)
     with pytest.raises(ModelError, match=rf"{name} asks for code of its own \(auto_map\)"):
-        BlipCaptioner(resolve("demo-caption", "caption"), ModelFiles(folder, None, ""), CaptionSettings(device="cpu"))
+        BlipCaptioner(
+            resolve("demo-caption", "caption"),
+            ModelFiles(folder, None, ""),
+            Execution(device="cpu"),
+            CaptionOptions(),
+        )
     assert not (tmp_path / "canary").exists()
 
 

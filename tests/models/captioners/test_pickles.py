@@ -18,6 +18,7 @@ from sdprep.models.captioners.blip.captioner import BlipCaptioner
 from sdprep.models.captioners.trust import check_pickles, read_weights
 from sdprep.models.files import local as folders
 from sdprep.models.registry.registry import resolve
+from sdprep.tasks.annotation.engine_config import caption_options, execution_for
 from sdprep.tasks.caption import caption
 from sdprep.types import Batch, Prediction
 
@@ -60,7 +61,8 @@ def settings(folder: Path, **values: Any) -> CaptionSettings:
 
 def open_captioner(folder: Path, **values: Any) -> BlipCaptioner:
     spec = resolve(str(folder), "caption")
-    return BlipCaptioner(spec, ModelFiles(folder, None, "weights"), settings(folder, **values))
+    chosen = settings(folder, **values)
+    return BlipCaptioner(spec, ModelFiles(folder, None, "weights"), execution_for(chosen), caption_options(chosen))
 
 
 def predictions(captioner: BlipCaptioner) -> list[Prediction]:

@@ -14,11 +14,11 @@ from scripts.demo_training.figures import random_figure
 from sdprep.config import TagSettings
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.images.fit import fitted
-from sdprep.models.backends import open_tagger, with_backend, with_preprocess
+from sdprep.models.backends import open_tagger, with_backend
 from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
+from sdprep.models.execution import Execution
 from sdprep.models.files.hub import find_local
-from sdprep.models.registry.registry import resolve
-from sdprep.models.taggers.providers import Execution
+from sdprep.models.registry.registry import resolve, with_preprocess
 from sdprep.models.taggers.tensorflow_tagger import TALK, _choose_device, _less_talk
 from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
@@ -195,7 +195,7 @@ def test_the_processor_runs_it_where_there_is_no_card(tensorflow):
     if tensorflow.config.list_physical_devices("GPU"):
         pytest.skip("there is a card here")
     spec = with_backend(DEMO, "tensorflow")
-    assert open_tagger(spec, find_local(spec), Execution("auto")).provider == "cpu"
+    assert open_tagger(spec, find_local(spec), Execution(provider="auto")).provider == "cpu"
 
 
 def test_cuda_without_a_card_is_an_error(tensorflow):
@@ -203,7 +203,7 @@ def test_cuda_without_a_card_is_an_error(tensorflow):
         pytest.skip("there is a card here")
     spec = with_backend(DEMO, "tensorflow")
     with pytest.raises(ModelError, match=r"asked for cuda, but TensorFlow .* sees no card"):
-        open_tagger(spec, find_local(spec), Execution("cuda"))
+        open_tagger(spec, find_local(spec), Execution(provider="cuda"))
 
 
 @pytest.mark.parametrize("wanted", ["auto", "cuda"])

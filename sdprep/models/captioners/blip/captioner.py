@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdprep.config import CaptionSettings
+from sdprep.devices import split_device
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.blip.config import check_blip_config
@@ -18,8 +18,9 @@ from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.retry import BANNED_NGRAM, TOGETHER, RepetitionRetry
 from sdprep.models.captioners.blip.verify import Int8Sample, ReferenceDecoder, check_agreement
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig
+from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption, GenerationConfig
 from sdprep.models.captioners.trust import check_pickles, pickled_weights, read_weights
+from sdprep.models.execution import Execution
 from sdprep.models.frameworks import importing
 from sdprep.models.parse import cause
 from sdprep.models.registry.infer import SAFETENSORS
@@ -47,40 +48,41 @@ class BlipCaptioner:
         self,
         spec: ModelSpec,
         files: ModelFiles,
-        settings: CaptionSettings,
+        execution: Execution,
+        options: CaptionOptions,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         torch, transformers = _import_frameworks()
-        check_pickles(spec, allowed=settings.allow_pickle)
+        check_pickles(spec, allowed=options.allow_pickle)
         pickle = pickled_weights(spec)
         self._folder, self._text = files.folder, check_blip_config(files.folder, pickle or SAFETENSORS)
-        self._device = _device(torch, settings.device)
+        self._device = _device(torch, execution.device)
         self.provider: str = self._device.type
-        int8 = settings.dtype == "int8"
+        int8 = execution.dtype == "int8"
         if int8 and self._device.type != "cpu":
             raise UsageError(f"--dtype int8 runs on the processor only, not on {self._device}: say --device cpu")
-        self._cuda_graphs = settings.cuda_graphs and _can_use_cuda_graphs(settings, self._device, note)
-        dtype = torch.float32 if int8 else getattr(torch, settings.dtype)
+        self._cuda_graphs = execution.cuda_graphs and _can_use_cuda_graphs(options, self._device, note)
+        dtype = torch.float32 if int8 else getattr(torch, execution.dtype)
         weights = None if pickle is None else read_weights(torch, files.folder / pickle)
         self._tokenizer = _load_tokenizer(transformers, files.folder)
         model = _load_model(transformers, files.folder, dtype, weights).to(self._device).eval()
         self._prepared = Normalizer(spec.image, self._device, dtype, async_copy=self._cuda_graphs)
-        prompt = self._prompt_ids(settings.prompt)
-        decoding = _decoding(settings, len(prompt), self._bad_words(settings.bad_words))
+        prompt = self._prompt_ids(options.prompt)
+        decoding = generation_after(options, len(prompt), self._bad_words(options.bad_words))
         self._transformers = transformers.__version__
         self._versions = f"torch {torch.__version__}, transformers {self._transformers}"
         self._prompt, self._decoding, self._note = prompt, decoding, note
-        self._batch_size = settings.run.batch_size
-        reference = settings.decoder == "reference"
-        make = self._references(model) if reference else self._engines(model, Int8Linear if int8 else linear_layer)
+        self._batch_size = execution.batch_size
+        linear = Int8Linear if int8 else linear_layer
+        make = self._references(model) if options.reference else self._engines(model, linear)
         first = make(decoding, self._batch_size)
-        wants_guard = settings.decode_again and not decoding.no_repeat_ngram_size
+        wants_guard = options.retry_repetition and not decoding.no_repeat_ngram_size
         together = min(TOGETHER, self._batch_size)
         handle_errors = make(replace(decoding, no_repeat_ngram_size=BANNED_NGRAM), together) if wants_guard else None
         self._decoder: RepetitionRetry | None = RepetitionRetry(first, handle_errors)
         exact = self._engines(model, linear_layer)(decoding, self._batch_size) if int8 else first
         # With the comparison go the weights that are held twice until then.
-        self._to_compare = None if reference else (exact, ReferenceDecoder(model, prompt, decoding))
+        self._to_compare = None if options.reference else (exact, ReferenceDecoder(model, prompt, decoding))
         self._sample = Int8Sample(first, exact, note) if int8 else None
         self.fit = spec.image.fit_to(model.config.vision_config.image_size)
 
@@ -148,29 +150,22 @@ class BlipCaptioner:
         return Caption(text, len(found.tokens), found.finish_reason, found.score, again=again)
 
 
-def _decoding(settings: CaptionSettings, prompt: int, bad_words: tuple[tuple[int, ...], ...]) -> GenerationConfig:
-    """The search that the settings ask for after a prompt of so many tokens."""
-    counted = prompt if settings.count_prompt else 0
-    if settings.max_length <= counted:
-        raise UsageError(f"--max-length {settings.max_length}: the prompt alone has {counted} tokens")
-    return GenerationConfig(
-        num_beams=1 if settings.sample else settings.num_beams,
-        min_new_tokens=max(0, settings.min_length - counted),
-        max_new_tokens=settings.max_length - counted,
-        repetition_penalty=settings.repetition_penalty,
-        no_repeat_ngram_size=settings.no_repeat_ngram_size,
+def generation_after(options: CaptionOptions, prompt: int, bad_words: tuple[tuple[int, ...], ...]) -> GenerationConfig:
+    """The search that the options ask for after a prompt of so many tokens. Raises UsageError if it leaves none."""
+    generation, counted = options.generation, prompt if options.count_prompt else 0
+    if generation.max_new_tokens <= counted:
+        raise UsageError(f"--max-length {generation.max_new_tokens}: the prompt alone has {counted} tokens")
+    return replace(
+        generation,
+        min_new_tokens=max(0, generation.min_new_tokens - counted),
+        max_new_tokens=generation.max_new_tokens - counted,
         bad_words=bad_words,
-        sample=settings.sample,
-        top_p=settings.top_p,
-        top_k=settings.top_k,
-        seed=settings.seed,
-        num_return_sequences=settings.candidates,
     )
 
 
-def _can_use_cuda_graphs(settings: CaptionSettings, device: torch.device, note: Callable[[str], None]) -> bool:
+def _can_use_cuda_graphs(options: CaptionOptions, device: torch.device, note: Callable[[str], None]) -> bool:
     """Whether CUDA graphs have an effect; if not, `note` is told."""
-    if device.type == "cuda" and settings.decoder == "fast":
+    if device.type == "cuda" and not options.reference:
         return True
     note("--cuda-graphs has no effect: it needs a CUDA device and the fast decoder")
     return False
@@ -231,7 +226,7 @@ def _device(torch: Any, wanted: str) -> Any:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    if split_device(wanted)[0] == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {wanted}: this torch {torch.__version__} sees no CUDA device")
     if wanted == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: this torch sees no Metal device")

@@ -23,10 +23,11 @@ from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.images.decode import decode
 from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.blip import captioner
-from sdprep.models.captioners.blip.captioner import BlipCaptioner, _decoding
+from sdprep.models.captioners.blip.captioner import BlipCaptioner, generation_after
 from sdprep.models.captioners.blip.layers import AbsorbedAttention, CachedAttention
 from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.models.registry.registry import resolve
+from sdprep.tasks.annotation.engine_config import caption_options, execution_for
 from sdprep.types import Batch, Caption, Decoded, ImageItem
 
 DEMO = Path(sdprep.demo.__file__).parent
@@ -49,7 +50,8 @@ def one_thread() -> Iterator[None]:
 def load(folder: Path = WEIGHTS, **settings: Any) -> BlipCaptioner:
     values = {"device": "cpu", "num_beams": 1, **settings}
     spec = resolve("demo-caption", "caption")
-    return BlipCaptioner(spec, ModelFiles(folder, None, "weights"), CaptionSettings(**values))
+    chosen = CaptionSettings(**values)
+    return BlipCaptioner(spec, ModelFiles(folder, None, "weights"), execution_for(chosen), caption_options(chosen))
 
 
 @cache
@@ -227,7 +229,8 @@ def test_the_kohya_preset_is_what_kohyas_script_samples_with() -> None:
     assert preset.pop("recursive") is False
     settings = CaptionSettings(**preset)
     kohya = {"sample": True, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.1, "seed": 42}
-    assert _decoding(settings, 4, ()) == GenerationConfig(min_new_tokens=1, max_new_tokens=71, **kohya)
+    found = generation_after(caption_options(settings), 4, ())
+    assert found == GenerationConfig(min_new_tokens=1, max_new_tokens=71, **kohya)
     assert (settings.preprocess, settings.decode_again, settings.prompt) == ("kohya", False, "a picture of")
 
 
@@ -303,7 +306,8 @@ def test_in_int8_the_first_images_are_compared_with_float32_and_it_is_said() -> 
     said: list[str] = []
     settings = CaptionSettings(device="cpu", num_beams=1, dtype="int8")
     spec = resolve("demo-caption", "caption")
-    captioner = BlipCaptioner(spec, ModelFiles(WEIGHTS, None, "weights"), settings, said.append)
+    files = ModelFiles(WEIGHTS, None, "weights")
+    captioner = BlipCaptioner(spec, files, execution_for(settings), caption_options(settings), said.append)
     found = dict(captioner.predict([batch(0, 1), batch(2)]))
     assert {key: found[key].text for key in range(3)} == texts([batch(0, 1, 2)])
     assert said == ["int8: 3 of 3 captions are those of float32"]
@@ -335,7 +339,8 @@ def test_cuda_graphs_and_overlapped_copies_are_used_only_when_asked_for(
 def test_cuda_graphs_without_a_cuda_device_are_reported_as_having_no_effect(decoder: str) -> None:
     notes: list[str] = []
     settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, cuda_graphs=True)
-    BlipCaptioner(resolve("demo-caption", "caption"), ModelFiles(WEIGHTS, None, "weights"), settings, notes.append)
+    spec, files = resolve("demo-caption", "caption"), ModelFiles(WEIGHTS, None, "weights")
+    BlipCaptioner(spec, files, execution_for(settings), caption_options(settings), notes.append)
     assert notes == ["--cuda-graphs has no effect: it needs a CUDA device and the fast decoder"]
 
 
