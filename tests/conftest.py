@@ -1,6 +1,7 @@
-"""No test sees the home folder, the caches or the environment of the person who runs it."""
+"""No test sees the home folder, the caches or the environment of the user who runs it, or takes too much memory."""
 
 import os
+import sys
 
 # Models this small are slowed down by threads that wait for each other; before any framework is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -8,11 +9,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+# Tests run on laptops, two or more processes at once.
+MEMORY_LIMIT = 3 * 2**30
 ISOLATED = ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "APPDATA")
 
 # A busy machine is no reason to fail.
 settings.register_profile("patient", deadline=None)
-# Many times as many tries, for an hour to spare: scripts/test --hypothesis-profile=fuzz tests/models
+# Many times as many examples, which takes an hour: scripts/test --hypothesis-profile=fuzz tests/models
 settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 settings.load_profile("patient")
 
@@ -27,14 +35,36 @@ def a_home_of_its_own(tmp_path_factory, monkeypatch):
     return home
 
 
+def memory_used():
+    """The most memory that this process ever had, in bytes; 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+@pytest.fixture(autouse=True)
+def little_memory(request):
+    """Fail the test during which the memory of this process exceeds the limit; models of real shapes may."""
+    before = memory_used()
+    yield
+    if before <= MEMORY_LIMIT < (after := memory_used()) and request.node.get_closest_marker("long") is None:
+        pytest.fail(f"this process took {after / 2**30:.1f} GB; use smaller inputs or a subprocess")
+
+
+# How often random series try something; `scripts/test --all` says more.
+SERIES = {
+    "--settings-files": (30, "untrusted settings files"),
+    "--odd-values": (40, "odd values of options"),
+    "--kills": (50, "runs that are killed"),
+    "--images": (30, "damaged images in whole runs"),
+    "--failing-calls": (24, "runs whose system calls fail"),
+    "--power-cuts": (2, "power cuts in a run"),
+    "--damages": (12, "damages at random places of a catalog"),
+    "--edits": (100, "sequences of edits and runs on a sidecar"),
+}
+
+
 def pytest_addoption(parser):
-    parser.addoption("--settings-files", type=int, default=60, help="how many settings files of a stranger are tried")
-    parser.addoption("--odd-values", type=int, default=100, help="how many odd values of options are tried")
-    parser.addoption("--kills", type=int, default=120, help="how often runs are killed to see that nothing is lost")
-    parser.addoption("--images", type=int, default=80, help="how many damaged images go through whole runs")
-    parser.addoption(
-        "--failing-calls", type=int, default=60, help="how many runs have system calls fail to see that nothing is lost"
-    )
-    parser.addoption("--power-cuts", type=int, default=5, help="how many power cuts in a run are looked at")
-    parser.addoption("--damages", type=int, default=24, help="how often a catalog is damaged at a random place")
-    parser.addoption("--edits", type=int, default=400, help="how many sequences of edits and runs are tried on a text")
+    for name, (default, what) in SERIES.items():
+        parser.addoption(name, type=int, default=default, help=f"number of {what}")

@@ -15,6 +15,7 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -370,8 +371,9 @@ def _odd() -> Iterator[Trap]:
         yield Trap("locked.png", encoded(art(2002)), "unreadable")
 
 
+@cache
 def traps() -> list[Trap]:
-    """All of them."""
+    """All of them, made once."""
     sound = [
         Trap(name, make(art(seed)), looks=see(art(seed))) for seed, (name, (make, see)) in enumerate(SOUND.items())
     ]
