@@ -12,7 +12,7 @@ from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.blip.config import check_blip_config
 from sdprep.models.captioners.blip.images import Images, Normalizer
-from sdprep.models.captioners.blip.layers import Int8Linear, MakeLinear, linear_layer, prefers_absorbed
+from sdprep.models.captioners.blip.layers import Int8Linear, linear_layer, prefers_absorbed
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.retry import BANNED_NGRAM, TOGETHER, RepetitionRetry
@@ -73,14 +73,13 @@ class BlipCaptioner:
         self._versions = f"torch {torch.__version__}, transformers {self._transformers}"
         self._prompt, self._decoding, self._note = prompt, decoding, note
         self._batch_size = execution.batch_size
-        linear = Int8Linear if int8 else linear_layer
-        make = self._references(model) if options.reference else self._engines(model, linear)
+        make = self._references(model) if options.reference else self._engines(model, int8=int8)
         first = make(decoding, self._batch_size)
         wants_guard = options.retry_repetition and not decoding.no_repeat_ngram_size
         together = min(TOGETHER, self._batch_size)
         handle_errors = make(replace(decoding, no_repeat_ngram_size=BANNED_NGRAM), together) if wants_guard else None
         self._decoder: RepetitionRetry | None = RepetitionRetry(first, handle_errors)
-        exact = self._engines(model, linear_layer)(decoding, self._batch_size) if int8 else first
+        exact = self._engines(model, int8=False)(decoding, self._batch_size) if int8 else first
         # With the comparison go the weights that are held twice until then.
         self._to_compare = None if options.reference else (exact, ReferenceDecoder(model, prompt, decoding))
         self._sample = Int8Sample(first, exact, note) if int8 else None
@@ -101,10 +100,11 @@ class BlipCaptioner:
     def _references(self, model: Any) -> Callable[[GenerationConfig, int], Any]:
         return lambda decoding, _: ReferenceDecoder(model, self._prompt, decoding)
 
-    def _engines(self, model: Any, linear: MakeLinear) -> Callable[[GenerationConfig, int], Any]:
+    def _engines(self, model: Any, *, int8: bool) -> Callable[[GenerationConfig, int], Any]:
         """What makes sdprep's own decoders for so many images together; all of them share one network."""
         weights, end = take_weights(model, self._transformers), model.config.text_config.sep_token_id
         absorbed = prefers_absorbed(self._device.type, self._decoding)
+        linear = Int8Linear if int8 else linear_layer
         network = BlipNetwork(weights, absorbed=absorbed, linear=linear, cuda_graphs=self._cuda_graphs, note=self._note)
         return lambda decoding, capacity: CaptionEngine(network, self._prompt, end, decoding, capacity, self._note)
 
