@@ -16,6 +16,7 @@ from sdprep.resources import configs_folder
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import ARGMAX_CATEGORIES, MCUT, STORED_FLOOR, TagRules
+from sdprep.rules.shapes import setting
 from sdprep.sanitize import check_text_option
 from sdprep.types import MAX_PIXELS
 
@@ -41,28 +42,28 @@ TABLES = ("caption", "tag", "merge")
 class PathOptions:
     """Where images, sidecars and the catalog lie."""
 
-    recursive: bool = True
-    sidecar_name: str = "stem"
-    output_dir: Path | None = None
-    catalog: Path | None = None
+    recursive: bool = setting(True, shapes=None)
+    sidecar_name: str = setting("stem", shapes=None)
+    output_dir: Path | None = setting(None, shapes=None)
+    catalog: Path | None = setting(None, shapes=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """How a captioner or tagger run goes about its work; nothing here shapes a text."""
 
-    batch_size: int = 8
-    workers: int = 2
-    memory: int = 512
-    image_timeout: float = 60.0
-    max_pixels: int = MAX_PIXELS
-    allow_truncated: bool = False
-    existing: str = "keep"
-    update: bool = False
-    refresh: bool = False
-    limit: int | None = None
-    dry_run: bool = False
-    debug: bool = False
+    batch_size: int = setting(8, shapes=None)
+    workers: int = setting(2, shapes=None)
+    memory: int = setting(512, shapes=None)
+    image_timeout: float = setting(60.0, shapes=None)
+    max_pixels: int = setting(MAX_PIXELS, shapes=None)
+    allow_truncated: bool = setting(False, shapes=None)
+    existing: str = setting("keep", shapes=None)
+    update: bool = setting(False, shapes=None)
+    refresh: bool = setting(False, shapes=None)
+    limit: int | None = setting(None, shapes=None)
+    dry_run: bool = setting(False, shapes=None)
+    debug: bool = setting(False, shapes=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,23 +75,23 @@ class TagSettings:
     file. `model_dir` is a folder with models that kohya's script downloaded.
     """
 
-    model: str = "wd-v1-4-swinv2-tagger-v2"
-    backend: str = "auto"
-    provider: str = "auto"
-    device: str = "auto"
-    preprocess: str | None = None
-    exact_decode: bool = False
-    model_dir: Path | None = None
-    force_download: bool = False
+    model: str = setting("wd-v1-4-swinv2-tagger-v2", shapes="model")
+    backend: str = setting("auto", shapes="model")
+    provider: str = setting("auto", shapes=None)
+    device: str = setting("auto", shapes=None)
+    preprocess: str | None = setting(None, shapes="model")
+    exact_decode: bool = setting(False, shapes="model")
+    model_dir: Path | None = setting(None, shapes="model")
+    force_download: bool = setting(False, shapes=None)
     rules: TagRules = TagRules()
-    tag_thresholds: str | None = None
-    aliases: Path | None = None
-    implications: Path | None = None
-    caption_separator: str = ", "
-    caption_extension: str = ".txt"
-    scores: Path | None = None
-    scores_min: float = 0.05
-    frequency_tags: bool = False
+    tag_thresholds: str | None = setting(None, shapes="text")
+    aliases: Path | None = setting(None, shapes="text")
+    implications: Path | None = setting(None, shapes="text")
+    caption_separator: str = setting(", ", shapes="text")
+    caption_extension: str = setting(".txt", shapes=None)
+    scores: Path | None = setting(None, shapes=None)
+    scores_min: float = setting(0.05, shapes=None)
+    frequency_tags: bool = setting(False, shapes=None)
     paths: PathOptions = PathOptions()
     run: RunOptions = RunOptions()
 
@@ -157,30 +158,30 @@ class CaptionSettings:
     `cuda_graphs` turns on what is meant to be faster on CUDA devices and has not run on one yet.
     """
 
-    model: str = "blip-large"
-    prompt: str = "a picture of"
-    num_beams: int = 3
-    sample: bool = False
-    top_p: float = 0.9
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
-    bad_words: tuple[str, ...] = ()
-    best_of: int | None = None
-    decode_again: bool = True
-    count_prompt: bool = False
-    min_length: int = 5
-    max_length: int = 75
-    seed: int = 42
-    device: str = "auto"
-    dtype: str = "float32"
-    decoder: str = "fast"
-    cuda_graphs: bool = False
-    preprocess: str | None = None
-    exact_decode: bool = False
-    allow_pickle: bool = False
+    model: str = setting("blip-large", shapes="model")
+    prompt: str = setting("a picture of", shapes="result")
+    num_beams: int = setting(3, shapes="result")
+    sample: bool = setting(False, shapes="result")
+    top_p: float = setting(0.9, shapes="result")
+    top_k: int = setting(0, shapes="result")
+    repetition_penalty: float = setting(1.0, shapes="result")
+    no_repeat_ngram_size: int = setting(0, shapes="result")
+    bad_words: tuple[str, ...] = setting((), shapes="result")
+    best_of: int | None = setting(None, shapes="text")
+    decode_again: bool = setting(True, shapes="result")
+    count_prompt: bool = setting(False, shapes="result")
+    min_length: int = setting(5, shapes="result")
+    max_length: int = setting(75, shapes="result")
+    seed: int = setting(42, shapes="result")
+    device: str = setting("auto", shapes=None)
+    dtype: str = setting("float32", shapes="model")
+    decoder: str = setting("fast", shapes="result")
+    cuda_graphs: bool = setting(False, shapes=None)
+    preprocess: str | None = setting(None, shapes="model")
+    exact_decode: bool = setting(False, shapes="model")
+    allow_pickle: bool = setting(False, shapes=None)
     rules: CaptionRules = CaptionRules()
-    caption_extension: str = ".caption"
+    caption_extension: str = setting(".caption", shapes=None)
     paths: PathOptions = PathOptions()
     run: RunOptions = RunOptions()
 

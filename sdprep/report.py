@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sdprep.sanitize import to_json
-from sdprep.types import Failure, FailureCode
+from sdprep.types import Failure, FailureCode, ImageWarning
 
 
 class Listener(Protocol):
@@ -90,6 +90,10 @@ class RunReport:
         self.failed += 1
         self.failures.append({"path": path, "code": code.value, "message": message})
 
+    def flag(self, rel: str, warning: ImageWarning) -> None:
+        """Name one image with a warning."""
+        self.flagged.append({"path": rel, "code": warning.value, "message": warning.message})
+
     def keep(self, rel: str) -> None:
         """Count one image whose text was left as it is, and name it."""
         self.kept += 1
@@ -114,6 +118,6 @@ class RunReport:
         return 3 if self.failed else 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The run report as JSON-ready values, schema 1."""
+        """The run report as JSON-ready values, schema 2."""
         values = {name: to_json(getattr(self, name)) for name in self.__slots__}
-        return {"schema": 1, **values, "seconds": round(self.seconds, 3)}
+        return {"schema": 2, **values, "seconds": round(self.seconds, 3)}

@@ -46,11 +46,27 @@ class FailureCode(str, Enum):
 
 
 class ImageWarning(str, Enum):
-    """What a person should know of an image that a model was shown; a closed list."""
+    """What the user should know about an image that has a result; a closed list."""
 
-    INCOMPLETE = "incomplete: a part of what the model saw is blank"
-    ANIMATED = "animated: only its first frame was looked at"
-    MISNAMED = "of another format than its name says"
+    TRUNCATED = "truncated"
+    ANIMATED = "animated"
+    MISNAMED = "misnamed"
+    CUT = "cut"
+    REPETITIVE = "repetitive"
+
+    @property
+    def message(self) -> str:
+        """The warning in words."""
+        return WARNING_MESSAGES[self]
+
+
+WARNING_MESSAGES = {
+    ImageWarning.TRUNCATED: "truncated: part of what the model saw is blank",
+    ImageWarning.ANIMATED: "animated: only the first frame was used",
+    ImageWarning.MISNAMED: "format differs from the file name",
+    ImageWarning.CUT: "cut at the maximum number of tokens",
+    ImageWarning.REPETITIVE: "repeats itself",
+}
 
 
 @dataclass(frozen=True, slots=True)

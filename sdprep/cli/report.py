@@ -127,8 +127,8 @@ def summarize(report: RunReport) -> None:
         _name_some(talk, "lacks a sidecar", report.missing_paths)
     else:
         _name_some(talk, "kept, not written by sdprep or edited since", report.kept_paths)
-    for reason in dict.fromkeys(flag["reason"] for flag in report.flagged):
-        _name_some(talk, reason, [flag["path"] for flag in report.flagged if flag["reason"] == reason])
+    for message in dict.fromkeys(flag["message"] for flag in report.flagged):
+        _name_some(talk, message, [flag["path"] for flag in report.flagged if flag["message"] == message])
     _name_some(talk, "kept although the image has changed", report.image_changed)
     if report.other_settings:
         talk(f"{report.other_settings} were made with other settings; --update brings them in line")

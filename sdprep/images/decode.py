@@ -66,7 +66,7 @@ def _look(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[ImageWar
     except ImageError as error:
         if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated or not can_be_incomplete(data):
             raise
-        (image, full), remarks = load_incomplete(data, fit), (ImageWarning.INCOMPLETE,)
+        (image, full), remarks = load_incomplete(data, fit), (ImageWarning.TRUNCATED,)
     kind = str(image.format)
     with map_decoder_errors(data, kind):
         rgb = _rgb(image, data, fit)

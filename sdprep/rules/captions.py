@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from sdprep.rules.shapes import setting
 from sdprep.sanitize import check_text_option, strip_invisible
 
 # A phrase of up to this many words that stands this many times in a row is no sentence any more.
@@ -21,17 +21,13 @@ SIGNS = PAUSES + ENDS
 class CaptionRules:
     """How captions become lines: how many, what stands before and behind each, and words that are left out."""
 
-    captions: int = 1
-    prefix: str = ""
-    suffix: str = ""
-    drop_words: tuple[str, ...] = ()
+    captions: int = setting(1, shapes="text")
+    prefix: str = setting("", shapes="text")
+    suffix: str = setting("", shapes="text")
+    drop_words: tuple[str, ...] = setting((), shapes="text")
 
     def __post_init__(self) -> None:
         check_text_option(prefix=self.prefix, suffix=self.suffix)
-
-    def settings(self) -> dict[str, Any]:
-        """The rules by name, as they are remembered of a text."""
-        return {**asdict(self), "drop_words": list(self.drop_words)}
 
 
 def caption_lines(texts: Sequence[str], rules: CaptionRules) -> list[str]:

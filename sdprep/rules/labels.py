@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
+from sdprep.rules.shapes import setting
 from sdprep.sanitize import check_text_option
 
 # Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
@@ -46,28 +45,28 @@ class TagRules:
     most `max_tags` predicted tags are kept; ratings, qualities, prefix and suffix are not counted.
     """
 
-    threshold: float | str = 0.35
-    general_threshold: float | None = None
-    character_threshold: float | None = None
-    copyright_threshold: float | None = None
-    artist_threshold: float | None = None
-    meta_threshold: float | None = None
-    model_threshold: float | None = None
-    category_threshold: tuple[tuple[str, float], ...] = ()
-    remove_underscore: bool = False
-    exclude: tuple[str, ...] = ()
-    implied: str = "drop"
-    tag_replacement: tuple[tuple[str, str], ...] = ()
-    character_tag_expand: bool = False
-    character_tags_first: bool = False
-    always_first_tags: tuple[str, ...] = ()
-    ratings: str = "none"
-    quality: str = "none"
-    order: str = "confidence"
-    max_tags: int | None = None
-    prefix: tuple[str, ...] = ()
-    suffix: tuple[str, ...] = ()
-    escape_parentheses: bool = False
+    threshold: float | str = setting(0.35, shapes="text")
+    general_threshold: float | None = setting(None, shapes="text")
+    character_threshold: float | None = setting(None, shapes="text")
+    copyright_threshold: float | None = setting(None, shapes="text")
+    artist_threshold: float | None = setting(None, shapes="text")
+    meta_threshold: float | None = setting(None, shapes="text")
+    model_threshold: float | None = setting(None, shapes="text")
+    category_threshold: tuple[tuple[str, float], ...] = setting((), shapes="text")
+    remove_underscore: bool = setting(False, shapes="text")
+    exclude: tuple[str, ...] = setting((), shapes="text")
+    implied: str = setting("drop", shapes="text")
+    tag_replacement: tuple[tuple[str, str], ...] = setting((), shapes="text")
+    character_tag_expand: bool = setting(False, shapes="text")
+    character_tags_first: bool = setting(False, shapes="text")
+    always_first_tags: tuple[str, ...] = setting((), shapes="text")
+    ratings: str = setting("none", shapes="text")
+    quality: str = setting("none", shapes="text")
+    order: str = setting("confidence", shapes="text")
+    max_tags: int | None = setting(None, shapes="text")
+    prefix: tuple[str, ...] = setting((), shapes="text")
+    suffix: tuple[str, ...] = setting((), shapes="text")
+    escape_parentheses: bool = setting(False, shapes="text")
 
     def __post_init__(self) -> None:
         check_text_option(
@@ -88,11 +87,6 @@ class TagRules:
         if own is not None:
             return own
         return None if isinstance(self.threshold, str) else self.threshold
-
-    def settings(self) -> dict[str, Any]:
-        """The rules by name, as they are remembered of a text."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
 
 
 @lru_cache(maxsize=65536)

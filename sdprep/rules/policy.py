@@ -96,38 +96,38 @@ class SidecarStatus:
         return self.state is not None and self.digest is not None and self.digest != self.state.digest
 
 
-def decide(disk: SidecarStatus, wish: TextRequest) -> Decision:
+def decide(disk: SidecarStatus, request: TextRequest) -> Decision:
     """What to do with a sidecar, before anything is known of what the model says."""
     state = disk.state
     if disk.text is None:
         # The user's part is still in the catalog.
-        is_mixed = state is not None and state.origin == "mixed" and state.task == wish.task
-        return COMBINE if disk.is_emptied and is_mixed and wish.existing != "overwrite" else REPLACE
-    if state is None or not disk.unmodified or state.task != wish.task or state.origin == "user":
-        return _decide_for_foreign(disk, wish)
-    if state.origin == "mixed" and wish.existing == "overwrite":
+        is_mixed = state is not None and state.origin == "mixed" and state.task == request.task
+        return COMBINE if disk.is_emptied and is_mixed and request.existing != "overwrite" else REPLACE
+    if state is None or not disk.unmodified or state.task != request.task or state.origin == "user":
+        return _decide_for_foreign(disk, request)
+    if state.origin == "mixed" and request.existing == "overwrite":
         return REPLACE
     rewrite = COMBINE if state.origin == "mixed" else REPLACE
-    if disk.image_changed or wish.refresh:
+    if disk.image_changed or request.refresh:
         return rewrite
-    differing = changed_settings(state.settings, wish)
-    if differing and (wish.update or differing & wish.explicit):
+    differing = changed_settings(state.settings, request)
+    if differing and (request.update or differing & request.explicit):
         return rewrite
     return Decision(Action.CURRENT, other_settings=True) if differing else CURRENT
 
 
-def _decide_for_foreign(disk: SidecarStatus, wish: TextRequest) -> Decision:
-    if wish.existing == "overwrite":
+def _decide_for_foreign(disk: SidecarStatus, request: TextRequest) -> Decision:
+    if request.existing == "overwrite":
         return REPLACE
-    if wish.existing in ("append", "prepend"):
+    if request.existing in ("append", "prepend"):
         return COMBINE
     return Decision(Action.KEEP, image_changed=True) if disk.image_changed else KEEP
 
 
-def changed_settings(then: Settings, wish: TextRequest) -> frozenset[str]:
+def changed_settings(then: Settings, request: TextRequest) -> frozenset[str]:
     """The names of settings that differ from those a text was made with.
 
     A setting that did not exist then counts only if it is stated now.
     """
-    differing = [name for name, value in wish.settings.items() if then.get(name, value) != value]
-    return frozenset(differing + [name for name in wish.explicit if name in wish.settings and name not in then])
+    differing = [name for name, value in request.settings.items() if then.get(name, value) != value]
+    return frozenset(differing + [name for name in request.explicit if name in request.settings and name not in then])

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from sdprep.catalog.journal import Change
 from sdprep.catalog.results import are_scores, decode_scores
 from sdprep.config import TagSettings
 from sdprep.files import real_path
 from sdprep.images.decoder import DECODER, decoder_of
 from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec, Source
-from sdprep.models.files.hub import ensure_downloaded, identity
+from sdprep.models.files.hub import ensure_downloaded
 from sdprep.models.registry.registry import resolve, with_preprocess
 from sdprep.models.taggers.label_file import read_labels
 from sdprep.models.taggers.providers import check as check_provider
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
-from sdprep.rules.labels import LabelTable
+from sdprep.rules.labels import LabelTable, TagRules
 from sdprep.rules.policy import TextRequest
+from sdprep.rules.shapes import values_that_shape
 from sdprep.rules.tags import TagSelector
 from sdprep.sanitize import printable
-from sdprep.tasks.annotation.planner import Job
-from sdprep.tasks.annotation.run import MODEL_DESCRIPTION, Annotation, Results
+from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, Replace, Results, model_key, model_settings
+from sdprep.tasks.annotation.run import Annotation
 from sdprep.tasks.annotation.scores import check_scores_path, write_scores
 from sdprep.tasks.annotation.tag_lists import Knowledge, check_categories, with_card_thresholds
 
@@ -44,37 +44,36 @@ def tag(
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
-    """Write tags beside every image that has none, by the rules of `rules/policy.py`.
+    """Write a tag file for every image that has none, by the rules of `rules/policy.py`.
 
-    `stated` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
-    Raises SdprepError where the run cannot go on.
+    `explicit` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
+    Raises SdprepError if the run cannot continue.
     """
     listener = listener or NullListener()
     spec = with_backend(resolve(settings.model, "tag"), settings.backend)
     check_provider(settings.provider, spec.backend, settings.devices)
     if settings.model_dir is not None:
         spec = _in_model_dir(spec, settings.model_dir, listener)
-    kind = Tagging(spec, settings, explicit, listener)
+    annotator = Tagging(spec, settings, explicit, listener)
     if settings.force_download and spec.source.repo is not None:
         check_installed(spec)
         ensure_downloaded(spec, listener, check=True)
-    return Annotation(kind, settings, listener, CancelToken() if stop is None else stop).run(directory)
+    return Annotation(annotator, settings, listener, CancelToken() if stop is None else stop).run_folder(directory)
 
 
 class Tagging:
-    """Tagging as a kind of annotation: scores are stored, rules make tags of them."""
+    """The annotation of images with tags: the scores are stored, and rules make tags of them."""
 
     command = "tag"
 
     def __init__(self, spec: ModelSpec, settings: TagSettings, explicit: frozenset[str], listener: Listener) -> None:
-        self.spec, self._settings = with_preprocess(spec, settings.preprocess), settings
-        # As the model's file has it: the setting counts for itself.
-        self._description = spec.fingerprint()
-        # What follows from a stated setting is stated with it.
+        self.spec, self._described = with_preprocess(spec, settings.preprocess), spec
+        self._settings, self._listener = settings, listener
+        # What follows from an explicit setting is explicit with it.
         followers = {"model": MODEL_DESCRIPTION, "threshold": CARD_THRESHOLD}
-        self._stated = explicit | {follower for name, follower in followers.items() if name in explicit}
+        self._explicit = explicit | {follower for name, follower in followers.items() if name in explicit}
         self.want_results = settings.scores is not None or settings.frequency_tags
-        self._knowledge, self._listener = Knowledge(settings), listener
+        self._knowledge = Knowledge(settings)
         check_categories(settings.rules, spec)
         self._rules = with_card_thresholds(settings.rules, spec)
         if self._rules is not settings.rules:
@@ -83,78 +82,83 @@ class Tagging:
             listener.note(f"--threshold {settings.rules.threshold}, from the card of {spec.name}: {values}")
         if settings.scores is not None:
             check_scores_path(settings.scores)
-        self._files: ModelFiles | None = None
 
-    def make_job(self, files: ModelFiles | None) -> Job:
-        """The job; its settings are the rules, the separator and the model."""
-        self._files = files
-        settings, work = self._settings, self._settings.run
+    def job(self, files: ModelFiles | None) -> Job:
+        """The job; a text depends on the model, the rules and the separator."""
+        settings, options = self._settings, self._settings.run
+        exact = settings.exact_decode
         values = {
-            "model": identity(self.spec, files),
-            MODEL_DESCRIPTION: self._description,
-            "preprocess": self.spec.image.preprocess,
-            "exact_decode": self.spec.is_exact(settings.exact_decode),
-            **settings.rules.settings(),
+            **model_settings(self.spec, self._described, files, exact),
+            **values_that_shape(settings, "text"),
+            # The content of the lists counts, not their names.
+            **self._knowledge.settings(),
             # Another recommendation is another setting.
             CARD_THRESHOLD: None if self._rules is settings.rules else self.spec.threshold,
-            **self._knowledge.settings(),
-            "caption_separator": settings.caption_separator,
         }
-        wish = TextRequest("tag", values, self._stated, work.existing, work.update, work.refresh)
         result_key: dict[str, Any] | None = None
         if files is not None:
-            result_key = {
-                "task": "tag",
-                "weights": files.weights,
-                "precision": self.spec.precision,
-                **self.spec.result_key(),
-            }
-            result_key |= self.spec.decoding(settings.exact_decode)
+            result_key = model_key(self.spec, files, self.spec.precision, exact) | values_that_shape(settings, "result")
         return Job(
-            wish,
-            settings.caption_extension,
-            settings.paths.sidecar_name,
-            settings.caption_separator,
-            result_key,
-            self._render,
-            decoder_of(DECODER, work.max_pixels, allow_truncated=work.allow_truncated),
-            work.allow_truncated,
-            is_sound=self._is_sound,
-            max_pixels=work.max_pixels,
+            request=TextRequest("tag", values, self._explicit, options.existing, options.update, options.refresh),
+            extension=settings.caption_extension,
+            naming=settings.paths.sidecar_name,
+            joiner=settings.caption_separator,
+            reader=ScoreReader(self.spec, files, self._rules, self._knowledge, settings, self._listener),
+            result_key=result_key,
+            decoder=decoder_of(DECODER, options.max_pixels, allow_truncated=options.allow_truncated),
+            accepts_truncated=options.allow_truncated,
+            max_pixels=options.max_pixels,
         )
+
+
+@dataclass(frozen=True)
+class ScoreReader:
+    """Makes tags of the scores of one model, by one set of rules."""
+
+    spec: ModelSpec
+    files: ModelFiles | None
+    rules: TagRules
+    knowledge: Knowledge
+    settings: TagSettings
+    listener: Listener
 
     @cached_property
     def _labels(self) -> LabelTable:
-        if self._files is None:
+        if self.files is None:
             raise AssertionError("labels were asked for before the model's files were known")
-        return read_labels(self.spec, self._files)
+        return read_labels(self.spec, self.files)
 
     @cached_property
     def _selector(self) -> TagSelector:
         labels = self._labels
-        return TagSelector(labels, self._rules, self._knowledge.about(labels, self.spec.name, self._listener))
+        return TagSelector(labels, self.rules, self.knowledge.about(labels, self.spec.name, self.listener))
 
-    def _is_sound(self, result: bytes) -> bool:
+    def is_sound(self, result: bytes) -> bool:
+        """Whether these bytes are scores of the model's labels."""
         return are_scores(result, len(self._labels.names))
 
-    def _render(self, result: bytes) -> list[str]:
+    def render(self, result: bytes) -> list[str]:
+        """The tags that the rules keep."""
         return self._selector.select(decode_scores(result))
 
-    def finish(self, results: Results, report: RunReport, replace: Callable[[Change], None]) -> None:
+    def warning(self, result: bytes) -> None:
+        """Nothing: scores give no reason for a warning."""
+
+    def finish(self, results: Results, report: RunReport, replace: Replace) -> None:
         """Write a JSON line for every image whose scores are known, in their order, and count the tags of all."""
-        path = self._settings.scores
-        if path is not None:
+        if self.settings.scores is not None:
             lines = (self._scores_line(rel, result).encode("utf-8") for rel, result in results())
-            write_scores(path, lines, replace)
-        if self._settings.frequency_tags:
-            counts = Counter(tag for _, result in results() for tag in self._render(result))
+            write_scores(self.settings.scores, lines, replace)
+        if self.settings.frequency_tags:
+            counts = Counter(tag for _, result in results() for tag in self.render(result))
             report.tag_counts = dict(counts.most_common())
 
     def _scores_line(self, rel: str, result: bytes) -> str:
-        line: dict[str, Any] = {"path": printable(rel), **{category: {} for category in self._labels.categories}}
+        labels = self._labels
+        line: dict[str, Any] = {"path": printable(rel), **{category: {} for category in labels.categories}}
         for index, value in sorted(decode_scores(result), key=lambda pair: -pair[1]):
-            if value >= self._settings.scores_min:
-                line[self._labels.categories[index]][self._labels.names[index]] = round(value, 4)
+            if value >= self.settings.scores_min:
+                line[labels.categories[index]][labels.names[index]] = round(value, 4)
         return json.dumps(line, ensure_ascii=True) + "\n"
 
 

@@ -13,7 +13,7 @@ from sdprep.rules.policy import Action, Decision, SidecarState, SidecarStatus, T
 THEN = {"model": "demo-tag", "threshold": 0.35}
 STATE = SidecarState("tag", "machine", "1girl, solo", b"image", THEN, MixedText(generated=("1girl", "solo")))
 MIXED = replace(STATE, origin="mixed", text="mine, 1girl, solo", parts=MixedText("mine", ("1girl", "solo")))
-WISH = TextRequest("tag", THEN)
+REQUEST = TextRequest("tag", THEN)
 OTHER = {**THEN, "threshold": 0.5}
 
 
@@ -21,12 +21,12 @@ def on_disk(text: str | None = "1girl, solo\n", state: SidecarState | None = STA
     return SidecarStatus(text, state, **{"digest": b"image", **changes})
 
 
-def action(disk: SidecarStatus, **wish: Any) -> Action:
-    return decide(disk, replace(WISH, **wish)).action
+def action(disk: SidecarStatus, **request: Any) -> Action:
+    return decide(disk, replace(REQUEST, **request)).action
 
 
 def test_a_missing_sidecar_is_written() -> None:
-    assert decide(SidecarStatus(None), WISH) == Decision(Action.REPLACE)
+    assert decide(SidecarStatus(None), REQUEST) == Decision(Action.REPLACE)
 
 
 def test_a_sidecar_that_was_deleted_is_written_again() -> None:
@@ -34,7 +34,7 @@ def test_a_sidecar_that_was_deleted_is_written_again() -> None:
 
 
 def test_sdpreps_own_untouched_text_is_current() -> None:
-    assert decide(on_disk(), WISH) == Decision(Action.CURRENT)
+    assert decide(on_disk(), REQUEST) == Decision(Action.CURRENT)
 
 
 @pytest.mark.parametrize("text", ["1girl, solo", "1girl, solo\r\n", "\ufeff1girl, solo\n\n"])
@@ -43,7 +43,7 @@ def test_byte_order_mark_line_ends_and_final_newlines_are_no_edit(text: str) -> 
 
 
 def test_a_text_that_sdprep_never_wrote_is_kept() -> None:
-    assert decide(on_disk("mine", None), WISH) == Decision(Action.KEEP)
+    assert decide(on_disk("mine", None), REQUEST) == Decision(Action.KEEP)
 
 
 def test_an_empty_line_that_sdprep_never_wrote_is_kept() -> None:
@@ -95,7 +95,7 @@ def test_a_stated_setting_that_does_not_differ_rewrites_nothing() -> None:
 
 
 def test_a_default_that_differs_leaves_the_text_and_is_reported() -> None:
-    assert decide(on_disk(), replace(WISH, settings=OTHER)) == Decision(Action.CURRENT, other_settings=True)
+    assert decide(on_disk(), replace(REQUEST, settings=OTHER)) == Decision(Action.CURRENT, other_settings=True)
 
 
 def test_update_renews_a_text_whose_defaults_differ() -> None:
@@ -115,7 +115,7 @@ def test_another_image_under_the_same_name_renews_sdpreps_text() -> None:
 
 
 def test_a_persons_text_about_another_image_is_kept_and_reported() -> None:
-    assert decide(on_disk("mine", digest=b"another"), WISH) == Decision(Action.KEEP, image_changed=True)
+    assert decide(on_disk("mine", digest=b"another"), REQUEST) == Decision(Action.KEEP, image_changed=True)
 
 
 def test_an_image_that_was_not_read_is_not_said_to_have_changed() -> None:
@@ -156,7 +156,7 @@ def test_a_setting_that_did_not_exist_then_counts_only_if_it_is_stated() -> None
 
 
 def test_a_setting_that_no_longer_exists_does_not_count() -> None:
-    assert changed_settings({**THEN, "gone": 1}, WISH) == frozenset()
+    assert changed_settings({**THEN, "gone": 1}, REQUEST) == frozenset()
 
 
 TEXTS = st.sampled_from([None, "", "mine", "1girl, solo", "1girl, solo\r\n", "mine, 1girl, solo", "mine, 1girl"])
@@ -165,7 +165,7 @@ DIGESTS = st.sampled_from([None, b"image", b"x"])
 DISKS = st.builds(on_disk, TEXTS, STATES, digest=DIGESTS) | st.builds(
     on_disk, st.none(), STATES, digest=DIGESTS, is_emptied=st.just(True)
 )
-WISHES = st.builds(
+REQUESTS = st.builds(
     TextRequest,
     st.sampled_from(["tag", "caption"]),
     st.sampled_from([THEN, OTHER, {**OTHER, "order": "csv"}]),
@@ -176,41 +176,43 @@ WISHES = st.builds(
 )
 
 
-def is_a_persons(disk: SidecarStatus, wish: TextRequest) -> bool:
+def is_a_persons(disk: SidecarStatus, request: TextRequest) -> bool:
     """Whether a person, another tool or another task has a say in all of the text."""
-    return disk.text is not None and (disk.state is None or not disk.unmodified or disk.state.task != wish.task)
+    return disk.text is not None and (disk.state is None or not disk.unmodified or disk.state.task != request.task)
 
 
-@given(DISKS, WISHES)
-def test_a_persons_text_is_only_replaced_when_overwriting_is_asked_for(disk: SidecarStatus, wish: TextRequest) -> None:
-    if is_a_persons(disk, wish):
-        assert (decide(disk, wish).action is Action.REPLACE) == (wish.existing == "overwrite")
+@given(DISKS, REQUESTS)
+def test_a_persons_text_is_only_replaced_when_overwriting_is_asked_for(
+    disk: SidecarStatus, request: TextRequest
+) -> None:
+    if is_a_persons(disk, request):
+        assert (decide(disk, request).action is Action.REPLACE) == (request.existing == "overwrite")
 
 
-@given(DISKS, WISHES)
-def test_a_persons_text_is_only_added_to_when_that_is_asked_for(disk: SidecarStatus, wish: TextRequest) -> None:
-    if is_a_persons(disk, wish):
-        assert (decide(disk, wish).action is Action.COMBINE) == (wish.existing in ("append", "prepend"))
+@given(DISKS, REQUESTS)
+def test_a_persons_text_is_only_added_to_when_that_is_asked_for(disk: SidecarStatus, request: TextRequest) -> None:
+    if is_a_persons(disk, request):
+        assert (decide(disk, request).action is Action.COMBINE) == (request.existing in ("append", "prepend"))
 
 
-@given(DISKS, WISHES)
+@given(DISKS, REQUESTS)
 def test_a_persons_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_asked_for(
-    disk: SidecarStatus, wish: TextRequest
+    disk: SidecarStatus, request: TextRequest
 ) -> None:
     if (
         disk.state is MIXED
         and (disk.text is not None or disk.is_emptied)
-        and disk.state.task == wish.task
-        and wish.existing != "overwrite"
+        and disk.state.task == request.task
+        and request.existing != "overwrite"
     ):
-        assert decide(disk, wish).action is not Action.REPLACE
+        assert decide(disk, request).action is not Action.REPLACE
 
 
-@given(DISKS, WISHES)
-def test_what_is_absent_is_always_written(disk: SidecarStatus, wish: TextRequest) -> None:
-    assert disk.text is not None or decide(disk, wish).action in (Action.REPLACE, Action.COMBINE)
+@given(DISKS, REQUESTS)
+def test_what_is_absent_is_always_written(disk: SidecarStatus, request: TextRequest) -> None:
+    assert disk.text is not None or decide(disk, request).action in (Action.REPLACE, Action.COMBINE)
 
 
-@given(DISKS, WISHES)
-def test_no_text_of_a_person_is_called_current(disk: SidecarStatus, wish: TextRequest) -> None:
-    assert not (is_a_persons(disk, wish) and decide(disk, wish).action is Action.CURRENT)
+@given(DISKS, REQUESTS)
+def test_no_text_of_a_person_is_called_current(disk: SidecarStatus, request: TextRequest) -> None:
+    assert not (is_a_persons(disk, request) and decide(disk, request).action is Action.CURRENT)

@@ -1,6 +1,5 @@
 """From tag scores to the tags of a sidecar."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -128,11 +127,6 @@ def test_the_nineteen_emoticons_of_the_tag_list_are_protected() -> None:
 )
 def test_a_line_is_split_at_the_core_of_its_separator(text: str, separator: str, expected: list[str]) -> None:
     assert split_tags(text, separator) == expected
-
-
-def test_rules_are_remembered_as_plain_values() -> None:
-    settings = TagRules(exclude=("a", "b")).settings()
-    assert json.loads(json.dumps(settings)) == settings
 
 
 NAMES = st.sampled_from([*sorted(KAOMOJI), *"1girl 1boy Solo long_hair x_(y) a_b_c smile tank_top 2girls".split()])

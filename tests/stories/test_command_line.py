@@ -159,7 +159,7 @@ def test_a_refresh_that_changes_nothing_does_not_say_that_no_model_was_loaded(ta
 def test_stdout_is_the_report_alone(album):
     result = sdprep("tag", album, "--model", "demo-tag", "--json")
 
-    assert reported(result)["schema"] == 1
+    assert reported(result)["schema"] == 2
     assert sdprep("tag", album, "--model", "demo-tag").stdout == ""
 
 

@@ -7,7 +7,7 @@ from sdprep.images import decoder
 from sdprep.tasks.history import retry
 from tests.stories.telling import STRICT, caption, codes, counts, hide_models, run_cli, tag, texts, watch_model
 
-INCOMPLETE = {"path": "b.png", "reason": "incomplete: a part of what the model saw is blank"}
+TRUNCATED = {"path": "b.png", "code": "truncated", "message": "truncated: part of what the model saw is blank"}
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def test_half_an_image_is_written_where_that_is_asked_for_and_named(halved, run,
     report = run(halved, allow_truncated=True, workers=workers)
 
     assert counts(report) == {"written": 3}
-    assert INCOMPLETE in report.flagged
-    assert len([flag for flag in report.flagged if flag["reason"] == INCOMPLETE["reason"]]) == 1
+    assert TRUNCATED in report.flagged
+    assert len([flag for flag in report.flagged if flag["code"] == "truncated"]) == 1
 
 
 def test_an_image_that_was_refused_is_looked_at_again_where_half_of_it_will_do(halved):
@@ -100,7 +100,7 @@ def test_what_was_seen_of_half_an_image_is_kept_for_where_it_is_asked_for_and_na
 
     assert counts(report) == {"written": 1, "current": 2}
     assert texts(halved) == before
-    assert report.flagged == [INCOMPLETE]
+    assert report.flagged == [TRUNCATED]
 
 
 def test_the_scores_of_half_an_image_are_written_where_it_was_let_in(halved, tmp_path):
@@ -125,7 +125,7 @@ def test_the_command_takes_both_options(halved):
 
     assert said.returncode == 3
     assert "failed: large.png: too_large" in said.stderr
-    assert "incomplete: a part of what the model saw is blank: b.png" in said.stderr
+    assert f"{TRUNCATED['message']}: b.png" in said.stderr
 
 
 # Files at rest

@@ -212,7 +212,7 @@ def test_texts_that_are_adopted_share_a_transaction(few, more, statements):
 def test_groups_are_written_and_asked_about_at_their_bounds(more, statements, monkeypatch):
     tag(more)
     monkeypatch.setattr(writer, "COMMIT_IMAGES", 5)
-    monkeypatch.setattr(planner, "TOGETHER", 3)
+    monkeypatch.setattr(planner, "CHUNK", 3)
 
     said = said_of(more, statements, prefix=("new",))
 
@@ -221,7 +221,7 @@ def test_groups_are_written_and_asked_about_at_their_bounds(more, statements, mo
 
 
 def test_no_more_is_asked_about_at_once_than_a_query_has_room_for():
-    assert planner.TOGETHER <= AT_ONCE
+    assert planner.CHUNK <= AT_ONCE
 
 
 def test_no_statement_of_a_run_searches_a_table_without_its_index(few, statements):

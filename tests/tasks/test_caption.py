@@ -14,12 +14,11 @@ from sdprep.catalog.results import decode_caption, encode_caption
 from sdprep.config import CaptionSettings, RunOptions
 from sdprep.errors import UsageError
 from sdprep.models.captioners.blip import captioner as blip
-from sdprep.models.registry.registry import resolve
 from sdprep.report import RunReport
 from sdprep.rules.captions import CaptionRules
-from sdprep.tasks.caption import Captioning, caption
+from sdprep.tasks.caption import CaptionReader, caption
 from sdprep.tasks.demo import IMAGES
-from sdprep.types import Caption
+from sdprep.types import Caption, ImageWarning
 
 
 @pytest.fixture
@@ -180,8 +179,10 @@ def test_a_length_that_the_prompt_alone_takes_is_refused(folder: Path) -> None:
 
 def test_a_caption_that_was_cut_is_named(folder: Path) -> None:
     report = run(folder, max_length=5)
-    cut = {(flag["path"], flag["reason"]) for flag in report.flagged}
-    assert cut == {(name, "cut at the most tokens") for name in ("aka.jpg", "kuro.png")}
+    assert sorted(report.flagged, key=lambda flag: flag["path"]) == [
+        {"path": name, "code": "cut", "message": "cut at the maximum number of tokens"}
+        for name in ("aka.jpg", "kuro.png")
+    ]
 
 
 def test_a_caption_that_found_its_end_is_not_named(folder: Path) -> None:
@@ -198,32 +199,31 @@ WHOLE, CUT, LOOP = ("a girl", "stop", -2.0), ("a girl and", "length", -1.0), ("h
 
 
 @pytest.mark.parametrize(
-    ("captions", "settings", "remark"),
+    ("captions", "settings", "warning"),
     [
         ([WHOLE, CUT], {}, None),
-        ([WHOLE, CUT], {"best_of": 2}, "cut at the most tokens"),
-        ([WHOLE, CUT], {"captions": 2}, "cut at the most tokens"),
+        ([WHOLE, CUT], {"best_of": 2}, ImageWarning.CUT),
+        ([WHOLE, CUT], {"captions": 2}, ImageWarning.CUT),
         ([CUT, ("a boy", "stop", -0.5)], {"best_of": 2}, None),
         ([WHOLE, LOOP], {"best_of": 2}, None),
-        ([WHOLE, LOOP], {"captions": 2}, "repeats itself"),
-        ([CUT, LOOP], {"captions": 2}, "repeats itself"),
-        ([WHOLE, WHOLE, CUT], {"captions": 2}, "cut at the most tokens"),
+        ([WHOLE, LOOP], {"captions": 2}, ImageWarning.REPETITIVE),
+        ([CUT, LOOP], {"captions": 2}, ImageWarning.REPETITIVE),
+        ([WHOLE, WHOLE, CUT], {"captions": 2}, ImageWarning.CUT),
         ([LOOP, WHOLE], {"drop_words": ("hat",)}, None),
     ],
 )
-def test_what_is_named_is_what_is_written(captions: list[Any], settings: dict[str, Any], remark: str | None) -> None:
+def test_a_warning_is_about_the_captions_that_are_written(
+    captions: list[Any], settings: dict[str, Any], warning: ImageWarning | None
+) -> None:
     best_of, rules = settings.pop("best_of", None), CaptionRules(**settings)
-    kind = Captioning(
-        resolve("demo-caption", "caption"), CaptionSettings(best_of=best_of, sample=True, rules=rules), frozenset()
-    )
-    assert kind.make_job(None).remark(stored(*captions)) == remark
+    assert CaptionReader(rules, best_of).warning(stored(*captions)) is warning
 
 
 LOOPING = {"repetition_penalty": 0.2, "min_length": 30, "max_length": 40}
 
 
 def test_a_caption_that_repeats_itself_is_named(folder: Path) -> None:
-    assert "repeats itself" in {flag["reason"] for flag in run(folder, decode_again=False, **LOOPING).flagged}
+    assert "repetitive" in {flag["code"] for flag in run(folder, decode_again=False, **LOOPING).flagged}
 
 
 # The demo captioner says one thing again and again of the first image, and ends well when it may not.

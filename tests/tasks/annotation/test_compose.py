@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sdprep.report import NullListener, RunReport
 from sdprep.rules.labels import normalize_tag
 from sdprep.rules.policy import SidecarStatus, TextRequest, decide
-from sdprep.tasks.annotation.planner import Job, PlannedImage
+from sdprep.tasks.annotation.job import Job, PlannedImage
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.types import ImageItem
 
@@ -54,6 +54,16 @@ class Catalog:
         self.state = state
 
 
+class Pieces:
+    """What a model gives for the image, already as pieces of text."""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    def render(self, _):
+        return list(self.pieces)
+
+
 def pieces_of(text):
     return [piece.strip() for piece in re.split(r"[,|;\n/+]", text) if piece.strip()]
 
@@ -74,21 +84,18 @@ class File:
     def run(self, explicit):
         values = {"threshold": 0.5, "caption_separator": ", ", "remove_underscore": False, **explicit}
         existing = values.pop("existing")
-        wish = TextRequest("tag", values, frozenset(explicit) - {"existing"}, existing)
-        hyphenate = [
-            tag.replace("_", " ") if values["remove_underscore"] else tag for tag in GIVEN[values["threshold"]]
-        ]
-        self.apply(
-            Job(wish, ".txt", "stem", values["caption_separator"], {}, lambda _: list(hyphenate), "decoder", False)
-        )
+        request = TextRequest("tag", values, frozenset(explicit) - {"existing"}, existing)
+        tags = [tag.replace("_", " ") if values["remove_underscore"] else tag for tag in GIVEN[values["threshold"]]]
+        self.apply(Job(request, ".txt", "stem", values["caption_separator"], Pieces(tags), {}, "decoder"))
         if existing != "keep":
             self.pending.clear()
             self.doubtful.clear()
 
     def apply(self, job):
         disk = SidecarStatus(self.data.decode() if self.data else None, self.catalog.state, b"image", self.data == b"")
-        target = PlannedImage(ITEM, self.catalog, (0, 0), self.data, disk, decide(disk, job.wish), b"result")
-        change = Writer(RunReport("tag", found=1), None, job, NullListener())._change_of(target)
+        decision = decide(disk, job.request)
+        image = PlannedImage(ITEM, job, self.catalog, (0, 0), self.data, disk, decision, b"result")
+        change = Writer(RunReport("tag", found=1), None, NullListener())._change_of(image)
         if change is not None:
             self.data = change.after
             self.catalog.set_state("", change.state)
@@ -174,10 +181,8 @@ class CaptionFile(File):
 
     def run(self, explicit):
         values = {"best_of": 1, **explicit}
-        wish = TextRequest("caption", values, frozenset(explicit) - {"existing"}, values.pop("existing"))
-        self.apply(
-            Job(wish, ".caption", "stem", "\n", {}, lambda _: list(LINES[: values["best_of"]]), "decoder", False)
-        )
+        request = TextRequest("caption", values, frozenset(explicit) - {"existing"}, values.pop("existing"))
+        self.apply(Job(request, ".caption", "stem", "\n", Pieces(LINES[: values["best_of"]]), {}, "decoder"))
 
     def type(self, line, place):
         at = int(place * (len(self.lines) + 1))

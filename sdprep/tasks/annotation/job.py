@@ -1,0 +1,118 @@
+"""What a run makes of each image, and what is known of an image before a model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.journal import Change
+from sdprep.catalog.schema import FileStat
+from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.files.hub import identity
+from sdprep.report import RunReport
+from sdprep.rules.policy import Action, Decision, SidecarStatus, TextRequest
+from sdprep.texts.sidecar import sidecar_path
+from sdprep.types import MAX_PIXELS, ImageItem, ImageWarning
+
+# The setting under which a text remembers how its model was described; it is explicit together with the model.
+MODEL_DESCRIPTION = "model_description"
+
+# Gives the names of images with their stored results.
+Results = Callable[[], Iterable[tuple[str, bytes]]]
+# Replaces an existing file so that `undo` can bring it back.
+Replace = Callable[[Change], None]
+
+
+class ResultReader(Protocol):
+    """Reads the results of one model, which are the bytes that a catalog stores."""
+
+    def render(self, result: bytes) -> list[str]:
+        """The pieces of text that a result becomes: tags, or captions."""
+
+    def warning(self, result: bytes) -> ImageWarning | None:
+        """What the user should know about the text of a result."""
+
+    def is_sound(self, result: bytes) -> bool:
+        """Whether these bytes are a result; damaged ones count as missing."""
+
+    def finish(self, results: Results, report: RunReport, replace: Replace) -> None:
+        """Do what is left when all images have their outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run makes of an image.
+
+    `joiner` separates the pieces of a text. `result_key` is everything that a result depends on besides the image; it
+    is None while the model's files are not on this machine, and then no result can be looked up. `decoder` is what a
+    failure to decode depends on. With `accepts_truncated`, results of truncated images are used too.
+    """
+
+    request: TextRequest
+    extension: str
+    naming: str
+    joiner: str
+    reader: ResultReader
+    result_key: dict[str, Any] | None
+    decoder: str
+    accepts_truncated: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def truncated_key(self) -> dict[str, Any]:
+        """The key of results of truncated images."""
+        return {**(self.result_key or {}), "incomplete": True}
+
+    def sidecar(self, item: ImageItem) -> Path:
+        """The sidecar of an image."""
+        return sidecar_path(item.target, self.extension, self.naming)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """An image with its job: its catalog, its size and time, the bytes of its sidecar, and what to do about it."""
+
+    item: ImageItem
+    job: Job
+    catalog: Catalog
+    stamp: FileStat
+    before: bytes | None
+    disk: SidecarStatus
+    decision: Decision
+    result: bytes | None = None
+    warnings: tuple[ImageWarning, ...] = ()
+
+    @property
+    def leaves_sidecar(self) -> bool:
+        """Whether the sidecar stays as it is."""
+        return self.decision.action in (Action.KEEP, Action.CURRENT)
+
+
+class Annotator(Protocol):
+    """What makes caption and tag differ. With `want_results`, images that need no text are shown to the model too."""
+
+    command: str
+    spec: ModelSpec
+    want_results: bool
+
+    def job(self, files: ModelFiles | None) -> Job:
+        """The job with the model's files, or without them while they are not on this machine."""
+
+
+def model_settings(spec: ModelSpec, described: ModelSpec, files: ModelFiles | None, exact: bool) -> dict[str, Any]:
+    """What a text remembers of its model; `described` is the model without this run's `preprocess`."""
+    return {
+        "model": identity(spec, files),
+        MODEL_DESCRIPTION: described.fingerprint(),
+        "preprocess": spec.image.preprocess,
+        "exact_decode": spec.is_exact(exact),
+    }
+
+
+def model_key(spec: ModelSpec, files: ModelFiles, precision: str, exact: bool) -> dict[str, Any]:
+    """What a result depends on of its model."""
+    what = {"task": spec.task, "weights": files.weights, "precision": precision}
+    return {**what, **spec.result_key(), **spec.decoding(exact)}

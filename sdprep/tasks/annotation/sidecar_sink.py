@@ -1,0 +1,121 @@
+"""The sink of a folder run: sidecars beside the images, with the catalog as its memory of earlier runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from sdprep.catalog.session import CatalogSession
+from sdprep.config import RunOptions
+from sdprep.errors import ReadOnlyFolder
+from sdprep.folders import write_obstacle
+from sdprep.images.source import sidecar_collisions
+from sdprep.report import CancelToken, RunReport
+from sdprep.tasks.annotation.job import Job, PlannedImage
+from sdprep.tasks.annotation.lookup import stored_results
+from sdprep.tasks.annotation.planner import Planner
+from sdprep.tasks.annotation.writer import Writer
+from sdprep.types import Failure, FailureCode, ImageItem, Result
+
+OUTPUT_DIR = "Give --output-dir for images that must stay untouched"
+
+
+class SidecarSink:
+    """Writes what needs no model while it plans, then each result as it comes."""
+
+    def __init__(
+        self,
+        catalogs: CatalogSession,
+        writer: Writer,
+        report: RunReport,
+        options: RunOptions,
+        stop: CancelToken,
+        *,
+        want_results: bool,
+    ) -> None:
+        self._catalogs, self._writer, self._report = catalogs, writer, report
+        self._options, self._stop, self._want_results = options, stop, want_results
+        self._items: list[ImageItem] = []
+        self._failed: set[ImageItem] = set()
+        self._waiting: dict[ImageItem, PlannedImage] = {}
+        self._obstacles: dict[Path, OSError | None] = {}
+
+    def pending(self, items: list[ImageItem], job: Job) -> list[ImageItem]:
+        """Count or write every image that needs no model, and return those that do.
+
+        Raises ReadOnlyFolder if none of the sidecars that are needed can be written.
+        """
+        self._items = items
+        left = self._options.limit
+        for done, image in enumerate(self._planned(items, job)):
+            if self._stop:
+                self._report.remaining += len(items) - done
+                break
+            if isinstance(image, Failure):
+                self._failed.add(image.item)
+                self._report.fail(image)
+            elif image.leaves_sidecar and not self._needs_model(image):
+                self._writer.leave(image)
+            elif left == 0:
+                self._report.remaining += 1
+            else:
+                left = None if left is None else left - 1
+                self._begin(image)
+        blocked = [(folder, error) for folder, error in self._obstacles.items() if error is not None]
+        if blocked and len(blocked) == len(self._obstacles):
+            folder, error = blocked[0]
+            raise ReadOnlyFolder(folder, error, OUTPUT_DIR)
+        return list(self._waiting)
+
+    def write(self, outcome: Result | Failure, job: Job) -> None:
+        """Take the outcome of one image that the model was shown."""
+        image = replace(self._waiting.pop(outcome.item), job=job)
+        if isinstance(outcome, Result):
+            self._writer.add_result(image, outcome)
+        else:
+            self._writer.add_failure(image, outcome)
+
+    def commit(self) -> None:
+        """Write all that was taken."""
+        self._writer.commit()
+
+    def results(self, job: Job) -> Iterator[tuple[str, bytes]]:
+        """The names and stored results of all images that did not fail while they were planned."""
+        items = [item for item in self._items if item not in self._failed] if self._failed else self._items
+        return stored_results(items, job, self._catalogs)
+
+    def _planned(self, items: list[ImageItem], job: Job) -> Iterator[PlannedImage | Failure]:
+        collisions = sidecar_collisions(items, job.extension, job.naming)
+        yield from collisions
+        colliding = {collision.item for collision in collisions}
+        planner = Planner(job, self._catalogs, want_results=self._want_results)
+        yield from planner.plan([item for item in items if item not in colliding] if colliding else items)
+
+    def _needs_model(self, image: PlannedImage) -> bool:
+        if self._options.refresh:
+            return True
+        return image.result is None and (self._want_results or not image.leaves_sidecar)
+
+    def _begin(self, image: PlannedImage) -> None:
+        """Write from the stored result, or wait for the model; a dry run counts."""
+        if self._options.dry_run:
+            if image.leaves_sidecar:
+                self._writer.leave(image)
+            else:
+                self._report.remaining += 1
+        elif not image.leaves_sidecar and (error := self._obstacle(image.item)) is not None:
+            message = f"its folder cannot be written: {error.strerror}"
+            self._writer.add_failure(image, Failure(image.item, FailureCode.UNWRITABLE, message))
+        elif self._needs_model(image):
+            # There may be a million of these: no result waits for one that will take its place.
+            self._waiting[image.item] = image if image.result is None else replace(image, result=None)
+        else:
+            self._writer.add(image)
+
+    def _obstacle(self, item: ImageItem) -> OSError | None:
+        """Why the sidecar of an image cannot be written, found before a model is loaded, once per folder."""
+        folder = item.target.parent
+        if folder not in self._obstacles:
+            self._obstacles[folder] = write_obstacle(item.target_folder, folder)
+        return self._obstacles[folder]
