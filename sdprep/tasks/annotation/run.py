@@ -137,7 +137,7 @@ class Annotation:
         if self._files is None:
             self._files = ensure_downloaded(spec, self._listener)
             job = self._annotator.job(self._files)
-        failures = _NonfiniteCheck(max(NONFINITE_LIMIT, 2 * self._settings.run.batch_size))
+        failures = NonfiniteCheck(max(NONFINITE_LIMIT, 2 * self._settings.run.batch_size))
         with open_engine(engine_config(spec, self._files, self._settings), self._listener.note) as engine:
             report.predicted = len(pending)
             report.provider = engine.provider
@@ -171,7 +171,7 @@ class Annotation:
         report.check()
 
 
-class _NonfiniteCheck:
+class NonfiniteCheck:
     """Tells a model that only answers with NaN or infinity from images that make it do so."""
 
     def __init__(self, limit: int) -> None:
