@@ -1,8 +1,8 @@
-"""Text that the user and sdprep wrote together: taking it apart and putting it together again.
+"""Text that the user and sdprep wrote together: splitting and merging it.
 
 A text is a list of pieces: the tags of a tag file, separated by its separator, or the lines of a caption file. The
-user's pieces are never changed; the machine's pieces may be replaced by newer ones; a piece that the user removed is
-never put back.
+user's pieces are never changed; generated pieces may be replaced by newer ones; a piece that the user removed is never
+added again.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from sdprep.rules.labels import normalize_tag
 from sdprep.rules.tags import split_tags
 
-# What ends a line for one program or another, all that str.splitlines knows.
+# Every line break that str.splitlines knows: programs differ in which ones they use.
 LINE_BREAK = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-# More tags than any tagger has. Of more removed pieces, the latest are remembered.
+# More tags than any tagger has. If more pieces were removed, the latest are remembered.
 MOST_REMOVED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class MixedText:
-    """Who wrote what: the user's text as it stands, the machine's pieces, the pieces that the user removed."""
+    """Who wrote what: the user's text as it is, the generated pieces, the pieces that the user removed."""
 
     user: str = ""
     generated: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class MixedText:
 
 
 def normalize(text: str) -> str:
-    """Text as sdprep compares it: without byte order mark, carriage returns and trailing newlines."""
+    """Text as sdprep compares it: without byte order mark, carriage returns and final newlines."""
     text = text.lstrip("\ufeff")
     return (re.sub(r"\r+\n", "\n", text) if "\r" in text else text).rstrip("\r\n")
 
@@ -39,10 +39,10 @@ def normalize(text: str) -> str:
 def split_user_text(
     text: str, known: MixedText | None, joiner: str, others: Sequence[str] = (), where: str = "append"
 ) -> MixedText:
-    """The user's part of a text, to the letter, given what the machine last wrote into it (None: nothing).
+    """The user's part of a text, unchanged, given what sdprep last wrote into it (None: nothing).
 
     A piece that is gone was removed by the user, and is remembered. `others` are further separators that the user may
-    have written; `where` says on which side the machine's pieces stand.
+    have written; `where` is the side of the generated pieces, "append" or "prepend".
     """
     text = normalize(text)
     if known is None:
@@ -52,27 +52,27 @@ def split_user_text(
     generated = _find_pieces([segment.strip() for segment in segments], known.generated, joiner, where)
     user = text
     if generated:
-        user = core.join(segment for place, segment in enumerate(segments) if place not in generated)
+        user = core.join(segment for index, segment in enumerate(segments) if index not in generated)
         user = _trimmed(user, core, start=0 in generated, end=len(segments) - 1 in generated)
-    has = _holder(text, joiner, others)
+    has = _piece_finder(text, joiner, others)
     written = [*_pieces_of(known.user, joiner, others), *known.generated]
     removed = [piece for piece in written if not has(piece)]
     return MixedText(user, removed=_unique([*known.removed, *removed])[-MOST_REMOVED:])
 
 
 def _find_pieces(segments: list[str], pieces: Iterable[str], joiner: str, where: str) -> set[int]:
-    """The places of segments that are the machine's: to the letter, and each piece once.
+    """The indexes of generated segments: those that are exactly a piece, and each piece once.
 
-    A piece that the user spelt anew or wrote a second time is the user's.
+    A piece that the user spelled differently or wrote a second time is the user's.
     """
-    places: dict[str, list[int]] = defaultdict(list)
-    # The machine's pieces stand at one side, so they are found there first.
-    for place in range(len(segments)) if where == "append" else reversed(range(len(segments))):
-        places[segments[place]].append(place)
+    indexes: dict[str, list[int]] = defaultdict(list)
+    # The generated pieces are at one side, so they are looked for from there.
+    for index in range(len(segments)) if where == "append" else reversed(range(len(segments))):
+        indexes[segments[index]].append(index)
     found: set[int] = set()
-    # A piece may hold the separator itself; it is then several segments.
+    # A piece that contains the separator is several segments.
     for parts in sorted((split_tags(piece, joiner) for piece in pieces), key=len, reverse=True):
-        for first in reversed(places.get(parts[0], []) if parts else []):
+        for first in reversed(indexes.get(parts[0], []) if parts else []):
             block = range(first, first + len(parts))
             if segments[first : block.stop] == parts and found.isdisjoint(block):
                 found.update(block)
@@ -83,25 +83,25 @@ def _find_pieces(segments: list[str], pieces: Iterable[str], joiner: str, where:
 def merge_generated(
     parts: MixedText, pieces: Iterable[str], where: str, joiner: str, others: Sequence[str] = ()
 ) -> tuple[str, MixedText]:
-    """The text of the user's part and new machine pieces, appended or prepended, and who wrote what in it.
+    """The text of the user's part and newly generated pieces, and who wrote what in it.
 
     A piece that the user has already, or has removed, is left out. `where` is "append" or "prepend"; `others` are
-    further separators that may stand between the user's pieces.
+    further separators that may be between the user's pieces.
     """
-    removed, has = {normalize_tag(piece) for piece in parts.removed}, _holder(parts.user, joiner, others)
+    removed, has = {normalize_tag(piece) for piece in parts.removed}, _piece_finder(parts.user, joiner, others)
     generated = tuple(piece for piece in pieces if normalize_tag(piece) not in removed and not has(piece))
     written = MixedText(parts.user, generated, parts.removed)
     return text_of(written, where, joiner), written
 
 
 def text_of(parts: MixedText, where: str, joiner: str) -> str:
-    """The text that the user's part and the machine's pieces give."""
+    """The user's part and the generated pieces as one text."""
     added = joiner.join(parts.generated)
     return _joined(parts.user, added, joiner) if where == "append" else _joined(added, parts.user, joiner)
 
 
-def _holder(text: str, joiner: str, others: Sequence[str]) -> Callable[[str], bool]:
-    """What says whether a text has a piece, in any spelling and between any of these separators."""
+def _piece_finder(text: str, joiner: str, others: Sequence[str]) -> Callable[[str], bool]:
+    """A function that tells whether a text has a piece, in any spelling and between any of these separators."""
     text, cores = LINE_BREAK.sub("\n", text), _cores(joiner, others)
     framed = [(core, _framed(text, core)) for core in cores]
     single = {normalize_tag(piece) for piece in _pieces_of(text, joiner, others)}
@@ -111,24 +111,24 @@ def _holder(text: str, joiner: str, others: Sequence[str]) -> Callable[[str], bo
 def _pieces_of(text: str, joiner: str, others: Sequence[str]) -> list[str]:
     """The pieces of a text in which the user may have written several separators."""
     cores = _cores(joiner, others)
-    # A space separates only where it is the one separator.
+    # A space separates only if it is the only separator.
     marks = [core for core in cores if core.strip() or core in "\n\t"] or cores
     pieces = re.split("|".join(map(re.escape, marks)), LINE_BREAK.sub("\n", text))
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
 def _cores(joiner: str, others: Sequence[str]) -> list[str]:
-    """Separators as they are looked for: without the spaces around them, and with one line break for all."""
+    """Separators as they are searched for: without the spaces around them, and every line break as \\n."""
     return list(dict.fromkeys(LINE_BREAK.sub("\n", each.strip() or each) for each in (joiner, *others)))
 
 
 def _framed(text: str, core: str) -> str:
-    """The pieces of a text, reduced to what is compared, each between two NULs, which are in no text."""
+    """The normalized pieces of a text, each between two NULs, which no text contains."""
     return "".join(("\0", *(f"{normalize_tag(part)}\0" for part in text.split(core) if part.strip())))
 
 
 def _joined(first: str, second: str, joiner: str) -> str:
-    """Two texts with the joiner between them, of which the user may have written the beginning."""
+    """Two texts with the joiner between them; the first may already end with its visible part."""
     if not first.strip() or not second.strip():
         return first if first.strip() else second
     core = joiner.strip()
@@ -138,7 +138,7 @@ def _joined(first: str, second: str, joiner: str) -> str:
 
 
 def _trimmed(text: str, core: str, *, start: bool, end: bool) -> str:
-    """A text without what separated it from the machine's pieces at its start or end."""
+    """A text without what separated it from the generated pieces at its start or end."""
     if not core.strip():
         return text
     if start:

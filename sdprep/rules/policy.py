@@ -1,12 +1,12 @@
-"""What a command does with one image's sidecar: the rules of make, with the user's text above them.
+"""What a command does with one image's sidecar: the rules of make, but the user's text comes first.
 
-| on disk                                                              | the command                         |
-|----------------------------------------------------------------------|-------------------------------------|
-| absent, or 0 bytes, as after a power cut                             | writes it                           |
-| exactly what this run would write                                    | current                             |
-| sdprep's and untouched; a stated setting or the image has changed    | rewrites it                         |
-| sdprep's and untouched; only unstated defaults differ                | current, counted; `--update` renews |
-| the user's, another tool's, or another task's                        | kept; `--existing` changes that     |
+| on disk                                                               | the command                              |
+|-----------------------------------------------------------------------|------------------------------------------|
+| absent, or 0 bytes, as after a power cut                              | writes it                                |
+| exactly what this run would write                                     | up to date                               |
+| sdprep's and unmodified; an explicit setting or the image has changed | rewrites it                              |
+| sdprep's and unmodified; only defaults differ                         | up to date, counted; `--update` rewrites |
+| the user's, another tool's, or another task's                         | kept; `--existing` changes that          |
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ Settings = Mapping[str, Any]
 class SidecarState:
     """What sdprep knows of a sidecar that it wrote, adopted, or found nothing to add to.
 
-    `text` is the normalised text; `origin` is "machine", "mixed" or "user"; `digest` is the SHA-256 of the image that
-    the text describes; `settings` are all that shaped the text; `where` says on which side the machine's part stands.
+    `text` is normalized; `origin` is "machine", "mixed" or "user"; `digest` is the SHA-256 of the image that the text
+    describes; `settings` are all that shaped the text; `where` ("append" or "prepend") is the side of the generated
+    part.
     """
 
     task: str
@@ -49,7 +50,7 @@ class Action(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """What this run was asked to do, as far as it decides about a sidecar."""
+    """The part of a run's settings that decides about a sidecar."""
 
     task: str
     settings: Settings
@@ -61,7 +62,7 @@ class TextRequest:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The action, and what a report has to say about it."""
+    """The action, and what the report counts about it."""
 
     action: Action
     other_settings: bool = False
@@ -75,9 +76,9 @@ REPLACE, COMBINE = Decision(Action.REPLACE), Decision(Action.COMBINE)
 
 @dataclass(frozen=True, slots=True)
 class SidecarStatus:
-    """What lies beside the image: its text (None: no sidecar, or one of 0 bytes, which `is_emptied` tells apart).
+    """The sidecar of an image: its text (None: no sidecar, or one of 0 bytes, which `is_emptied` tells apart).
 
-    Text that cannot be decoded is the user's.
+    Bytes that are not text are the user's.
     """
 
     text: str | None
@@ -92,15 +93,15 @@ class SidecarStatus:
 
     @property
     def image_changed(self) -> bool:
-        """Whether the image is another one than the text was written for."""
+        """Whether the image has changed since the text was written."""
         return self.state is not None and self.digest is not None and self.digest != self.state.digest
 
 
 def decide(disk: SidecarStatus, request: TextRequest) -> Decision:
-    """What to do with a sidecar, before anything is known of what the model says."""
+    """What to do with a sidecar, before there is a result."""
     state = disk.state
     if disk.text is None:
-        # The user's part is still in the catalog.
+        # The catalog still has the user's part.
         is_mixed = state is not None and state.origin == "mixed" and state.task == request.task
         return COMBINE if disk.is_emptied and is_mixed and request.existing != "overwrite" else REPLACE
     if state is None or not disk.unmodified or state.task != request.task or state.origin == "user":
@@ -127,7 +128,7 @@ def _decide_for_foreign(disk: SidecarStatus, request: TextRequest) -> Decision:
 def changed_settings(then: Settings, request: TextRequest) -> frozenset[str]:
     """The names of settings that differ from those a text was made with.
 
-    A setting that did not exist then counts only if it is stated now.
+    A setting that did not exist then counts only if it is explicit now.
     """
     differing = [name for name, value in request.settings.items() if then.get(name, value) != value]
     return frozenset(differing + [name for name in request.explicit if name in request.settings and name not in then])

@@ -1,4 +1,4 @@
-"""Text that a person and sdprep wrote together."""
+"""Text that the user and sdprep wrote together."""
 
 import pytest
 from hypothesis import given
@@ -15,67 +15,67 @@ def combine(user: str, pieces: list[str], where: str = "append", joiner: str = "
     return merge_generated(MixedText(user), pieces, where, joiner)[0]
 
 
-def test_machine_tags_are_appended_to_the_persons() -> None:
+def test_generated_tags_are_appended_to_the_users() -> None:
     assert combine("mine, best", ["1girl", "solo"]) == "mine, best, 1girl, solo"
 
 
-def test_machine_tags_are_prepended_to_the_persons() -> None:
+def test_generated_tags_are_prepended_to_the_users() -> None:
     assert combine("mine, best", ["1girl", "solo"], "prepend") == "1girl, solo, mine, best"
 
 
-def test_a_machine_caption_becomes_a_line_of_its_own() -> None:
+def test_a_generated_caption_becomes_a_line_of_its_own() -> None:
     assert combine("my words", ["a girl"], joiner="\n") == "my words\na girl"
 
 
 @pytest.mark.parametrize("where", SIDES)
-def test_without_a_persons_part_there_is_no_separator(where: str) -> None:
+def test_without_a_users_part_there_is_no_separator(where: str) -> None:
     assert combine("", ["1girl"], where) == "1girl"
 
 
 @pytest.mark.parametrize("where", SIDES)
-def test_without_a_machine_part_the_persons_stays_as_it_is(where: str) -> None:
+def test_without_a_generated_part_the_users_stays_as_it_is(where: str) -> None:
     assert combine("mine,best", [], where) == "mine,best"
 
 
 @pytest.mark.parametrize("same", ["long hair", "Long_Hair", "LONG HAIR"])
-def test_a_tag_that_the_person_has_in_any_spelling_is_not_added(same: str) -> None:
+def test_a_tag_that_the_user_has_in_any_spelling_is_not_added(same: str) -> None:
     assert combine(same, ["long_hair", "solo"]) == f"{same}, solo"
 
 
 @pytest.mark.parametrize("user", ["mine,", "mine, ", "mine , "])
-def test_a_separator_at_the_end_of_a_persons_text_makes_no_empty_tag(user: str) -> None:
+def test_a_separator_at_the_end_of_a_users_text_makes_no_empty_tag(user: str) -> None:
     text = combine(user, ["solo"])
     assert [tag.strip() for tag in text.split(",")] == ["mine", "solo"]
 
 
-def test_a_tag_that_the_person_took_out_is_remembered() -> None:
+def test_a_tag_that_the_user_removed_is_remembered() -> None:
     assert split_user_text("mine, solo", MixedText("mine", ("1girl", "solo")), ", ").removed == ("1girl",)
 
 
-def test_a_tag_that_the_person_took_out_is_not_put_back() -> None:
+def test_a_tag_that_the_user_removed_is_not_added_again() -> None:
     parts = split_user_text("mine, solo", MixedText("mine", ("1girl", "solo")), ", ")
     assert merge_generated(parts, ["1girl", "solo", "smile"], "append", ", ")[0] == "mine, solo, smile"
 
 
-def test_what_was_taken_out_earlier_stays_out() -> None:
+def test_what_was_removed_earlier_is_not_added_again() -> None:
     parts = split_user_text("mine, solo", MixedText("mine", ("solo",), ("1girl",)), ", ")
     assert parts.removed == ("1girl",)
 
 
-def test_a_tag_taken_out_twice_in_two_spellings_is_remembered_once() -> None:
+def test_a_tag_removed_twice_in_two_spellings_is_remembered_once() -> None:
     parts = split_user_text("mine", MixedText("mine", ("long_hair",), ("Long Hair",)), ", ")
     assert [normalize_tag(tag) for tag in parts.removed] == ["long hair"]
 
 
-def test_a_tag_that_the_person_added_becomes_the_persons() -> None:
+def test_a_tag_that_the_user_added_becomes_the_users() -> None:
     assert split_user_text("mine, 1girl, new", MixedText("mine", ("1girl",)), ", ").user == "mine, new"
 
 
-def test_a_text_of_which_nothing_is_known_is_all_the_persons() -> None:
+def test_a_text_without_a_known_state_is_all_the_users() -> None:
     assert split_user_text("mine,best \n", None, ", ") == MixedText("mine,best ")
 
 
-def test_a_text_without_a_machine_part_is_all_the_persons() -> None:
+def test_a_text_without_a_generated_part_is_all_the_users() -> None:
     assert split_user_text("mine,best", MixedText("mine", (), ("1girl",)), ", ") == MixedText(
         "mine,best", (), ("1girl",)
     )
@@ -86,12 +86,12 @@ def test_the_blank_lines_and_indents_of_an_edited_caption_stay() -> None:
     assert split_user_text("first\n\n  second, longer\na girl", parts, "\n").user == "first\n\n  second, longer"
 
 
-def test_the_spacing_of_a_persons_edited_tags_stays() -> None:
+def test_the_spacing_of_a_users_edited_tags_stays() -> None:
     parts = MixedText("mine,best", ("1girl",))
     assert split_user_text("mine,best,new, 1girl", parts, ", ").user == "mine,best,new"
 
 
-def test_a_machine_tag_that_holds_the_separator_is_still_the_machines() -> None:
+def test_a_generated_tag_that_contains_the_separator_is_still_generated() -> None:
     parts = MixedText("mine", ("long hair", "solo"))
     assert split_user_text("mine new long hair solo", parts, " ") == MixedText("mine new")
 
@@ -127,7 +127,7 @@ JOINERS = st.sampled_from([", ", ",", " | ", "\n"])
 
 @st.composite
 def mixtures(draw: st.DrawFn) -> tuple[str, MixedText, list[str], str, str]:
-    """A text that was put together, its parts, the machine's pieces, the side and the joiner."""
+    """A merged text, its parts, the generated pieces, the side and the joiner."""
     joiner, where = draw(JOINERS), draw(st.sampled_from(SIDES))
     pieces = draw(PIECES)
     parts = MixedText(joiner.join(draw(PIECES)), removed=tuple(draw(PIECES)))
@@ -136,13 +136,13 @@ def mixtures(draw: st.DrawFn) -> tuple[str, MixedText, list[str], str, str]:
 
 
 @given(mixtures())
-def test_taking_apart_gives_the_persons_part_back(mixture: tuple) -> None:
+def test_splitting_gives_the_users_part_back(mixture: tuple) -> None:
     text, parts, _, _, joiner = mixture
     assert split_user_text(text, parts, joiner).user == parts.user
 
 
 @given(mixtures())
-def test_taking_apart_an_untouched_text_finds_nothing_newly_removed(mixture: tuple) -> None:
+def test_splitting_an_unmodified_text_finds_nothing_newly_removed(mixture: tuple) -> None:
     text, parts, _, _, joiner = mixture
     assert {normalize_tag(tag) for tag in split_user_text(text, parts, joiner).removed} == {
         normalize_tag(tag) for tag in parts.removed
@@ -150,13 +150,13 @@ def test_taking_apart_an_untouched_text_finds_nothing_newly_removed(mixture: tup
 
 
 @given(mixtures())
-def test_combining_twice_is_combining_once(mixture: tuple) -> None:
+def test_merging_twice_is_merging_once(mixture: tuple) -> None:
     text, parts, pieces, where, joiner = mixture
     assert merge_generated(split_user_text(text, parts, joiner), pieces, where, joiner)[0] == text
 
 
 @given(mixtures(), st.data())
-def test_nothing_that_the_person_removes_returns(mixture: tuple, data: st.DataObject) -> None:
+def test_nothing_that_the_user_removes_returns(mixture: tuple, data: st.DataObject) -> None:
     text, parts, pieces, where, joiner = mixture
     gone = data.draw(st.sampled_from(parts.generated)) if parts.generated else None
     edited = joiner.join(
@@ -169,7 +169,7 @@ def test_nothing_that_the_person_removes_returns(mixture: tuple, data: st.DataOb
 
 
 @given(mixtures(), PIECES)
-def test_the_persons_pieces_survive_any_new_machine_part(mixture: tuple, newer: list[str]) -> None:
+def test_the_users_pieces_survive_any_new_generated_part(mixture: tuple, newer: list[str]) -> None:
     text, parts, _, where, joiner = mixture
     again, _ = merge_generated(split_user_text(text, parts, joiner), newer, where, joiner)
     pieces = split_tags(again, joiner)
@@ -177,7 +177,7 @@ def test_the_persons_pieces_survive_any_new_machine_part(mixture: tuple, newer: 
 
 
 @given(mixtures())
-def test_no_piece_of_the_machine_repeats_one_of_the_person(mixture: tuple) -> None:
+def test_no_generated_piece_repeats_one_of_the_user(mixture: tuple) -> None:
     _, parts, _, _, joiner = mixture
     assert {normalize_tag(piece) for piece in parts.generated}.isdisjoint(
         map(normalize_tag, split_tags(parts.user, joiner))
@@ -190,7 +190,7 @@ def test_of_too_many_removed_tags_the_latest_are_remembered() -> None:
     assert (len(removed), removed[0], removed[-1]) == (MOST_REMOVED, "1", "latest")
 
 
-def test_a_tag_that_the_user_typed_beside_the_same_tag_of_the_machine_is_the_users() -> None:
+def test_a_tag_that_the_user_typed_beside_the_same_generated_tag_is_the_users() -> None:
     assert split_user_text("mine, solo, 1girl, solo", MixedText("mine", ("1girl", "solo")), ", ").user == "mine, solo"
 
 
@@ -210,7 +210,7 @@ def test_a_tag_of_several_words_is_found_where_a_space_separates() -> None:
     )
 
 
-def test_a_piece_that_the_user_wrote_and_removed_is_not_put_back() -> None:
+def test_a_piece_that_the_user_wrote_and_removed_is_not_added_again() -> None:
     parts = split_user_text("mine, 1girl", MixedText("mine, solo", ("1girl",)), ", ")
     assert merge_generated(parts, ["1girl", "solo"], "append", ", ")[0] == "mine, 1girl"
 

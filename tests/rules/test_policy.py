@@ -1,4 +1,4 @@
-"""What a command does with a sidecar that is there."""
+"""What a command does with an existing sidecar."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,12 +33,12 @@ def test_a_sidecar_that_was_deleted_is_written_again() -> None:
     assert action(on_disk(None)) is Action.REPLACE
 
 
-def test_sdpreps_own_untouched_text_is_current() -> None:
+def test_sdpreps_unmodified_text_is_up_to_date() -> None:
     assert decide(on_disk(), REQUEST) == Decision(Action.CURRENT)
 
 
 @pytest.mark.parametrize("text", ["1girl, solo", "1girl, solo\r\n", "\ufeff1girl, solo\n\n"])
-def test_byte_order_mark_line_ends_and_final_newlines_are_no_edit(text: str) -> None:
+def test_byte_order_mark_line_ends_and_final_newlines_are_not_an_edit(text: str) -> None:
     assert action(on_disk(text)) is Action.CURRENT
 
 
@@ -50,7 +50,7 @@ def test_an_empty_line_that_sdprep_never_wrote_is_kept() -> None:
     assert action(on_disk("\n", None)) is Action.KEEP
 
 
-def test_a_text_that_both_wrote_and_that_was_emptied_is_put_together_again() -> None:
+def test_a_text_that_both_wrote_and_that_was_emptied_is_merged_again() -> None:
     assert action(on_disk(None, MIXED, is_emptied=True)) is Action.COMBINE
 
 
@@ -86,11 +86,11 @@ def test_the_text_of_another_task_is_kept() -> None:
     assert action(on_disk(), task="caption") is Action.KEEP
 
 
-def test_a_stated_setting_that_differs_rewrites_sdpreps_text() -> None:
+def test_an_explicit_setting_that_differs_rewrites_sdpreps_text() -> None:
     assert action(on_disk(), settings=OTHER, explicit=frozenset({"threshold"})) is Action.REPLACE
 
 
-def test_a_stated_setting_that_does_not_differ_rewrites_nothing() -> None:
+def test_an_explicit_setting_that_does_not_differ_rewrites_nothing() -> None:
     assert action(on_disk(), explicit=frozenset({"threshold"})) is Action.CURRENT
 
 
@@ -98,7 +98,7 @@ def test_a_default_that_differs_leaves_the_text_and_is_reported() -> None:
     assert decide(on_disk(), replace(REQUEST, settings=OTHER)) == Decision(Action.CURRENT, other_settings=True)
 
 
-def test_update_renews_a_text_whose_defaults_differ() -> None:
+def test_update_rewrites_a_text_whose_defaults_differ() -> None:
     assert action(on_disk(), settings=OTHER, update=True) is Action.REPLACE
 
 
@@ -106,24 +106,24 @@ def test_update_leaves_a_text_of_the_same_settings() -> None:
     assert action(on_disk(), update=True) is Action.CURRENT
 
 
-def test_refresh_renews_sdpreps_text() -> None:
+def test_refresh_rewrites_sdpreps_text() -> None:
     assert action(on_disk(), refresh=True) is Action.REPLACE
 
 
-def test_another_image_under_the_same_name_renews_sdpreps_text() -> None:
+def test_another_image_under_the_same_name_rewrites_sdpreps_text() -> None:
     assert action(on_disk(digest=b"another")) is Action.REPLACE
 
 
-def test_a_persons_text_about_another_image_is_kept_and_reported() -> None:
+def test_the_users_text_about_another_image_is_kept_and_reported() -> None:
     assert decide(on_disk("mine", digest=b"another"), REQUEST) == Decision(Action.KEEP, image_changed=True)
 
 
-def test_an_image_that_was_not_read_is_not_said_to_have_changed() -> None:
+def test_an_image_that_was_not_read_does_not_count_as_changed() -> None:
     assert not on_disk(digest=None).image_changed
 
 
 @pytest.mark.parametrize("existing", ["keep", "append", "prepend", "overwrite"])
-def test_sdpreps_own_text_is_current_whatever_shall_happen_to_other_text(existing: str) -> None:
+def test_sdpreps_own_text_is_current_whatever_happens_to_other_text(existing: str) -> None:
     assert action(on_disk(), existing=existing) is Action.CURRENT
 
 
@@ -132,11 +132,11 @@ def test_sdpreps_own_text_is_current_whatever_shall_happen_to_other_text(existin
     [("overwrite", Action.REPLACE), ("append", Action.COMBINE), ("prepend", Action.COMBINE), ("keep", Action.KEEP)],
 )
 @pytest.mark.parametrize("disk", [on_disk("mine", None), on_disk("1girl")], ids=["foreign", "edited"])
-def test_existing_says_what_happens_to_a_persons_text(disk: SidecarStatus, existing: str, expected: Action) -> None:
+def test_existing_says_what_happens_to_a_users_text(disk: SidecarStatus, existing: str, expected: Action) -> None:
     assert action(disk, existing=existing) is expected
 
 
-def test_the_machines_part_of_a_mixed_text_is_renewed_in_place() -> None:
+def test_the_generated_part_of_a_mixed_text_is_replaced_in_place() -> None:
     disk = on_disk(MIXED.text, MIXED)
     assert action(disk, settings=OTHER, explicit=frozenset({"threshold"})) is Action.COMBINE
 
@@ -149,7 +149,7 @@ def test_a_mixed_text_of_the_same_settings_is_current() -> None:
     assert action(on_disk(MIXED.text, MIXED), existing="append") is Action.CURRENT
 
 
-def test_a_setting_that_did_not_exist_then_counts_only_if_it_is_stated() -> None:
+def test_a_setting_that_did_not_exist_then_counts_only_if_it_is_explicit() -> None:
     now = {**THEN, "order": "csv"}
     assert changed_settings(THEN, TextRequest("tag", now)) == frozenset()
     assert changed_settings(THEN, TextRequest("tag", now, frozenset({"order"}))) == {"order"}
@@ -176,27 +176,27 @@ REQUESTS = st.builds(
 )
 
 
-def is_a_persons(disk: SidecarStatus, request: TextRequest) -> bool:
-    """Whether a person, another tool or another task has a say in all of the text."""
+def is_the_users(disk: SidecarStatus, request: TextRequest) -> bool:
+    """Whether the user, another tool or another task wrote all of the text."""
     return disk.text is not None and (disk.state is None or not disk.unmodified or disk.state.task != request.task)
 
 
 @given(DISKS, REQUESTS)
-def test_a_persons_text_is_only_replaced_when_overwriting_is_asked_for(
+def test_the_users_text_is_only_replaced_when_overwriting_is_asked_for(
     disk: SidecarStatus, request: TextRequest
 ) -> None:
-    if is_a_persons(disk, request):
+    if is_the_users(disk, request):
         assert (decide(disk, request).action is Action.REPLACE) == (request.existing == "overwrite")
 
 
 @given(DISKS, REQUESTS)
-def test_a_persons_text_is_only_added_to_when_that_is_asked_for(disk: SidecarStatus, request: TextRequest) -> None:
-    if is_a_persons(disk, request):
+def test_the_users_text_is_only_added_to_when_that_is_asked_for(disk: SidecarStatus, request: TextRequest) -> None:
+    if is_the_users(disk, request):
         assert (decide(disk, request).action is Action.COMBINE) == (request.existing in ("append", "prepend"))
 
 
 @given(DISKS, REQUESTS)
-def test_a_persons_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_asked_for(
+def test_the_users_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_asked_for(
     disk: SidecarStatus, request: TextRequest
 ) -> None:
     if (
@@ -209,10 +209,10 @@ def test_a_persons_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_aske
 
 
 @given(DISKS, REQUESTS)
-def test_what_is_absent_is_always_written(disk: SidecarStatus, request: TextRequest) -> None:
+def test_with_any_settings_a_missing_sidecar_is_written(disk: SidecarStatus, request: TextRequest) -> None:
     assert disk.text is not None or decide(disk, request).action in (Action.REPLACE, Action.COMBINE)
 
 
 @given(DISKS, REQUESTS)
-def test_no_text_of_a_person_is_called_current(disk: SidecarStatus, request: TextRequest) -> None:
-    assert not (is_a_persons(disk, request) and decide(disk, request).action is Action.CURRENT)
+def test_no_text_of_the_user_is_called_current(disk: SidecarStatus, request: TextRequest) -> None:
+    assert not (is_the_users(disk, request) and decide(disk, request).action is Action.CURRENT)
