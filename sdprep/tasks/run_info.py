@@ -1,4 +1,4 @@
-"""The record of a run: its name, its settings, the versions at work."""
+"""The record of a run: its id, its settings, the versions of packages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 
 
 def run_info(command: str, settings: Any, model: str | None) -> RunInfo:
-    """A new run, named by its start; `settings` is a settings dataclass."""
+    """A new run, with an id from its start time; `settings` is a settings dataclass."""
     started = time.time()
     uid = printable_time(started, "%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     values = msgspec.to_builtins(settings, enc_hook=str)
@@ -39,9 +39,9 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def catalogs_for(directory: Path, layout: PathOptions, access: CatalogAccess) -> CatalogSession:
-    """The catalogs of a run over a folder: one that is named, that of the output folder, or the nearest."""
-    fixed = real_path(layout.catalog) if layout.catalog else None
-    if fixed is None and layout.output_dir is not None:
-        fixed = real_path(layout.output_dir) / FOLDER / FILE
-    return CatalogSession(real_path(layout.output_dir or directory), access, fixed)
+def catalogs_for(directory: Path, paths: PathOptions, access: CatalogAccess) -> CatalogSession:
+    """The catalogs of a run over a folder: the one of `--catalog`, that of the output folder, or the nearest."""
+    fixed = real_path(paths.catalog) if paths.catalog else None
+    if fixed is None and paths.output_dir is not None:
+        fixed = real_path(paths.output_dir) / FOLDER / FILE
+    return CatalogSession(real_path(paths.output_dir or directory), access, fixed)

@@ -30,9 +30,9 @@ from sdprep.sanitize import printable
 from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, Replace, Results, model_key, model_settings
 from sdprep.tasks.annotation.run import Annotation
 from sdprep.tasks.annotation.scores import check_scores_path, write_scores
-from sdprep.tasks.annotation.tag_lists import Knowledge, check_categories, with_card_thresholds
+from sdprep.tasks.annotation.tag_lists import TagListFiles, check_categories, with_card_thresholds
 
-# The setting under which a text remembers what a model's card recommended, if that was asked for.
+# The setting under which a text remembers the recommendation of a model's card, if it was asked for.
 CARD_THRESHOLD = "card_threshold"
 
 
@@ -73,7 +73,7 @@ class Tagging:
         followers = {"model": MODEL_DESCRIPTION, "threshold": CARD_THRESHOLD}
         self._explicit = explicit | {follower for name, follower in followers.items() if name in explicit}
         self.want_results = settings.scores is not None or settings.frequency_tags
-        self._knowledge = Knowledge(settings)
+        self._lists = TagListFiles(settings)
         check_categories(settings.rules, spec)
         self._rules = with_card_thresholds(settings.rules, spec)
         if self._rules is not settings.rules:
@@ -91,7 +91,7 @@ class Tagging:
             **model_settings(self.spec, self._described, files, exact),
             **values_that_shape(settings, "text"),
             # The content of the lists counts, not their names.
-            **self._knowledge.settings(),
+            **self._lists.settings(),
             # Another recommendation is another setting.
             CARD_THRESHOLD: None if self._rules is settings.rules else self.spec.threshold,
         }
@@ -103,7 +103,7 @@ class Tagging:
             extension=settings.caption_extension,
             naming=settings.paths.sidecar_name,
             joiner=settings.caption_separator,
-            reader=ScoreReader(self.spec, files, self._rules, self._knowledge, settings, self._listener),
+            reader=ScoreReader(self.spec, files, self._rules, self._lists, settings, self._listener),
             result_key=result_key,
             decoder=decoder_of(DECODER, options.max_pixels, allow_truncated=options.allow_truncated),
             accepts_truncated=options.allow_truncated,
@@ -118,7 +118,7 @@ class ScoreReader:
     spec: ModelSpec
     files: ModelFiles | None
     rules: TagRules
-    knowledge: Knowledge
+    lists: TagListFiles
     settings: TagSettings
     listener: Listener
 
@@ -131,7 +131,7 @@ class ScoreReader:
     @cached_property
     def _selector(self) -> TagSelector:
         labels = self._labels
-        return TagSelector(labels, self.rules, self.knowledge.about(labels, self.spec.name, self.listener))
+        return TagSelector(labels, self.rules, self.lists.lists_for(labels, self.spec.name, self.listener))
 
     def is_sound(self, result: bytes) -> bool:
         """Whether these bytes are scores of the model's labels."""
@@ -163,7 +163,7 @@ class ScoreReader:
 
 
 def _in_model_dir(spec: ModelSpec, folder: Path, listener: Listener) -> ModelSpec:
-    """The same model in a folder of kohya's tagger, which keeps `owner/name` in `owner_name`, if it is there."""
+    """The same model in a folder of kohya's tagger, which stores `owner/name` as `owner_name`, if it is there."""
     if spec.source.repo is None:
         return spec
     place = folder / spec.source.repo.replace("/", "_")

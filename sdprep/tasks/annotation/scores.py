@@ -1,4 +1,4 @@
-"""The file of `tag --scores`: JSON Lines that are made anew in each run."""
+"""The file of `tag --scores`: JSON Lines, written again by each run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sdprep.errors import UsageError, WriteError
 from sdprep.files import real_path, replace_file
 from sdprep.folders import read_below
 
-# A label file of ten thousand names fits into a line of scores of this many characters.
+# Characters in a line of scores; enough for ten thousand labels.
 MOST_OF_A_LINE = 10_000_000
 
 
@@ -37,9 +37,9 @@ def check_scores_path(path: Path) -> None:
 
 
 def write_scores(path: Path, lines: Iterable[bytes], replace: Callable[[Change], None]) -> None:
-    """Write the lines to a file; one that is there is replaced by `replace`, through the journal, and can come back.
+    """Write the lines to a file; an existing one is replaced by `replace`, through the journal, so `undo` restores it.
 
-    Raises WriteError if it cannot be written or changed meanwhile, UsageError if it is too large for the journal.
+    Raises WriteError if it cannot be written or has changed meanwhile, UsageError if it is too large for the journal.
     """
     path = real_path(path.parent) / path.name
     try:

@@ -1,4 +1,4 @@
-"""The lists about tags that a person gives as files, and the thresholds that a model's own files state."""
+"""Tag lists from the user's files, and the thresholds in a model's own files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from sdprep.report import Listener
 from sdprep.rules.labels import ARGMAX_CATEGORIES, NAMED_THRESHOLDS, LabelTable, TagRules, normalize_tag
 from sdprep.rules.tag_lists import TagLists, parse_pairs, parse_thresholds, resolve_aliases, resolve_implications
 
-# What `--tag-thresholds` takes instead of a file.
+# `--tag-thresholds` takes this instead of a file.
 OF_THE_MODEL = "model"
 # The largest lists that booru sites publish have about 4 MB.
 LARGEST_LIST = 16 << 20
-# How many names a message has at most.
+# Names listed in a message.
 MOST_NAMES = 10
 
 T = TypeVar("T")
 
 
-class Knowledge:
-    """The lists of one run. Raises UsageError naming a file that cannot be read, and its line."""
+class TagListFiles:
+    """The lists of one run. Raises UsageError with the file that cannot be read, and its line."""
 
     def __init__(self, settings: TagSettings) -> None:
         self._by_model = settings.tag_thresholds == OF_THE_MODEL
@@ -40,13 +40,13 @@ class Knowledge:
         self._lists = TagLists(aliases or {}, implied or {}, thresholds or {})
 
     def settings(self) -> dict[str, Any]:
-        """What a text remembers of the lists that shaped it: checksums of their content."""
+        """Checksums of the lists, which a text remembers."""
         thresholds = OF_THE_MODEL if self._by_model else self._thresholds_sum
         sums = {"aliases": self._aliases_sum, "implications": self._implications_sum}
         return {"tag_thresholds": thresholds, **sums}
 
-    def about(self, labels: LabelTable, model: str, listener: Listener) -> TagLists:
-        """The lists, with the thresholds of the label file if they are wanted. Raises UsageError if it has none."""
+    def lists_for(self, labels: LabelTable, model: str, listener: Listener) -> TagLists:
+        """The lists, with the thresholds of the label file if asked for. Raises UsageError if it has none."""
         if not self._by_model:
             unknown = sorted(self._lists.thresholds.keys() - {normalize_tag(name) for name in labels.names})
             if unknown:
@@ -63,9 +63,9 @@ class Knowledge:
 
 
 def with_card_thresholds(rules: TagRules, spec: ModelSpec) -> TagRules:
-    """Rules whose threshold "auto" is what the model's card recommends; a threshold that was given for a category wins.
+    """Rules with the thresholds of the model's card for "auto"; a threshold given for a category wins.
 
-    Raises UsageError if the card of the model is not known to recommend any.
+    Raises UsageError if no recommendation of the model's card is known.
     """
     if rules.threshold != AUTO:
         return rules
@@ -81,19 +81,19 @@ def with_card_thresholds(rules: TagRules, spec: ModelSpec) -> TagRules:
 
 
 def check_categories(rules: TagRules, spec: ModelSpec) -> None:
-    """Raise UsageError if something is said of a category that the model does not have."""
+    """Raise UsageError if an option is about a category that the model does not have."""
     known = spec.labels.categories if spec.labels else {}
     named = {category: f"--{category}-threshold" for category in NAMED_THRESHOLDS}
-    said = {category: named.get(category, f"--category-threshold {category}") for category in rules.own_thresholds()}
-    said |= {"rating": "--ratings"} if rules.ratings != "none" else {}
-    said |= {"quality": "--quality"} if rules.quality != "none" else {}
-    for category, option in said.items():
+    given = {category: named.get(category, f"--category-threshold {category}") for category in rules.own_thresholds()}
+    given |= {"rating": "--ratings"} if rules.ratings != "none" else {}
+    given |= {"quality": "--quality"} if rules.quality != "none" else {}
+    for category, option in given.items():
         if category not in known:
             raise UsageError(f"{option}: {spec.name} has no such category; it has {', '.join(known)}")
 
 
 def _read(path: Path | None, parse: Callable[[str], T]) -> tuple[T | None, str | None]:
-    """What a file says, and a checksum of its bytes."""
+    """The parsed content of a file, and a checksum of its bytes."""
     if path is None:
         return None, None
     try:
