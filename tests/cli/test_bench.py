@@ -1,4 +1,4 @@
-"""`sdprep bench` as a person meets it."""
+"""`sdprep bench` as a user runs it."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def test_it_prints_a_row_for_each_stage(sdprep_command, imgs):
     assert (done.code, first_words[:7]) == (0, ["demo-tag", "stage", *BENCH_STAGES])
 
 
-def test_it_says_where_the_time_goes_and_what_would_help(sdprep_command, imgs):
+def test_it_prints_where_the_time_goes_and_what_would_help(sdprep_command, imgs):
     out = sdprep_command("bench", imgs, "--model", "demo-tag").out
     assert "processors decode as fast as the model takes images" in out
     assert "of the processor's time" in out
@@ -39,7 +39,7 @@ def test_json_has_the_documented_fields_and_no_other(sdprep_command, imgs):
     assert report["stages"]["predict"].keys() == {"images", "seconds", "cpu_seconds", "images_per_second"}
 
 
-def test_json_has_what_was_asked_for(sdprep_command, imgs):
+def test_json_has_the_requested_stages_only(sdprep_command, imgs):
     words = ("--model", "demo-tag", "--batch-size", "3", "--workers", "1", "--stage", "decode", "--json")
     report = json.loads(sdprep_command("bench", imgs, *words).out)
     assert (report["batch_size"], report["workers"], list(report["stages"])) == (3, 1, ["decode"])
@@ -50,7 +50,7 @@ def test_a_folder_without_images_has_the_exit_code_of_that(sdprep_command, tmp_p
     assert (done.code, done.out) == (4, "")
 
 
-def test_a_broken_image_is_named_and_has_the_exit_code_of_that(sdprep_command, imgs):
+def test_a_broken_image_is_reported_and_has_the_exit_code_of_that(sdprep_command, imgs):
     (imgs / "empty.png").touch()
     done = sdprep_command("bench", imgs, "--model", "demo-tag")
     assert (done.code, "failed: empty.png: empty_file" in done.err) == (3, True)
