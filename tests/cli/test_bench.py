@@ -28,8 +28,8 @@ def test_it_prints_a_row_for_each_stage(sdprep_command, imgs):
 
 def test_it_prints_where_the_time_goes_and_what_would_help(sdprep_command, imgs):
     out = sdprep_command("bench", imgs, "--model", "demo-tag").out
-    assert "processors decode as fast as the model takes images" in out
-    assert "of the processor's time" in out
+    assert "CPU cores decode as fast as the model takes images" in out
+    assert "of the CPU time" in out
 
 
 def test_json_has_the_documented_fields_and_no_other(sdprep_command, imgs):
@@ -68,7 +68,7 @@ def test_a_stage_that_does_not_exist_is_a_usage_error(sdprep_command, imgs):
 @pytest.mark.parametrize(
     ("number", "code"), [pytest.param(signal.SIGINT, 130, id="Ctrl-C"), pytest.param(signal.SIGTERM, 143, id="SIGTERM")]
 )
-def test_a_signal_in_the_midst_of_a_run_leaves_nothing_behind(start, tmp_path, monkeypatch, number, code):
+def test_a_signal_during_a_run_leaves_nothing_behind(start, tmp_path, monkeypatch, number, code):
     album, temporary = tmp_path / "album", tmp_path / "temporary"
     album.mkdir()
     temporary.mkdir()
@@ -81,7 +81,7 @@ def test_a_signal_in_the_midst_of_a_run_leaves_nothing_behind(start, tmp_path, m
     deadline = time.monotonic() + PATIENCE
     while not list(temporary.rglob("*.txt")):
         if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"no text appeared: {process.communicate()}")
+            pytest.fail(f"no sidecar appeared: {process.communicate()}")
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)
     assert (process.returncode, list(temporary.glob("sdprep-*")), len(list(album.iterdir()))) == (code, [], 1500)

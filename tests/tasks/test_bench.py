@@ -1,4 +1,4 @@
-"""`bench` as a function: what it measures, and that it leaves the images' folder alone."""
+"""`bench` as a function: what it measures, and that it leaves the folder of images unchanged."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from sdprep.resources import configs_folder
 from sdprep.tasks.bench import bench
 from sdprep.tasks.demo import IMAGES
 
-# A model that warns, as its weights are said to be of a kind that gains nothing on a processor.
+# A model that warns, since its description says fp16, which gains nothing on a CPU.
 DEMO_AS_FP16 = (
     (configs_folder("models") / "demo-tag.toml")
     .read_text("utf-8")
@@ -21,7 +21,7 @@ DEMO_AS_FP16 = (
 
 
 class Listening(NullListener):
-    """A listener that keeps what it hears."""
+    """A listener that keeps its notes."""
 
     def __init__(self):
         self.notes = []
@@ -40,7 +40,7 @@ def fill(folder, names):
 
 @pytest.fixture
 def album(tmp_path, monkeypatch):
-    """Four images with a text, and a place of its own for temporary files beside."""
+    """Four images with a tag file, and a separate folder for temporary files."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     return fill(tmp_path / "album", ("aka.jpg", "kuro.png", "sora.webp", "red-hair-hat.jpg"))
@@ -74,7 +74,7 @@ def test_every_stage_of_a_captioner_sees_every_image(captioned):
 def test_every_stage_takes_time(album, workers):
     made = bench(album, BenchSettings(model="demo-tag", workers=workers))
     assert all(stage.seconds > 0 for stage in made.stages.values())
-    assert made.circumstances.startup > 0
+    assert made.environment.startup > 0
 
 
 def test_the_cpu_time_of_a_run_with_a_worker_is_unknown(album):
@@ -102,11 +102,11 @@ def test_a_limit_takes_the_first_images(album):
 
 
 def test_the_provider_is_that_of_the_model(album):
-    assert bench(album, BenchSettings(model="demo-tag", stage=("all",))).circumstances.provider == "cpu"
+    assert bench(album, BenchSettings(model="demo-tag", stage=("all",))).environment.provider == "cpu"
 
 
 def test_reading_alone_opens_no_model(album):
-    assert bench(album, BenchSettings(model="demo-tag", stage=("read",))).circumstances.provider is None
+    assert bench(album, BenchSettings(model="demo-tag", stage=("read",))).environment.provider is None
 
 
 def test_without_a_folder_the_images_of_the_demo_are_taken():
