@@ -117,19 +117,19 @@ class TagSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeSettings:
-    """The settings of `sdprep models quantize`; `floor` is the lowest F1 against the original that is accepted."""
+    """The settings of `sdprep models quantize`; `min_f1` is the lowest accepted F1 against the original."""
 
     precision: str = "int8"
     out: Path | None = None
     threshold: float = 0.35
-    floor: float = 0.95
+    min_f1: float = 0.95
     force: bool = False
     sample: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "floor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"--{name} is a number from 0 to 1, not {getattr(self, name):g}")
+        for name, value in (("threshold", self.threshold), ("floor", self.min_f1)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"--{name} must be a number from 0 to 1, not {value:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,7 +101,7 @@ def users_of(package: str) -> set[str]:
     return {
         name
         for name in NAMES
-        if not name.startswith("doctor/probes/") and any(module.split(".")[0] == package for module in imports(name))
+        if name != "doctor/probes.py" and any(module.split(".")[0] == package for module in imports(name))
     }
 
 

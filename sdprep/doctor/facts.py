@@ -1,4 +1,4 @@
-"""What doctor knows of a machine: plain values, so that every problem can be told from captured facts alone."""
+"""What doctor knows about a machine: plain values, so that every problem follows from captured facts alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Literal
 
 Outcome = Literal["ok", "error", "crash", "timeout"]
 Value = str | int | bool | None
-# The jobs that can be asked for, and what all of them stand on.
+# The jobs that can be requested, and what all of them need.
 JOBS = ("caption", "tag", "tensorflow")
 CORE = "core"
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device on which something was computed: `detail` says what it is, or what went wrong."""
+    """A device on which something was computed: `detail` is its model, or what went wrong."""
 
     name: str
     ok: bool
@@ -24,7 +24,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a process of its own found out; `step` is where it was last, `log` what was said on stderr."""
+    """What a probe found in its process: `step` is the last one it began, `log` is its stderr."""
 
     name: str
     outcome: Outcome
@@ -35,23 +35,23 @@ class Probe:
     log: str = ""
 
     def value(self, name: str) -> str:
-        """A value as text, empty if there is none."""
+        """Return a value as text, empty if there is none."""
         value = self.about.get(name)
         return "" if value is None else str(value)
 
     @property
-    def heard(self) -> str:
-        """All that it and its framework said, for a look at known messages."""
+    def output(self) -> str:
+        """All that the probe and its framework printed, to search for known messages."""
         return "\n".join([self.log, self.error, *(device.detail for device in self.devices if not device.ok)])
 
     def device(self, name: str) -> Device | None:
-        """The device of this name."""
+        """Return the device of this name."""
         return next((device for device in self.devices if device.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Python and the hardware; `system` as in sys.platform, `cards` are the NVIDIA cards that their driver names."""
+    """Python and the hardware; `system` as in sys.platform, `cards` are the NVIDIA GPUs that their driver names."""
 
     python: tuple[int, int, int]
     system: str
@@ -64,20 +64,20 @@ class Machine:
 
     @property
     def nvidia(self) -> bool:
-        """Whether there is an NVIDIA card."""
+        """Whether there is an NVIDIA GPU."""
         return bool(self.cards)
 
     @property
-    def cards_hidden(self) -> bool:
-        """Whether CUDA_VISIBLE_DEVICES hides the cards from every program."""
+    def is_gpu_hidden(self) -> bool:
+        """Whether CUDA_VISIBLE_DEVICES hides the GPUs from every program."""
         return self.cuda_visible is not None and self.cuda_visible.strip() in ("", "-1")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All facts: `packages` has the version of every distribution, `modules` those that provide a framework's module.
+    """All facts: `packages` has the version of each distribution, `modules` the distributions of each framework.
 
-    A probe is there if there was something to try.
+    `probes` has those that had something to test.
     """
 
     machine: Machine
@@ -86,7 +86,7 @@ class Facts:
     probes: Mapping[str, Probe] = field(default_factory=dict)
 
     def version(self, module: str) -> str:
-        """The version of a framework: of its distribution, else as it calls itself; empty if nobody says."""
+        """Return the version of a framework from its distribution, else from the framework; empty if unknown."""
         for name in (module, *self.modules.get(module, ())):
             if name in self.packages:
                 return self.packages[name]

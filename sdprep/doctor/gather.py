@@ -1,4 +1,4 @@
-"""Gathers facts. Whatever could crash or hang is tried in a process of its own, so this one imports no framework."""
+"""Gathers facts. What could crash or hang is tested in a separate process, so this one imports no framework."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ import platform
 import re
 import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
 from sdprep import __version__
 from sdprep.doctor.facts import Device, Facts, Machine, Outcome, Probe, Value
 from sdprep.doctor.packages import read_packages
-from sdprep.doctor.process import Ended, run_bounded
 from sdprep.sanitize import redact
 
 ROOT = Path(__file__).parents[2]
-# The empty place of imports is the current folder, where a file of the user's could pass for a framework.
+# The empty entry of sys.path is the current folder, where a file of the user could be taken for a framework.
 START = """import sys
-sys.path[:] = [{root!r}, *(place for place in sys.path if place)]
-from sdprep.doctor.probes.probe import main
+sys.path[:] = [{root!r}, *(entry for entry in sys.path if entry)]
+from sdprep.doctor.probes import main
 del sys.path[0]
 sys.exit(main({arguments}))"""
 # Seconds for a framework, the Hub, a folder, the driver.
 LIMIT, HUB_LIMIT, FOLDER_LIMIT, DRIVER_LIMIT = 60.0, 20.0, 10.0, 15.0
-# The probes of frameworks in the order in which they are run, and the modules without which there is none to run.
+# Seconds for a killed process to exit; one that hangs inside a driver may never do so.
+KILL_TIMEOUT = 5.0
+# The probes of frameworks in the order in which they run, and the modules that each needs.
 FRAMEWORKS = {
     "torch": {"torch"},
     "transformers": {"transformers", "torch", "safetensors"},
@@ -38,6 +43,15 @@ FRAMEWORKS = {
 }
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended: `code` is None if its time ran out. `out` and `err` have what it printed until then."""
+
+    code: int | None
+    out: str
+    err: str
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -50,54 +64,84 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def gather(directory: Path | None = None, cuda_visible: str | None = None, *, limit: float = LIMIT) -> Facts:
-    """All facts of this machine; `directory` is tried for writing, `cuda_visible` is CUDA_VISIBLE_DEVICES.
+    """Gather all facts of this machine; each framework gets `limit` seconds.
 
-    Each framework gets `limit` seconds.
+    `directory` is tested for writing, `cuda_visible` is CUDA_VISIBLE_DEVICES.
     """
     machine = read_machine(cuda_visible)
-    packages, modules = read_packages(machine.python)
+    packages, modules = read_packages(machine)
     with ThreadPoolExecutor() as pool:
-        places = {"hub": pool.submit(run_probe, "hub", limit=HUB_LIMIT)}
+        others = {"hub": pool.submit(run_probe, "hub", limit=HUB_LIMIT)}
         if directory is not None:
-            places["folder"] = pool.submit(run_probe, "folder", str(directory), limit=FOLDER_LIMIT)
-        # One after the other: two of them on one card could take the memory from each other.
+            others["folder"] = pool.submit(run_probe, "folder", str(directory), limit=FOLDER_LIMIT)
+        # One after the other: two of them on one GPU could run out of its memory.
         probes = {name: run_probe(name, limit=limit) for name, needed in FRAMEWORKS.items() if needed <= modules.keys()}
-        probes |= {name: place.result() for name, place in places.items()}
+        probes |= {name: other.result() for name, other in others.items()}
     return Facts(machine, packages, modules, probes)
 
 
 def run_probe(name: str, *arguments: str, python: str = sys.executable, limit: float = LIMIT) -> Probe:
-    """What a probe finds within `limit` seconds."""
+    """Run a probe for at most `limit` seconds and return what it finds."""
     code = START.format(root=str(ROOT), arguments=", ".join(map(repr, (name, *arguments))))
     return read_probe(name, run_bounded([python, "-c", code], limit), limit)
 
 
+def run_bounded(command: Sequence[str], seconds: float) -> Ended:
+    """Run a program for at most `seconds`. Raises OSError if it cannot be started."""
+    # Files, not pipes: a process that a killed program leaves behind could hold a pipe open.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        code: int | None = None
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            _kill(process)
+        return Ended(code, _read_all(out), _read_all(err))
+
+
+def _read_all(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode("utf-8", "replace")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        try:
+            process.wait(KILL_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            # Left behind: the kernel ends it when the driver returns.
+            process.returncode = -9
+
+
 def read_probe(name: str, ended: Ended, limit: float) -> Probe:
-    """A probe from what its process said and how it ended."""
+    """Return a probe from what its process printed and how it ended."""
     step, error = "start", ""
     about: dict[str, Value] = {}
     devices: list[Device] = []
     for line in ended.out.splitlines():
         try:
-            told = msgspec.json.decode(line, type=Event)
+            event = msgspec.json.decode(line, type=Event)
         except msgspec.DecodeError:
-            # The process ended in the middle of it.
+            # The process ended in the middle of the line.
             continue
-        step, error = told.step or step, told.error or error
-        about |= told.about
-        devices += [told.device] if told.device is not None else []
+        step, error = event.step or step, event.error or error
+        about |= event.about
+        devices += [event.device] if event.device is not None else []
     outcome: Outcome = "ok"
     if ended.code is None:
-        outcome, error = "timeout", f"no end within {limit:.0f} seconds"
+        outcome, error = "timeout", f"not finished within {limit:.0f} seconds"
     elif error:
         outcome = "error"
     elif ended.code != 0 or step != "done":
-        outcome, error = "crash", _name_end(ended.code)
+        outcome, error = "crash", _describe_exit(ended.code)
     return Probe(name, outcome, step, clean(error), about, tuple(devices), _shorten(clean(ended.err)))
 
 
 def clean(text: str) -> str:
-    """Text without colours and without anything secret."""
+    """Return text without colours and without secrets."""
     return redact(COLOURS.sub("", text))
 
 
@@ -105,8 +149,8 @@ def _shorten(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}\n...\n{text[-LONGEST // 2 :]}"
 
 
-def _name_end(code: int) -> str:
-    """What a process died of: a signal, or on Windows the number of an exception."""
+def _describe_exit(code: int) -> str:
+    """Name the signal that ended a process, or on Windows the number of the exception."""
     if code < 0:
         try:
             return signal.Signals(-code).name
@@ -116,24 +160,24 @@ def _name_end(code: int) -> str:
 
 
 def read_machine(cuda_visible: str | None = None) -> Machine:
-    """Python, and the NVIDIA cards as their driver names them."""
-    cards, driver, driver_error = _read_cards()
+    """Return the version of Python, and the NVIDIA GPUs as their driver names them."""
+    gpus, driver, driver_error = _read_gpus()
     version = sys.version_info
     return Machine(
         python=(version.major, version.minor, version.micro),
         system=sys.platform,
         arch=platform.machine(),
         sdprep=__version__,
-        cards=cards,
+        cards=gpus,
         driver=driver,
         driver_error=driver_error,
         cuda_visible=cuda_visible,
     )
 
 
-def _read_cards() -> tuple[tuple[str, ...], str, str]:
-    """The names of the cards, the version of their driver, and what went wrong."""
-    # The second is where the Windows Subsystem for Linux has it.
+def _read_gpus() -> tuple[tuple[str, ...], str, str]:
+    """Return the names of the GPUs, the version of their driver, and what went wrong."""
+    # The second path is where the Windows Subsystem for Linux has it.
     found = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path="/usr/lib/wsl/lib")
     if found is None:
         return (), "", ""
@@ -143,7 +187,7 @@ def _read_cards() -> tuple[tuple[str, ...], str, str]:
     except OSError as error:
         return (), "", str(error)
     if ended.code is None:
-        return (), "", f"nvidia-smi did not end within {DRIVER_LIMIT:.0f} seconds"
+        return (), "", f"nvidia-smi did not finish within {DRIVER_LIMIT:.0f} seconds"
     if ended.code != 0:
         return (), "", clean(ended.out.strip() or ended.err.strip())[:200]
     rows = [line.rpartition(",") for line in ended.out.splitlines() if "," in line]
@@ -151,6 +195,6 @@ def _read_cards() -> tuple[tuple[str, ...], str, str]:
 
 
 def facts_as_json(facts: Facts) -> Mapping[str, object]:
-    """The facts as values for JSON."""
+    """Return the facts as values for JSON."""
     values: Mapping[str, object] = json.loads(msgspec.json.encode(facts))
     return values

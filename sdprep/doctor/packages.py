@@ -1,83 +1,69 @@
-"""What sdprep needs of other packages, and which of them are here."""
+"""What sdprep needs of other packages, read from its own metadata, and which of them are installed."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 
-from sdprep.doctor.facts import CORE
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 
-Python = tuple[int, int, int]
-# Pillow does its work where it is not, and PyPI has it for these machines only.
-RESIZER, RESIZER_MACHINES = "cykooz-resizer", ("x86_64", "AMD64", "arm64")
-# As in pyproject.toml; a test holds them against it.
-CORE_PACKAGES = {
-    "click": "8.1.7",
-    RESIZER: "4.0",
-    "filelock": "4.1",
-    "huggingface_hub": "1.0",
-    "msgspec": "0.19",
-    "numpy": "1.23",
-    "pillow": "13.0",
-    "platformdirs": "4.0",
-    "tqdm": "4.66",
-}
-CAPTION_PACKAGES = {"safetensors": "0.4.3", "torch": "2.6", "transformers": "5.0"}
+from sdprep.doctor.facts import CORE, Machine
+
+# Pillow replaces it where it is missing.
+RESIZER = "cykooz-resizer"
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 MODULES = ("torch", "transformers", "safetensors", "onnxruntime", "tensorflow")
-# They break others by their version.
-ASIDE = ("keras", "protobuf")
+# Some of their versions break other packages.
+RELATED = ("keras", "protobuf")
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """A package, of this version or a newer one."""
+def requirements(part: str, machine: Machine) -> list[Requirement]:
+    """Return the packages that the core needs, or the frameworks that a job needs, on a machine.
 
-    name: str
-    at_least: str
+    Any package of onnxruntime serves the job `tag`.
+    """
+    environment = {
+        "python_version": f"{machine.python[0]}.{machine.python[1]}",
+        "sys_platform": machine.system,
+        "platform_machine": machine.arch,
+    }
 
-    def __str__(self) -> str:
-        return f"{self.name}>={self.at_least}"
+    def is_needed(need: Requirement, extra: str) -> bool:
+        return need.marker is None or need.marker.evaluate({**environment, "extra": extra})
 
-
-def requirements(part: str, python: Python) -> list[Requirement]:
-    """What the core or a job needs on this Python; for tags any of the packages of onnxruntime serves."""
+    needs = [Requirement(line) for line in metadata.requires("sdprep") or ()]
     if part == CORE:
-        needed = dict(CORE_PACKAGES)
-        if python < (3, 11):
-            needed |= {"pillow": "12.3", "tomli": "2.0"}
-    elif part == "caption":
-        needed = CAPTION_PACKAGES
-    elif part == "tag":
-        needed = {"onnxruntime": "1.17"}
-    else:
-        needed = {"tensorflow": "2.10" if python < (3, 11) else "2.16"}
-    return [Requirement(name, version) for name, version in needed.items()]
+        return [need for need in needs if is_needed(need, "")]
+    return [need for need in needs if need.name in MODULES and is_needed(need, part) and not is_needed(need, "")]
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The numbers of a version: (2, 13, 0) of 2.13.0+cpu or 2.13.0rc1; nothing if there are none."""
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(number) for number in match[0].split(".")) if match else ()
+    """Return the numbers of a version, (2, 13, 0) of 2.13.0+cpu; none if it is not a valid version."""
+    try:
+        return Version(version).release
+    except InvalidVersion:
+        return ()
 
 
 def is_older(version: str, than: str) -> bool:
-    """Whether a version is certainly older; one that nobody knows is not."""
-    found, wanted = release(version), release(than)
-    width = max(len(found), len(wanted))
-    return bool(found) and (found + (0,) * width)[:width] < (wanted + (0,) * width)[:width]
+    """Return whether a version is certainly older; an invalid one is not."""
+    return bool(release(version)) and Version(version) < Version(than)
 
 
-def read_packages(python: Python) -> tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]:
-    """The versions of distributions, and the distributions that provide each framework; nothing is imported."""
+def is_too_old(version: str, need: Requirement) -> bool:
+    """Return whether a version is certainly older than a requirement allows."""
+    return bool(release(version)) and not need.specifier.contains(version, prereleases=True)
+
+
+def read_packages(machine: Machine) -> tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]:
+    """Return the versions of distributions, and the distributions that provide each framework; nothing is imported."""
     by_module = metadata.packages_distributions()
-    modules = {name: tuple(sorted(set(by_module.get(name, ())))) for name in MODULES if _is_there(name, by_module)}
-    names = [need.name for part in (CORE, "caption") for need in requirements(part, python)]
+    modules = {name: tuple(sorted(set(by_module.get(name, ())))) for name in MODULES if _is_module(name, by_module)}
+    names = [need.name for part in (CORE, "caption") for need in requirements(part, machine)]
     versions = {}
-    for name in dict.fromkeys([*names, *ASIDE, *ONNXRUNTIMES, *(each for found in modules.values() for each in found)]):
+    for name in {*names, *RELATED, *ONNXRUNTIMES, *(each for found in modules.values() for each in found)}:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -85,8 +71,8 @@ def read_packages(python: Python) -> tuple[Mapping[str, str], Mapping[str, tuple
     return versions, modules
 
 
-def _is_there(name: str, by_module: Mapping[str, list[str]]) -> bool:
-    """Whether there is something to import; a mere folder of that name counts if a distribution claims it."""
+def _is_module(name: str, by_module: Mapping[str, list[str]]) -> bool:
+    """Return whether there is a module to import; a mere folder of that name counts if a distribution claims it."""
     try:
         spec = find_spec(name)
     except (ImportError, ValueError):

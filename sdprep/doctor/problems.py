@@ -1,4 +1,4 @@
-"""What can be wrong, and the commands that mend it."""
+"""What can be wrong, and the commands that fix it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sdprep.doctor.facts import CORE, JOBS, Machine
 
 
 class Code(str, Enum):
-    """The kinds of problems; a closed list, explained in docs/doctor.md."""
+    """The closed list of problems, explained in docs/doctor.md."""
 
     PACKAGE_MISSING = "package-missing"
     PACKAGE_TOO_OLD = "package-too-old"
@@ -23,11 +23,11 @@ class Code(str, Enum):
     PROTOBUF = "protobuf-too-new"
     DEVICE_FAILS = "device-fails"
     DRIVER_TOO_OLD = "driver-too-old"
-    CARD_HIDDEN = "card-hidden"
-    CARD_UNUSED = "card-unused"
+    GPU_HIDDEN = "card-hidden"
+    GPU_UNUSED = "card-unused"
     ONNXRUNTIME_TWICE = "onnxruntime-twice"
     ONNXRUNTIME_BROKEN = "onnxruntime-broken"
-    ONNXRUNTIME_REFUSED = "onnxruntime-on-cpu"
+    ONNXRUNTIME_ON_CPU = "onnxruntime-on-cpu"
     TENSORFLOW_VERSION = "tensorflow-version"
     TENSORFLOW_PYTHON = "tensorflow-python"
     TENSORFLOW_LIBRARY = "tensorflow-library"
@@ -40,15 +40,15 @@ class Code(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem: where in the table it stands, what it is, and what mends it.
+    """One problem: its row of the table (`part`, `item`), what is wrong, and what fixes it.
 
-    `commands` are run one after the other; `advice` is what no command can do. `blocks` names what cannot work.
+    `commands` run one after the other; `advice` is what no command can do. `blocks` names the jobs that cannot run.
     """
 
     code: Code
     part: str
     item: str
-    says: str
+    message: str
     commands: tuple[str, ...] = ()
     advice: str = ""
     blocks: tuple[str, ...] = ()
@@ -58,24 +58,24 @@ ALL = (CORE, *JOBS)
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra, or what it lacks."""
+    """Return the command that installs an extra, or what is missing of it."""
     return f'pip install "sdprep[{extra}]"'
 
 
 def tag_extra(machine: Machine) -> str:
-    """The extra for tags that uses most of a machine."""
+    """Return the extra for tags that makes the best use of a machine."""
     if machine.nvidia and machine.system != "darwin":
         return "tag-gpu"
     return "tag-directml" if machine.system == "win32" else "tag"
 
 
 def extra_of(job: str, machine: Machine) -> str:
-    """The extra that a job needs."""
+    """Return the extra that a job needs."""
     return tag_extra(machine) if job == "tag" else job
 
 
 def environment_of(python: tuple[int, int], machine: Machine) -> tuple[str, ...]:
-    """The commands that give TensorFlow an environment with another Python."""
+    """Return the commands that create an environment with another Python for TensorFlow."""
     number = f"{python[0]}.{python[1]}"
     if machine.system == "win32":
         return (f"py -{number} -m venv tensorflow-env", f"tensorflow-env\\Scripts\\{install('tensorflow')}")
@@ -83,11 +83,11 @@ def environment_of(python: tuple[int, int], machine: Machine) -> tuple[str, ...]
 
 
 def find_pip_libraries(machine: Machine) -> tuple[str, ...]:
-    """The command that shows programs the CUDA libraries of NVIDIA's own pip packages; on Linux only."""
+    """Return the command that makes the CUDA libraries of NVIDIA's pip packages visible; only needed on Linux."""
     if machine.system != "linux":
         return ()
     code = 'import glob, nvidia; print(":".join(glob.glob(list(nvidia.__path__)[0] + "/*/lib")))'
     return (f"export LD_LIBRARY_PATH=\"$(python -c '{code}')${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"",)
 
 
-ONE_SHELL = "The export lasts as long as the shell: put it into its start file."
+ONE_SHELL = "The export is valid for this shell only: add it to your shell's startup file."

@@ -1,4 +1,4 @@
-"""The table: one row for each thing that was looked at."""
+"""The table: one row per package, device or folder that was checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sdprep.doctor.check_packages import PARTS, is_aside
+from sdprep.doctor.check_packages import PARTS, is_unused
 from sdprep.doctor.facts import CORE, JOBS, Facts, Probe
 from sdprep.doctor.packages import is_older, requirements
 from sdprep.doctor.problems import Problem, extra_of, install
@@ -16,7 +16,7 @@ State = Literal["ok", "problem", "absent"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing, which job it belongs to, and how it is."""
+    """A line of the table: what was checked, for which job, and its state."""
 
     part: str
     item: str
@@ -25,15 +25,14 @@ class Row:
 
 
 def make_rows(facts: Facts, problems: Sequence[Problem]) -> tuple[Row, ...]:
-    """All rows; a thing of which a problem speaks has the state "problem"."""
-    troubled = {(problem.part, problem.item) for problem in problems}
-    rows = [*_machine_rows(facts), *_package_rows(facts), *_place_rows(facts)]
+    """Return all rows; an item that a problem names has the state "problem"."""
+    faulty = {(problem.part, problem.item) for problem in problems}
+    rows = [*_machine_rows(facts), *_package_rows(facts), *_storage_rows(facts)]
     known = {(row.part, row.item) for row in rows}
     marked = [
-        Row(row.part, row.item, "problem" if (row.part, row.item) in troubled else row.state, row.detail)
-        for row in rows
+        Row(row.part, row.item, "problem" if (row.part, row.item) in faulty else row.state, row.detail) for row in rows
     ]
-    return (*marked, *(Row(part, item, "problem") for part, item in sorted(troubled - known)))
+    return (*marked, *(Row(part, item, "problem") for part, item in sorted(faulty - known)))
 
 
 def _machine_rows(facts: Facts) -> Iterator[Row]:
@@ -42,18 +41,17 @@ def _machine_rows(facts: Facts) -> Iterator[Row]:
     yield Row(CORE, "Python", "ok", f"{python} ({machine.system}, {machine.arch})")
     yield Row(CORE, "sdprep", "ok", machine.sdprep)
     if machine.cards:
-        yield Row(CORE, "NVIDIA card", "ok", f"{', '.join(machine.cards)}; driver {machine.driver}")
+        yield Row(CORE, "NVIDIA GPU", "ok", f"{', '.join(machine.cards)}; driver {machine.driver}")
     else:
-        yield Row(CORE, "NVIDIA card", "absent", machine.driver_error)
+        yield Row(CORE, "NVIDIA GPU", "absent", machine.driver_error)
 
 
 def _package_rows(facts: Facts) -> Iterator[Row]:
-    python = facts.machine.python
-    for need in requirements(CORE, python):
+    for need in requirements(CORE, facts.machine):
         version = facts.packages.get(need.name)
         yield Row(CORE, need.name, "absent" if version is None else "ok", version or "")
     for job in JOBS:
-        for need in requirements(job, python):
+        for need in requirements(job, facts.machine):
             if need.name not in facts.modules:
                 yield Row(job, need.name, "absent", install(extra_of(job, facts.machine)))
                 continue
@@ -62,7 +60,7 @@ def _package_rows(facts: Facts) -> Iterator[Row]:
 
 
 def _describe(facts: Facts, name: str) -> str:
-    """Version, package, what it was built for, and what does not matter although people ask."""
+    """Return version, package, what it was built for, and what is harmless although users ask about it."""
     probe, version = facts.probes.get(name), facts.version(name)
     packages = ", ".join(each for each in facts.modules[name] if each != name)
     parts = [f"{version} ({packages})" if packages else version]
@@ -75,25 +73,25 @@ def _describe(facts: Facts, name: str) -> str:
         loaded = f"cuDNN {probe.value('cudnn_loaded')} is loaded" if probe.value("cudnn_loaded") else ""
         keras = not is_older(version, "2.16") and probe.value("keras")
         harmless = f"Keras {keras} does not matter: sdprep reads a SavedModel without it" if keras else ""
-        parts += [built if probe.about.get("cuda_build") else "for the processor only", loaded, harmless]
+        parts += [built if probe.about.get("cuda_build") else "CPU only", loaded, harmless]
     return "; ".join(part for part in parts if part)
 
 
 def _device_rows(probe: Probe | None, job: str) -> Iterator[Row]:
-    """A device that fails is a problem only if another file says so: a provider may be there that nobody uses."""
+    """Yield a row per device; one that fails is a problem only if a check says so, as sdprep may not use it."""
     if probe is None or probe.name not in PARTS:
         return
     for device in probe.devices:
-        aside = " (sdprep does not use it)" if is_aside(device.name) and "Provider" in device.name else ""
+        unused = " (sdprep does not use it)" if is_unused(device.name) and "Provider" in device.name else ""
         detail = device.detail or "computed"
-        yield Row(job, device.name, "ok" if device.ok else "absent", f"{detail}{aside}")
+        yield Row(job, device.name, "ok" if device.ok else "absent", f"{detail}{unused}")
 
 
-def _place_rows(facts: Facts) -> Iterator[Row]:
+def _storage_rows(facts: Facts) -> Iterator[Row]:
     hub, folder = facts.probes.get("hub"), facts.probes.get("folder")
     if hub is not None and hub.value("endpoint"):
         if hub.about.get("offline"):
-            answer = Row("hub", "answer", "absent", "not asked: HF_HUB_OFFLINE is set")
+            answer = Row("hub", "answer", "absent", "not contacted: HF_HUB_OFFLINE is set")
         elif hub.value("status"):
             answer = Row("hub", "answer", "ok", f"{hub.value('endpoint')} (HTTP {hub.value('status')})")
         else:

@@ -1,4 +1,4 @@
-"""`sdprep bench`: the stages of a run one by one, and all together, on images of a folder that stays untouched."""
+"""`sdprep bench`: measures the stages of a run one by one and together, and leaves the folder of images unchanged."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 from sdprep.types import Decoded, Failure, ImageItem, Result
 
-# Decoded images that are kept for the model may take this many bytes; those beyond are not shown to it.
+# Decoded images kept for the model may take this many bytes; the model does not get the rest.
 HELD_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What was measured, under what circumstances, and what follows from it.
+    """What was measured, on which machine and settings, and what follows from it.
 
-    `failures` are of images that have no result. `written_to` is where the texts of `write` and `all` lay before
-    they were deleted, and `same_disk` says whether that is on the file system of the images.
+    `failures` are images without a result. `written_to` is where `write` and `all` put sidecars before they were
+    deleted, and `same_disk` whether that is on the file system of the images.
     """
 
     stages: dict[str, Stage]
-    circumstances: Environment
-    judgement: BenchVerdict
+    environment: Environment
+    verdict: BenchVerdict
     batch_size: int
     failures: tuple[dict[str, str], ...]
     written_to: Path
@@ -51,9 +51,9 @@ class Bench:
 def bench(
     directory: Path | None = None, settings: BenchSettings = BenchSettings(), *, listener: Listener | None = None
 ) -> Bench:
-    """Measure the stages on the first `limit` images of a folder, or on those of the demo; it stays as it is.
+    """Measure the stages on the first `limit` images of a folder, or of the demo; the folder stays unchanged.
 
-    Raises NoImages for an empty folder, and SdprepError where the model cannot be had or opened.
+    Raises NoImages for an empty folder, and SdprepError if the model is not available or cannot be opened.
     """
     listener, directory = listener or NullListener(), directory or IMAGES
     spec = with_backend(find(settings.model, "tag"), "auto")
@@ -70,25 +70,27 @@ def bench(
             run.whole(directory, Path(folder))
         same_disk = directory.stat().st_dev == Path(folder).stat().st_dev
     stages = {name: run.stages[name] for name in BENCH_STAGES if name in wanted and name in run.stages}
-    at = run.circumstances()
+    environment = run.environment()
     failures = tuple(run.failures.values())
-    return Bench(stages, at, judge(stages, at), settings.batch_size, failures, Path(folder).parent, same_disk)
+    return Bench(
+        stages, environment, judge(stages, environment), settings.batch_size, failures, Path(folder).parent, same_disk
+    )
 
 
 class _Run:
-    """The stages, each a method that leaves its figures in `stages` unless no image came through."""
+    """The stages, each a method that puts its figures into `stages` unless no image had a result."""
 
     def __init__(self, spec: ModelSpec, files: ModelFiles, settings: BenchSettings, listener: Listener) -> None:
         self._spec, self._files, self._settings, self._listener = spec, files, settings, listener
-        self._work = RunOptions(batch_size=settings.batch_size, workers=settings.workers, limit=settings.limit)
+        self._run = RunOptions(batch_size=settings.batch_size, workers=settings.workers, limit=settings.limit)
         self._provider: str | None = None
         self._startup: float | None = None
-        self._said: set[str] = set()
+        self._notes: set[str] = set()
         self.stages: dict[str, Stage] = {}
         self.failures: dict[str, dict[str, str]] = {}
 
-    def circumstances(self) -> Environment:
-        """What the figures depend on."""
+    def environment(self) -> Environment:
+        """Return what the figures depend on."""
         return Environment(
             model=self._spec.name,
             task=self._spec.task,
@@ -100,7 +102,7 @@ class _Run:
         )
 
     def read(self, items: list[ImageItem]) -> None:
-        """The bytes and their checksum, one file after the other."""
+        """Measure reading files and computing their checksums, one after the other."""
         timer, images = _Timer(), 0
         for item in items:
             try:
@@ -108,52 +110,52 @@ class _Run:
                 images += 1
             except ImageError as error:
                 self._fail(Failure(item, error.code, str(error)))
-        self._note("read", timer.stage(images))
+        self._record("read", timer.stage(images))
 
     def decode_and_predict(self, items: list[ImageItem], *, predict: bool) -> None:
-        """Images made ready with nothing behind them; and the model with images that lie in memory.
+        """Measure decoding without the model, and the model with images in memory.
 
-        Both by the functions that a worker runs, in this process, which takes memory as a worker does from here on.
+        Both run the functions of a worker in this process, which allocates memory like a worker from here on.
         """
-        # Imported here, as the other stages need no numpy.
+        # Imported here, since the other stages need no numpy.
         from sdprep.engines.memory import keep_one_heap
         from sdprep.engines.runner import StageRunner
 
         keep_one_heap()
-        inline = StageRunner(engine_config(self._spec, self._files, self._model_settings()), self._tell)
-        with closing(inline):
-            self._provider = inline.provider
+        runner = StageRunner(engine_config(self._spec, self._files, self._model_settings()), self._pass_on)
+        with closing(runner):
+            self._provider = runner.provider
             held: list[Decoded] = []
             timer, images, size = _Timer(), 0, 0
-            for outcome in inline.decoded(items):
+            for outcome in runner.decoded(items):
                 if isinstance(outcome, Failure):
                     self._fail(outcome)
                     continue
                 images, size = images + 1, size + outcome.pixels.nbytes
                 if size <= HELD_BYTES:
                     held.append(outcome)
-            self._note("decode", timer.stage(images))
+            self._record("decode", timer.stage(images))
             if predict:
-                # The first batch of a model takes longer than all others.
-                self._count(inline.predicted(islice(held, self._settings.batch_size), CancelToken()))
+                # The first batch takes longer than all others.
+                self._count(runner.predicted(islice(held, self._settings.batch_size), CancelToken()))
                 timer = _Timer()
-                self._note("predict", timer.stage(self._count(inline.predicted(held, CancelToken()))))
+                self._record("predict", timer.stage(self._count(runner.predicted(held, CancelToken()))))
 
     def whole(self, directory: Path, out: Path) -> None:
-        """A run from beginning to end, its texts and catalog in `out`; then the texts anew, from stored results."""
-        start = _Start(self._listener, self._tell)
+        """Measure a whole run with sidecars and catalog in `out`, then writing them again from stored results."""
+        start = _Start(self._listener, self._pass_on)
         report = self._annotate(directory, out, start)
         self._provider = report.provider
         for failure in report.failures:
             self.failures.setdefault(failure["path"], failure)
         if start.at is None:
             return
-        self._startup = start.at - start.timer.began
-        self._note("all", Stage(report.written, time.perf_counter() - start.at, None))
-        for text in out.rglob(f"*{self._extension}"):
-            text.unlink()
+        self._startup = start.at - start.timer.start
+        self._record("all", Stage(report.written, time.perf_counter() - start.at, None))
+        for sidecar in out.rglob(f"*{self._extension}"):
+            sidecar.unlink()
         timer = _Timer()
-        self._note("write", timer.stage(self._annotate(directory, out, NullListener()).written))
+        self._record("write", timer.stage(self._annotate(directory, out, NullListener()).written))
 
     def _annotate(self, directory: Path, out: Path, listener: Listener) -> RunReport:
         settings = self._model_settings(PathOptions(output_dir=out))
@@ -161,16 +163,16 @@ class _Run:
             return tag(directory, settings, listener=listener)
         return caption(directory, settings, listener=listener)
 
-    def _model_settings(self, layout: PathOptions = PathOptions()) -> TagSettings | CaptionSettings:
-        kind = TagSettings if self._spec.task == "tag" else CaptionSettings
-        return kind(model=self._settings.model, run=self._work, paths=layout)
+    def _model_settings(self, paths: PathOptions = PathOptions()) -> TagSettings | CaptionSettings:
+        settings = TagSettings if self._spec.task == "tag" else CaptionSettings
+        return settings(model=self._settings.model, run=self._run, paths=paths)
 
     @property
     def _extension(self) -> str:
         return self._model_settings().caption_extension
 
     def _count(self, outcomes: Iterable[Result | Failure]) -> int:
-        """The results among some outcomes."""
+        """Count the results among outcomes, and record the failures."""
         images = 0
         for outcome in outcomes:
             if isinstance(outcome, Failure):
@@ -179,48 +181,48 @@ class _Run:
                 images += 1
         return images
 
-    def _tell(self, note: str) -> None:
-        """Pass on what a model says for a person, once: it is opened twice."""
-        if note not in self._said:
-            self._said.add(note)
+    def _pass_on(self, note: str) -> None:
+        """Pass on a note of the model once, although it is opened twice."""
+        if note not in self._notes:
+            self._notes.add(note)
             self._listener.note(note)
 
     def _fail(self, failure: Failure) -> None:
-        named = {"path": failure.item.rel, "code": failure.code.value, "message": failure.message}
-        self.failures.setdefault(failure.item.rel, named)
+        failed = {"path": failure.item.rel, "code": failure.code.value, "message": failure.message}
+        self.failures.setdefault(failure.item.rel, failed)
 
-    def _note(self, name: str, stage: Stage) -> None:
+    def _record(self, name: str, stage: Stage) -> None:
         if stage.images:
             self.stages[name] = stage
 
 
 class _Timer:
-    """Seconds since it was made: on the clock, and of the processor in this process."""
+    """Seconds since it was created: by the clock, and CPU seconds of this process."""
 
     def __init__(self) -> None:
-        self.began, self._cpu = time.perf_counter(), time.process_time()
+        self.start, self._cpu = time.perf_counter(), time.process_time()
 
     def stage(self, images: int) -> Stage:
-        """What has passed, for so many images."""
-        return Stage(images, time.perf_counter() - self.began, time.process_time() - self._cpu)
+        """Return the time since the start as that of a stage."""
+        return Stage(images, time.perf_counter() - self.start, time.process_time() - self._cpu)
 
 
 class _Start:
-    """A listener that notes when the model is ready; the rest goes on to another, what is said through `tell`."""
+    """A listener that records when the model is ready; notes go to `pass_on`, the rest to another listener."""
 
-    def __init__(self, listener: Listener, tell: Callable[[str], None]) -> None:
-        self._listener, self._tell, self.timer = listener, tell, _Timer()
+    def __init__(self, listener: Listener, pass_on: Callable[[str], None]) -> None:
+        self._listener, self._pass_on, self.timer = listener, pass_on, _Timer()
         self.at: float | None = None
 
     def note(self, message: str) -> None:
-        """Pass it on."""
-        self._tell(message)
+        """Pass a note on."""
+        self._pass_on(message)
 
     def start(self, total: int) -> None:
-        """The model is about to see its first image."""
+        """Record that the model is about to get its first image."""
         self._listener.start(total)
         self.at = time.perf_counter()
 
     def advance(self) -> None:
-        """One more."""
+        """Pass on one more outcome."""
         self._listener.advance()

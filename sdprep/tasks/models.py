@@ -1,4 +1,4 @@
-"""`sdprep models`: which models there are, what each is, and their files on this machine. No framework is needed."""
+"""`sdprep models`: the known models, their descriptions, and their files on this machine; needs no framework."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from sdprep.errors import ModelError, SdprepError, UsageError, WriteError
 from sdprep.files import replace_file
@@ -17,19 +18,28 @@ from sdprep.models.registry import infer, registry, validate
 from sdprep.report import Listener, NullListener
 
 FILE_NAME = re.compile(r"\w[\w .+-]*")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """A model with which nothing could be done, and why."""
+class ModelFailure:
+    """A model that could not be processed, and why."""
 
     model: str
     message: str
 
 
+@dataclass(frozen=True)
+class ModelResults(Generic[T]):
+    """The result for each model, and the models that could not be processed."""
+
+    models: tuple[T, ...]
+    failures: tuple[ModelFailure, ...]
+
+
 @dataclass(frozen=True, slots=True)
-class ListedModel:
-    """A model of the registry; `download` in bytes (None: not known yet, 0: nothing), `megabytes` as described."""
+class ModelSummary:
+    """A registered model; `download` in bytes (None: not known yet, 0: nothing), `megabytes` from its description."""
 
     name: str
     task: Task
@@ -38,14 +48,6 @@ class ListedModel:
     megabytes: int | None
     licence: str | None
     cached: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The models that have a name, and the TOML files that cannot be read."""
-
-    models: tuple[ListedModel, ...]
-    failures: tuple[Fault, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownModel:
-    """All that is known of a model. `folder` is where its files are or will be, None as long as `commit` is."""
+class ModelDetails:
+    """All that is known about a model. `folder` is where its files are or will be; None while `commit` is unknown."""
 
     spec: ModelSpec
     commit: str | None
@@ -70,23 +72,15 @@ class ShownModel:
 
 @dataclass(frozen=True, slots=True)
 class DownloadedModel:
-    """A model whose files are on this machine and are what they should be; no `commit` if it is no repository."""
+    """A model whose files are on this machine and intact; `commit` is None if it is not from a repository."""
 
     model: str
     commit: str | None
     folder: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Downloads:
-    """What became of each model that was asked for."""
-
-    models: tuple[DownloadedModel, ...]
-    failures: tuple[Fault, ...]
-
-
 class FileState(str, Enum):
-    """What a file is, compared with its first download."""
+    """The state of a file, compared with its first download."""
 
     OK = "ok"
     DAMAGED = "damaged"
@@ -95,7 +89,7 @@ class FileState(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """A downloaded file; `model` is what `download` takes to mend it, `path` where it is or should be."""
+    """A downloaded file; `download MODEL` repairs it, `path` is where it is or should be."""
 
     model: str
     commit: str
@@ -106,19 +100,19 @@ class CheckedFile:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What became of each downloaded file, and the models that could not be looked at."""
+    """The state of each downloaded file, and the models that could not be checked."""
 
     files: tuple[CheckedFile, ...]
-    failures: tuple[Fault, ...]
+    failures: tuple[ModelFailure, ...]
 
     def models(self, state: FileState) -> tuple[str, ...]:
-        """The models that have a file of this state."""
+        """Return the models that have a file in this state."""
         return tuple(dict.fromkeys(file.model for file in self.files if file.state is state))
 
 
 @dataclass(frozen=True, slots=True)
 class AddedModel:
-    """A TOML file in the user's folder: the file that described this name before, and files that `folder` lacks."""
+    """A TOML file in the user's folder; `replaced` described this name before, `missing` are not in `folder` yet."""
 
     name: str
     path: Path
@@ -129,7 +123,7 @@ class AddedModel:
 
 @dataclass(frozen=True, slots=True)
 class _Download:
-    """Files of a commit as they were at first; None for one that was never downloaded."""
+    """The files of a commit as first downloaded; None for one that never was."""
 
     model: str
     repo: str
@@ -137,40 +131,42 @@ class _Download:
     files: dict[str, LockedFile | None]
 
 
-def list_models(task: Task | None = None) -> Listing:
-    """The models that have a name, sorted by it; a TOML file that is wrong does not hide the others.
+def list_models(task: Task | None = None) -> ModelResults[ModelSummary]:
+    """Return the registered models, sorted by name; an invalid TOML file does not hide the others.
 
     Raises ModelError if the lock cannot be read.
     """
-    described = list(_described())
-    models = (_listed(spec) for _, spec in described if isinstance(spec, ModelSpec) and task in (None, spec.task))
-    failures = (Fault(name, str(error)) for name, error in described if isinstance(error, ModelError))
-    return Listing(tuple(models), tuple(failures))
+    described = list(_load_all())
+    models = (_summarize(spec) for _, spec in described if isinstance(spec, ModelSpec) and task in (None, spec.task))
+    failures = (ModelFailure(name, str(error)) for name, error in described if isinstance(error, ModelError))
+    return ModelResults(tuple(models), tuple(failures))
 
 
-def show(model: str, task: Task | None = None) -> ShownModel:
-    """What a description says, and where the files are; `model` is whatever `--model` takes.
+def show(model: str, task: Task | None = None) -> ModelDetails:
+    """Return the description of a model and where its files are; `model` is anything that `--model` takes.
 
-    `task` is needed for a repository that nothing describes yet. Raises UsageError, ModelError.
+    `task` is needed for a repository without a description. Raises UsageError, ModelError.
     """
-    return _shown(_find(model, task))
+    return _describe(_find(model, task))
 
 
-def download(models: Iterable[str], task: Task | None = None, *, listener: Listener | None = None) -> Downloads:
-    """Bring the files of models to this machine, and replace damaged ones; one failure does not stop the others."""
+def download(
+    models: Iterable[str], task: Task | None = None, *, listener: Listener | None = None
+) -> ModelResults[DownloadedModel]:
+    """Download the files of models, and replace damaged ones; one failure does not stop the others."""
     done, failures = [], []
     for model in dict.fromkeys(models):
         try:
             files = ensure_downloaded(_find(model, task), listener or NullListener(), check=True)
         except (SdprepError, OSError) as error:
-            failures.append(Fault(model, str(error)))
+            failures.append(ModelFailure(model, str(error)))
         else:
             done.append(DownloadedModel(model, files.revision, files.folder))
-    return Downloads(tuple(done), tuple(failures))
+    return ModelResults(tuple(done), tuple(failures))
 
 
 def verify(models: Iterable[str] = (), *, listener: Listener | None = None) -> Verification:
-    """Compare files with their SHA-256 at the first download; of all downloads if no model is named.
+    """Compare files with their SHA-256 at the first download; without `models`, those of all downloads.
 
     Raises ModelError if the lock cannot be read.
     """
@@ -180,32 +176,32 @@ def verify(models: Iterable[str] = (), *, listener: Listener | None = None) -> V
         try:
             downloads.append(_download_of(model, lock))
         except SdprepError as error:
-            failures.append(Fault(model, str(error)))
+            failures.append(ModelFailure(model, str(error)))
     for each in downloads:
         size = sum(file.size for file in each.files.values() if file)
         (listener or NullListener()).note(f"checking {each.model} ({amount(size)})")
         for name, locked in each.files.items():
             try:
-                files.append(_checked(each, name, locked))
+                files.append(_check_file(each, name, locked))
             except OSError as error:
-                failures.append(Fault(each.model, f"{name} cannot be read: {error.strerror}"))
+                failures.append(ModelFailure(each.model, f"{name} cannot be read: {error.strerror}"))
     return Verification(tuple(files), tuple(failures))
 
 
 def add(path: Path, *, replace: bool = False) -> AddedModel:
-    """Copy a TOML file into the user's folder, so that its model has a name; a relative `source.path` becomes absolute.
+    """Register a model: copy its TOML file into the user's folder; a relative `source.path` becomes absolute.
 
-    Raises ModelError if the file is wrong, UsageError if the name is taken, WriteError if it cannot be written.
+    Raises ModelError if the file is invalid, UsageError if the name is taken, WriteError if it cannot be written.
     """
     spec = registry.load(path)
     if not FILE_NAME.fullmatch(spec.name):
-        raise ModelError(f'{path}: name is "{spec.name}", which cannot be the name of a file')
+        raise ModelError(f'{path}: name is "{spec.name}", which cannot be a file name')
     target = registry.user_folder() / f"{spec.name}.toml"
     before = target if target.exists() else registry.registered().get(spec.name)
     if before is not None and not replace:
         raise UsageError(
-            f"there is a model called {spec.name} already, described in {before}\n"
-            "Change the name in your file, or say --replace to put yours in its place"
+            f"there is already a model called {spec.name}, described in {before}\n"
+            "Change the name in your file, or use --replace to replace that model"
         )
     data = registry.with_absolute_path(path)
     try:
@@ -225,7 +221,7 @@ def _find(model: str, task: Task | None, otherwise: Task | None = None) -> Model
 
 
 def _downloaded_as(repo: str) -> Task | None:
-    """What a repository was used for until now, if for one task only."""
+    """Return the task that a repository was downloaded for, if only one."""
     repos = read_lock().repos
     known = {name for files in repos[repo].commits.values() for name in files} if repo in repos else set()
     families: tuple[tuple[Task, tuple[str, ...]], ...] = (("tag", infer.WD_FILES), ("caption", infer.BLIP_NEEDED))
@@ -233,7 +229,7 @@ def _downloaded_as(repo: str) -> Task | None:
     return tasks[0] if len(tasks) == 1 else None
 
 
-def _described() -> Iterator[tuple[str, ModelSpec | ModelError]]:
+def _load_all() -> Iterator[tuple[str, ModelSpec | ModelError]]:
     for name, path in sorted(registry.registered().items()):
         try:
             yield name, registry.named(name, path)
@@ -241,21 +237,21 @@ def _described() -> Iterator[tuple[str, ModelSpec | ModelError]]:
             yield name, error
 
 
-def _listed(spec: ModelSpec) -> ListedModel:
-    files = _shown(spec).files
+def _summarize(spec: ModelSpec) -> ModelSummary:
+    files = _describe(spec).files
     sizes = [file.size for file in files if file.size is not None]
     size = 0 if spec.source.repo is None else sum(sizes) if len(sizes) == len(files) else None
     cached = all(file.path is not None for file in files)
-    return ListedModel(spec.name, spec.task, spec.backend, size, spec.megabytes, spec.licence, cached)
+    return ModelSummary(spec.name, spec.task, spec.backend, size, spec.megabytes, spec.licence, cached)
 
 
-def _shown(spec: ModelSpec) -> ShownModel:
+def _describe(spec: ModelSpec) -> ModelDetails:
     folder, repo, commit = registry.local_folder(spec.source), spec.source.repo, None
     locked: dict[str, LockedFile] = {}
     if repo is not None and (commit := known_commit(repo, spec.source.revision)) is not None:
         folder, locked = snapshot(repo, commit), read_lock().files(repo, commit)
     files = tuple(_file(name, folder, locked.get(name)) for name in spec.files)
-    return ShownModel(spec, commit, folder, files)
+    return ModelDetails(spec, commit, folder, files)
 
 
 def _file(name: str, folder: Path | None, locked: LockedFile | None) -> ModelFile:
@@ -267,8 +263,8 @@ def _file(name: str, folder: Path | None, locked: LockedFile | None) -> ModelFil
 
 
 def _downloads(lock: Lock) -> Iterator[_Download]:
-    """All that was ever downloaded, under the names of the registry where it has them."""
-    sources = {name: spec.source for name, spec in _described() if isinstance(spec, ModelSpec)}
+    """Yield all that was ever downloaded, under its registered name if it has one."""
+    sources = {name: spec.source for name, spec in _load_all() if isinstance(spec, ModelSpec)}
     known = {(each.repo, lock.commit(each.repo, each.revision)): name for name, each in sources.items() if each.repo}
     for repo, locked in sorted(lock.repos.items()):
         for commit, files in locked.commits.items():
@@ -276,7 +272,7 @@ def _downloads(lock: Lock) -> Iterator[_Download]:
 
 
 def _download_of(model: str, lock: Lock) -> _Download:
-    # Any task serves for a repository that nothing describes: if it was never downloaded, it is refused.
+    # A repository without a description may get any task: if it was never downloaded, it is an error.
     spec = _find(model, None, otherwise="tag")
     repo = spec.source.repo
     if repo is None:
@@ -288,12 +284,12 @@ def _download_of(model: str, lock: Lock) -> _Download:
     return _Download(model, repo, commit, {name: locked.get(name) for name in spec.files})
 
 
-def _checked(of: _Download, name: str, locked: LockedFile | None) -> CheckedFile:
-    path = snapshot(of.repo, of.commit) / name
+def _check_file(source: _Download, name: str, locked: LockedFile | None) -> CheckedFile:
+    path = snapshot(source.repo, source.commit) / name
     if locked is None or not path.is_file():
         state = FileState.MISSING
     elif path.stat().st_size != locked.size or sha256_of(path) != locked.sha256:
         state = FileState.DAMAGED
     else:
         state = FileState.OK
-    return CheckedFile(of.model, of.commit, name, state, path)
+    return CheckedFile(source.model, source.commit, name, state, path)

@@ -51,10 +51,10 @@ BITS = {"int8": (8, 7), "fp16": (16,)}
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A model that was made: its name for `--model`, its folder, and how it compares with the original.
+    """A quantized model: its name for `--model`, its folder, and how it compares with the original.
 
-    `calibrated` is how many images set the ranges (0 for fp16); others measured the agreement, on `provider`.
-    `seconds` an image are those of the measurement, `bytes` those of the graph; `weights` is the original's checksum.
+    `calibrated` images set the ranges (0 for fp16); others measured the agreement, on `provider`. `seconds` are per
+    image, `bytes` those of the graph; `weights` is the checksum of the original. The names are keys of `--json`.
     """
 
     name: str
@@ -86,13 +86,13 @@ class Candidate:
 def quantize(
     model: str, images: Path, settings: QuantizeSettings = QuantizeSettings(), *, listener: Listener | None = None
 ) -> Quantized:
-    """Make a smaller copy of a tagger, measure it, and give it a name; nothing is kept of one that is not good enough.
+    """Make a smaller copy of a tagger, measure it and register it; one below `min_f1` is not kept.
 
-    Raises UsageError, MissingExtra, NoImages, WriteError, and ModelError below the floor or if the copy gives NaN.
+    Raises UsageError, MissingExtra, NoImages, WriteError, and ModelError below `min_f1` or if the copy returns NaN.
     """
     spec = with_backend(registry.resolve(model, "tag"), "onnx")
     if spec.precision != "float32":
-        raise UsageError(f"{spec.name} is {spec.precision} already; name the model that it was made from")
+        raise UsageError(f"{spec.name} is already {spec.precision}; use the model that it was made from")
     check_installed(spec)
     if find_spec("onnx") is None:
         raise MissingExtra("onnx", "quantize")
@@ -108,8 +108,8 @@ def quantize(
         with tempfile.TemporaryDirectory(prefix=".sdprep-", dir=folder.parent) as work:
             new = Path(work) / "new"
             described = _write_folder(spec, files, new, name, settings.precision)
-            yardstick = Evaluator(original, sample, settings.threshold)
-            made = Quantizer(spec, files, settings, original, sample).make(described, new, yardstick, folder)
+            evaluator = Evaluator(original, sample, settings.threshold)
+            made = Quantizer(spec, files, settings, original, sample).make(described, new, evaluator, folder)
             _put(new, folder, Path(work) / "old")
     except OSError as error:
         raise WriteError(error) from error
@@ -119,7 +119,7 @@ def quantize(
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
-    """What a copy is made from, and how."""
+    """The source of a copy, and how to make it."""
 
     spec: ModelSpec
     files: ModelFiles
@@ -127,10 +127,10 @@ class Quantizer:
     original: OnnxTagger
     sample: Sample
 
-    def make(self, described: ModelSpec, new: Path, yardstick: Evaluator, folder: Path) -> Quantized:
-        """Put the best copy into the folder `new` with its measurement. Raises ModelError if it is below the floor."""
+    def make(self, described: ModelSpec, new: Path, evaluator: Evaluator, folder: Path) -> Quantized:
+        """Put the best copy into the folder `new` with its measurement. Raises ModelError below `min_f1`."""
         precision = self.settings.precision
-        candidates = [self._candidate(bits, described, new, yardstick) for bits in BITS[precision]]
+        candidates = [self._candidate(bits, described, new, evaluator) for bits in BITS[precision]]
         best = max(candidates, key=lambda each: each.agreement.f1)
         graph = self.files.folder / self.spec.files[0]
         made = Quantized(
@@ -142,18 +142,18 @@ class Quantizer:
             folder=folder,
             calibrated=len(self.sample.to_calibrate) if precision == "int8" else 0,
             threshold=self.settings.threshold,
-            floor=self.settings.floor,
+            floor=self.settings.min_f1,
             agreement=best.agreement,
             provider=self.original.provider,
-            seconds={"original": round(yardstick.seconds, 4), "new": round(best.seconds, 4)},
+            seconds={"original": round(evaluator.seconds, 4), "new": round(best.seconds, 4)},
             bytes={"original": graph.stat().st_size, "new": best.graph.stat().st_size},
             failures=[
                 {"path": each.item.rel, "code": each.code.value, "message": each.message}
                 for each in self.sample.failures
             ],
         )
-        if best.agreement.f1 < self.settings.floor and not self.settings.force:
-            raise ModelError(_too_poor(made))
+        if best.agreement.f1 < self.settings.min_f1 and not self.settings.force:
+            raise ModelError(_below_minimum(made))
         for each in candidates:
             if each is best:
                 each.graph.rename(new / GRAPH)
@@ -162,7 +162,7 @@ class Quantizer:
         (new / AGREEMENT).write_text(json.dumps({"schema": 1, **asdict(made)}, default=str, indent=2) + "\n", "utf-8")
         return made
 
-    def _candidate(self, bits: int, described: ModelSpec, new: Path, yardstick: Evaluator) -> Candidate:
+    def _candidate(self, bits: int, described: ModelSpec, new: Path, evaluator: Evaluator) -> Candidate:
         source, target = self.files.folder / self.spec.files[0], new / f"{bits}.onnx"
         if self.settings.precision == "fp16":
             write_fp16(source, target)
@@ -172,33 +172,33 @@ class Quantizer:
             write_int8(source, target, feeds, reduce_range=bits < 8)
         spec = msgspec.structs.replace(described, files=(target.name, *described.files[1:]))
         copy = OnnxTagger(spec, ModelFiles(new, None, ""), Execution(provider=self.original.provider, batch_size=BATCH))
-        measured, seconds = yardstick.measure(copy)
+        measured, seconds = evaluator.measure(copy)
         copy.close()
         return Candidate(bits, target, measured, seconds)
 
 
-def _too_poor(made: Quantized) -> str:
+def _below_minimum(made: Quantized) -> str:
     found = made.agreement
     return (
-        f"{made.name} agrees too little with {made.original}: F1 {found.f1:.4f} is below {made.floor:g} on "
+        f"{made.name} does not agree enough with {made.original}: F1 {found.f1:.4f} is below {made.floor:g} on "
         f"{found.pictures} images ({found.kept:.1%} of {found.tags} tags kept); not kept\n"
-        "More images of the kind that you tag may help (--sample); --force keeps it as it is"
+        "More images like those that you tag may help (--sample); --force keeps it anyway"
     )
 
 
 def _check_free(name: str, folder: Path) -> None:
-    """Raise UsageError if no file can have the name, or name or folder belong to anything but an earlier such model."""
+    """Raise UsageError if the name is not a file name, or name or folder are used by anything but an earlier copy."""
     if not FILE_NAME.fullmatch(name):
-        raise UsageError(f'"{name}" cannot be the name of a file; give the model a plainer name first')
+        raise UsageError(f'"{name}" cannot be a file name; rename the model first')
     if folder.exists() and not (folder.is_dir() and ((folder / AGREEMENT).is_file() or not any(folder.iterdir()))):
-        raise UsageError(f"{folder} holds something else; give another folder with --out")
+        raise UsageError(f"{folder} has other content; choose another folder with --out")
     before = registry.registered().get(name)
     if before is not None and registry.load(before).source.path != str(folder):
-        raise UsageError(f"there is a model called {name} already, described in {before}\nDelete that file first")
+        raise UsageError(f"there is already a model called {name}, described in {before}\nDelete that file first")
 
 
 def _write_folder(spec: ModelSpec, files: ModelFiles, new: Path, name: str, precision: str) -> ModelSpec:
-    """All but the graph: the other files of the model, and its description."""
+    """Write all but the graph: the other files of the model, and its description."""
     others = tuple(each for each in spec.files[1:] if ".onnx" not in each)
     for each in others:
         (new / each).parent.mkdir(parents=True, exist_ok=True)
@@ -209,32 +209,32 @@ def _write_folder(spec: ModelSpec, files: ModelFiles, new: Path, name: str, prec
     )  # fmt: skip
     path = new / f"{name}.toml"
     path.write_text(as_toml(msgspec.to_builtins(described)), "utf-8")
-    # What cannot be read again must not be kept.
+    # A description that cannot be read again must not be kept.
     registry.load(path)
     return described
 
 
 def as_toml(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> str:
-    """A table of texts, numbers, lists of these and tables as TOML; what is None or empty is left out."""
+    """Return a table of strings, numbers, lists and tables as TOML; None and empty values are left out."""
     explicit = {key: value for key, value in table.items() if value not in (None, "", [], ())}
     tables = {key: value for key, value in explicit.items() if isinstance(value, Mapping)}
     lines = [f"{_key(key)} = {json.dumps(explicit[key], ensure_ascii=False)}" for key in explicit if key not in tables]
     for key, value in tables.items():
-        place = (*above, key)
-        lines += ["", f"[{'.'.join(map(_key, place))}]", as_toml(value, place).rstrip("\n")]
+        path = (*above, key)
+        lines += ["", f"[{'.'.join(map(_key, path))}]", as_toml(value, path).rstrip("\n")]
     return "\n".join(lines) + "\n"
 
 
 def _key(name: str) -> str:
-    """A key of TOML, quoted where it must be."""
+    """Return a key of TOML, quoted if necessary."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _put(new: Path, folder: Path, old: Path) -> None:
-    """Put a finished folder in its place; an earlier one goes to `old`."""
+    """Move a finished folder to its path; an earlier one moves to `old`."""
     if folder.exists():
         os.replace(folder, old)  # noqa: PTH105 - as the line below
-    os.replace(new, folder)  # noqa: PTH105 - the one call that is atomic everywhere
+    os.replace(new, folder)  # noqa: PTH105 - the only call that is atomic on every system
 
 
 BATCH = 8
@@ -242,7 +242,7 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Decoded images in the order of their content's checksums, and those that could not be read."""
+    """Decoded images in the order of their checksums, and those that could not be read."""
 
     decoded: tuple[Decoded, ...]
     failures: tuple[Failure, ...]
@@ -254,15 +254,15 @@ class Sample:
 
     @property
     def held_out(self) -> tuple[Decoded, ...]:
-        """The rest, which the new model has not seen before it is measured."""
+        """The rest, which measure the new model and did not calibrate it."""
         return self.decoded[1::2]
 
 
 def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
-    """At least two and at most `count` different images of a folder, those with the lowest checksums.
+    """Return two to `count` different images of a folder, those with the lowest checksums.
 
-    So the same images under other names or in another order give the same model. Raises UsageError if there are
-    fewer than two, NoImages if there are none.
+    The same images with other names or in another order give the same model. Raises UsageError for fewer than two,
+    NoImages for none.
     """
     items: dict[bytes, ImageItem] = {}
     failures: list[Failure] = []
@@ -281,41 +281,43 @@ def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
         else:
             decoded.append(outcome)
     if len(decoded) < 2:
-        raise UsageError(f"{images}: one half of the images is to measure the other, but {len(decoded)} can be read")
+        raise UsageError(
+            f"{images}: half of the images calibrate and half measure, but only {len(decoded)} can be read"
+        )
     return Sample(tuple(decoded), tuple(failures))
 
 
 class Evaluator:
-    """The original's scores of the images that were held out, to measure copies by; `seconds` an image."""
+    """Compares copies with the scores of the original on the held-out images; `seconds` per image of the original."""
 
     def __init__(self, original: OnnxTagger, sample: Sample, threshold: float) -> None:
         self._images, self._threshold = sample.held_out, threshold
-        # These have no threshold: the best of each is written.
+        # Categories without a threshold are left out: the best of each is written.
         self._columns = [
-            place for place, word in enumerate(original.labels.categories) if word not in ARGMAX_CATEGORIES
+            column for column, name in enumerate(original.labels.categories) if name not in ARGMAX_CATEGORIES
         ]
         self._expected, self.seconds = _scores(original, self._images)
 
     def measure(self, copy: OnnxTagger) -> tuple[Agreement, float]:
-        """The agreement of a copy, and its seconds an image.
+        """Return the agreement of a copy, and its seconds per image.
 
-        Raises ModelError if it answers with NaN, or if the original finds no tag, so that nothing can be compared.
+        Raises ModelError if it returns NaN, or if the original finds no tag to compare.
         """
         found, seconds = _scores(copy, self._images)
         broken, of = int((~np.isfinite(found).all(axis=1)).sum()), len(self._images)
         if broken:
-            raise ModelError(f"the new model answers with NaN or infinity for {broken} of {of} images; not kept")
+            raise ModelError(f"the new model returns NaN or infinity for {broken} of {of} images; not kept")
         measured = agreement(self._expected[:, self._columns], found[:, self._columns], self._threshold)
         if measured.tags == 0:
             raise ModelError(
                 f"the original finds no tag at {self._threshold:g} on {of} images: nothing can be compared\n"
-                "Give images of the kind that you tag, or a lower --threshold"
+                "Use images like those that you tag, or a lower --threshold"
             )
         return measured, seconds
 
 
 def _scores(tagger: OnnxTagger, decoded: Sequence[Decoded]) -> tuple[Scores, float]:
-    """Scores, float32[images, labels], and the seconds an image."""
+    """Return scores, float32[images, labels], and the seconds per image."""
     chunks = [decoded[at : at + BATCH] for at in range(0, len(decoded), BATCH)]
     batches = [Batch(tuple(range(len(chunk))), (), np.stack([each.pixels for each in chunk])) for chunk in chunks]
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`sdprep bench` as a person meets it."""
+"""`sdprep bench` as a user runs it."""
 
 import json
 import os
@@ -26,10 +26,10 @@ def test_it_prints_a_row_for_each_stage(sdprep_command, imgs):
     assert (done.code, first_words[:7]) == (0, ["demo-tag", "stage", *BENCH_STAGES])
 
 
-def test_it_says_where_the_time_goes_and_what_would_help(sdprep_command, imgs):
+def test_it_prints_where_the_time_goes_and_what_would_help(sdprep_command, imgs):
     out = sdprep_command("bench", imgs, "--model", "demo-tag").out
-    assert "processors decode as fast as the model takes images" in out
-    assert "of the processor's time" in out
+    assert "CPU cores decode as fast as the model takes images" in out
+    assert "of the CPU time" in out
 
 
 def test_json_has_the_documented_fields_and_no_other(sdprep_command, imgs):
@@ -39,7 +39,7 @@ def test_json_has_the_documented_fields_and_no_other(sdprep_command, imgs):
     assert report["stages"]["predict"].keys() == {"images", "seconds", "cpu_seconds", "images_per_second"}
 
 
-def test_json_has_what_was_asked_for(sdprep_command, imgs):
+def test_json_has_the_requested_stages_only(sdprep_command, imgs):
     words = ("--model", "demo-tag", "--batch-size", "3", "--workers", "1", "--stage", "decode", "--json")
     report = json.loads(sdprep_command("bench", imgs, *words).out)
     assert (report["batch_size"], report["workers"], list(report["stages"])) == (3, 1, ["decode"])
@@ -50,7 +50,7 @@ def test_a_folder_without_images_has_the_exit_code_of_that(sdprep_command, tmp_p
     assert (done.code, done.out) == (4, "")
 
 
-def test_a_broken_image_is_named_and_has_the_exit_code_of_that(sdprep_command, imgs):
+def test_a_broken_image_is_reported_and_has_the_exit_code_of_that(sdprep_command, imgs):
     (imgs / "empty.png").touch()
     done = sdprep_command("bench", imgs, "--model", "demo-tag")
     assert (done.code, "failed: empty.png: empty_file" in done.err) == (3, True)
@@ -68,7 +68,7 @@ def test_a_stage_that_does_not_exist_is_a_usage_error(sdprep_command, imgs):
 @pytest.mark.parametrize(
     ("number", "code"), [pytest.param(signal.SIGINT, 130, id="Ctrl-C"), pytest.param(signal.SIGTERM, 143, id="SIGTERM")]
 )
-def test_a_signal_in_the_midst_of_a_run_leaves_nothing_behind(start, tmp_path, monkeypatch, number, code):
+def test_a_signal_during_a_run_leaves_nothing_behind(start, tmp_path, monkeypatch, number, code):
     album, temporary = tmp_path / "album", tmp_path / "temporary"
     album.mkdir()
     temporary.mkdir()
@@ -81,7 +81,7 @@ def test_a_signal_in_the_midst_of_a_run_leaves_nothing_behind(start, tmp_path, m
     deadline = time.monotonic() + PATIENCE
     while not list(temporary.rglob("*.txt")):
         if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"no text appeared: {process.communicate()}")
+            pytest.fail(f"no sidecar appeared: {process.communicate()}")
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)
     assert (process.returncode, list(temporary.glob("sdprep-*")), len(list(album.iterdir()))) == (code, [], 1500)

@@ -85,7 +85,7 @@ def test_the_list_has_a_line_for_every_model_below_its_head():
     assert [cells[0] for cells in table(run("list"))] == ["name", *names()]
 
 
-def test_the_list_may_be_of_one_task():
+def test_the_list_can_be_limited_to_one_task():
     assert [cells[0] for cells in table(run("list", "--task", "caption"))] == ["name", *names("caption")]
 
 
@@ -99,7 +99,7 @@ def test_a_model_that_was_never_downloaded_is_listed_with_about_the_size_of_its_
     assert row(listing, "blip-large")[3] == "about 1.88 GB"
 
 
-def test_a_model_whose_size_nobody_wrote_down_is_listed_without_one():
+def test_a_model_of_unknown_size_is_listed_without_one():
     assert row(run("list"), "blip-base") == ["blip-base", "caption", "blip", "BSD-3-Clause", "no"]
 
 
@@ -112,7 +112,7 @@ def test_the_columns_of_the_list_are_aligned():
     assert {line[lines[0].index("cached") :] for line in lines} == {"cached", "yes", "no"}
 
 
-def test_a_broken_file_of_the_user_is_named_below_the_others(home):
+def test_a_broken_file_of_the_user_is_reported_below_the_others(home):
     (home / "config" / "sdprep" / "models").mkdir(parents=True)
     (home / "config" / "sdprep" / "models" / "broken.toml").write_text("name =")
     result = run("list")
@@ -127,8 +127,7 @@ SHOWN = {
     "source": REPO,
     "revision": "main",
     "commit": COMMITS[0],
-    "image": "padded to a square with (255, 255, 255), the size that the weights tell, bicubic, "
-    "BGR 0..255, not normalised",
+    "image": "padded to a square with (255, 255, 255), size from the weights, bicubic, BGR 0..255, not normalised",
     "labels": f"{LABELS} (general 0, character 4)",
     "card threshold": "0.4",
 }
@@ -139,7 +138,7 @@ def test_a_model_is_shown_with_its(name, downloaded):
     assert row(run("show", "mine"), name) == [name, SHOWN[name]]
 
 
-def test_a_model_is_shown_with_the_place_of_its_files(downloaded):
+def test_a_model_is_shown_with_the_folder_of_its_files(downloaded):
     assert row(run("show", "mine"), "on this machine")[1] == f"2 of 2 files, in {downloaded}"
 
 
@@ -173,7 +172,7 @@ def test_a_captioner_is_shown_with_mean_and_standard_deviation():
     assert said.startswith("squashed to a square, 384 x 384, bicubic, RGB 0..1, mean (0.48145466, ")
 
 
-def test_a_model_without_files_here_says_so():
+def test_a_model_without_local_files_is_shown_as_such():
     assert row(run("show", "blip-base"), "on this machine")[1] == "0 of 6 files"
 
 
@@ -184,7 +183,7 @@ def test_an_unknown_model_is_a_usage_error():
 # download
 
 
-def test_a_download_is_told_with_commit_and_folder(downloaded):
+def test_a_download_is_printed_with_commit_and_folder(downloaded):
     assert table(run("download", "mine")) == [["mine", COMMITS[0][:12], str(downloaded)]]
 
 
@@ -202,7 +201,7 @@ def test_a_download_that_fails_gives_1_after_the_others(hub):
     assert (result.exit_code, [cells[0] for cells in table(result)]) == (1, [REPO])
 
 
-def test_a_download_that_fails_is_named(hub):
+def test_a_download_that_fails_is_reported(hub):
     assert "failed: nobody: no tagger is called 'nobody'" in run("download", "nobody", REPO, "--task", "tag").stderr
 
 
@@ -218,7 +217,7 @@ def test_files_as_they_were_end_with_0(downloaded):
     assert (result.exit_code, table(result)) == (0, [["ok", "mine", MODEL], ["ok", "mine", LABELS]])
 
 
-def test_a_damaged_file_is_told_with_its_path(downloaded):
+def test_a_damaged_file_is_printed_with_its_path(downloaded):
     (downloaded / MODEL).resolve().write_bytes(b"rot")
     assert row(run("verify", "mine"), "damaged")[1:] == ["mine", MODEL, str(downloaded / MODEL)]
 
@@ -234,14 +233,14 @@ def test_a_missing_file_gives_0_as_the_next_use_downloads_it(downloaded):
 
 
 @pytest.mark.parametrize("state", ["damaged", "missing"])
-def test_verify_ends_with_the_command_that_mends(downloaded, state):
+def test_verify_ends_with_the_command_that_repairs(downloaded, state):
     (downloaded / MODEL).resolve().write_bytes(b"rot")
     (downloaded / LABELS).unlink()
     advice = next(line for line in run("verify").stderr.splitlines() if line.startswith(state))
     assert advice.endswith("with: sdprep models download mine")
 
 
-def test_the_command_that_mends_does(downloaded):
+def test_the_command_that_repairs_works(downloaded):
     (downloaded / MODEL).resolve().write_bytes(b"rot")
     run("download", "mine")
     assert (downloaded / MODEL).read_bytes() == OLD[MODEL]
@@ -251,9 +250,9 @@ def test_the_counts_are_talk(downloaded):
     assert "verify: 2 files: 2 ok, 0 damaged, 0 missing" in run("verify").stderr
 
 
-def test_nothing_to_verify_is_said():
+def test_nothing_to_verify_is_reported():
     result = run("verify")
-    assert (result.exit_code, result.stderr) == (0, "verify: nothing was downloaded yet\n")
+    assert (result.exit_code, result.stderr) == (0, "verify: nothing has been downloaded yet\n")
 
 
 def test_a_model_that_was_never_downloaded_gives_1():
@@ -273,16 +272,16 @@ def test_an_addition_prints_where_the_copy_is(mine, home):
     assert run("add", mine).stdout == f"{home / 'config' / 'sdprep' / 'models' / 'mine.toml'}\n"
 
 
-def test_an_addition_says_how_to_use_it(mine):
+def test_add_prints_how_to_use_the_model(mine):
     assert run("add", mine).stderr == "added: --model mine\n"
 
 
-def test_an_addition_says_which_model_of_ours_it_hides(mine):
+def test_add_prints_which_model_it_overrides(mine):
     mine.write_text(TAGGER.replace('"mine"', '"demo-tag"'))
-    assert "it hides the model of the same name in " in run("add", mine, "--replace").stderr
+    assert "it overrides the model of the same name in " in run("add", mine, "--replace").stderr
 
 
-def test_an_addition_says_which_files_are_not_there_yet(mine, tmp_path):
+def test_add_prints_which_files_are_missing(mine, tmp_path):
     mine.write_text(TAGGER.replace(f'repo = "{REPO}"', 'path = "weights"'))
     assert f"not yet in {tmp_path / 'weights'}: {MODEL}, {LABELS}" in run("add", mine).stderr
 

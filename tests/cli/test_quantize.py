@@ -1,4 +1,4 @@
-"""`sdprep models quantize` as a person meets it."""
+"""`sdprep models quantize` as a user runs it."""
 
 import json
 import random
@@ -20,7 +20,7 @@ def drawings(tmp_path):
     return folder
 
 
-def test_it_tells_what_was_measured_and_how_to_use_it(sdprep_command, drawings):
+def test_it_prints_what_was_measured_and_how_to_use_it(sdprep_command, drawings):
     done = sdprep_command("models", "quantize", "demo-tag", "--images", drawings)
     assert done.code == 0
     assert "measured on              4 other images, with provider cpu\n" in done.out
@@ -40,7 +40,7 @@ def test_json_has_the_measurement(sdprep_command, drawings):
     assert (made["schema"], made["name"], made["agreement"]["pictures"]) == (1, "demo-tag-fp16", 4)
 
 
-def test_a_tagger_with_fp16_on_the_processor_says_that_it_gains_nothing(sdprep_command, drawings):
+def test_a_tagger_with_fp16_on_the_cpu_warns_that_it_gains_nothing(sdprep_command, drawings):
     sdprep_command("models", "quantize", "demo-tag", "--images", drawings, "--precision", "fp16")
     done = sdprep_command("tag", drawings, "--model", "demo-tag-fp16", "--provider", "cpu")
     assert (done.code, "fp16 is for graphics cards" in done.err) == (0, True)
@@ -59,7 +59,7 @@ def test_images_must_be_named(sdprep_command):
 
 
 @pytest.mark.parametrize("option", ["--floor", "--threshold"])
-def test_nan_is_no_number_to_compare_with(sdprep_command, drawings, option):
+def test_nan_is_not_a_number_to_compare_with(sdprep_command, drawings, option):
     done = sdprep_command("models", "quantize", "demo-tag", "--images", drawings, option, "nan")
     assert (done.code, option in done.err, "nan" in done.err) == (2, True, True)
 
@@ -85,7 +85,7 @@ def test_a_provider_that_is_not_installed_has_the_exit_code_of_a_missing_package
 
 
 @pytest.mark.parametrize("words", [["--provider", "gpu"], ["--provider", "directml", "--backend", "tensorflow"]])
-def test_a_provider_that_does_not_exist_is_refused_before_anything_else(sdprep_command, imgs, words):
+def test_a_provider_that_does_not_exist_is_rejected_before_anything_else(sdprep_command, imgs, words):
     done = sdprep_command("tag", imgs, "--model", "demo-tag", *words)
     assert done.code == 2
     assert not list(imgs.glob("*.txt"))

@@ -1,4 +1,4 @@
-"""Machines to examine: facts as gathered from a healthy one, and what frameworks really said on sick ones."""
+"""Facts of machines: of one without problems, and what frameworks really printed on others."""
 
 from sdprep.doctor.doctor import diagnose
 from sdprep.doctor.facts import Device, Facts, Machine, Probe
@@ -9,9 +9,10 @@ PACKAGES = {
     "click": "8.5.1",
     "cykooz-resizer": "4.0.1",
     "filelock": "4.1.0",
-    "huggingface_hub": "2.4.0",
+    "huggingface-hub": "2.4.0",
     "msgspec": "0.22.0",
     "numpy": "2.4.6",
+    "packaging": "26.3",
     "pillow": "13.0.0",
     "platformdirs": "4.14.7",
     "tqdm": "4.70.1",
@@ -22,8 +23,8 @@ PACKAGES = {
     "onnxruntime": "1.32.0",
 }
 
-# Said by onnxruntime-gpu 1.31.1 without CUDA, colours taken out.
-CUDA_REFUSED = (
+# Printed by onnxruntime-gpu 1.31.1 without CUDA, without the colours.
+CUDA_NOT_LOADED = (
     "2026-11-22 20:00:39.080864765 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()] /onnxruntime_src/"
     "onnxruntime/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider& onnxruntime::ProviderLibrary::Get() "
     "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /venv/lib/python3.11/site-packages/onnxruntime/capi/"
@@ -34,14 +35,14 @@ CUDA_REFUSED = (
     "Please install all dependencies as mentioned in the GPU requirements page, make sure they're in the PATH, and "
     "that your GPU is supported.\n"
 )
-# Said by TensorFlow 2.10 without CUDA 11.
+# Printed by TensorFlow 2.10 without CUDA 11.
 NO_CUDART = (
     "2026-11-22 19:59:06: W tensorflow/stream_executor/platform/default/dso_loader.cc:64] Could not load dynamic "
     "library 'libcudart.so.11.0'; dlerror: libcudart.so.11.0: cannot open shared object file: No such file\n"
     "2026-11-22 19:59:06: I tensorflow/stream_executor/cuda/cudart_stub.cc:29] Ignore above cudart dlerror if you "
     "do not have a GPU set up on your machine.\n"
 )
-# Said by TensorFlow 2.10 with or without a card, whenever TensorRT is not installed.
+# Printed by TensorFlow 2.10 with or without a GPU, whenever TensorRT is not installed.
 NO_TENSORRT = (
     "2026-11-22 19:59:08: W tensorflow/stream_executor/platform/default/dso_loader.cc:64] Could not load dynamic "
     "library 'libnvinfer.so.7'; dlerror: libnvinfer.so.7: cannot open shared object file: No such file or directory\n"
@@ -55,7 +56,7 @@ CUDNN_MISMATCH = (
     "conv_ops_impl.h:1199 : UNIMPLEMENTED: DNN library is not found.\n"
 )
 NO_DNN = "UnimplementedError: DNN library is not found. [Op:Conv2D]"
-# Said by TensorFlow 2.10 beside protobuf 5 and beside numpy 2.
+# Printed by TensorFlow 2.10 with protobuf 5 and with numpy 2.
 PROTOBUF = (
     "TypeError: Descriptors cannot be created directly. If this call came from a _pb2.py file, your generated code"
 )
@@ -68,13 +69,13 @@ LEFTOVER = "AttributeError: module 'onnxruntime' has no attribute '__version__'"
 
 
 def machine(**changes):
-    """A Linux machine without a card."""
+    """A Linux machine without a GPU."""
     values = {"python": (3, 11, 7), "system": "linux", "arch": "x86_64", "sdprep": "0.1.0"} | changes
     return Machine(**values)
 
 
 def probe(name, outcome="ok", step="done", devices=(), **rest):
-    """A probe; a device is a name, or a name with what is wrong with it."""
+    """A probe; a device is a name, or a name and what is wrong with it."""
     made = [Device(each, True) if isinstance(each, str) else Device(each[0], False, each[1]) for each in devices]
     return Probe(name, outcome, step, devices=tuple(made), **rest)
 
@@ -95,7 +96,7 @@ def tensorflow_probe(version="2.10.0", **changes):
 
 
 def facts(*probes, packages=(), modules=(), **of_machine):
-    """The facts of a machine with everything but TensorFlow, and with these probes instead of healthy ones."""
+    """The facts of a machine with everything but TensorFlow, with these probes in place of successful ones."""
     found = {"torch": torch_probe(), "transformers": probe("transformers"), "onnxruntime": onnx_probe()}
     provided = {name: (name,) for name in ("torch", "transformers", "safetensors", "onnxruntime")} | dict(modules)
     found |= {each.name: each for each in probes}
@@ -103,7 +104,7 @@ def facts(*probes, packages=(), modules=(), **of_machine):
 
 
 def tensorflow_facts(*probes, version="2.10.0", packages=(), **of_machine):
-    """The facts of a machine that has TensorFlow too."""
+    """The facts of a machine that also has TensorFlow."""
     of_machine = {"python": (3, 10, 13)} | of_machine
     versions = {"tensorflow": version, "keras": "2.10.0", "numpy": "1.26.4"} | dict(packages)
     tried = probes or (tensorflow_probe(version),)

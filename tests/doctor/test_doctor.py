@@ -19,15 +19,15 @@ def row_of(diagnosis, item):
 
 
 @pytest.mark.parametrize("job", ["caption", "tag"])
-def test_a_healthy_machine_can_do_a_job(job):
+def test_a_complete_machine_can_run_a_job(job):
     assert diagnose(facts(), [job]).exit_code == 0
 
 
-def test_a_job_that_cannot_be_done_gives_5():
+def test_a_requested_job_that_cannot_run_gives_5():
     assert diagnose(facts(), ["tensorflow"]).exit_code == 5
 
 
-def test_a_job_that_nobody_asked_for_gives_0():
+def test_a_missing_job_that_is_not_requested_gives_0():
     assert diagnose(facts()).exit_code == 0
 
 
@@ -35,7 +35,7 @@ def test_a_missing_core_package_gives_5():
     assert diagnose(facts(packages={"click": "7.0"})).exit_code == 5
 
 
-def test_each_command_is_told_once():
+def test_each_command_is_shown_once():
     sick = facts(packages={"transformers": "4.0"}, modules={"onnxruntime": ("onnxruntime", "onnxruntime-gpu")})
     commands = diagnose(sick, JOBS).commands
     assert len(commands) == len(set(commands)) > 2
@@ -54,22 +54,22 @@ def test_a_device_that_computes_is_marked_ok():
     assert row_of(diagnose(facts()), CPU).state == "ok"
 
 
-def test_a_provider_without_a_card_is_absent_and_no_problem():
+def test_a_provider_without_a_gpu_is_absent_and_not_a_problem():
     sick = facts(onnx_probe(CUDA, CPU, devices=[(CUDA, f"asked for {CUDA}, got {CPU}"), CPU]))
     assert row_of(diagnose(sick), CUDA).state == "absent"
 
 
-def test_a_provider_that_falls_back_beside_a_card_is_a_problem():
+def test_a_provider_that_does_not_use_the_gpu_is_a_problem():
     sick = facts(onnx_probe(CUDA, CPU, devices=[(CUDA, f"asked for {CUDA}, got {CPU}"), CPU]), **CARD)
     assert row_of(diagnose(sick), CUDA).state == "problem"
 
 
-def test_a_provider_that_sdprep_does_not_use_is_told_so():
+def test_a_provider_that_sdprep_does_not_use_is_marked():
     found = facts(onnx_probe(CPU, "AzureExecutionProvider"))
     assert "does not use it" in row_of(diagnose(found), "AzureExecutionProvider").detail
 
 
-def test_keras_3_is_told_not_to_matter():
+def test_keras_3_is_said_not_to_matter():
     about = {"version": "2.21.0", "cuda_build": True, "cuda": "12.5.1", "cudnn": "9", "keras": "3.15.1"}
     found = tensorflow_facts(tensorflow_probe(about=about), version="2.21.0", python=(3, 11, 7))
     assert "Keras 3.15.1 does not matter" in row_of(diagnose(found), "tensorflow").detail
@@ -79,16 +79,16 @@ def test_keras_2_is_not_mentioned():
     assert "Keras" not in row_of(diagnose(tensorflow_facts()), "tensorflow").detail
 
 
-def test_the_cuda_that_tensorflow_was_built_for_is_told():
+def test_the_cuda_that_tensorflow_was_built_for_is_shown():
     assert "CUDA 11.2, cuDNN 8" in row_of(diagnose(tensorflow_facts()), "tensorflow").detail
 
 
-def test_of_a_tensorflow_that_cannot_be_imported_only_the_version_is_told():
+def test_of_a_tensorflow_that_cannot_be_imported_only_the_version_is_shown():
     sick = tensorflow_facts(probe("tensorflow", "error", "import", error="ImportError: no"))
     assert row_of(diagnose(sick), "tensorflow").detail == "2.10.0"
 
 
-def test_a_hub_that_was_not_asked_is_told_so():
+def test_a_hub_that_was_not_contacted_is_marked():
     hub = probe("hub", about={"endpoint": "https://huggingface.co", "offline": True, "cache": "/c"})
     assert "HF_HUB_OFFLINE" in row_of(diagnose(facts(hub)), "answer").detail
 
@@ -103,5 +103,5 @@ def test_every_problem_is_explained(code):
     assert f"| `{code}` |" in PAGE
 
 
-def test_no_problem_is_explained_that_does_not_exist():
+def test_the_page_explains_no_problem_that_does_not_exist():
     assert set(re.findall(r"^\| `([\w+-]+)` \|", PAGE, re.MULTILINE)) == {code.value for code in Code}

@@ -1,17 +1,17 @@
-"""Probes as they run: real ones, and ones that crash, hang and talk."""
+"""Probes as they run: real ones, and ones that crash, hang and print."""
 
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from importlib.metadata import version
 
 import pytest
 
-from sdprep.doctor.gather import clean, gather, read_probe, run_probe
-from sdprep.doctor.probes.probe_onnxruntime import USED
-from sdprep.doctor.process import Ended
+from sdprep.doctor.gather import Ended, clean, gather, read_probe, run_bounded, run_probe
+from sdprep.doctor.probes import USED
 from sdprep.models.taggers.providers import PROVIDERS, candidates
 
 pytestmark = pytest.mark.alone
@@ -21,7 +21,7 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and per
 
 @pytest.fixture
 def pretend(tmp_path, monkeypatch):
-    """Puts a framework of a few lines before the real one."""
+    """Puts a framework of a few lines in front of the real one."""
 
     def put(name, text):
         folder = tmp_path / "pretended"
@@ -34,17 +34,17 @@ def pretend(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def real():
-    """The frameworks of this machine, each tried once."""
+    """The frameworks of this machine, each tested once."""
     return {name: run_probe(name) for name in ("torch", "transformers", "onnxruntime")}
 
 
 @pytest.mark.parametrize("name", ["torch", "transformers", "onnxruntime"])
-def test_a_framework_that_is_installed_here_is_found_well(name, real):
+def test_an_installed_framework_works(name, real):
     assert real[name].outcome == "ok"
 
 
 @pytest.mark.parametrize(("name", "device"), [("torch", "cpu"), ("onnxruntime", "CPUExecutionProvider")])
-def test_the_processor_computes(name, device, real):
+def test_the_cpu_computes(name, device, real):
     assert real[name].device(device).ok
 
 
@@ -52,7 +52,7 @@ def test_the_version_of_a_framework_is_found(real):
     assert real["transformers"].value("version") == version("transformers")
 
 
-def test_the_probe_asks_for_the_providers_that_the_tagger_asks_for():
+def test_the_probe_requests_the_providers_that_the_tagger_requests():
     assert tuple(PROVIDERS[name].full for name in candidates("auto", USED)) == USED
 
 
@@ -63,7 +63,7 @@ def test_a_crash_is_a_finding(pretend):
     assert (found.outcome, found.step, found.error) == ("crash", "import", "SIGSEGV")
 
 
-def test_leaving_without_a_word_is_a_crash(pretend):
+def test_exiting_without_a_finding_is_a_crash(pretend):
     pretend("torch", "import os; os._exit(3)")
     assert run_probe("torch").error == "exit code 3"
 
@@ -84,7 +84,7 @@ def test_an_error_is_a_finding(pretend):
     assert run_probe("tensorflow").error == "ImportError: libfoo.so: file too short"
 
 
-def test_what_a_framework_prints_on_stdout_does_not_get_between_the_facts(pretend):
+def test_what_a_framework_prints_to_stdout_is_not_read_as_a_finding(pretend):
     pretend("torch", "print('{\"step\": \"done\"}'); raise ImportError('no')")
     assert run_probe("torch").outcome == "error"
 
@@ -94,18 +94,18 @@ def test_what_a_framework_prints_is_kept(pretend):
     assert "Could not load dynamic library" in run_probe("torch").log
 
 
-def test_a_file_in_the_current_folder_is_no_framework(tmp_path, monkeypatch):
+def test_a_file_in_the_current_folder_is_not_taken_for_a_framework(tmp_path, monkeypatch):
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('this is the user\\'s own file')")
     monkeypatch.chdir(tmp_path)
     assert run_probe("onnxruntime").outcome == "ok"
 
 
-def test_a_probe_that_is_cut_off_in_a_line_keeps_the_lines_before():
+def test_a_probe_that_ends_in_the_middle_of_a_line_keeps_the_lines_before():
     ended = Ended(-signal.SIGTERM, '{"step": "import"}\n{"about": {"version": "1.0"}}\n{"dev', "")
     assert read_probe("torch", ended, 60.0).value("version") == "1.0"
 
 
-def test_windows_exceptions_have_their_number():
+def test_windows_exceptions_are_named_by_number():
     assert read_probe("torch", Ended(-1073741795 & 0xFFFFFFFF, "", ""), 60.0).error == "exit code 0xc000001d"
 
 
@@ -115,11 +115,11 @@ def test_a_long_log_keeps_its_start_and_its_end():
 
 
 @pytest.mark.parametrize("secret", ["hf_abcdefghij", "https://me:password@example.org/x"])
-def test_secrets_are_blotted_out(secret):
+def test_secrets_are_removed(secret):
     assert not {"hf_abcdefghij", "me:password"} & set(clean(f"cannot open {secret}").replace("/", " ").split())
 
 
-def test_colours_are_taken_out():
+def test_colours_are_removed():
     assert clean("\x1b[1;31mred\x1b[m") == "red"
 
 
@@ -128,40 +128,40 @@ def test_a_folder_is_left_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_can_be_written_is_found_so(tmp_path):
+def test_a_writable_folder_is_recognised(tmp_path):
     assert run_probe("folder", str(tmp_path)).about["writable"] is True
 
 
 @posix_only
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
-def test_a_locked_folder_is_found_so(tmp_path):
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root can write everywhere")
+def test_a_locked_folder_is_recognised(tmp_path):
     tmp_path.chmod(0o500)
     about = run_probe("folder", str(tmp_path)).about
     tmp_path.chmod(0o700)
     assert (about["writable"], about["chmod_helps"]) == (False, True)
 
 
-def test_a_folder_is_looked_for_from_the_current_one(tmp_path, monkeypatch):
+def test_a_relative_folder_starts_at_the_current_one(tmp_path, monkeypatch):
     (tmp_path / "imgs").mkdir()
     monkeypatch.chdir(tmp_path)
     assert run_probe("folder", "imgs").value("path") == str((tmp_path / "imgs").resolve())
 
 
-def test_offline_the_hub_is_not_asked(monkeypatch):
+def test_the_hub_is_not_contacted_offline(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     found = run_probe("hub")
     assert (found.outcome, found.about["offline"], found.about.get("status")) == ("ok", True, None)
 
 
-def test_a_hub_that_nobody_serves_is_out_of_reach(monkeypatch):
+def test_a_hub_without_a_server_is_unreachable(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     found = run_probe("hub")
     assert (found.outcome, found.step) == ("error", "answer")
 
 
-def test_the_size_of_the_cache_is_counted(monkeypatch, tmp_path):
+def test_the_size_of_the_cache_is_measured(monkeypatch, tmp_path):
     (tmp_path / "models--a--b").mkdir()
     (tmp_path / "models--a--b" / "blob").write_bytes(b"x" * 12345)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
@@ -178,6 +178,25 @@ def test_gathering_imports_no_framework_here():
     assert done.stdout == "[]\n"
 
 
-def test_gathering_tries_what_is_installed(tmp_path):
+def test_gathering_tests_what_is_installed(tmp_path):
     found = gather(tmp_path, limit=0.01)
     assert {"torch", "transformers", "onnxruntime", "hub", "folder"} <= found.probes.keys()
+
+
+def test_the_output_of_a_program_is_kept():
+    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"
+    ended = run_bounded([sys.executable, "-c", code], 30)
+    assert (ended.code, ended.out.strip(), ended.err.strip()) == (7, "out", "err")
+
+
+def test_a_program_that_does_not_finish_is_killed_and_has_no_code():
+    start = time.monotonic()
+    assert run_bounded([sys.executable, "-c", "import time; time.sleep(60)"], 0.2).code is None
+    assert time.monotonic() - start < 20
+
+
+def test_a_child_that_keeps_the_streams_open_is_not_waited_for():
+    code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'])"
+    start = time.monotonic()
+    run_bounded([sys.executable, "-c", code], 30)
+    assert time.monotonic() - start < 15

@@ -1,4 +1,4 @@
-"""What is asked of a Hub, and what is not told."""
+"""What the Hub is asked, and which secrets are not shown."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +9,7 @@ from sdprep.doctor.gather import run_probe
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers with the status that the server has, and remembers who asked."""
+    """Answers with the status of the server, and records the requests."""
 
     def log_message(self, *_):
         pass
@@ -37,7 +37,7 @@ def hub(monkeypatch):
 
 
 @pytest.mark.parametrize("status", [200, 404, 503])
-def test_the_status_of_the_answer_is_told(hub, status):
+def test_the_status_of_the_answer_is_reported(hub, status):
     hub.status = status
     assert run_probe("hub").about["status"] == status
 
@@ -51,5 +51,5 @@ def test_no_token_is_sent(hub):
     assert not any("verysecret" in (authorization or "") for _, authorization in hub.asked)
 
 
-def test_neither_token_nor_password_is_told(hub):
+def test_neither_token_nor_password_is_reported(hub):
     assert not any(secret in repr(run_probe("hub")) for secret in ("verysecret", "password"))

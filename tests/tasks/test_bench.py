@@ -1,4 +1,4 @@
-"""`bench` as a function: what it measures, and that it leaves the images' folder alone."""
+"""`bench` as a function: what it measures, and that it leaves the folder of images unchanged."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from sdprep.resources import configs_folder
 from sdprep.tasks.bench import bench
 from sdprep.tasks.demo import IMAGES
 
-# A model that warns, as its weights are said to be of a kind that gains nothing on a processor.
+# A model that warns, since its description says fp16, which gains nothing on a CPU.
 DEMO_AS_FP16 = (
     (configs_folder("models") / "demo-tag.toml")
     .read_text("utf-8")
@@ -21,7 +21,7 @@ DEMO_AS_FP16 = (
 
 
 class Listening(NullListener):
-    """A listener that keeps what it hears."""
+    """A listener that keeps its notes."""
 
     def __init__(self):
         self.notes = []
@@ -40,7 +40,7 @@ def fill(folder, names):
 
 @pytest.fixture
 def album(tmp_path, monkeypatch):
-    """Four images with a text, and a place of its own for temporary files beside."""
+    """Four images with a tag file, and a separate folder for temporary files."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     return fill(tmp_path / "album", ("aka.jpg", "kuro.png", "sora.webp", "red-hair-hat.jpg"))
@@ -74,16 +74,16 @@ def test_every_stage_of_a_captioner_sees_every_image(captioned):
 def test_every_stage_takes_time(album, workers):
     made = bench(album, BenchSettings(model="demo-tag", workers=workers))
     assert all(stage.seconds > 0 for stage in made.stages.values())
-    assert made.circumstances.startup > 0
+    assert made.environment.startup > 0
 
 
-def test_the_processor_time_of_a_run_that_has_a_worker_is_not_known(album):
+def test_the_cpu_time_of_a_run_with_a_worker_is_unknown(album):
     made = bench(album, BenchSettings(model="demo-tag"))
     assert [name for name, stage in made.stages.items() if stage.cpu_seconds is None] == ["all"]
 
 
 @pytest.mark.parametrize("stages", [("read",), ("decode",), ("predict",), ("write",), ("all",), ("read", "all")])
-def test_only_the_stages_that_were_asked_for_are_told_of(album, stages):
+def test_only_the_requested_stages_are_reported(album, stages):
     assert tuple(bench(album, BenchSettings(model="demo-tag", stage=stages)).stages) == stages
 
 
@@ -91,7 +91,7 @@ def test_the_stages_come_in_their_order(album):
     assert tuple(bench(album, BenchSettings(model="demo-tag", stage=("all", "read"))).stages) == ("read", "all")
 
 
-def test_a_stage_that_does_not_exist_is_refused():
+def test_a_stage_that_does_not_exist_is_rejected():
     with pytest.raises(UsageError, match="read, decode, predict, write, all"):
         BenchSettings(stage=("sleep",))
 
@@ -102,11 +102,11 @@ def test_a_limit_takes_the_first_images(album):
 
 
 def test_the_provider_is_that_of_the_model(album):
-    assert bench(album, BenchSettings(model="demo-tag", stage=("all",))).circumstances.provider == "cpu"
+    assert bench(album, BenchSettings(model="demo-tag", stage=("all",))).environment.provider == "cpu"
 
 
 def test_reading_alone_opens_no_model(album):
-    assert bench(album, BenchSettings(model="demo-tag", stage=("read",))).circumstances.provider is None
+    assert bench(album, BenchSettings(model="demo-tag", stage=("read",))).environment.provider is None
 
 
 def test_without_a_folder_the_images_of_the_demo_are_taken():
@@ -115,7 +115,7 @@ def test_without_a_folder_the_images_of_the_demo_are_taken():
 
 
 @pytest.mark.parametrize("stages", [("predict",), ("all",), ()], ids=["the model", "a run", "everything"])
-def test_what_a_model_has_to_say_is_said_once(album, tmp_path, stages):
+def test_a_note_of_the_model_is_reported_once(album, tmp_path, stages):
     model = tmp_path / "half.toml"
     model.write_text(DEMO_AS_FP16, "utf-8")
     listener = Listening()
@@ -126,18 +126,18 @@ def test_what_a_model_has_to_say_is_said_once(album, tmp_path, stages):
 # Nothing changes
 
 
-def test_the_folder_stays_as_it_is_under_a_tagger(album):
+def test_a_tagger_leaves_the_folder_unchanged(album):
     before = contents(album)
     bench(album, BenchSettings(model="demo-tag"))
     assert contents(album) == before
 
 
-def test_the_folder_stays_as_it_is_under_a_captioner(captioned):
+def test_a_captioner_leaves_the_folder_unchanged(captioned):
     before, after, _ = captioned
     assert after == before
 
 
-def test_a_text_of_a_persons_is_no_hindrance(album):
+def test_a_sidecar_of_the_user_does_not_stop_the_benchmark(album):
     made = bench(album, BenchSettings(model="demo-tag", stage=("all",)))
     assert made.stages["all"].images == 4
 
@@ -166,20 +166,20 @@ def test_a_folder_without_images_is_an_error(tmp_path):
         bench(tmp_path, BenchSettings(model="demo-tag"))
 
 
-def test_an_image_that_cannot_be_decoded_is_named_once_and_counted_nowhere_but_in_reading(album):
+def test_an_image_that_cannot_be_decoded_is_reported_once_and_counts_in_reading_only(album):
     (album / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
     made = bench(album, BenchSettings(model="demo-tag"))
     assert [failure["path"] for failure in made.failures] == ["broken.jpg"]
     assert {name: stage.images for name, stage in made.stages.items()} == {**dict.fromkeys(BENCH_STAGES, 4), "read": 5}
 
 
-def test_of_images_that_are_all_broken_only_reading_is_told_of(tmp_path):
+def test_only_reading_is_reported_if_every_image_is_broken(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
     assert list(bench(tmp_path, BenchSettings(model="demo-tag")).stages) == ["read"]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="whoever runs this may read every file")
-def test_a_file_that_may_not_be_read_is_named(album):
+def test_a_file_without_read_permission_is_reported(album):
     (album / "aka.jpg").chmod(0)
     made = bench(album, BenchSettings(model="demo-tag", stage=("read",)))
     assert [failure["code"] for failure in made.failures] == ["unreadable"]

@@ -13,12 +13,12 @@ def at(**changes):
 
 
 def slow_model(seconds=10.0):
-    """A model that takes this many processor seconds for ten images, a quarter of them by the clock."""
+    """A model that takes this many CPU seconds for ten images, a quarter of them by the clock."""
     return {**MIXED, "predict": Stage(10, seconds / 4, seconds)}
 
 
-def card(rate):
-    """A card that takes this many images a second, and hardly any processor time."""
+def gpu(rate):
+    """A GPU that takes this many images per second, and hardly any CPU time."""
     return {**MIXED, "predict": Stage(10, 10 / rate, 0.01)}
 
 
@@ -29,7 +29,7 @@ def advice(stages, **changes):
 # Figures
 
 
-def test_shares_are_of_the_processor_time_of_a_image():
+def test_shares_are_of_the_cpu_time_per_image():
     shares = judge(slow_model(9.0), at()).shares
     assert shares == pytest.approx({"read": 0.005, "decode": 0.095, "predict": 0.9})
 
@@ -45,15 +45,15 @@ def test_stages_of_different_numbers_of_images_are_compared_by_the_image():
 
 
 def test_the_cores_that_keep_a_model_busy_are_its_images_a_second_times_the_seconds_to_decode_one():
-    assert judge(card(rate=120), at(provider="cuda")).cores == pytest.approx(12)
+    assert judge(gpu(rate=120), at(provider="cuda")).cores == pytest.approx(12)
 
 
-def test_on_a_processor_decoding_and_the_model_share_what_is_possible():
+def test_on_a_cpu_decoding_and_the_model_share_the_cores():
     assert judge(slow_model(7.0), at()).limit == pytest.approx(4 / 0.8)
 
 
-def test_with_a_card_the_slower_of_decoding_and_the_model_decides_what_is_possible():
-    limits = [judge(card(rate), at(provider="cuda")).limit for rate in (10, 120)]
+def test_on_a_gpu_the_slower_of_decoding_and_the_model_is_the_limit():
+    limits = [judge(gpu(rate), at(provider="cuda")).limit for rate in (10, 120)]
     assert limits == pytest.approx([10, 40])
 
 
@@ -68,89 +68,89 @@ def test_from_one_stage_alone_nothing_follows(name):
     assert (found.shares, found.cores, found.limit, found.reached, found.advice) == (None, None, None, None, ())
 
 
-def test_a_clock_too_coarse_for_the_images_leads_to_no_judgement():
+def test_a_clock_too_coarse_for_the_images_gives_no_verdict():
     found = judge({"decode": Stage(1, 0.001, 0.0), "predict": Stage(1, 0.001, 0.0)}, at())
     assert (found.shares, found.limit) == (None, None)
 
 
-# Advice on a processor
+# Advice on a CPU
 
 
-def test_where_the_model_takes_most_a_card_or_int8_is_advised():
-    said = advice(slow_model(9.0))
-    assert "The model takes 90% of the processor's time" in said
-    assert "graphics card" in said
-    assert "sdprep models quantize wd --images DIR" in said
-    assert "more workers would not" in said
+def test_if_the_model_takes_most_a_gpu_or_int8_is_advised():
+    text = advice(slow_model(9.0))
+    assert "The model takes 90% of the CPU time" in text
+    assert "a GPU would help" in text
+    assert "sdprep models quantize wd --images DIR" in text
+    assert "more workers would not" in text
 
 
 def test_a_model_in_int8_is_not_made_smaller_again():
-    said = advice(slow_model(), precision="int8")
-    assert ("quantize" in said, "a smaller model" in said) == (False, True)
+    text = advice(slow_model(), precision="int8")
+    assert ("quantize" in text, "a smaller model" in text) == (False, True)
 
 
 def test_a_captioner_is_made_faster_by_options_of_its_own():
-    said = advice(slow_model(), task="caption")
-    assert ("quantize" in said, "--dtype int8" in said) == (False, True)
+    text = advice(slow_model(), task="caption")
+    assert ("quantize" in text, "--dtype int8" in text) == (False, True)
 
 
-def test_where_decoding_takes_most_a_faster_model_is_no_advice():
-    said = advice(slow_model(0.2))
-    assert "Reading images takes 83% of the processor's time" in said
-    assert "a faster model would not" in said
+def test_if_decoding_takes_most_a_faster_model_is_not_advised():
+    text = advice(slow_model(0.2))
+    assert "Reading images takes 83% of the CPU time" in text
+    assert "a faster model would not" in text
 
 
 @pytest.mark.parametrize(("workers", "more"), [(2, True), (4, False)])
-def test_more_workers_are_advised_as_long_as_there_are_processors_for_them(workers, more):
+def test_more_workers_are_advised_while_there_are_cores_for_them(workers, more):
     assert ("--workers 4" in advice(slow_model(0.2), workers=workers)) == more
 
 
-# Advice with a card
+# Advice with a GPU
 
 
-def test_a_card_that_waits_for_too_few_processors_is_told_of():
-    said = advice(card(rate=120), provider="cuda")
-    assert "it could take 120 images/s, for which 12 processors have to decode, and there are 4" in said
+def test_a_gpu_that_waits_for_too_few_cores_is_reported():
+    text = advice(gpu(rate=120), provider="cuda")
+    assert "it could take 120 images/s, which needs 12 CPU cores to decode, and there are 4" in text
 
 
-def test_a_card_that_waits_for_too_few_workers_gets_as_many_as_it_needs():
-    assert "--workers 3 would keep cuda busy; 2 do not" in advice(card(rate=25), provider="cuda", workers=2)
+def test_a_gpu_that_waits_for_too_few_workers_gets_as_many_as_it_needs():
+    assert "--workers 3 would keep cuda busy; 2 do not" in advice(gpu(rate=25), provider="cuda", workers=2)
 
 
-def test_a_card_that_is_busy_gets_larger_batches_or_fp16():
-    said = advice(card(rate=5), provider="cuda")
-    assert ("--batch-size" in said, "wd-fp16" in said, "more workers would not" in said) == (True, True, True)
+def test_a_busy_gpu_gets_larger_batches_or_fp16():
+    text = advice(gpu(rate=5), provider="cuda")
+    assert ("--batch-size" in text, "wd-fp16" in text, "more workers would not" in text) == (True, True, True)
 
 
-def test_a_captioner_on_a_card_is_not_told_of_copies_that_are_for_taggers():
-    assert "fp16" not in advice(card(rate=5), provider="cuda", task="caption")
+def test_a_captioner_on_a_gpu_gets_no_advice_for_taggers():
+    assert "fp16" not in advice(gpu(rate=5), provider="cuda", task="caption")
 
 
 # Advice on the rest
 
 
-def test_writing_that_takes_long_is_named():
-    assert "Texts and the catalog take 33%" in advice({**slow_model(1.0), "write": Stage(10, 2.0, 1.0)})
+def test_slow_writing_is_reported():
+    assert "Sidecars and the catalog take 33%" in advice({**slow_model(1.0), "write": Stage(10, 2.0, 1.0)})
 
 
 def test_writing_that_takes_little_is_not():
     assert "catalog" not in advice({**slow_model(), "write": Stage(10, 0.1, 0.1)})
 
 
-def test_a_disk_slower_than_all_the_rest_is_named():
+def test_a_disk_slower_than_all_the_rest_is_reported():
     stages = {**slow_model(), "read": Stage(10, 20.0, 0.05)}
-    assert "The disk gives 0.5 images/s, the rest could take 3.6" in advice(stages)
+    assert "The disk reads 0.5 images/s, the rest could take 3.6" in advice(stages)
 
 
 def test_a_disk_that_is_fast_enough_is_not():
     assert "disk" not in advice(slow_model())
 
 
-@pytest.mark.parametrize(("workers", "reason"), [(0, "take turns"), (2, "other programs")])
+@pytest.mark.parametrize(("workers", "reason"), [(0, "take turns"), (2, "other running programs")])
 def test_a_run_that_falls_short_gets_a_reason(workers, reason):
     stages = {**slow_model(7.0), "all": Stage(10, 4.0, None)}
-    assert f"A whole run comes to 50% of what its stages allow: {reason}" in advice(stages, workers=workers).replace(
-        "with --workers 0 decoding and the model ", ""
+    assert f"A whole run reaches 50% of what its stages allow: {reason}" in advice(stages, workers=workers).replace(
+        "with --workers 0, decoding and the model ", ""
     )
 
 
@@ -159,5 +159,5 @@ def test_a_run_that_comes_close_needs_none():
 
 
 @pytest.mark.parametrize(("startup", "told"), [(3.0, True), (1.0, False)])
-def test_a_start_longer_than_the_work_is_told_of(startup, told):
+def test_a_start_longer_than_the_work_is_reported(startup, told):
     assert ("Starting took" in advice({"all": Stage(10, 2.0, None)}, startup=startup)) == told

@@ -104,16 +104,16 @@ def test_every_model_that_has_a_name_is_listed():
 
 
 @pytest.mark.parametrize("task", ["caption", "tag"])
-def test_the_list_may_be_of_one_task(task):
+def test_the_list_can_be_limited_to_one_task(task):
     assert [model.name for model in api.list_models(task).models] == names(task)
 
 
 def test_a_model_of_the_package_needs_no_download_and_is_here():
-    assert listed("demo-tag") == api.ListedModel("demo-tag", "tag", "onnx", 0, None, "Apache-2.0", True)
+    assert listed("demo-tag") == api.ModelSummary("demo-tag", "tag", "onnx", 0, None, "Apache-2.0", True)
 
 
 def test_a_model_that_was_never_downloaded_has_no_size_and_is_not_here():
-    assert listed("blip-base") == api.ListedModel("blip-base", "caption", "blip", None, None, "BSD-3-Clause", False)
+    assert listed("blip-base") == api.ModelSummary("blip-base", "caption", "blip", None, None, "BSD-3-Clause", False)
 
 
 def test_a_download_has_a_size_and_is_here(downloaded, user_folder):
@@ -158,7 +158,7 @@ def test_a_broken_file_of_the_user_does_not_hide_the_other_models(user_folder):
     assert [model.name for model in api.list_models().models] == ours
 
 
-def test_a_broken_file_of_the_user_is_named_with_its_path(user_folder):
+def test_a_broken_file_of_the_user_is_reported_with_its_path(user_folder):
     user_folder.mkdir(parents=True)
     (user_folder / "broken.toml").write_text("name =")
     (failure,) = api.list_models().failures
@@ -230,7 +230,7 @@ def test_a_download_is_shown_with_its_commit(downloaded):
     assert api.show(REPO).commit == COMMITS[0]
 
 
-def test_a_download_is_shown_with_sizes_checksums_and_places(downloaded):
+def test_a_download_is_shown_with_sizes_checksums_and_paths(downloaded):
     assert api.show(REPO).files == tuple(
         api.ModelFile(name, len(data), sha256(data), downloaded / name) for name, data in OLD.items()
     )
@@ -248,12 +248,12 @@ def test_a_commit_that_was_never_downloaded_is_shown_with_the_folder_where_it_wi
 # download
 
 
-def test_every_model_that_is_asked_for_is_downloaded(hub):
+def test_every_requested_model_is_downloaded(hub):
     done = api.download([PINNED, OTHER], "tag")
     assert [(each.folder / MODEL).read_bytes() for each in done.models] == [OLD[MODEL], NEW[MODEL]]
 
 
-def test_a_model_that_is_asked_for_twice_is_downloaded_once(hub):
+def test_a_model_that_is_requested_twice_is_downloaded_once(hub):
     assert len(api.download([REPO, REPO], "tag").models) == 1
 
 
@@ -268,7 +268,7 @@ def test_a_model_that_cannot_be_had_does_not_stop_the_others(hub, order):
     assert [each.model for each in done.models] == [REPO]
 
 
-def test_a_model_that_cannot_be_had_is_named(hub):
+def test_a_model_that_is_not_available_is_reported(hub):
     (failure,) = api.download([REPO, "nobody"], "tag").failures
     assert (failure.model, "no tagger is called 'nobody'" in failure.message) == ("nobody", True)
 
@@ -279,7 +279,7 @@ def test_a_hub_that_fails_is_a_failure_of_the_model(hub):
     assert (failure.model, "HTTP 503" in failure.message) == (REPO, True)
 
 
-def test_a_download_says_how_large_it_is(hub):
+def test_a_download_reports_its_size(hub):
     listener = Notes()
     api.download([REPO], "tag", listener=listener)
     assert listener.heard[0].startswith(f"downloading {REPO} (0.0 MB) to ")
@@ -339,10 +339,10 @@ def test_a_file_that_the_disk_does_not_give_is_a_failure(downloaded, monkeypatch
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(api, "sha256_of", broken)
-    assert api.verify([REPO]).failures[0] == api.Fault(REPO, f"{MODEL} cannot be read: Input/output error")
+    assert api.verify([REPO]).failures[0] == api.ModelFailure(REPO, f"{MODEL} cannot be read: Input/output error")
 
 
-def test_all_downloads_are_looked_at_if_none_is_named(hub, downloaded):
+def test_all_downloads_are_checked_if_none_is_named(hub, downloaded):
     api.download([OTHER])
     assert [file.model for file in api.verify().files] == [PINNED, PINNED, OTHER, OTHER]
 
@@ -352,12 +352,12 @@ def test_a_download_goes_by_the_name_that_the_registry_has_for_it(downloaded, us
     assert {file.model for file in api.verify().files} == {"mine"}
 
 
-def test_nothing_to_verify_is_no_failure():
+def test_nothing_to_verify_is_not_a_failure():
     assert api.verify() == api.Verification((), ())
 
 
 @pytest.mark.parametrize("state", [FileState.DAMAGED, FileState.MISSING])
-def test_what_verify_finds_is_mended_by_downloading_the_models_that_it_names(hub, downloaded, state):
+def test_what_verify_finds_is_repaired_by_downloading_the_models_that_it_names(hub, downloaded, state):
     rot(downloaded / MODEL)
     (downloaded / LABELS).unlink()
     api.download(api.verify().models(state))
@@ -376,7 +376,7 @@ def test_verify_changes_no_file(downloaded):
     assert (downloaded / MODEL).read_bytes()[0] == 0
 
 
-def test_verify_says_which_model_it_is_looking_at(downloaded):
+def test_verify_reports_which_model_it_checks(downloaded):
     listener = Notes()
     api.verify([REPO], listener=listener)
     assert listener.heard == [f"checking {REPO} (0.0 MB)"]
@@ -445,7 +445,7 @@ def test_a_relative_folder_is_found_in_an_inline_table(tmp_path):
     assert resolve("mine", "tag").source.path == str(tmp_path / "there" / "weights")
 
 
-def test_a_folder_with_an_awkward_name_is_written_so_that_it_can_be_read(tmp_path):
+def test_a_folder_with_special_characters_is_written_so_that_it_can_be_read(tmp_path):
     there = tmp_path / 'my "own" 模型'
     if sys.platform == "win32":
         there = tmp_path / "my own 模型"
@@ -460,18 +460,18 @@ def test_only_the_folder_is_rewritten(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["~/weights", os.path.abspath(os.sep)])  # noqa: PTH100 - of this drive
-def test_a_folder_that_means_the_same_everywhere_stays_as_it_is_written(folder, tmp_path):
+def test_an_absolute_folder_stays_as_it_is_written(folder, tmp_path):
     path = write_toml(tmp_path / "there", f"path = '{folder}'")
     assert api.add(path).path.read_bytes() == path.read_bytes()
 
 
-def test_a_relative_folder_that_cannot_be_rewritten_is_refused(tmp_path):
+def test_a_relative_folder_that_cannot_be_rewritten_is_rejected(tmp_path):
     path = write_toml(tmp_path / "there", 'path = """weights"""')
     with pytest.raises(ModelError, match=r"mine\.toml: source\.path is relative"):
         api.add(path)
 
 
-def test_files_that_the_folder_lacks_are_named(tmp_path):
+def test_files_that_are_missing_in_the_folder_are_reported(tmp_path):
     assert api.add(write_toml(tmp_path / "there", 'path = "weights"')).missing == (MODEL, LABELS)
 
 
@@ -480,30 +480,30 @@ def test_a_whole_folder_lacks_nothing(tmp_path):
     assert api.add(write_toml(tmp_path / "there", 'path = "weights"')).missing == ()
 
 
-def test_a_wrong_file_is_refused_with_its_path_and_field(tmp_path):
+def test_an_invalid_file_is_rejected_with_its_path_and_field(tmp_path):
     path = write_toml(tmp_path / "there", 'path = "w"\nrepo = "a/b"')
     with pytest.raises(ModelError, match=r"mine\.toml: \[source\] needs exactly one"):
         api.add(path)
 
 
-def test_a_wrong_file_leaves_no_trace(tmp_path, user_folder):
+def test_an_invalid_file_leaves_no_trace(tmp_path, user_folder):
     with pytest.raises(ModelError):
         api.add(write_toml(tmp_path / "there", ""))
     assert not user_folder.exists()
 
 
 @pytest.mark.parametrize("name", ["", "../mine", "a/b", "a:b", ".hidden"])
-def test_a_name_that_is_no_file_name_is_refused(name, tmp_path):
+def test_a_name_that_is_not_a_file_name_is_rejected(name, tmp_path):
     path = write_toml(tmp_path / "there", 'repo = "a/b"')
     path.write_text(path.read_text().replace('"mine"', f'"{name}"'))
-    with pytest.raises(ModelError, match="cannot be the name of a file"):
+    with pytest.raises(ModelError, match="cannot be a file name"):
         api.add(path)
 
 
 @pytest.mark.parametrize("name", ["mine", "demo-tag"])
-def test_a_name_that_is_taken_is_refused(name, tmp_path, user_folder):
+def test_a_name_that_is_taken_is_rejected(name, tmp_path, user_folder):
     write_toml(user_folder, 'repo = "old/one"')
-    with pytest.raises(UsageError, match=f"{name} already, described in "):
+    with pytest.raises(UsageError, match=f"already a model called {name}, described in "):
         api.add(write_toml(tmp_path / "there", 'repo = "a/b"', name))
 
 
@@ -514,13 +514,13 @@ def test_a_name_that_is_taken_keeps_its_description(tmp_path, user_folder):
     assert resolve("mine", "tag").source.repo == "old/one"
 
 
-def test_a_name_that_is_taken_may_be_replaced(tmp_path, user_folder):
+def test_a_model_with_the_same_name_can_be_replaced(tmp_path, user_folder):
     write_toml(user_folder, 'repo = "old/one"')
     api.add(write_toml(tmp_path / "there", 'repo = "a/b"'), replace=True)
     assert resolve("mine", "tag").source.repo == "a/b"
 
 
-def test_a_model_of_ours_may_be_replaced_and_its_file_is_told(tmp_path):
+def test_a_bundled_model_can_be_replaced_and_its_file_is_reported(tmp_path):
     added = api.add(write_toml(tmp_path / "there", 'repo = "a/b"', "demo-tag"), replace=True)
     assert added.replaced == configs_folder("models") / "demo-tag.toml"
 
@@ -532,7 +532,7 @@ def test_a_broken_description_can_be_replaced(tmp_path, user_folder):
     assert resolve("mine", "tag").source.repo == "a/b"
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path, user_folder):
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path, user_folder):
     user_folder.parent.mkdir(parents=True)
     user_folder.write_text("in the way")
     with pytest.raises(WriteError, match="cannot be written"):
@@ -565,7 +565,7 @@ def test_no_framework_is_loaded_for_any_of_them(downloaded, tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-def test_huggingface_hub_is_loaded_only_where_its_cache_or_the_network_is_asked(tmp_path):
+def test_huggingface_hub_is_loaded_only_for_its_cache_or_the_network(tmp_path):
     added = write_toml(tmp_path / "there", 'repo = "a/b"')
     code = (
         "import sys; from pathlib import Path; from sdprep.tasks import models as api\n"
@@ -576,7 +576,7 @@ def test_huggingface_hub_is_loaded_only_where_its_cache_or_the_network_is_asked(
     assert done.stdout.strip() == "False"
 
 
-def test_a_lock_that_cannot_be_read_is_named(home):
+def test_a_lock_that_cannot_be_read_is_reported(home):
     lock_path().parent.mkdir(parents=True)
     lock_path().write_text("{")
     with pytest.raises(ModelError, match=r"models\.lock\.json"):

@@ -134,7 +134,7 @@ def test_results_of_a_copy_are_kept_apart_from_those_of_the_original(drawings):
     assert find_local(copy).weights != find_local(original).weights
 
 
-def test_the_measurement_lies_beside_the_copy(drawings):
+def test_the_measurement_is_stored_in_the_folder_of_the_copy(drawings):
     made = quantize("demo-tag", drawings)
     stored = json.loads((made.folder / AGREEMENT).read_text())
     assert stored["agreement"]["f1"] == made.agreement.f1
@@ -158,18 +158,18 @@ def test_the_same_images_under_other_names_give_the_same_copy(drawings, tmp_path
 def test_the_same_image_twice_counts_once(drawings, tmp_path):
     for name in ("a.png", "b.png", "c.png"):
         shutil.copy(drawings / "0.png", tmp_path / name)
-    with pytest.raises(UsageError, match="but 1 can be read"):
+    with pytest.raises(UsageError, match="only 1 can be read"):
         quantize("demo-tag", tmp_path)
 
 
-def test_a_broken_image_is_named_and_left_out(drawings, tmp_path):
+def test_a_broken_image_is_reported_and_skipped(drawings, tmp_path):
     shutil.copytree(drawings, tmp_path / "images")
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
     made = quantize("demo-tag", tmp_path / "images")
     assert [(each["path"], each["code"]) for each in made.failures] == [("broken.png", "not_an_image")]
 
 
-def test_a_folder_of_ones_own_takes_the_copy(drawings, tmp_path):
+def test_the_copy_is_written_to_the_folder_of_the_user(drawings, tmp_path):
     made = quantize("demo-tag", drawings, QuantizeSettings(out=tmp_path / "mine"))
     assert made.folder == (tmp_path / "mine").resolve()
     assert resolve("demo-tag-int8", "tag").source.path == str(made.folder)
@@ -207,9 +207,9 @@ def test_categories_of_which_the_best_is_taken_are_not_measured(reds, tmp_path, 
 # What is refused
 
 
-def test_a_name_that_no_file_can_have_is_refused_before_any_work(drawings, tmp_path):
+def test_a_name_that_is_not_a_file_name_is_rejected_before_any_work(drawings, tmp_path):
     shutil.copytree(find_local(resolve("demo-tag", "tag")).folder, tmp_path / "mine (1)")
-    with pytest.raises(UsageError, match="cannot be the name of a file"):
+    with pytest.raises(UsageError, match="cannot be a file name"):
         quantize(str(tmp_path / "mine (1)"), drawings, QuantizeSettings(out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -254,29 +254,29 @@ def test_images_without_tags_measure_nothing(tmp_path):
 
 def test_a_copy_cannot_be_made_of_a_copy(drawings):
     quantize("demo-tag", drawings)
-    with pytest.raises(UsageError, match="demo-tag-int8 is int8 already"):
+    with pytest.raises(UsageError, match="demo-tag-int8 is already int8"):
         quantize("demo-tag-int8", drawings)
 
 
 def test_a_folder_with_something_else_is_left_alone(drawings, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds something else"):
+    with pytest.raises(UsageError, match="has other content"):
         quantize("demo-tag", drawings, QuantizeSettings(out=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_name_that_a_person_gave_to_another_model_is_left_alone(drawings, tmp_path):
+def test_a_name_that_the_user_gave_to_another_model_is_not_replaced(drawings, tmp_path):
     quantize("demo-tag", drawings, QuantizeSettings(out=tmp_path / "first"))
-    with pytest.raises(UsageError, match="there is a model called demo-tag-int8 already"):
+    with pytest.raises(UsageError, match="there is already a model called demo-tag-int8"):
         quantize("demo-tag", drawings, QuantizeSettings(out=tmp_path / "second"))
 
 
-def test_a_folder_without_images_is_refused(tmp_path):
+def test_a_folder_without_images_is_rejected(tmp_path):
     with pytest.raises(NoImages):
         quantize("demo-tag", tmp_path)
 
 
-def test_a_captioner_is_refused(drawings):
+def test_a_captioner_is_rejected(drawings):
     with pytest.raises(UsageError, match="is a captioner"):
         quantize("demo-caption", drawings)
 

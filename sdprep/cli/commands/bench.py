@@ -10,7 +10,7 @@ import click
 
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
-from sdprep.cli.output import print_json
+from sdprep.cli.output import print_json, print_table
 from sdprep.cli.report import Terminal, run_signals
 from sdprep.config import BENCH_STAGES
 from sdprep.report import CancelToken
@@ -22,26 +22,27 @@ if TYPE_CHECKING:
 @click.command(
     cls=shared.Command,
     example="sdprep bench ./imgs --model wd-vit-tagger-v3 --workers 4",
-    short_help="Say how fast each part of a run is here, and what would help.",
+    short_help="Benchmark each stage on this machine and suggest improvements.",
 )
 @click.argument("directory", metavar="[DIR]", type=shared.DIRECTORY, required=False)
 @shared.options(
     shared.option("--model", default="wd-v1-4-swinv2-tagger-v2", show_default=True,
                   help="Registry name, TOML file, Hub repository or local folder; a tagger or a captioner."),
-    shared.option("--batch-size", type=param_types.Int64(1), default=8, show_default=True, help="Images a model call."),
+    shared.option("--batch-size", type=param_types.Int64(1), default=8, show_default=True,
+                  help="Images per model call."),
     shared.option("--workers", type=param_types.Int64(0), default=2, show_default=True,
                   help="Threads that decode ahead; 0: none."),
     shared.option("--limit", type=param_types.Int64(1), default=100, show_default=True,
-                  help="Take the first images of DIR, at most this many."),
+                  help="Use the first images of DIR, at most this many."),
     shared.option("--stage", type=click.Choice(BENCH_STAGES), multiple=True,
-                  help="Measure this stage only; may be given several times."),
+                  help="Measure this stage only; can be given several times."),
     shared.option("--json", "json_report", is_flag=True, help="Print the figures as one JSON object on stdout."),
 )  # fmt: skip
 @click.pass_context
 def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_: Any) -> None:
     """Measure reading, decoding, the model, writing and all together on images of DIR (default: the demo's).
 
-    DIR stays as it is: texts and catalog go to a temporary folder, which is deleted.
+    DIR stays unchanged: sidecars and catalog go to a temporary folder, which is deleted.
     """
     from sdprep.config import BenchSettings
     from sdprep.tasks.bench import bench as task
@@ -62,8 +63,8 @@ def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_:
 
 
 def _as_dict(made: Bench) -> dict[str, Any]:
-    """The figures as JSON-ready values, schema 1."""
-    at, found = made.circumstances, made.judgement
+    """Return the figures as JSON-ready values."""
+    env, found = made.environment, made.verdict
     stages = {
         name: {
             "images": stage.images,
@@ -74,15 +75,14 @@ def _as_dict(made: Bench) -> dict[str, Any]:
         for name, stage in made.stages.items()
     }
     return {
-        "schema": 1,
         "command": "bench",
-        "model": at.model,
-        "provider": at.provider,
+        "model": env.model,
+        "provider": env.provider,
         "batch_size": made.batch_size,
-        "workers": at.workers,
-        "cpus": at.cpus,
+        "workers": env.workers,
+        "cpus": env.cpus,
         "stages": stages,
-        "startup_seconds": _rounded(at.startup),
+        "startup_seconds": _rounded(env.startup),
         "cpu_shares": None if found.shares is None else {name: _rounded(share) for name, share in found.shares.items()},
         "cores_to_keep_model_busy": _rounded(found.cores),
         "images_per_second_possible": _rounded(found.limit),
@@ -99,24 +99,26 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _print(made: Bench) -> None:
-    """A table of the stages, and what follows from it in sentences."""
-    at, found = made.circumstances, made.judgement
+    """Print a table of the stages, and what follows from it in sentences."""
+    env, found = made.environment, made.verdict
     click.echo(
-        f"{at.model}{f' on {at.provider}' if at.provider else ''}: batches of {made.batch_size}, "
-        f"{at.workers} threads decode, processors here: {at.cpus}\n"
+        f"{env.model}{f' on {env.provider}' if env.provider else ''}: batches of {made.batch_size}, "
+        f"{env.workers} decoding threads, CPU cores: {env.cpus}\n"
     )
     shares = found.shares or {}
-    click.echo(f"{'stage':9}{'images':>8}{'images/s':>10}{'ms/image':>10}{'CPU ms/image':>14}{'of CPU time':>13}")
+    rows = [("stage", "images", "images/s", "ms/image", "CPU ms/image", "of CPU time")]
     for name, stage in made.stages.items():
         cpu = "" if stage.cpu_seconds is None else f"{1000 * stage.cpu:.1f}"
         share = f"{shares[name]:.0%}" if name in shares else ""
-        line = f"{name:9}{stage.images:8}{stage.rate:10.1f}{1000 / stage.rate:10.1f}{cpu:>14}{share:>13}"
-        click.echo(line.rstrip())
+        rows.append((name, str(stage.images), f"{stage.rate:.1f}", f"{1000 / stage.rate:.1f}", cpu, share))
+    print_table(rows, right=range(1, 6))
     click.echo()
     if found.limit is not None and found.cores is not None:
         click.echo(f"Decoding and the model allow {found.limit:.1f} images/s here.")
-        click.echo(f"{found.cores:.2f} processors decode as fast as the model takes images.")
+        click.echo(f"{found.cores:.2f} CPU cores decode as fast as the model takes images.")
     for sentence in found.advice:
         click.echo(sentence)
     if not made.same_disk and {"write", "all"} & set(made.stages):
-        click.echo(f"Texts were written to {made.written_to}, on another disk than the images; TMPDIR moves them.")
+        click.echo(
+            f"Sidecars were written to {made.written_to}, not on the disk of the images; set TMPDIR to change that."
+        )

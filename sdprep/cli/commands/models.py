@@ -16,7 +16,7 @@ from sdprep.cli.report import Terminal
 
 if TYPE_CHECKING:
     from sdprep.models.base import ModelSpec, Task
-    from sdprep.tasks.models import CheckedFile, Fault, ListedModel, ModelFile, ShownModel, Verification
+    from sdprep.tasks.models import CheckedFile, ModelDetails, ModelFailure, ModelFile, ModelSummary, Verification
 
 UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 FITS = {
@@ -28,7 +28,7 @@ LAYOUTS = {"nhwc": "channels last", "nchw": "channels first"}
 TASKS = click.Choice(["caption", "tag"])
 
 json_option = shared.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")
-family_option = shared.option("--task", type=TASKS, help="What a repository is for that no TOML file describes.")
+family_option = shared.option("--task", type=TASKS, help="The task of a repository that no TOML file describes.")
 
 
 @click.group(short_help="List, download, check and add models.")
@@ -40,14 +40,14 @@ def models() -> None:
 
 
 @models.command(
-    "list", cls=shared.Command, example="sdprep models list --task tag", short_help="List the models that have a name."
+    "list", cls=shared.Command, example="sdprep models list --task tag", short_help="List the registered models."
 )
 @shared.option("--task", type=TASKS, help="Only the models of this command.")
 @json_option
 def list_models(task: Task | None, as_json: bool) -> None:
-    """List the models that have a name: ours, and those that you have added.
+    """List the registered models: those of sdprep, and those that you added.
 
-    A download is known exactly once it was made. A model is cached if its files are on this machine.
+    The exact download size is known after the first download. A model is cached if its files are on this machine.
     """
     from sdprep.tasks import models as api
 
@@ -57,17 +57,17 @@ def list_models(task: Task | None, as_json: bool) -> None:
     else:
         head = ("name", "task", "backend", "download", "licence", "cached")
         print_table([head, *map(_row, listing.models)], right=(3,))
-    _leave(listing.failures)
+    _exit(listing.failures)
 
 
 @models.command(
-    cls=shared.Command, example="sdprep models show wd-swinv2-tagger-v3", short_help="Show all about a model."
+    cls=shared.Command, example="sdprep models show wd-swinv2-tagger-v3", short_help="Show the details of a model."
 )
 @click.argument("name")
 @family_option
 @json_option
 def show(name: str, task: Task | None, as_json: bool) -> None:
-    """Show what is known of the model NAME: its source, its files, how it sees images, and its labels.
+    """Show the details of the model NAME: source, files, image preparation and labels.
 
     NAME is what --model takes. Nothing is downloaded.
     """
@@ -81,7 +81,7 @@ def show(name: str, task: Task | None, as_json: bool) -> None:
         data = msgspec.to_builtins(shown, enc_hook=str)
         print_json({**data.pop("spec"), **data})
         return
-    print_table(_described(shown))
+    print_table(_detail_rows(shown))
     click.echo()
     head = ("file", "bytes", "here", "sha256")
     print_table([head, *map(_file, shown.files)], right=(1,))
@@ -90,16 +90,16 @@ def show(name: str, task: Task | None, as_json: bool) -> None:
 @models.command(
     cls=shared.Command,
     example="sdprep models download blip-large wd-swinv2-tagger-v3",
-    short_help="Bring models to this machine.",
+    short_help="Download models.",
 )
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @family_option
 @json_option
 def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
-    """Download the files of every model NAME, so that caption and tag need no network.
+    """Download the files of each model NAME, so that caption and tag need no network.
 
-    Files that are here already are checked against their SHA-256, and downloaded again if they are damaged. If one
-    model cannot be had, the others are still downloaded; the exit code is 1 then.
+    Existing files are checked against their SHA-256, and downloaded again if they are damaged. If one model is not
+    available, the others are still downloaded and the exit code is 1.
     """
     from sdprep.tasks import models as api
 
@@ -108,7 +108,7 @@ def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
         print_json(done)
     else:
         print_table([(each.model, (each.commit or "")[:12], str(each.folder)) for each in done.models])
-    _leave(done.failures)
+    _exit(done.failures)
 
 
 @models.command(
@@ -119,9 +119,9 @@ def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
 @click.argument("names", metavar="[NAME...]", nargs=-1)
 @json_option
 def verify(names: tuple[str, ...], as_json: bool) -> None:
-    """Compare the files of every model NAME, or of all downloads, with the SHA-256 that they had at first.
+    """Compare the files of each model NAME, or of all downloads, with their SHA-256 at the first download.
 
-    Every file is ok, damaged or missing. The exit code is 1 if any is damaged. No network is asked, nothing is changed.
+    Each file is ok, damaged or missing. The exit code is 1 if any is damaged. Needs no network and changes nothing.
     """
     from sdprep.tasks import models as api
 
@@ -129,18 +129,20 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print_table([_verdict(file) for file in found.files])
-    _leave(found.failures, failed=_advise(found))
+        print_table([_check_row(file) for file in found.files])
+    _exit(found.failures, failed=_print_counts(found))
 
 
-@models.command(cls=shared.Command, example="sdprep models add ./my-tagger.toml", short_help="Give a model a name.")
+@models.command(
+    cls=shared.Command, example="sdprep models add ./my-tagger.toml", short_help="Register a model of your own."
+)
 @click.argument("path", metavar="PATH.toml", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@shared.option("--replace", is_flag=True, help="Put it in the place of a model of the same name.")
+@shared.option("--replace", is_flag=True, help="Replace a model of the same name.")
 @json_option
 def add(path: Path, replace: bool, as_json: bool) -> None:
-    """Copy the description PATH.toml into your own models folder, so that --model takes the name that is in it.
+    """Copy the description PATH.toml into your models folder, so that --model accepts its name.
 
-    It is checked first. A folder that it gives relative to itself is written as an absolute path.
+    It is checked first. A relative folder in it is written as an absolute path.
     """
     from sdprep.tasks import models as api
 
@@ -151,13 +153,13 @@ def add(path: Path, replace: bool, as_json: bool) -> None:
         click.echo(added.path)
     click.echo(f"added: --model {shlex.quote(added.name)}", err=True)
     if added.replaced is not None and added.replaced != added.path:
-        click.echo(f"it hides the model of the same name in {added.replaced}", err=True)
+        click.echo(f"it overrides the model of the same name in {added.replaced}", err=True)
     if added.missing:
         click.echo(f"not yet in {added.folder}: {', '.join(added.missing)}", err=True)
 
 
-def _leave(failures: Iterable[Fault], *, failed: bool = False) -> None:
-    """Name the failures on stderr and end with 1 if there are any."""
+def _exit(failures: Iterable[ModelFailure], *, failed: bool = False) -> None:
+    """Print the failures to stderr and exit with 1 if there are any."""
     for failure in failures:
         click.echo(f"failed: {failure.model}: {failure.message}", err=True)
         failed = True
@@ -165,13 +167,13 @@ def _leave(failures: Iterable[Fault], *, failed: bool = False) -> None:
         sys.exit(1)
 
 
-def _advise(found: Verification) -> bool:
-    """Count the files on stderr and say how to mend them; whether any is damaged."""
+def _print_counts(found: Verification) -> bool:
+    """Print counts and fixes to stderr; return whether any file is damaged."""
     from sdprep.tasks.models import FileState
 
     if not found.files:
         if not found.failures:
-            click.echo("verify: nothing was downloaded yet", err=True)
+            click.echo("verify: nothing has been downloaded yet", err=True)
         return False
     counts = [f"{sum(file.state is state for file in found.files)} {state.value}" for state in FileState]
     click.echo(f"verify: {len(found.files)} files: {', '.join(counts)}", err=True)
@@ -181,11 +183,11 @@ def _advise(found: Verification) -> bool:
     return bool(found.models(FileState.DAMAGED))
 
 
-def _verdict(file: CheckedFile) -> tuple[str, ...]:
+def _check_row(file: CheckedFile) -> tuple[str, ...]:
     return file.state.value, file.model, file.name, "" if file.state.value == "ok" else str(file.path)
 
 
-def _row(model: ListedModel) -> tuple[str, ...]:
+def _row(model: ModelSummary) -> tuple[str, ...]:
     from sdprep.models.files.hub import amount
 
     exact = "none" if model.download == 0 else amount(model.download or 0)
@@ -194,7 +196,7 @@ def _row(model: ListedModel) -> tuple[str, ...]:
 
 
 def about(megabytes: int | None) -> str:
-    """A size in megabytes as a description gives it, or nothing."""
+    """Format a size in megabytes, empty if it is unknown."""
     if megabytes is None:
         return ""
     return f"about {megabytes} MB" if megabytes < 1000 else f"about {megabytes / 1000:.2f} GB"
@@ -209,8 +211,8 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _described(shown: ShownModel) -> list[tuple[str, str]]:
-    """What a description says, as lines of a name and a value."""
+def _detail_rows(shown: ModelDetails) -> list[tuple[str, str]]:
+    """Return the details of a model as rows of a name and a value."""
     spec, source = shown.spec, shown.spec.source
     here = sum(file.path is not None for file in shown.files)
     known = {
@@ -237,8 +239,8 @@ def _image(spec: ModelSpec) -> str:
     image = spec.image
     layout = f", {LAYOUTS[image.layout]}" if image.layout else ""
     if image.recipe is not None:
-        return f"as {image.recipe} says{layout}"
-    size = f"{image.size} x {image.size}" if image.size else "the size that the weights tell"
+        return f"as described in {image.recipe}{layout}"
+    size = f"{image.size} x {image.size}" if image.size else "size from the weights"
     fit = FITS[image.fit or "pad"].format(image.pad_color)
     mean = f"mean {image.mean}, std {image.std}" if (image.mean, image.std) != UNSCALED else "not normalised"
     if image.preprocess == "kohya":
@@ -256,6 +258,6 @@ def _labels(spec: ModelSpec) -> str:
     if spec.labels is None:
         return ""
     labels = spec.labels
-    said = f"{labels.file} ({', '.join(f'{name} {code}' for name, code in labels.categories.items())})"
+    text = f"{labels.file} ({', '.join(f'{name} {code}' for name, code in labels.categories.items())})"
     within = f", within {labels.within}" if labels.within else ""
-    return said + within + (f", thresholds in column {labels.thresholds}" if labels.thresholds else "")
+    return text + within + (f", thresholds in column {labels.thresholds}" if labels.thresholds else "")

@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 )
 @click.argument("name")
 @shared.options(
-    shared.option("--images", type=shared.DIRECTORY, required=True, help="Images of the kind that you tag."),
+    shared.option("--images", type=shared.DIRECTORY, required=True, help="Images like those that you tag."),
     shared.option("--precision", type=click.Choice(["int8", "fp16"]), default="int8", show_default=True,
-                  help="int8 for processors, fp16 for graphics cards."),
+                  help="int8 for CPUs, fp16 for GPUs."),
     shared.option("--out", type=click.Path(file_okay=False, path_type=Path),
                   help="Folder of the new model [sdprep's data folder]."),
     shared.option("--threshold", type=param_types.FiniteFloat(0.01, 1), default=0.35, show_default=True,
                   help="Compare the tags at or above this probability."),
-    shared.option("--floor", type=param_types.FiniteFloat(0, 1), default=0.95, show_default=True,
+    shared.option("--floor", "min_f1", type=param_types.FiniteFloat(0, 1), default=0.95, show_default=True,
                   help="Keep the copy only if its F1 against the original is this high."),
-    shared.option("--force", is_flag=True, help="Keep it even below the floor."),
+    shared.option("--force", is_flag=True, help="Keep the copy even if its F1 is lower."),
     shared.option("--sample", type=param_types.Int64(2), default=100, show_default=True,
                   help="Use at most this many images: half to calibrate, half to measure."),
     json_option,
 )  # fmt: skip
 @click.pass_context
 def quantize(ctx: click.Context, /, name: str, images: Path, as_json: bool, **_: Any) -> None:
-    """Make a copy of the tagger NAME with smaller numbers, and measure on your images how well it agrees.
+    """Make a copy of the tagger NAME with smaller weights, and measure on your images how well it agrees.
 
-    `sdprep tag --model NAME-int8` (or NAME-fp16) runs it. Half of the images measures what the other half calibrated.
+    `sdprep tag --model NAME-int8` (or NAME-fp16) runs it. Half of the images calibrate it, the other half measure it.
     """
     from sdprep.config import QuantizeSettings
     from sdprep.tasks.quantize import quantize as task
@@ -51,13 +51,13 @@ def quantize(ctx: click.Context, /, name: str, images: Path, as_json: bool, **_:
     settings = QuantizeSettings(**shared.settings_of(ctx, QuantizeSettings))
     made = task(name, images, settings, listener=Terminal())
     for failure in made.failures:
-        click.echo(f"left out: {failure['path']}: {failure['code']}: {failure['message']}", err=True)
+        click.echo(f"skipped: {failure['path']}: {failure['code']}: {failure['message']}", err=True)
     if as_json:
         print_json(made)
     else:
         print_table(_rows(made))
     if made.agreement.f1 < made.floor:
-        click.echo(f"WARNING: below the floor of {made.floor:g}, and kept because of --force", err=True)
+        click.echo(f"WARNING: F1 below {made.floor:g}; kept because of --force", err=True)
     click.echo(f"made: --model {shlex.quote(made.name)}", err=True)
 
 
@@ -74,5 +74,5 @@ def _rows(made: Quantized) -> list[tuple[str, str]]:
         ("tags kept", f"{found.kept:.2%} of {found.tags} at {made.threshold:g}"),
         ("F1", f"{found.f1:.4f}"),
         ("change of a probability", f"{found.mean_change:.5f} on average, {found.largest_change:.3f} at most"),
-        ("seconds an image", f"{made.seconds['new']:.3f}, the original {made.seconds['original']:.3f}"),
+        ("seconds per image", f"{made.seconds['new']:.3f}, the original {made.seconds['original']:.3f}"),
     ]
