@@ -34,7 +34,7 @@ from PIL import Image
 from benchmarks.measure import spread
 from sdprep.images.decode import decode
 from sdprep.models.captioners.blip.images import Images
-from sdprep.models.captioners.blip.layers import Int8Linear, MakeLinear, PlainLinear, linear_layer
+from sdprep.models.captioners.blip.layers import Int8Linear, LinearLayer, MakeLinear, linear_layer
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork, Span, TextDecoder
 from sdprep.models.captioners.blip.verify import ReferenceDecoder, check_agreement
@@ -130,7 +130,7 @@ def run_speed(arguments: argparse.Namespace) -> None:
     # Kept for the comparison before the clock starts: the answers must be the same.
     ours = engine(model, decoding, arguments.batch)
     # Without oneDNN's kernels: what the decode loop is worth by itself.
-    others: dict[str, MakeLinear] = {"on torch's linear": PlainLinear, "in int8": Int8Linear}
+    others: dict[str, MakeLinear] = {"on torch's linear": LinearLayer, "in int8": Int8Linear}
     contenders = {name: engine(model, decoding, arguments.batch, linear) for name, linear in others.items()}
     contenders["in float32"] = ours
     with tempfile.TemporaryDirectory() as folder:
@@ -168,13 +168,13 @@ def run_forms(arguments: argparse.Namespace) -> None:
 
 def parts_of_work(decoder: TextDecoder, embeddings: torch.Tensor, beams: int) -> list[Callable[[], None]]:
     """What comes before the first step of a decoding, and ten of its steps."""
-    batch, memory = len(embeddings), decoder.cross.remember(embeddings)
+    batch, memory = len(embeddings), decoder.cross.encode(embeddings)
     mask = torch.ones(batch, 1, beams, 11 * beams, dtype=torch.bool)
     span = Span(decoder.new_cache(batch, 16, beams), torch.full((batch,), 10), mask)
     ids = torch.full((batch, beams), 5)
 
     def first() -> None:
-        decoder.read(torch.tensor(PROMPT), decoder.cross.remember(embeddings))
+        decoder.read(torch.tensor(PROMPT), decoder.cross.encode(embeddings))
 
     def steps() -> None:
         for _ in range(10):

@@ -134,12 +134,12 @@ def test_a_bad_word_is_not_used(folder: Path) -> None:
 
 
 def test_a_bad_word_that_the_model_does_not_know_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="--bad-words 猫: the model has no such word"):
+    with pytest.raises(UsageError, match="--bad-words 猫: the model does not know this word"):
         run(folder, bad_words=("猫",))
 
 
 def test_a_mark_of_the_model_is_no_bad_word(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"--bad-words \[SEP\]: this is a mark of the model's own, not a word"):
+    with pytest.raises(UsageError, match=r"--bad-words \[SEP\]: this is a special token of the model, not a word"):
         run(folder, bad_words=("[SEP]",))
 
 

@@ -1,9 +1,9 @@
-"""What sdprep relies on in the configuration of a BLIP captioner, checked before transformers builds anything by it."""
+"""Checks what sdprep relies on in the configuration of a BLIP captioner, before transformers builds the model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -15,18 +15,28 @@ from sdprep.models.parse import as_type
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 # The large BLIP has 24.
 Layers = Annotated[int, msgspec.Meta(ge=1, le=256)]
-# So many made-up weights take 256 MB, and are refused by their names.
+# Up to this size, 256 MB of made-up weights, transformers may go on: it reports missing weights by name.
 HARMLESS = 2**26
 Token = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class TextConfig(msgspec.Struct):
-    """The decoder; where a field is left out, transformers takes the same value as here."""
+class Tower(msgspec.Struct):
+    """What both towers have; where a field is left out, transformers uses the same defaults."""
 
-    num_attention_heads: Count
     hidden_size: Count = 768
     intermediate_size: Count = 3072
     num_hidden_layers: Layers = 12
+
+    def layer_parameters(self) -> int:
+        """A lower bound for the number of parameters in the layers."""
+        width, inner = self.hidden_size, self.intermediate_size
+        return self.num_hidden_layers * (4 * width * width + 2 * width * inner)
+
+
+class TextConfig(Tower, kw_only=True):
+    """The decoder."""
+
+    num_attention_heads: Count
     vocab_size: Count = 30524
     max_position_embeddings: Count = 512
     bos_token_id: Token = 30522
@@ -34,25 +44,21 @@ class TextConfig(msgspec.Struct):
     pad_token_id: Token | None = 0
 
     def parameters(self) -> int:
-        """Fewer than the decoder has."""
-        width = self.hidden_size
-        return _layers(self) + (self.vocab_size + self.max_position_embeddings) * width
+        """A lower bound for the number of parameters."""
+        return self.layer_parameters() + (self.vocab_size + self.max_position_embeddings) * self.hidden_size
 
 
-class VisionConfig(msgspec.Struct):
-    """The vision tower, in the same way."""
+class VisionConfig(Tower):
+    """The vision tower."""
 
-    hidden_size: Count = 768
-    intermediate_size: Count = 3072
-    num_hidden_layers: Layers = 12
     num_attention_heads: Count = 12
     image_size: Side = 384
     patch_size: Side = 16
 
     def parameters(self) -> int:
-        """Fewer than the tower has."""
+        """A lower bound for the number of parameters."""
         patches, patch = (self.image_size // self.patch_size) ** 2, 3 * self.patch_size**2
-        return _layers(self) + (patches + patch) * self.hidden_size
+        return self.layer_parameters() + (patches + patch) * self.hidden_size
 
 
 class _Towers(msgspec.Struct):
@@ -61,10 +67,10 @@ class _Towers(msgspec.Struct):
 
 
 def check_blip_config(folder: Path, weights: str) -> TextConfig:
-    """The decoder's part of a folder's `config.json`, whose weights are in the file `weights`.
+    """The decoder's part of a folder's `config.json`; `weights` is the file with the weights.
 
-    Refuses also what transformers would silently get wrong: its default of 8 decoder heads fits no BLIP (they have 12).
-    Raises ModelError naming the field, also for a model that needs more memory than its weights explain.
+    Also refuses what transformers would silently get wrong: its default of 8 decoder heads, where every BLIP has 12.
+    Raises ModelError that names the field, also for a model that needs more memory than its weights explain.
     """
     path = folder / "config.json"
     config = read_configs(folder).get(path.name, {})
@@ -89,7 +95,7 @@ def _check_tokens(text: TextConfig, path: Path) -> None:
 
 
 def _check_size(towers: _Towers, path: Path, weights: Path) -> None:
-    """Raise if many more parameters are described than the file has bytes: transformers would make up the others."""
+    """Raise if the config describes more parameters than the file has bytes: transformers would make up the others."""
     needed = towers.text_config.parameters() + towers.vision_config.parameters()
     try:
         size = weights.stat().st_size
@@ -97,8 +103,3 @@ def _check_size(towers: _Towers, path: Path, weights: Path) -> None:
         raise ModelError(f"{weights}: {error.strerror}") from error
     if needed > max(size, HARMLESS):
         raise ModelError(f"{path} describes more than {needed:,} weights, but {weights.name} has only {size:,} bytes")
-
-
-def _layers(tower: Any) -> int:
-    width, inner = tower.hidden_size, tower.intermediate_size
-    return int(tower.num_hidden_layers * (4 * width * width + 2 * width * inner))

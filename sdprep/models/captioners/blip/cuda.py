@@ -1,29 +1,29 @@
-"""What runs only on CUDA: steps recorded as graphs, copies beside the work, a vision tower compiled in long runs.
+"""What runs on CUDA with `--cuda-graphs` only: recorded decoder steps, overlapped copies, a compiled vision tower.
 
-A recorded step knows addresses, not values. So whatever it reads and writes stays in the same tensors, and texts join
-and leave between two steps. A step must first run unrecorded, since libraries initialise themselves at first use, which
-cannot be recorded.
+A recorded step knows addresses, not values. So everything it reads and writes stays in the same tensors, and sequences
+are added and removed between two steps. A step must run once before it is recorded, because libraries initialise
+themselves at first use, which cannot be recorded.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
 
 
 Step = Callable[[], None]
-# Takes a step, which it does not run, and gives what runs it.
+# Takes a step and returns what replays it.
 Capture = Callable[[Step], Step]
 
 
 class StepShape(NamedTuple):
-    """How much of the tensors of a step is in use: what fixes the shapes of all that it computes.
+    """How much of a step's tensors is in use, which fixes the shapes of all that it computes.
 
-    `images` looked at, with `each` rows of queries; `groups` of texts; `longest`, the positions of the cache.
+    `images` with `each` rows of queries; `groups` of sequences; `longest`, the positions of the cache.
     """
 
     images: int
@@ -33,41 +33,41 @@ class StepShape(NamedTuple):
 
 
 def bucket(images: int, capacity: int) -> int:
-    """The places of a recorded step for so many images: a power of two, or all that there are.
+    """The slots of a recorded step for so many images: a power of two, or all of them.
 
-    So the recordings are few, and no more than half of the places of a step are idle.
+    So there are few recordings, and at most half of the slots of a step are idle.
     """
     return min(capacity, 1 << (images - 1).bit_length())
 
 
 class RecordedSteps:
-    """Runs steps over one set of tensors: as they are at the first of an extent, recorded from the second on."""
+    """Runs steps over one set of tensors: the first of a shape as it is, then recorded and replayed."""
 
-    def __init__(self, recorder: GraphCapturer) -> None:
-        self._recorder = recorder
+    def __init__(self, capturer: GraphCapturer) -> None:
+        self._capturer = capturer
         self._recorded: dict[StepShape, Step | None] = {}
 
-    def run(self, extent: StepShape, step: Step) -> None:
-        """Run a step of this extent. All steps of an extent must be the same function of the tensors' contents."""
-        if extent not in self._recorded:
+    def run(self, shape: StepShape, step: Step) -> None:
+        """Run a step of this shape. All steps of a shape must be the same function of the tensors' contents."""
+        if shape not in self._recorded:
             step()
-            self._recorded[extent] = None
+            self._recorded[shape] = None
             return
-        recorded = self._recorded[extent]
-        if recorded is None:
-            recorded = self._recorded[extent] = self._recorder.record(step)
-        recorded()
+        replay = self._recorded[shape]
+        if replay is None:
+            replay = self._recorded[shape] = self._capturer.record(step)
+        replay()
 
 
 class GraphCapturer:
-    """Records steps by `capture`; after one that fails, which is told to `note`, steps stay as they are."""
+    """Records steps with `capture`. After a failure, which is passed to `note`, steps run as they are."""
 
     def __init__(self, capture: Capture, note: Callable[[str], None]) -> None:
         self.active = True
         self._capture, self._note = capture, note
 
     def record(self, step: Step) -> Step:
-        """What runs the step. Raises OutOfMemoryError if the memory does not suffice."""
+        """What runs the step. Raises OutOfMemoryError if memory runs out."""
         import torch
 
         if not self.active:
@@ -81,15 +81,15 @@ class GraphCapturer:
             return step
 
     def stop(self, reason: str) -> None:
-        """Record no more, and say why."""
+        """Stop recording and report why."""
         self.active = False
-        self._note(f"going on without CUDA graphs, which is slower: {reason}")
+        self._note(f"continuing without CUDA graphs, which is slower: {reason}")
 
 
 class CudaCapture:
     """Captures steps as CUDA graphs of a device.
 
-    They share one pool of memory, no larger than the largest of them needs, for none leaves anything there.
+    The graphs share one memory pool, as large as the largest of them needs, because none keeps anything there.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -103,7 +103,7 @@ class CudaCapture:
             if self._pool is None:
                 self._pool = torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
-            # torch's own stream for captures belongs to whatever device was the first to capture.
+            # torch's own capture stream belongs to the first device that captured.
             own = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
             with torch.cuda.graph(graph, pool=self._pool, stream=own):
                 step()
@@ -111,85 +111,64 @@ class CudaCapture:
         return replay
 
 
-class Event(Protocol):
-    """A point in a card's work."""
+class CopyStream:
+    """Copies batches to a CUDA device on a stream of its own, beside the device's other work.
 
-    def synchronize(self) -> None:
-        """Wait until the card has come to it."""
-
-
-class CopyStream(Protocol):
-    """What copies to a card beside the card's other work."""
-
-    def buffer(self, like: torch.Tensor) -> torch.Tensor:
-        """Memory of the same shape from which the card copies by itself."""
-
-    def send(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Event]:
-        """The same pixels on the card, for work that is asked of it from now on, and when they are all there."""
-
-
-class CudaCopyStream:
-    """Copies to a CUDA device from pinned memory, on a stream of its own."""
+    It uses two pinned buffers in turn: one is filled while the device still copies from the other.
+    """
 
     def __init__(self, device: torch.device) -> None:
         import torch
 
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def buffer(self, like: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        return torch.empty_like(like, pin_memory=True)
-
-    def send(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Event]:
-        import torch
-
-        work = torch.cuda.current_stream(self._device)
-        with torch.cuda.stream(self._stream):
-            sent = pixels.to(self._device, non_blocking=True)
-            there = self._stream.record_event()
-        work.wait_event(there)
-        # Else the memory could be given to another tensor of the copying stream while the work still reads it.
-        sent.record_stream(work)
-        return sent, there
-
-
-class DoubleBuffer:
-    """Sends batches through two buffers in turn: one is filled while the card still copies from the other."""
-
-    def __init__(self, lane: CopyStream) -> None:
-        self._lane = lane
         self._buffers: list[torch.Tensor | None] = [None, None]
-        self._copied: list[Event | None] = [None, None]
+        # Events at the end of the last copy from each buffer.
+        self._copied: list[Any] = [None, None]
         self._turn = 0
 
     def send(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The same pixels, uint8[n, ...], on the card; those given may be written to at once."""
+        """The same pixels, uint8[n, ...], on the device; the given tensor may be overwritten at once."""
         turn, self._turn = self._turn, 1 - self._turn
         buffer, copied = self._buffers[turn], self._copied[turn]
         if copied is not None:
             copied.synchronize()
         if buffer is None or len(buffer) < len(pixels):
-            buffer = self._buffers[turn] = self._lane.buffer(pixels)
-        filled = buffer[: len(pixels)].copy_(pixels)
-        sent, self._copied[turn] = self._lane.send(filled)
+            buffer = self._buffers[turn] = self._new_buffer(pixels)
+        sent, self._copied[turn] = self._copy(buffer[: len(pixels)].copy_(pixels))
         return sent
+
+    def _new_buffer(self, like: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.empty_like(like, pin_memory=True)
+
+    def _copy(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Pixels on the device, for work that is queued from now on, and an event at the end of the copy."""
+        import torch
+
+        work = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._stream):
+            sent = pixels.to(self._device, non_blocking=True)
+            copied = self._stream.record_event()
+        work.wait_event(copied)
+        # Otherwise the copy stream could reuse the memory for another tensor while the work still reads it.
+        sent.record_stream(work)
+        return sent, copied
 
 
 Tower = Callable[["torch.Tensor"], "torch.Tensor"]
 
-# Compiling takes about a minute and saves perhaps a tenth, so it pays for itself in ten minutes. How many images are
-# still to come is not known here; but who waits until as much time has gone by loses at most a tenth if the run then
-# ends, whatever the card.
-SECONDS = 600
+# Compiling takes about a minute and saves perhaps a tenth, so it pays off after ten minutes. Nobody knows here how many
+# images are left, but by waiting as long, a run that ends right after compiling loses at most a tenth on any GPU.
+COMPILE_AFTER = 600
 
 
 class LazyCompile:
-    """A vision tower that is compiled for a size of batch when `SECONDS` have gone by after batches of that size.
+    """A vision tower that is compiled for a batch size once batches of that size took `COMPILE_AFTER` seconds.
 
-    The time from one batch to the next counts for the first of them. A tower that cannot be compiled goes on as it is,
-    which is told to `note`.
+    The time between two batches counts for the first of them. A tower that cannot be compiled continues as it is,
+    which is passed to `note`.
     """
 
     def __init__(
@@ -209,25 +188,25 @@ class LazyCompile:
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         import torch
 
-        if not self._has_worked(len(pixels)) or self._failed:
+        if not self._is_due(len(pixels)) or self._failed:
             return self._tower(pixels)
         try:
-            # A shape at a time: kernels for any number of images would be slower.
+            # One shape at a time: kernels for any number of images would be slower.
             self._compiled = self._compiled or torch.compile(self._tower, dynamic=False, backend=self._backend)
             return self._compiled(pixels)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ImportError) as error:
             self._failed = True
-            # torch says first that there was an error, and only then which one.
+            # torch's own message only says that there was an error; the inner one says which.
             reason = str(getattr(error, "inner_exception", error)).partition("\n")[0]
-            self._note(f"going on with a vision tower that is not compiled, which is slower: {reason}")
+            self._note(f"continuing with a vision tower that is not compiled, which is slower: {reason}")
             return self._tower(pixels)
 
-    def _has_worked(self, size: int) -> bool:
+    def _is_due(self, size: int) -> bool:
         now = self._clock()
         if self._last is not None:
             before, since = self._last
             self._spent[before] = self._spent.get(before, 0.0) + now - since
         self._last = size, now
-        return self._spent.get(size, 0.0) >= SECONDS
+        return self._spent.get(size, 0.0) >= COMPILE_AFTER

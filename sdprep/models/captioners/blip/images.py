@@ -1,4 +1,4 @@
-"""Images as the network takes them, how they become so, and where the decode loop reads them."""
+"""Images in the network's form, how they get there, and the source that the decode loop reads them from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sdprep.models.base import ImageSpec
-from sdprep.models.captioners.blip.cuda import CudaCopyStream, DoubleBuffer
+from sdprep.models.captioners.blip.cuda import CopyStream
 from sdprep.types import Batch
 
 if TYPE_CHECKING:
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
 
 
 class Images(NamedTuple):
-    """Images for the network: `pixels` is normalised [n, 3, H, W]; `digests` seed the random streams of samples."""
+    """A batch for the network: `pixels` is normalised [n, 3, H, W]; `digests` seed the random streams of samples."""
 
     keys: tuple[Hashable, ...]
     digests: tuple[bytes, ...]
     pixels: torch.Tensor
 
     def part(self, start: int, stop: int | None) -> Images:
-        """Some of them."""
+        """Some of the images."""
         return Images(self.keys[start:stop], self.digests[start:stop], self.pixels[start:stop])
 
 
 class Normalizer:
-    """Brings pixels to the device as the weights want them: channels first, 0 to 1, mean and deviation taken out."""
+    """Moves pixels to the device as the weights expect them: channels first, 0 to 1, minus the mean, over the std."""
 
     def __init__(self, image: ImageSpec, device: torch.device, dtype: torch.dtype, *, async_copy: bool = False) -> None:
         import torch
 
         self._device, self._dtype = device, dtype
-        # On the device, for a copy on the way would wait for all that was asked of it before.
+        # On the device: a copy from the host would wait for all queued work.
         self._mean, self._std = (torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (image.mean, image.std))
-        self._buffers = DoubleBuffer(CudaCopyStream(device)) if async_copy else None
+        self._stream = CopyStream(device) if async_copy else None
 
     def __call__(self, batch: Batch) -> Images:
-        """Images of a batch, whose pixels are uint8[N, H, W, 3]."""
+        """The images of a batch, whose pixels are uint8[N, H, W, 3]."""
         import torch
 
         pixels = torch.from_numpy(np.ascontiguousarray(batch.pixels))
-        there = pixels.to(self._device) if self._buffers is None else self._buffers.send(pixels)
-        values = there.permute(0, 3, 1, 2).float()
+        on_device = pixels.to(self._device) if self._stream is None else self._stream.send(pixels)
+        values = on_device.permute(0, 3, 1, 2).float()
         return Images(batch.keys, batch.digests, ((values / 255 - self._mean) / self._std).to(self._dtype))
 
 
@@ -56,7 +56,7 @@ class ImageSource:
         self._batches, self._rest = iter(batches), deque[Images]()
 
     def read(self, most: int) -> Images | None:
-        """The next images, of one batch; those that were given back come first. None at the end."""
+        """The next images of one batch, at most `most`, starting with those given back. None at the end."""
         images = self._rest.popleft() if self._rest else next(self._batches, None)
         if images is not None and len(images.keys) > most:
             self._rest.appendleft(images.part(most, None))
@@ -64,7 +64,7 @@ class ImageSource:
         return images
 
     def read_ahead(self) -> None:
-        """Fetch a batch before it is asked for, unless one is there."""
+        """Fetch the next batch before it is asked for, unless images are left."""
         if not self._rest and (images := next(self._batches, None)) is not None:
             self._rest.append(images)
 

@@ -1,7 +1,7 @@
-"""What changes the scores of the next token before one is chosen, as transformers' logits processors do.
+"""What changes the scores of the next token before one is chosen, like transformers' logits processors.
 
 The order is theirs (`GenerationMixin._get_logits_processor`, 5.23): repetition penalty, repeated n-grams, bad words,
-least length; then for sampling temperature, top-k and top-p. Unlike theirs, rows may have come to different lengths.
+minimum length; then for sampling temperature, top-k and top-p. Unlike theirs, rows may have different lengths.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class Texts(NamedTuple):
-    """Texts under way: `ids` [rows, room], of which the first `lengths` [rows] are filled, the prompt included.
+class Sequences(NamedTuple):
+    """Sequences in progress: `ids` [rows, room], of which the first `lengths` [rows] are filled, prompt included.
 
     `longest` is the greatest of the lengths.
     """
@@ -27,7 +27,7 @@ class Texts(NamedTuple):
 
 
 class LogitsProcessors:
-    """The rules that hold for every way of choosing a token. The end token alone cannot be a bad word."""
+    """The rules that every way of choosing a token follows. The end token alone cannot be a bad word."""
 
     def __init__(self, decoding: GenerationConfig, prompt_length: int, end: int, device: torch.device) -> None:
         import torch
@@ -39,81 +39,75 @@ class LogitsProcessors:
             if word != (end,)
         ]
 
-    def apply(self, scores: torch.Tensor, texts: Texts) -> torch.Tensor:
-        """The scores [rows, vocabulary] after all rules; those given are left as they are."""
+    def apply(self, scores: torch.Tensor, sequences: Sequences) -> torch.Tensor:
+        """The scores [rows, vocabulary] after all rules; the given tensor is not changed."""
         decoding = self._decoding
         if decoding.repetition_penalty != 1.0:
-            scores = self._penalised(scores, texts)
+            scores = self._penalise(scores, sequences)
         if decoding.no_repeat_ngram_size > 0:
-            scores = self._without_repeats(scores, texts, decoding.no_repeat_ngram_size)
+            scores = self._ban_repeats(scores, sequences, decoding.no_repeat_ngram_size)
         if self._bad_words:
-            scores = self._without_bad_words(scores, texts)
+            scores = self._ban_words(scores, sequences)
         if decoding.min_new_tokens > 0:
-            short = texts.lengths < self._prompt_length + decoding.min_new_tokens
+            short = sequences.lengths < self._prompt_length + decoding.min_new_tokens
             scores = scores.clone()
             scores[:, self._end].masked_fill_(short, -math.inf)
         return scores
 
-    def _penalised(self, scores: torch.Tensor, texts: Texts) -> torch.Tensor:
+    def _penalise(self, scores: torch.Tensor, sequences: Sequences) -> torch.Tensor:
         import torch
         from torch.nn import functional
 
-        penalty = self._decoding.repetition_penalty
-        ids = _filled(texts, scores.shape[1])
+        penalty, vocabulary = self._decoding.repetition_penalty, scores.shape[1]
+        ids = sequences.ids[:, : sequences.longest]
+        written = torch.arange(sequences.longest, device=ids.device) < sequences.lengths[:, None]
+        # What is not written yet falls into an extra column.
+        ids = ids.where(written, vocabulary)
         padded = functional.pad(scores, (0, 1))
         seen = padded.gather(1, ids)
         return padded.scatter_(1, ids, torch.where(seen < 0, seen * penalty, seen / penalty))[:, :-1]
 
-    def _without_repeats(self, scores: torch.Tensor, texts: Texts, size: int) -> torch.Tensor:
+    def _ban_repeats(self, scores: torch.Tensor, sequences: Sequences, size: int) -> torch.Tensor:
         import torch
 
-        if texts.longest < size:
+        longest = sequences.longest
+        if longest < size:
             return scores
-        vocabulary = scores.shape[1]
-        windows = texts.ids[:, : texts.longest].unfold(1, size, 1)
-        suffix = _last(texts, size - 1)
-        ends = torch.arange(size - 1, texts.longest, device=scores.device)
-        repeated = (windows[..., :-1] == suffix[:, None]).all(-1) & (ends < texts.lengths[:, None])
-        banned = windows[..., -1].where(repeated, vocabulary)
-        return _masked(scores, banned)
+        windows = sequences.ids[:, :longest].unfold(1, size, 1)
+        suffix = _last(sequences, size - 1)
+        ends = torch.arange(size - 1, longest, device=scores.device)
+        repeated = (windows[..., :-1] == suffix[:, None]).all(-1) & (ends < sequences.lengths[:, None])
+        return _mask(scores, windows[..., -1].where(repeated, scores.shape[1]))
 
-    def _without_bad_words(self, scores: torch.Tensor, texts: Texts) -> torch.Tensor:
+    def _ban_words(self, scores: torch.Tensor, sequences: Sequences) -> torch.Tensor:
         import torch
 
         rows, vocabulary = scores.shape
         columns = []
         for start, last in self._bad_words:
-            met = (_last(texts, len(start)) == start).all(-1) & (texts.lengths >= len(start))
+            met = (_last(sequences, len(start)) == start).all(-1) & (sequences.lengths >= len(start))
             columns.append(torch.full((rows,), last, device=scores.device).where(met, vocabulary))
-        return _masked(scores, torch.stack(columns, dim=1))
+        return _mask(scores, torch.stack(columns, dim=1))
 
 
-def _filled(texts: Texts, instead: int) -> torch.Tensor:
-    """The ids of the texts, with `instead` where nothing is written yet."""
+def _last(sequences: Sequences, count: int) -> torch.Tensor:
+    """The last `count` ids of every sequence; undefined where a sequence is shorter."""
     import torch
 
-    ids = texts.ids[:, : texts.longest]
-    return ids.where(torch.arange(texts.longest, device=ids.device) < texts.lengths[:, None], instead)
+    index = sequences.lengths[:, None] + torch.arange(-count, 0, device=sequences.ids.device)
+    return sequences.ids.gather(1, index.clamp_(min=0))
 
 
-def _last(texts: Texts, count: int) -> torch.Tensor:
-    """The last `count` ids of every text; where a text is shorter, any."""
-    import torch
-
-    index = texts.lengths[:, None] + torch.arange(-count, 0, device=texts.ids.device)
-    return texts.ids.gather(1, index.clamp_(min=0))
-
-
-def _masked(scores: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
-    """Scores with minus infinity at the ids `banned` [rows, any]; the size of the vocabulary stands for none."""
+def _mask(scores: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
+    """Scores with minus infinity at the ids `banned` [rows, any]; the size of the vocabulary stands for no id."""
     import torch
 
     mask = torch.zeros(scores.shape[0], scores.shape[1] + 1, dtype=torch.bool, device=scores.device)
     return scores.masked_fill(mask.scatter_(1, banned, True)[:, :-1], -math.inf)
 
 
-def nucleus(scores: torch.Tensor, decoding: GenerationConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """The probabilities [rows, vocabulary] to sample from, greatest first, and the ids to which they belong.
+def sampling_probabilities(scores: torch.Tensor, decoding: GenerationConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """The probabilities [rows, vocabulary] to sample from, greatest first, and their ids.
 
     Temperature, then top-k, then top-p.
     """
@@ -130,10 +124,10 @@ def nucleus(scores: torch.Tensor, decoding: GenerationConfig) -> tuple[torch.Ten
     return ascending.softmax(-1).flip(-1), ids.flip(-1)
 
 
-def drawn(probabilities: torch.Tensor, ids: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
+def sample(probabilities: torch.Tensor, ids: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
     """The ids [rows] at which the probabilities, summed from the greatest on, pass `chance` [rows] (0 <= chance < 1).
 
-    One number for each token: other numbers in the last place of the logits change the choice only near a border.
+    One random number per token: rounding in the logits changes the choice only near a boundary.
     """
     import torch
 

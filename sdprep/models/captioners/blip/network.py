@@ -7,20 +7,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdprep.models.captioners.blip.cuda import CudaCapture, GraphCapturer, LazyCompile, Tower
-from sdprep.models.captioners.blip.layers import CrossAttention, MakeLinear, cross_attention, linear_layer
+from sdprep.models.captioners.blip.layers import (
+    AbsorbedAttention,
+    CachedAttention,
+    CrossAttention,
+    MakeLinear,
+    RowOrder,
+    linear_layer,
+)
 from sdprep.models.captioners.blip.weights import BlipWeights, Norm, Text, TextLayer, Vision, VisionLayer
 
 if TYPE_CHECKING:
     import torch
 
-    from sdprep.models.captioners.blip.layers import Places
-
 
 class Prefilled(NamedTuple):
-    """What is known of n images before their first token.
+    """What n images have before their first token.
 
-    `memory` is what the decoder looks at, [n, ...]; `cache` the prompt's keys and values,
-    [n, layers, 2, prompt, 1, heads, head]; `logits` [n, vocabulary] those of the first token.
+    `memory` [n, ...] is what the decoder attends to; `cache` holds the prompt's keys and values,
+    [n, layers, 2, prompt, 1, heads, head]; `logits` [n, vocabulary] are those of the first token.
     """
 
     memory: torch.Tensor
@@ -29,11 +34,11 @@ class Prefilled(NamedTuple):
 
 
 class BlipNetwork:
-    """The whole network, computing in the precision and on the device of its weights.
+    """The whole network, in the precision and on the device of its weights.
 
-    `absorbed` chooses how the decoder looks at images (see `blip_attention.py`); the answer is the same. `linear` makes
-    the linear layers. With `cuda_graphs`, which needs a CUDA device, `recorder` records decoder steps, and a long run
-    compiles the vision tower; `note` is told if either fails.
+    `absorbed` chooses the form of the cross attention, with the same result; `linear` makes the linear layers (both in
+    `layers.py`). With `cuda_graphs`, which needs a CUDA device, `capturer` records decoder steps, and a long run
+    compiles the vision tower; `note` gets a message if either fails.
     """
 
     def __init__(
@@ -49,11 +54,11 @@ class BlipNetwork:
         tower = VisionTower(weights.vision, linear)
         self.vision: Tower = LazyCompile(tower, note) if cuda_graphs else tower
         self.decoder = TextDecoder(weights.text, linear, absorbed=absorbed)
-        self.recorder = GraphCapturer(CudaCapture(self.device), note) if cuda_graphs else None
+        self.capturer = GraphCapturer(CudaCapture(self.device), note) if cuda_graphs else None
 
     def prefill(self, pixels: torch.Tensor, prompt: torch.Tensor) -> Prefilled:
-        """Look at images, normalised [n, 3, H, W], and read the prompt [length] that they share, once for each."""
-        memory = self.decoder.cross.remember(self.vision(pixels))
+        """Encode images, normalised [n, 3, H, W], and read the prompt [length] that they share, once per image."""
+        memory = self.decoder.cross.encode(self.vision(pixels))
         cache, logits = self.decoder.read(prompt, memory)
         return Prefilled(memory, cache, logits)
 
@@ -62,7 +67,7 @@ class VisionTower:
     """From normalised pixels [n, 3, H, W] to image embeddings [n, tokens, width]."""
 
     def __init__(self, weights: Vision, linear: MakeLinear) -> None:
-        # Without the layers, whose own weights may be copies.
+        # Without the layers, which may have made copies of their weights.
         self._weights = replace(weights, layers=())
         self._layers = [_VisionBlock(layer, weights.heads, linear) for layer in weights.layers]
 
@@ -76,7 +81,7 @@ class VisionTower:
         x = torch.cat([start, patches.flatten(2).transpose(1, 2)], dim=1).add_(weights.positions)
         for layer in self._layers:
             x = layer(x)
-        return _normalised(x, weights.norm)
+        return _layer_norm(x, weights.norm)
 
 
 class _VisionBlock:
@@ -90,41 +95,36 @@ class _VisionBlock:
         from torch.nn import functional
 
         n, tokens, width = x.shape
-        qkv = self._qkv(_normalised(x, self._norm1)).view(n, tokens, 3, self._heads, width // self._heads)
+        qkv = self._qkv(_layer_norm(x, self._norm1)).view(n, tokens, 3, self._heads, width // self._heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         seen = functional.scaled_dot_product_attention(query, key, value)
         x = self._projection.add(seen.transpose(1, 2).reshape(n, tokens, width), x)
-        return self._down.add(self._up.gelu(_normalised(x, self._norm2)), x)
+        return self._down.add(self._up.gelu(_layer_norm(x, self._norm2)), x)
 
 
 class TextDecoder:
-    """From tokens to logits. Rows are the texts under way: `beams` of them for each of n groups, group by group."""
+    """From tokens to logits. Rows are the sequences in progress: `beams` of them per group, group by group."""
 
     def __init__(self, weights: Text, linear: MakeLinear, *, absorbed: bool) -> None:
         self._words, self._positions, self._heads = weights.words, weights.positions, weights.heads
         self._norm, self._transform_norm = weights.norm, weights.transform_norm
-        self.cross: CrossAttention = cross_attention(weights, linear, absorbed=absorbed)
+        self.cross: CrossAttention = AbsorbedAttention(weights) if absorbed else CachedAttention(weights, linear)
         self._layers = [_TextBlock(layer, weights.heads, linear) for layer in weights.layers]
         self._transform = linear(weights.transform)
         self._head = linear(weights.head)
 
     @property
     def longest(self) -> int:
-        """How many tokens a text may have, its prompt included."""
+        """How many tokens a sequence may have, prompt included."""
         return len(self._positions)
 
     def new_cache(self, groups: int, length: int, beams: int) -> torch.Tensor:
-        """Room for keys and values, [groups, layers, 2, length, beams, heads, head].
-
-        It is zeroed: what a mask hides must still be a number.
-        """
-        words, heads = self._words, self._heads
-        return words.new_zeros(
-            groups, len(self._layers), 2, length, beams, heads, words.shape[1] // heads
-        )  # fmt: skip
+        """Zeros, as what a mask hides must not be NaN: [groups, layers, 2 (key, value), length, beams, heads, head]."""
+        head = self._words.shape[1] // self._heads
+        return self._words.new_zeros(groups, len(self._layers), 2, length, beams, self._heads, head)
 
     def read(self, prompt: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The cache of a prompt for each image, and the logits [n, vocabulary] of the token after it."""
+        """The cache of a prompt for every image, and the logits [n, vocabulary] of the token after it."""
         import torch
 
         n, length = len(memory), len(prompt)
@@ -135,31 +135,31 @@ class TextDecoder:
         x = self._forward(self._embedded(ids, positions), Span(cache, None, causal), memory, None)
         return cache, self._logits(x.view(n, length, -1)[:, -1])
 
-    def step(self, ids: torch.Tensor, span: Span, memory: torch.Tensor, places: Places | None) -> torch.Tensor:
-        """The logits [rows, vocabulary] after one more token for each row; `ids` is [groups, beams]."""
-        return self._logits(self._forward(self._embedded(ids, span.positions[:, None]), span, memory, places))
+    def step(self, ids: torch.Tensor, span: Span, memory: torch.Tensor, order: RowOrder | None) -> torch.Tensor:
+        """The logits [rows, vocabulary] after one more token per row; `ids` is [groups, beams]."""
+        return self._logits(self._forward(self._embedded(ids, span.positions[:, None]), span, memory, order))
 
     def _embedded(self, ids: torch.Tensor, positions: Any) -> torch.Tensor:
-        return _normalised(self._words[ids] + self._positions[positions], self._norm).flatten(0, 1)
+        return _layer_norm(self._words[ids] + self._positions[positions], self._norm).flatten(0, 1)
 
-    def _forward(self, x: torch.Tensor, span: Span, memory: torch.Tensor, places: Places | None) -> torch.Tensor:
+    def _forward(self, x: torch.Tensor, span: Span, memory: torch.Tensor, order: RowOrder | None) -> torch.Tensor:
         for index, layer in enumerate(self._layers):
             x = layer.attend_to_text(x, span, index)
-            x = layer.attend_to_image(x, self.cross, index, memory, places)
+            x = layer.attend_to_image(x, self.cross, index, memory, order)
             x = layer.feed_forward(x)
         return x
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        return self._head(_normalised(self._transform.gelu(x), self._transform_norm))
+        return self._head(_layer_norm(self._transform.gelu(x), self._transform_norm))
 
 
 class Span(NamedTuple):
-    """Where in the cache the new tokens of n groups go, and what they may look at.
+    """Where in the cache the new tokens of n groups go, and what they attend to.
 
     `cache` is [n, layers, 2, length, beams, heads, head]. `positions` [n] is where each group writes its beams' next
-    token; None fills the whole cache with one text. `mask` is bool[n, 1, new tokens, keys]: the keys are the first
+    token; None fills the whole cache with one sequence. `mask` is bool[n, 1, new tokens, keys]: the keys are the first
     positions of the cache, the beams of a position side by side. So beams share a cache that is never reordered: the
-    mask says which beam's keys are a beam's own past.
+    mask selects the keys that are a beam's own past.
     """
 
     cache: torch.Tensor
@@ -195,23 +195,23 @@ class _TextBlock:
         seen_length = span.mask.shape[-1] // keys.shape[2]
         keys, values = (each[:, :seen_length].flatten(1, 2).transpose(1, 2) for each in (keys, values))
         seen = functional.scaled_dot_product_attention(query.transpose(1, 2), keys, values, attn_mask=span.mask)
-        return _normalised(self._output.add(seen.transpose(1, 2).reshape(rows, width), x), self._norms[0])
+        return _layer_norm(self._output.add(seen.transpose(1, 2).reshape(rows, width), x), self._norms[0])
 
     def attend_to_image(
-        self, x: torch.Tensor, cross: CrossAttention, index: int, memory: torch.Tensor, places: Places | None
+        self, x: torch.Tensor, cross: CrossAttention, index: int, memory: torch.Tensor, order: RowOrder | None
     ) -> torch.Tensor:
         query = self._query(x)
-        if places is None:
+        if order is None:
             seen = cross.attend(index, query, memory)
         else:
-            seen = cross.attend(index, query[places.rows], memory)[places.back]
-        return _normalised(self._cross_output.add(seen, x), self._norms[1])
+            seen = cross.attend(index, query[order.rows], memory)[order.back]
+        return _layer_norm(self._cross_output.add(seen, x), self._norms[1])
 
     def feed_forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _normalised(self._down.add(self._up.gelu(x), x), self._norms[2])
+        return _layer_norm(self._down.add(self._up.gelu(x), x), self._norms[2])
 
 
-def _normalised(x: torch.Tensor, norm: Norm) -> torch.Tensor:
+def _layer_norm(x: torch.Tensor, norm: Norm) -> torch.Tensor:
     from torch.nn import functional
 
     return functional.layer_norm(x, norm.weight.shape, *norm)

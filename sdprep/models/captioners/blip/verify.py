@@ -1,4 +1,4 @@
-"""Checks of sdprep's decoder: against the decoder of transformers, and of int8 against float32."""
+"""Checks of sdprep's decoder: against transformers' decoder, and of int8 against float32."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     import torch
 
 
-# How far the scores of equal captions may lie apart in float32; another network is further off.
+# How much the scores of equal captions may differ in float32; those of another network differ more.
 SAME_TOLERANCE = 1e-2
-# Captions may differ only where both are as good as each other.
+# Captions may differ only where both are equally good.
 TIE_TOLERANCE = 1e-4
-# How far the log-probabilities of the first token may lie apart in the mean over all words, by precision.
+# How much the log-probabilities of the first token may differ in the mean over all words, by precision.
 FIRST_TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 3e-1}
 
 
 class ReferenceDecoder:
-    """Decodes batch by batch through a `BlipForConditionalGeneration`; the slow path, kept to compare with.
+    """Decodes batch by batch with a `BlipForConditionalGeneration`; the slow path, kept for comparison.
 
-    `prompt` are the ids that start every text. A sample is drawn from a stream of its own, image by image.
+    `prompt` is the ids that start every sequence. Each image's sample has a random stream of its own.
     """
 
     def __init__(self, model: Any, prompt: Sequence[int], decoding: GenerationConfig) -> None:
@@ -61,12 +61,12 @@ class ReferenceDecoder:
     def _generate(self, pixels: torch.Tensor) -> list[list[GeneratedCaption]]:
         import torch
 
-        # generate() replaces the first id by [DEC] and drops the last, so it is given one to drop.
+        # generate() replaces the first id with [DEC] and drops the last, so this adds one to drop.
         ids = torch.tensor([*self._prompt, self._end], device=pixels.device)
         with torch.inference_mode():
             output = self._model.generate(
                 pixel_values=pixels,
-                # New for every call: generate() writes into it.
+                # A new tensor per call: generate() writes into it.
                 input_ids=ids.repeat(len(pixels), 1),
                 return_dict_in_generate=True,
                 output_logits=True,
@@ -95,20 +95,19 @@ class ReferenceDecoder:
         return hypothesis(ids[:length], self._end, sum(scores[:length]))
 
 
-def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Images, versions: str) -> None:
-    """Compare both on one image: whole captions of a search in float32, else the scores of the first token.
+def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, images: Images, versions: str) -> None:
+    """Compare both on one image: whole captions of a search in float32, otherwise the scores of the first token.
 
-    Where both answer with NaN they agree. Before that, recorded steps are compared with the same steps as they are, in
-    every precision, and given up if they differ. Raises ModelError with the `versions` if the decoders differ by more
-    than rounding.
+    NaN agrees with NaN. First, in every precision, recorded steps are compared with unrecorded ones and given up if
+    they differ. Raises ModelError with the `versions` if the decoders differ by more than rounding.
     """
     import torch
 
-    _check_recorder(engine, pictures)
-    if pictures.pixels.dtype == torch.float32 and not engine.decoding.sample:
-        difference = _captions_apart(engine, reference, pictures)
+    _check_recorded_steps(engine, images)
+    if images.pixels.dtype == torch.float32 and not engine.decoding.sample:
+        difference = _caption_difference(engine, reference, images)
     else:
-        difference = _first_scores_apart(engine, reference, pictures)
+        difference = _first_score_difference(engine, reference, images)
     if difference:
         raise ModelError(
             f"sdprep's decoder and transformers disagree on the first image: {difference}. "
@@ -116,21 +115,21 @@ def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, pictures
         )
 
 
-def _check_recorder(engine: CaptionEngine, pictures: Images) -> None:
-    recorder = engine.network.recorder
-    if recorder is None or not recorder.active:
+def _check_recorded_steps(engine: CaptionEngine, images: Images) -> None:
+    capturer = engine.network.capturer
+    if capturer is None or not capturer.active:
         return
-    texts = []
-    for recorder.active in (False, True):
-        # An engine of its own keeps nothing of a recorder that may prove wrong.
+    found = []
+    for capturer.active in (False, True):
+        # A new engine, so that nothing recorded is kept if it proves wrong.
         alone = CaptionEngine(engine.network, engine.prompt, engine.end, engine.decoding, 1)
-        texts.append([each.tokens for _, found in alone.captions([pictures]) for each in found])
-    if texts[0] != texts[1]:
-        recorder.stop("on the first image their answer is another")
+        found.append([each.tokens for _, captions in alone.captions([images]) for each in captions])
+    if found[0] != found[1]:
+        capturer.stop("they change the caption of the first image")
 
 
-def _captions_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Images) -> str | None:
-    mine, expected = (dict(each.captions([pictures]))[pictures.keys[0]] for each in (engine, reference))
+def _caption_difference(engine: CaptionEngine, reference: ReferenceDecoder, images: Images) -> str | None:
+    mine, expected = (dict(each.captions([images]))[images.keys[0]] for each in (engine, reference))
     for one, other in zip(mine, expected, strict=True):
         both_nan = math.isnan(one.score) and math.isnan(other.score)
         tolerance = SAME_TOLERANCE if one.tokens == other.tokens else TIE_TOLERANCE
@@ -139,43 +138,43 @@ def _captions_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures
     return None
 
 
-def _first_scores_apart(engine: CaptionEngine, reference: ReferenceDecoder, pictures: Images) -> str | None:
+def _first_score_difference(engine: CaptionEngine, reference: ReferenceDecoder, images: Images) -> str | None:
     import torch
 
     with torch.inference_mode():
-        logits = engine.prefill(pictures.pixels).logits
-        ours, theirs = logits.float().log_softmax(-1), reference.first_scores(pictures.pixels)
+        logits = engine.prefill(images.pixels).logits
+        ours, theirs = logits.float().log_softmax(-1), reference.first_scores(images.pixels)
     apart = float((ours - theirs).abs().nan_to_num(0.0).mean())
-    tolerance = FIRST_TOLERANCE[str(pictures.pixels.dtype).removeprefix("torch.")]
+    tolerance = FIRST_TOLERANCE[str(images.pixels.dtype).removeprefix("torch.")]
     if apart <= tolerance and bool((ours.isnan() == theirs.isnan()).all()):
         return None
-    return f"the first token's log-probabilities lie {apart:.2g} apart in the mean"
+    return f"the first token's log-probabilities differ by {apart:.2g} in the mean"
 
 
-# How many images of a run are captioned in both.
-SAMPLE = 8
+# How many images of a run are captioned in both precisions.
+INT8_SAMPLE = 8
 
 
 class Int8Sample:
-    """Captions the first images of a run in int8 and float32, and tells `note` how many come out the same.
+    """Captions the first images of a run in int8 and float32, and tells `note` how many captions are the same.
 
-    Of each image the first caption counts. Holds the weights in float32 as long as it lives.
+    Only the first caption of each image counts. Holds the float32 weights as long as it exists.
     """
 
     def __init__(self, int8: CaptionEngine, exact: CaptionEngine, note: Callable[[str], None]) -> None:
         self._engines, self._note = (int8, exact), note
         self._seen = self._same = 0
 
-    def look(self, pictures: Images) -> bool:
-        """Compare those of the images that belong to the sample; whether it is full now, and has been told."""
-        some = pictures.part(0, SAMPLE - self._seen)
+    def compare(self, images: Images) -> bool:
+        """Compare images until the sample is full. Returns whether it is, and has been reported."""
+        some = images.part(0, INT8_SAMPLE - self._seen)
         one, other = (dict(engine.captions([some])) for engine in self._engines)
         self._seen += len(some.keys)
         self._same += sum(one[key][0].tokens == other[key][0].tokens for key in some.keys)
-        if self._seen == SAMPLE:
-            self.tell()
-        return self._seen == SAMPLE
+        if self._seen == INT8_SAMPLE:
+            self.report()
+        return self._seen == INT8_SAMPLE
 
-    def tell(self) -> None:
-        """Say what was seen."""
+    def report(self) -> None:
+        """Pass the result to `note`."""
         self._note(f"int8: {self._same} of {self._seen} captions are those of float32")

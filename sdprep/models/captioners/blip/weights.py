@@ -1,4 +1,4 @@
-"""Takes the weights out of transformers' BLIP; the only file that knows its private modules by name."""
+"""Takes the weights from transformers' BLIP; the only file that knows its private modules by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdprep.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-KNOWN = "5.23"
+KNOWN_TRANSFORMERS = "5.23"
 
 
 class Linear(NamedTuple):
@@ -70,7 +70,7 @@ class Vision:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """`words` is [vocabulary, width], `positions` [longest text, width]; `head` maps to the vocabulary."""
+    """`words` is [vocabulary, width], `positions` [longest sequence, width]; `head` maps to the vocabulary."""
 
     words: torch.Tensor
     positions: torch.Tensor
@@ -84,36 +84,36 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class BlipWeights:
-    """All that captioning needs of a `BlipForConditionalGeneration`; tensors are shared with it where they can be."""
+    """All that captioning needs of a `BlipForConditionalGeneration`; tensors are shared with it where possible."""
 
     vision: Vision
     text: Text
 
 
-class _Unexpected(Exception):  # noqa: N818 - it never leaves this file
-    """transformers' model is not as this file expects it."""
+class _UnexpectedError(Exception):
+    """transformers' model is not built as this file expects."""
 
 
 def take_weights(model: Any, version: str) -> BlipWeights:
     """The weights of a loaded `BlipForConditionalGeneration` of transformers `version`.
 
-    Every name, shape and activation that the decoder relies on is checked, and that no parameter is left over.
-    Raises ModelError if anything is not as in the transformers that sdprep knows.
+    Checks every name, shape and activation that the decoder relies on, and that no parameter is left over.
+    Raises ModelError if anything differs from the transformers version that sdprep knows.
     """
     try:
-        taker = _Taker()
-        weights = BlipWeights(taker.vision(model.vision_model), taker.text(model.text_decoder))
-        taker.check_complete(model)
-    except (_Unexpected, AttributeError, IndexError, TypeError) as error:
+        reader = _Reader()
+        weights = BlipWeights(reader.vision(model.vision_model), reader.text(model.text_decoder))
+        reader.check_complete(model)
+    except (_UnexpectedError, AttributeError, IndexError, TypeError) as error:
         raise ModelError(
             f"the BLIP of transformers {version} is not built as sdprep's decoder expects it ({error}). "
-            f"Use transformers {KNOWN}, or --decoder reference (which has no int8)"
+            f"Use transformers {KNOWN_TRANSFORMERS}, or --decoder reference (which has no int8)"
         ) from error
     return weights
 
 
-class _Taker:
-    """Reads modules, and remembers which parameters it has seen."""
+class _Reader:
+    """Reads modules, and records which parameters it has read."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
@@ -150,7 +150,7 @@ class _Taker:
         config, bert, head = module.config, module.bert, module.cls.predictions
         width, words = config.hidden_size, config.vocab_size
         _expect("text activation", config.hidden_act, "gelu")
-        # The bias lies at two places, and only the head's own is used.
+        # The bias is stored twice, and only the head's own is used.
         self._seen.add(id(head.bias))
         return Text(
             self.tensor(bert.embeddings.word_embeddings.weight, (words, width)),
@@ -189,18 +189,18 @@ class _Taker:
     def tensor(self, parameter: Any, shape: tuple[int, ...]) -> torch.Tensor:
         _expect("shape", tuple(parameter.shape), shape)
         self._seen.add(id(parameter))
-        taken: torch.Tensor = parameter.detach()
-        return taken
+        tensor: torch.Tensor = parameter.detach()
+        return tensor
 
     def check_complete(self, model: Any) -> None:
-        """Raise if the model has a parameter that was not taken: it would be missing in the mathematics."""
+        """Raise if the model has a parameter that was not read: the result would lack it."""
         left = [name for name, parameter in model.named_parameters() if id(parameter) not in self._seen]
         _expect("parameters left over", left, [])
 
 
 def _expect(what: str, found: object, wanted: object) -> None:
     if found != wanted:
-        raise _Unexpected(f"{what} {found!r} instead of {wanted!r}")
+        raise _UnexpectedError(f"{what} {found!r} instead of {wanted!r}")
 
 
 def _heads(config: Any, used: int) -> int:

@@ -65,7 +65,7 @@ def recording_network(
 ) -> BlipNetwork:
     """The small model, with a recorder as on a card."""
     network = BlipNetwork(take_weights(small_blip(), "5.23.0"), absorbed=absorbed)
-    network.recorder = GraphCapturer(capture, (said if said is not None else []).append)
+    network.capturer = GraphCapturer(capture, (said if said is not None else []).append)
     return network
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sdprep.models.base import ImageSpec
-from sdprep.models.captioners.blip.cuda import SECONDS, CudaCapture, GraphCapturer, LazyCompile
+from sdprep.models.captioners.blip.cuda import COMPILE_AFTER, CudaCapture, GraphCapturer, LazyCompile
 from sdprep.models.captioners.blip.images import Normalizer
 from sdprep.models.captioners.blip.layers import linear_layer
 from sdprep.models.captioners.blip.loop import CaptionEngine
@@ -66,7 +66,7 @@ def test_graphs_give_the_captions_of_steps_without_graphs(decoding: GenerationCo
     whole = pictures(images(11).to("cuda", dtype))
     recorded, _ = on_card(decoding, said, dtype)
     plain, _ = on_card(decoding, said, dtype)
-    plain.network.recorder = GraphCapturer(lambda step: step, said.append)
+    plain.network.capturer = GraphCapturer(lambda step: step, said.append)
     texts = [dict(each.captions(cut(whole, range(5), range(5, 11)))) for each in (recorded, plain)]
     assert texts[0] == texts[1]
     assert said == []
@@ -87,8 +87,8 @@ def test_the_check_on_the_first_image_passes_and_leaves_graphs_on(dtype: torch.d
     recorded, model = on_card(decoding, said, dtype)
     first = pictures(images(1).to("cuda", dtype))
     check_agreement(recorded, ReferenceDecoder(model, SMALL_PROMPT, decoding), first, "")
-    assert recorded.network.recorder is not None
-    assert recorded.network.recorder.active
+    assert recorded.network.capturer is not None
+    assert recorded.network.capturer.active
     assert said == []
 
 
@@ -129,6 +129,6 @@ def test_a_compiled_tower_gives_the_same_numbers_on_a_card() -> None:
     pixels = images(2).cuda()
     with torch.inference_mode():
         before = compiled(pixels)
-        now = SECONDS + 1.0
+        now = COMPILE_AFTER + 1.0
         assert torch.allclose(compiled(pixels), before, atol=1e-3)
     assert said == []

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from sdprep.models.captioners.blip.cuda import SECONDS, LazyCompile
-from sdprep.models.captioners.blip.layers import PlainLinear
+from sdprep.models.captioners.blip.cuda import COMPILE_AFTER, LazyCompile
+from sdprep.models.captioners.blip.layers import LinearLayer
 from sdprep.models.captioners.blip.network import VisionTower
 from sdprep.models.captioners.blip.weights import take_weights
 from tests.models.captioners.blip.blip_models import images, one_thread, small_blip
@@ -41,7 +41,7 @@ class Compiler:
 
 
 def tower() -> VisionTower:
-    return VisionTower(take_weights(small_blip(), "5.23.0").vision, PlainLinear)
+    return VisionTower(take_weights(small_blip(), "5.23.0").vision, LinearLayer)
 
 
 @pytest.fixture
@@ -63,10 +63,10 @@ def look(compiled: LazyCompile, count: int) -> torch.Tensor:
 
 def test_a_tower_is_compiled_when_it_has_worked_long_enough(clock: Clock, compiler: Compiler) -> None:
     compiled = LazyCompile(tower(), [].append, backend=compiler, clock=clock)
-    for clock.now in (0.0, SECONDS - 1.0):
+    for clock.now in (0.0, COMPILE_AFTER - 1.0):
         look(compiled, 2)
     assert compiler.compiled == []
-    for clock.now in (SECONDS + 0.0, SECONDS + 1.0, SECONDS + 2.0):
+    for clock.now in (COMPILE_AFTER + 0.0, COMPILE_AFTER + 1.0, COMPILE_AFTER + 2.0):
         look(compiled, 2)
     assert compiler.compiled == [2]
 
@@ -75,7 +75,7 @@ def test_batches_of_a_size_that_comes_seldom_are_left_alone(clock: Clock, compil
     compiled = LazyCompile(tower(), [].append, backend=compiler, clock=clock)
     look(compiled, 1)
     clock.now = 1.0
-    for clock.now in (1.0, SECONDS * 2.0):
+    for clock.now in (1.0, COMPILE_AFTER * 2.0):
         look(compiled, 3)
     look(compiled, 1)
     assert compiler.compiled == [3]
@@ -83,9 +83,9 @@ def test_batches_of_a_size_that_comes_seldom_are_left_alone(clock: Clock, compil
 
 def test_a_size_that_a_lack_of_memory_brings_is_compiled_in_its_time(clock: Clock, compiler: Compiler) -> None:
     compiled = LazyCompile(tower(), [].append, backend=compiler, clock=clock)
-    for clock.now in (0.0, 1.0 * SECONDS):
+    for clock.now in (0.0, 1.0 * COMPILE_AFTER):
         look(compiled, 4)
-    for clock.now in (1.0 * SECONDS, 2.0 * SECONDS):
+    for clock.now in (1.0 * COMPILE_AFTER, 2.0 * COMPILE_AFTER):
         look(compiled, 2)
     assert compiler.compiled == [4, 2]
 
@@ -95,7 +95,7 @@ def test_a_compiled_tower_gives_the_same_numbers(clock: Clock) -> None:
     # All of torch's compiler but its last stage, which wants a C compiler.
     compiled = LazyCompile(tower(), said.append, backend="aot_eager", clock=clock)
     before = look(compiled, 2)
-    clock.now = SECONDS + 1.0
+    clock.now = COMPILE_AFTER + 1.0
     assert torch.allclose(look(compiled, 2), before, atol=1e-4)
     assert said == []
 
@@ -112,7 +112,7 @@ def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is_and_says_so_once(clock
     said: list[str] = []
     compiled = LazyCompile(tower(), said.append, backend=broken, clock=clock)
     before = look(compiled, 2)
-    for clock.now in (SECONDS + 1.0, SECONDS + 2.0):
+    for clock.now in (COMPILE_AFTER + 1.0, COMPILE_AFTER + 2.0):
         assert torch.equal(look(compiled, 2), before)
     assert asked == 1
-    assert said == ["going on with a vision tower that is not compiled, which is slower: Failed to find C compiler."]
+    assert said == ["continuing with a vision tower that is not compiled, which is slower: Failed to find C compiler."]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BlipForConditionalGeneration
 
-from sdprep.models.captioners.blip.batch import Image, Waiting
+from sdprep.models.captioners.blip.batch import ActiveImage, Waiting
 from sdprep.models.captioners.blip.cuda import GraphCapturer, RecordedSteps, StepShape, bucket
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork, TextDecoder
@@ -107,7 +107,7 @@ def test_memory_that_runs_out_in_a_recording_halves_the_batch() -> None:
     decoding, whole = WAYS["greedy"], pictures(images(6))
     recorded = CaptionEngine(recording_network(capture=short), SMALL_PROMPT, SMALL_END, decoding, 4, said.append)
     assert_same(dict(recorded.captions([whole])), found(decoding, whole))
-    assert said == ["out of memory on cpu: going on with --batch-size 2"]
+    assert said == ["out of memory on cpu: continuing with --batch-size 2"]
 
 
 # Bookkeeping
@@ -166,7 +166,7 @@ def test_a_recording_that_fails_is_told_once_and_steps_go_on_as_they_are() -> No
     recorded = engine(decoding, 4, recording_network(capture=fails, said=said))
     assert_same(dict(recorded.captions([whole])), found(decoding, whole))
     assert said == [
-        "going on without CUDA graphs, which is slower: operation not permitted when stream is capturing"
+        "continuing without CUDA graphs, which is slower: operation not permitted when stream is capturing"
     ]  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def test_recorded_steps_that_answer_otherwise_are_given_up(decoding: GenerationC
     whole = pictures(images(6))
     recorded = engine(decoding, 4, recording_network(capture=wrong, said=said))
     agreement(recorded, decoding)
-    assert said == ["going on without CUDA graphs, which is slower: on the first image their answer is another"]
+    assert said == ["continuing without CUDA graphs, which is slower: they change the caption of the first image"]
     assert_same(dict(recorded.captions([whole])), found(decoding, whole))
 
 
@@ -237,9 +237,9 @@ def write_a_step(decoding: GenerationConfig, precision: torch.dtype = torch.bflo
     whole = CaptionEngine(network, SMALL_PROMPT, SMALL_END, decoding, 4)
     pixels = torch.empty(3, 3, 96, 96, dtype=precision, device="meta")
     prefilled = whole.prefill(pixels)
-    running, each = whole.slots(prefilled), decoding.num_return_sequences if decoding.sample else 1
+    running, each = whole.take_batch(prefilled), decoding.num_return_sequences if decoding.sample else 1
     image = pictures(pixels).part
-    running.add([Waiting(Image(image(row, row + 1), {}), prefilled, row) for row in range(3)])
+    running.add([Waiting(ActiveImage(image(row, row + 1), {}), prefilled, row) for row in range(3)])
     # In inference mode operations would not be taken apart to what runs on the device.
     with torch.no_grad(), as_captured():
         running.write(StepShape(4, each, 4 * each, len(SMALL_PROMPT) + decoding.max_new_tokens - 1))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sdprep.errors import UsageError
-from sdprep.models.captioners.blip.layers import Int8Linear, PlainLinear
+from sdprep.models.captioners.blip.layers import Int8Linear, LinearLayer
 from sdprep.models.captioners.blip.weights import Linear
 
 USES = pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_int8_is_close_to_float32(
         pytest.skip("this processor has no VNNI")
     monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: vnni)
     x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(rows))
-    apart = (use(Int8Linear(linear()), x) - use(PlainLinear(linear()), x)).norm(dim=0)
+    apart = (use(Int8Linear(linear()), x) - use(LinearLayer(linear()), x)).norm(dim=0)
     assert 0 < float((apart / expected_norm(rows)).mean()) < 0.03
 
 

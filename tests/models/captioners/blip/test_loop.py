@@ -77,7 +77,7 @@ def test_captions_are_the_same_when_the_memory_runs_out(
     with limit(3):
         texts = captions(decoding, said, range(8), range(8, 11))
     assert tokens(texts) == tokens(found(decoding, pictures(images(11))))
-    assert said == [f"out of memory on cpu: going on with --batch-size {size}" for size in (4, 2)]
+    assert said == [f"out of memory on cpu: continuing with --batch-size {size}" for size in (4, 2)]
 
 
 def test_memory_that_runs_out_while_images_are_seated_loses_none() -> None:
@@ -97,7 +97,9 @@ def test_memory_that_does_not_suffice_for_one_image_ends_the_run(limit: Callable
     said: list[str] = []
     with (
         limit(0),
-        pytest.raises(ModelError, match=r"cpu does not suffice for 0 alone, at batch size 1.*--dtype float16"),
+        pytest.raises(
+            ModelError, match=r"cpu does not have enough memory for 0 alone, at batch size 1.*--dtype float16"
+        ),
     ):
         captions(GenerationConfig(max_new_tokens=12), said, range(8))
     assert len(said) == 3

@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdprep.errors import ModelError
-from sdprep.models.captioners.blip.layers import OneDnnLinear, PlainLinear, linear_layer, prefers_absorbed
+from sdprep.models.captioners.blip.layers import LinearLayer, OneDnnLinear, linear_layer, prefers_absorbed
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork, TextDecoder
 from sdprep.models.captioners.blip.verify import FIRST_TOLERANCE, ReferenceDecoder
@@ -117,17 +117,17 @@ def test_in_half_precision_first_scores_differ_by_rounding_only(precision: str) 
 def test_onednn_computes_what_torch_does(use: Callable[[Any, torch.Tensor], torch.Tensor], rows: int) -> None:
     torch.manual_seed(rows)
     linear, x = Linear(torch.randn(128, 64), torch.randn(128)), torch.randn(rows, 64)
-    assert torch.allclose(use(OneDnnLinear(linear), x), use(PlainLinear(linear), x), atol=1e-4)
+    assert torch.allclose(use(OneDnnLinear(linear), x), use(LinearLayer(linear), x), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_stays_with_torch(dtype: torch.dtype) -> None:
     linear = Linear(torch.zeros(8, 8, dtype=dtype), torch.zeros(8, dtype=dtype))
-    assert isinstance(linear_layer(linear), PlainLinear)
+    assert type(linear_layer(linear)) is LinearLayer
 
 
 def test_captions_without_onednn_are_the_same() -> None:
-    network = BlipNetwork(take_weights(small_blip(), "5.23.0"), absorbed=True, linear=PlainLinear)
+    network = BlipNetwork(take_weights(small_blip(), "5.23.0"), absorbed=True, linear=LinearLayer)
     decoding, whole = GenerationConfig(num_beams=3, max_new_tokens=10), pictures(images(4))
     mine = dict(engine(decoding, 4, network).captions([whole]))
     assert_same(mine, dict(engine(decoding, 4).captions([whole])))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdprep.models.captioners.blip.images import Images
-from sdprep.models.captioners.blip.retry import TOGETHER, RepetitionRetry, Tried, better, is_degenerate
+from sdprep.models.captioners.blip.retry import RETRY_BATCH, RepetitionRetry, Tried, choose, is_degenerate
 from sdprep.models.captioners.generation import GeneratedCaption
 
 GOOD = GeneratedCaption((1, 2, 3, 4), "stop", -1.0)
@@ -32,8 +32,8 @@ def pictures(count: int) -> Images:
     return Images(tuple(range(count)), tuple(bytes([each]) for each in range(count)), pixels)
 
 
-def tried(first: dict[int, list[GeneratedCaption]], handle_errors: Scripted | None) -> dict[Hashable, list[Tried]]:
-    return dict(RepetitionRetry(Scripted(first), handle_errors).captions([pictures(len(first))]))
+def tried(first: dict[int, list[GeneratedCaption]], retry: Scripted | None) -> dict[Hashable, list[Tried]]:
+    return dict(RepetitionRetry(Scripted(first), retry).captions([pictures(len(first))]))
 
 
 def test_a_caption_that_repeats_itself_is_replaced_by_its_second_try() -> None:
@@ -41,13 +41,13 @@ def test_a_caption_that_repeats_itself_is_replaced_by_its_second_try() -> None:
 
 
 def test_only_images_that_need_it_are_decoded_again_each_as_it_is() -> None:
-    handle_errors = Scripted({1: [OTHER], 3: [OTHER]})
-    tried({0: [GOOD], 1: [LOST], 2: [GOOD], 3: [LOST]}, handle_errors)
-    assert handle_errors.shown == [(1, b"\x01", 1.0), (3, b"\x03", 3.0)]
+    retry = Scripted({1: [OTHER], 3: [OTHER]})
+    tried({0: [GOOD], 1: [LOST], 2: [GOOD], 3: [LOST]}, retry)
+    assert retry.shown == [(1, b"\x01", 1.0), (3, b"\x03", 3.0)]
 
 
 def test_more_images_than_wait_together_all_come_back() -> None:
-    count = 2 * TOGETHER + 3
+    count = 2 * RETRY_BATCH + 3
     found = tried({key: [LOST] for key in range(count)}, Scripted({key: [OTHER] for key in range(count)}))
     assert found == {key: [(OTHER, True)] for key in range(count)}
 
@@ -63,8 +63,8 @@ def test_of_several_captions_those_that_went_well_stay() -> None:
 @pytest.mark.parametrize(
     "second", [LOST, GeneratedCaption((7, 8, 9), "length", -1.0), GeneratedCaption((7, 7, 7), "stop", -1.0)]
 )
-def test_a_second_try_that_went_no_better_is_not_taken(second: GeneratedCaption) -> None:
-    assert better(LOST, second) == (LOST, False)
+def test_a_second_try_that_went_no_choose_is_not_taken(second: GeneratedCaption) -> None:
+    assert choose(LOST, second) == (LOST, False)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from transformers.generation import logits_process
 
 from sdprep.errors import UsageError
 from sdprep.models.captioners.blip.images import Images
-from sdprep.models.captioners.blip.logits import drawn, nucleus
+from sdprep.models.captioners.blip.logits import sample, sampling_probabilities
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import TextDecoder
 from sdprep.models.captioners.generation import GenerationConfig
@@ -138,7 +138,7 @@ def filtered_by_transformers(scores: torch.Tensor, decoding: GenerationConfig) -
 def test_the_probabilities_of_a_draw_are_those_of_transformers(top_p: float, top_k: int, temperature: float) -> None:
     decoding = GenerationConfig(sample=True, top_p=top_p, top_k=top_k, temperature=temperature)
     scores = 3 * torch.randn(4, 500, generator=torch.Generator().manual_seed(1))
-    probabilities, ids = nucleus(scores, decoding)
+    probabilities, ids = sampling_probabilities(scores, decoding)
     by_id = torch.zeros_like(scores).scatter(1, ids, probabilities)
     assert torch.allclose(by_id, filtered_by_transformers(scores, decoding), atol=1e-6)
 
@@ -147,14 +147,14 @@ def test_ids_are_drawn_as_often_as_their_probabilities_say() -> None:
     probabilities = torch.tensor([[0.5, 0.3, 0.2, 0.0]])
     chances = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     ids = torch.tensor([[7, 5, 6, 4]]).expand(1000, 4)
-    counts = torch.bincount(drawn(probabilities.expand(1000, 4), ids, chances)).tolist()
+    counts = torch.bincount(sample(probabilities.expand(1000, 4), ids, chances)).tolist()
     assert counts == [0, 0, 0, 0, 0, 300, 200, 500]
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.9999999999999999])
 def test_no_chance_draws_what_was_filtered_out(chance: float) -> None:
     probabilities, ids = torch.tensor([[0.7, 0.3, 0.0]]), torch.tensor([[2, 1, 0]])
-    assert drawn(probabilities, ids, torch.tensor([chance], dtype=torch.float64)).tolist() in ([2], [1])
+    assert sample(probabilities, ids, torch.tensor([chance], dtype=torch.float64)).tolist() in ([2], [1])
 
 
 SAMPLED = GenerationConfig(sample=True, top_p=0.95, max_new_tokens=12, seed=7)

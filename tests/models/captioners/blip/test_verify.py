@@ -2,7 +2,7 @@
 
 from sdprep.models.captioners.blip.layers import Int8Linear
 from sdprep.models.captioners.blip.network import BlipNetwork
-from sdprep.models.captioners.blip.verify import SAMPLE, Int8Sample
+from sdprep.models.captioners.blip.verify import INT8_SAMPLE, Int8Sample
 from sdprep.models.captioners.blip.weights import take_weights
 from sdprep.models.captioners.generation import GenerationConfig
 from tests.models.captioners.blip.blip_models import cut, engine, images, pictures, small_blip, small_network
@@ -21,16 +21,16 @@ def int8_network() -> BlipNetwork:
 def test_the_sample_is_full_after_so_many_images_and_looks_at_no_more() -> None:
     said: list[str] = []
     looking = sample(said, small_network())
-    whole = pictures(images(SAMPLE + 3))
-    assert [looking.look(each) for each in cut(whole, range(5), range(5, SAMPLE + 3))] == [False, True]
-    assert said == [f"int8: {SAMPLE} of {SAMPLE} captions are those of float32"]
+    whole = pictures(images(INT8_SAMPLE + 3))
+    assert [looking.compare(each) for each in cut(whole, range(5), range(5, INT8_SAMPLE + 3))] == [False, True]
+    assert said == [f"int8: {INT8_SAMPLE} of {INT8_SAMPLE} captions are those of float32"]
 
 
 def test_captions_that_differ_are_counted() -> None:
     said: list[str] = []
     looking = sample(said, small_network(seed=1))
-    looking.look(pictures(images(5)))
-    looking.tell()
+    looking.compare(pictures(images(5)))
+    looking.report()
     assert said == ["int8: 0 of 5 captions are those of float32"]
 
 
