@@ -87,6 +87,22 @@ BACKENDS = {
         loader="sdprep.models.captioners.blip.captioner:BlipCaptioner",
         check=_check_blip,
     ),
+    "fake-tag": Backend(
+        title="fake tagger",
+        task="tag",
+        extra="",
+        packages=(),
+        loader="sdprep.models.fake:FakeTagger",
+        check=lambda _: iter(()),
+    ),
+    "fake-caption": Backend(
+        title="fake captioner",
+        task="caption",
+        extra="",
+        packages=(),
+        loader="sdprep.models.fake:FakeCaptioner",
+        check=lambda _: iter(()),
+    ),
 }
 
 

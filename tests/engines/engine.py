@@ -1,4 +1,6 @@
-"""Words that the tests of the engine share: images that do harm, and an engine with a demo model to show them to."""
+"""What the tests of the engines share: harmful images, and an engine with a fake model that loads in no time."""
+
+from pathlib import Path
 
 from PIL import Image
 
@@ -10,6 +12,7 @@ from sdprep.report import CancelToken, NullListener
 from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.types import Failure, ImageItem
 
+FAKES = Path(__file__).parents[1] / "fake_models"
 SETTINGS = {"tag": TagSettings, "caption": CaptionSettings}
 # Seconds that an image may take here. Others are decoded in a thousandth of it, even on a busy machine.
 LIMIT = 5.0
@@ -25,9 +28,9 @@ def images(folder, *names):
     return items
 
 
-def opened(task="tag", device="auto", **work):
-    """An engine with the demo model of a task."""
-    spec = resolve(f"demo-{task}", task)
+def opened(task="tag", device="auto", model=None, **work):
+    """An engine with a model of a task, the fake one by default."""
+    spec = resolve(model or str(FAKES / f"fake-{task}.toml"), task)
     settings = SETTINGS[task](device=device, run=RunOptions(**{"batch_size": 2, "image_timeout": LIMIT, **work}))
     return open_engine(engine_config(spec, find_local(spec), settings), NullListener().note)
 

@@ -3,9 +3,9 @@
 import os
 
 from sdprep.images.decode import decode as decode
-from sdprep.models.taggers.onnx_tagger import OnnxTagger
+from sdprep.models.fake import FakeTagger
 
-predict = OnnxTagger.predict
+predict = FakeTagger.predict
 
 
 def fragile(self, batches):
@@ -18,4 +18,4 @@ def fragile(self, batches):
     return predict(self, shown())
 
 
-OnnxTagger.predict = fragile
+FakeTagger.predict = fragile

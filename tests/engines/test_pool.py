@@ -15,7 +15,7 @@ from sdprep.engines.pool import per_device
 from sdprep.engines.protocol import Answer, Decoding, Predicting
 from sdprep.engines.runner import StageRunner
 from sdprep.engines.worker_process import WorkerProcess
-from sdprep.errors import UsageError, WorkerError
+from sdprep.errors import SdprepError, WorkerError
 from sdprep.models.execution import usable_cpus
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
@@ -52,7 +52,7 @@ def config_for(task, **settings):
     return engine_config(spec, find_local(spec), chosen)
 
 
-# One supply
+# One queue
 
 
 @pytest.mark.parametrize("task", ["tag", "caption"])
@@ -83,11 +83,11 @@ def test_more_workers_than_images_are_no_harm(tmp_path):
 
 
 def test_what_runs_a_model_is_named_for_every_device():
-    with opened(device=TWO) as engine:
+    with opened(device=TWO, model="demo-tag") as engine:
         assert engine.provider == "cpu,cpu"
 
 
-def test_a_crew_can_run_again(tmp_path):
+def test_a_pool_can_run_again(tmp_path):
     items = images(tmp_path, *NAMES[:6])
     with opened(device=TWO) as engine:
         counts = [len(list(engine.run(each, CancelToken()))) for each in (items[:3], items[3:])]
@@ -148,8 +148,8 @@ def test_the_deaths_of_all_workers_count_together(tmp_path):
 
 
 def test_a_device_that_is_not_there_ends_the_run_before_it_begins(started):
-    with pytest.raises(UsageError, match="--device cuda:63: "):
-        opened("caption", "cpu,cuda:63").__enter__()
+    with pytest.raises(SdprepError, match="cuda"):
+        opened("tag", "cpu,cuda:63", "demo-tag").__enter__()
 
     assert [each._process.returncode is None for each in started] == [False, False]
 
@@ -220,7 +220,7 @@ def test_the_threads_of_torch_are_shared_out(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "DECODE", "tests.engines.tells_its_threads:decode")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
-    outcomes(images(tmp_path, *NAMES[:4]), "caption", device=TWO)
+    outcomes(images(tmp_path, *NAMES[:4]), "caption", model="demo-caption", device=TWO)
 
     told = {path.read_text("utf-8") for path in tmp_path.glob("*.threads")}
     assert told == {str(usable_cpus() // 2)}
@@ -228,7 +228,7 @@ def test_the_threads_of_torch_are_shared_out(tmp_path, monkeypatch):
 
 def test_every_session_is_asked_for_on_its_card(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "DECODE", "tests.engines.cards_in_name_only:decode")
-    with opened(device="cuda:0,2") as engine:
+    with opened(device="cuda:0,2", model="demo-tag") as engine:
         list(engine.run(images(tmp_path, *NAMES[:4]), CancelToken()))
 
     told = {path.suffixes[0]: json.loads(path.read_text("utf-8")) for path in tmp_path.glob("*.asked")}

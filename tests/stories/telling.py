@@ -1,4 +1,4 @@
-"""Words that the stories share: run a command, read a folder, change a file as a person would."""
+"""Functions that the stories share: run a command, read a folder, change a file as a user would."""
 
 import os
 import subprocess
@@ -19,6 +19,8 @@ STRICT, USUAL, LOOSE = 0.95, 0.35, 0.02
 CATALOG = Path(".sdprep") / "catalog.sqlite"
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
+# A captioner that loads no framework, for stories that are not about its captions.
+FAKE_CAPTION = str(ROOT / "tests" / "fake_models" / "fake-caption.toml")
 
 
 def chosen(values, kind):
@@ -87,7 +89,7 @@ def tags_of(path, separator=","):
 
 
 def write(path, text):
-    """Write a text as a person's editor would, on any system the same bytes."""
+    """Write a text as a user's editor would, on any system the same bytes."""
     path.write_bytes(text.encode("utf-8"))
     return path
 
@@ -151,7 +153,7 @@ def at_replace(monkeypatch, name, act, times=1):
 
 
 def run_cli(*words):
-    """Run the command as a person does; one that waits for ever fails."""
+    """Run the command as a user does; one that never ends fails."""
     path = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     command = [PYTHON, "-m", "sdprep", *map(str, words)]
     return subprocess.run(command, env=os.environ | path, capture_output=True, text=True, timeout=300)

@@ -1,6 +1,7 @@
 """Several devices share a run: the folder is afterwards as if one had done it all."""
 
 import shutil
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from sdprep.report import CancelToken
 from tests.engines.faults import DECODER
 from tests.stories.conftest import misty
 from tests.stories.telling import (
+    FAKE_CAPTION,
     caption,
     codes,
     counts,
@@ -44,7 +46,7 @@ def twins(drawn, tmp_path):
 
 @pytest.mark.parametrize("extension", [".txt", ".caption"], ids=["tags", "captions"])
 def test_two_devices_write_the_texts_of_one(twins, extension):
-    run = tag if extension == ".txt" else caption
+    run = tag if extension == ".txt" else partial(caption, model=FAKE_CAPTION)
     one, two = twins
 
     reports = [run(one, **ONE), run(two, **TWO)]

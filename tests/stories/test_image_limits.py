@@ -1,13 +1,29 @@
-"""How large and how whole an image must be is a person's to say, and what was said is not mixed with what was not."""
+"""The user decides how large and how complete an image must be; results under one limit do not serve another."""
+
+from functools import partial
 
 import pytest
 from PIL import Image
 
 from sdprep.images import decoder
 from sdprep.tasks.history import retry
-from tests.stories.telling import STRICT, caption, codes, counts, hide_models, run_cli, tag, texts, watch_model
+from tests.stories.telling import (
+    FAKE_CAPTION,
+    STRICT,
+    caption,
+    codes,
+    counts,
+    hide_models,
+    run_cli,
+    tag,
+    texts,
+    watch_model,
+)
 
 TRUNCATED = {"path": "b.png", "code": "truncated", "message": "truncated: part of what the model saw is blank"}
+
+# A worker of the real captioner takes seconds to start.
+EVERY_RUN = [(tag, 0), (tag, 1), (caption, 0), (partial(caption, model=FAKE_CAPTION), 1)]
 
 
 @pytest.fixture
@@ -20,8 +36,7 @@ def halved(album, drawings):
 # How large
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("run", [tag, caption])
+@pytest.mark.parametrize(("run", "workers"), EVERY_RUN)
 def test_a_lower_limit_refuses_larger_images(album, run, workers):
     Image.new("RGB", (200, 200)).save(album / "large.png")
 
@@ -55,8 +70,7 @@ def test_half_an_image_is_refused_unless_that_is_asked_for(halved):
     assert codes(tag(halved)) == {"b.png": "truncated"}
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("run", [tag, caption])
+@pytest.mark.parametrize(("run", "workers"), EVERY_RUN)
 def test_half_an_image_is_written_where_that_is_asked_for_and_named(halved, run, workers):
     report = run(halved, allow_truncated=True, workers=workers)
 

@@ -17,7 +17,7 @@ import pytest
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from sdprep.tasks.history import file_versions, log, undo
-from tests.stories.telling import CATALOG, PYTHON, ROOT, leftovers, write
+from tests.stories.telling import CATALOG, FAKE_CAPTION, PYTHON, ROOT, leftovers, write
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGKILL and no fork here")
 
@@ -43,11 +43,7 @@ SIDECARS = [f"{stem}{ending}" for stem in ("a", "b", "sub/c", "sub/d") for endin
 # Loaded once for all runs of a kind; a worker loads its own.
 LOADED = {
     "tag": ("sdprep.engines.runner", "sdprep.models.taggers.onnx_tagger", "onnxruntime"),
-    "caption": (
-        "sdprep.engines.runner",
-        "sdprep.models.captioners.blip.captioner",
-        "transformers.models.blip.modeling_blip",
-    ),
+    "caption": ("sdprep.engines.runner", "sdprep.models.fake"),
 }
 COMMON = ("sdprep.cli.main", "sdprep.tasks.tag", "sdprep.tasks.caption", "sdprep.tasks.merge", "sdprep.tasks.history")
 
@@ -65,7 +61,7 @@ class Mortal:
 
     def __init__(self, modules, home):
         environment = os.environ | {name: str(home) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
-        environment |= {"SDPREP_TAG_MODEL": "demo-tag", "SDPREP_CAPTION_MODEL": "demo-caption"}
+        environment |= {"SDPREP_TAG_MODEL": "demo-tag", "SDPREP_CAPTION_MODEL": FAKE_CAPTION}
         self.process = subprocess.Popen(
             [PYTHON, "-m", "tests.stories.mortal", *modules], cwd=ROOT, env=environment, stdin=-1, stdout=-1, text=True
         )
