@@ -161,15 +161,15 @@ class Batch:
 class Caption:
     """A caption as the model gave it, without its prompt.
 
-    `finish_reason` is "stop" or "length"; `score` is the mean log-probability of a token. `others` are further
-    captions of the image, as the search ranks them; `again` says that this is a second try, after one that had lost
-    its thread.
+    `finish_reason` is "stop" or "length"; `score` is the mean log-probability of a token, if the model gives one.
+    `others` are further captions of the image, as the search ranks them; `again` says that this is a second try,
+    after a repetitive one.
     """
 
     text: str
     n_tokens: int
     finish_reason: str
-    score: float
+    score: float | None = None
     others: tuple[Caption, ...] = ()
     again: bool = False
 

@@ -1,4 +1,4 @@
-"""One worker and the images that it is given, until all have an outcome or the worker is dead."""
+"""Sends images to one worker and collects their outcomes, until all have one or the worker is dead."""
 
 from __future__ import annotations
 
@@ -27,70 +27,69 @@ from sdprep.engines.worker_process import TICK, WorkerExit, WorkerProcess
 from sdprep.report import CancelToken
 from sdprep.types import Failure, ImageItem, Result
 
-# Images that a worker has been sent and has not begun: enough to have work while this process writes, and few
-# enough to fit into a pipe that nobody reads.
-WAITING = 16
+# Images sent to a worker that it has not begun: enough that it has work while this process writes, few enough to fit
+# into a pipe that nobody reads.
+MAX_QUEUED = 16
 
 
 @dataclass(slots=True)
 class WorkQueue:
-    """What the workers of a run share: images that none was given yet, by numbers, and how many of them may die."""
+    """What the workers of a run share: numbered images that none was given yet, and how many workers may die."""
 
     images: deque[tuple[int, ImageItem]]
-    most_deaths: int = 0
+    max_deaths: int = 0
     deaths: int = 0
 
 
 class Dispatcher:
-    """A worker's time at work, until there are no more images for it, or it is dead.
+    """Keeps one worker busy until there are no more images for it, or it is dead.
 
-    It begins with the images in `left`, which belongs to the caller. Those that it takes from the supply join them,
-    and those that get an outcome leave.
-    `death` is how the worker died, if it did; `decoding` and `predicting` are then the images to suspect, and
-    `overdue` is the one for whose sake it was killed.
+    It starts with the images in `left`, a dict of the caller's; images taken from the queue are added to it, and
+    images with an outcome are removed. `death` is how the worker died, if it did; the suspects are then `decoding` and
+    `predicting`, and `overdue` is the image whose time ran out, for which the worker was killed.
     """
 
     def __init__(
         self,
         worker: WorkerProcess,
         left: dict[int, ImageItem],
-        supply: WorkQueue,
-        stop: CancelToken,
+        queue: WorkQueue,
+        cancel: CancelToken,
         image_timeout: float,
-        say: Callable[[str], None],
+        note: Callable[[str], None],
     ) -> None:
-        self.left, self._say = left, say
+        self.left, self._note = left, note
         self.death: WorkerExit | None = None
         self.overdue: int | None = None
         self.predicting: set[int] = set()
-        self._worker, self._stop, self._image_timeout = worker, stop, image_timeout
-        self._again, self._supply = deque(left), supply
-        self._waiting, self._all_sent = 0, False
-        # When each began, by a clock that stands still while this process does (Ctrl-Z, a suspended machine).
+        self._worker, self._cancel, self._image_timeout = worker, cancel, image_timeout
+        self._retries, self._queue = deque(left), queue
+        self._queued, self._all_sent = 0, False
+        # When each image began, by a clock that stops while this process is stopped (Ctrl-Z, a suspended machine).
         self._began: dict[int, float] = {}
-        self._clock, self._looked = 0.0, time.monotonic()
+        self._clock, self._last_tick = 0.0, time.monotonic()
 
     @property
     def decoding(self) -> list[int]:
-        """The images that are being decoded, the one that was begun first coming first."""
+        """The numbers of the images being decoded, in the order in which they began."""
         return list(self._began)
 
     def outcomes(self) -> Iterator[Result | Failure | None]:
-        """The outcomes, as they come, and None whenever there is nothing to hear.
+        """The outcomes as they come, and None whenever the worker has sent nothing.
 
-        After a wish to stop, the batch in hand is the last, if its time suffices.
+        Once cancelled, the current batch is the last; after the deadline it is not waited for either.
         """
-        asked = False
+        stop_sent = False
         while True:
-            if self._stop and not asked:
+            if self._cancel and not stop_sent:
                 self._worker.send(StopNow())
-                asked = True
-            self._send()
+                stop_sent = True
+            self._send_next()
             message = self._worker.receive()
-            if time.monotonic() > self._stop.deadline:
+            if time.monotonic() > self._cancel.deadline:
                 self._worker.kill()
                 return
-            self._let_time_pass()
+            self._advance_clock()
             if isinstance(message, GroupDone):
                 return
             if isinstance(message, WorkerExit):
@@ -99,36 +98,37 @@ class Dispatcher:
             if isinstance(message, Answer | Failed):
                 yield self._outcome(message)
             elif message is None:
-                self._look_at_the_time()
+                self._kill_if_overdue()
                 yield None
             else:
-                self._note(message)
+                self._track(message)
 
-    def _send(self) -> None:
-        """Give a worker that has room one more image: one, so that the workers of a run take turns."""
-        if self._all_sent or self._stop or self._waiting >= WAITING:
+    def _send_next(self) -> None:
+        """Send one image if the worker has room for it. Only one, so that the workers of a run take turns."""
+        if self._all_sent or self._cancel or self._queued >= MAX_QUEUED:
             return
-        if not self._again and not self._supply.images:
+        if not self._retries and not self._queue.images:
             self._worker.send(Flush())
             self._all_sent = True
             return
-        if self._again:
-            number = self._again.popleft()
+        if self._retries:
+            number = self._retries.popleft()
         else:
-            number, self.left[number] = self._supply.images.popleft()
-        self._waiting += 1
+            number, self.left[number] = self._queue.images.popleft()
+        self._queued += 1
         self._worker.send(Image(number, self.left[number].folder, Path(self.left[number].rel)))
 
-    def _note(self, message: FromWorker) -> None:
+    def _track(self, message: FromWorker) -> None:
+        """Remember what the worker is doing, and pass its notes on."""
         if isinstance(message, Decoding):
             self._began[message.number] = self._clock
-            self._waiting -= 1
+            self._queued -= 1
         elif isinstance(message, Resumed):
             self._began[message.number] = self._clock
         elif isinstance(message, DecodingDone | Waiting):
             del self._began[message.number]
         elif isinstance(message, WorkerNote):
-            self._say(message.text)
+            self._note(message.text)
         elif isinstance(message, Predicting):
             self.predicting.update(message.numbers)
 
@@ -139,13 +139,13 @@ class Dispatcher:
             return Result(item, message.digest, message.data, message.remarks)
         return Failure(item, message.code, message.message, message.digest)
 
-    def _let_time_pass(self) -> None:
+    def _advance_clock(self) -> None:
         now = time.monotonic()
-        self._clock += min(now - self._looked, 2 * TICK)
-        self._looked = now
+        self._clock += min(now - self._last_tick, 2 * TICK)
+        self._last_tick = now
 
-    def _look_at_the_time(self) -> None:
-        """Kill the worker if an image takes too long: a thread that decodes cannot be interrupted otherwise."""
+    def _kill_if_overdue(self) -> None:
+        """Kill the worker if an image takes too long; a thread that decodes cannot be interrupted in another way."""
         for number, began in self._began.items():
             if self._clock - began > self._image_timeout and self.overdue is None:
                 self.overdue = number

@@ -1,4 +1,4 @@
-"""The workers of a run, one for each device, at work side by side on one supply of images."""
+"""The workers of a run, one per device, which share one queue of images."""
 
 from __future__ import annotations
 
@@ -17,69 +17,69 @@ from sdprep.errors import ModelError, WorkerError
 from sdprep.report import CancelToken
 from sdprep.types import Failure, ImageItem, Result
 
-# More deaths than images explain: this many, or one for this many images.
-DEATHS = 5
-IMAGES_A_DEATH = 1000
+# A run ends when more workers die than this, or than one per so many images: then images are not the cause.
+MIN_DEATHS = 5
+IMAGES_PER_DEATH = 1000
 T = TypeVar("T")
 
 
 class WorkerPool:
-    """A worker for each device of an order, all with the model open; `note` hears once what several of them say.
+    """A worker for each device, all with the model loaded; what several of them note is passed to `note` once.
 
-    Raises SdprepError if one cannot open the model.
+    Raises SdprepError if one of them cannot load the model.
     """
 
     def __init__(self, config: EngineConfig, note: Callable[[str], None]) -> None:
-        self._note, self._said = note, set[str]()
-        self._bell = threading.Event()
-        self._workers = [DeviceSupervisor(each, self._bell, self._say) for each in per_device(config)]
+        self._note, self._noted = note, set[str]()
+        self._wakeup = threading.Event()
+        self._workers = [DeviceSupervisor(each, self._wakeup, self._note_once) for each in per_device(config)]
         try:
-            for _ in self._side_by_side(lambda worker: worker.open(CancelToken())):
+            for _ in self._interleave(lambda worker: worker.open(CancelToken())):
                 raise AssertionError("opening a model has no outcome")
         except BaseException:
             self.close()
             raise
-        self.provider = ",".join(map(_place, self._workers))
+        self.provider = ",".join(map(_provider_on, self._workers))
 
-    def run(self, items: Sequence[ImageItem], stop: CancelToken) -> Iterator[Result | Failure]:
-        """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last for each.
+    def run(self, items: Sequence[ImageItem], cancel: CancelToken) -> Iterator[Result | Failure]:
+        """The outcome of every item that was reached; once cancelled, each worker finishes its current batch.
 
         Raises WorkerError if workers die too often.
         """
-        supply = WorkQueue(deque(enumerate(items)), max(DEATHS, len(items) // IMAGES_A_DEATH))
-        return self._side_by_side(lambda worker: worker.run(supply, stop))
+        queue = WorkQueue(deque(enumerate(items)), max(MIN_DEATHS, len(items) // IMAGES_PER_DEATH))
+        return self._interleave(lambda worker: worker.run(queue, cancel))
 
     def close(self) -> None:
-        """End every process that was started."""
+        """Kill every process that was started, and wait until all are gone."""
         for worker in self._workers:
             worker.kill()
         for worker in self._workers:
             worker.close()
 
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _note_once(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
             self._note(text)
 
-    def _side_by_side(self, work_of: Callable[[DeviceSupervisor], Iterator[T | None]]) -> Iterator[T]:
-        """What the workers' works give, as it comes. They take turns; while all give None, the bell is waited for."""
+    def _interleave(self, start: Callable[[DeviceSupervisor], Iterator[T | None]]) -> Iterator[T]:
+        """What the generators of the workers yield, in turn. While all of them yield None, it waits for `wakeup`."""
         several = len(self._workers) > 1
-        going = [_at(worker, work_of(worker)) if several else work_of(worker) for worker in self._workers]
-        while going:
-            self._bell.clear()
+        active = [_name_device(worker, start(worker)) if several else start(worker) for worker in self._workers]
+        while active:
+            self._wakeup.clear()
             nothing_new = True
-            for work in list(going):
+            for generator in list(active):
                 try:
-                    found = next(work)
+                    found = next(generator)
                 except StopIteration:
-                    going.remove(work)
+                    active.remove(generator)
                     nothing_new = False
                     continue
                 if found is not None:
                     nothing_new = False
                     yield found
             if nothing_new:
-                self._bell.wait(TICK)
+                self._wakeup.wait(TICK)
 
 
 def per_device(config: EngineConfig) -> list[EngineConfig]:
@@ -94,15 +94,15 @@ def per_device(config: EngineConfig) -> list[EngineConfig]:
     return configs
 
 
-def _at(worker: DeviceSupervisor, work: Iterator[T]) -> Iterator[T]:
-    """The same work; what ends it says on which device."""
+def _name_device(worker: DeviceSupervisor, outcomes: Iterator[T]) -> Iterator[T]:
+    """The same outcomes; an error that ends them names the device."""
     try:
-        yield from work
+        yield from outcomes
     except (WorkerError, ModelError, RuntimeError) as error:
         raise type(error)(f"{worker.device}: {error}") from error
 
 
-def _place(worker: DeviceSupervisor) -> str:
-    """What runs a model, with the number of the card if one was named."""
+def _provider_on(worker: DeviceSupervisor) -> str:
+    """What runs a model, with the number of the GPU if one was given."""
     number = split_device(worker.device)[1]
     return f"{worker.provider}:{number}" if number and worker.provider != "cpu" else worker.provider

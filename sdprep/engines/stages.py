@@ -103,6 +103,6 @@ def checked(
 ) -> Predicted | Failure:
     """A prediction, or a failure `nonfinite` if the model answered with anything but numbers."""
     values = prediction.scores if isinstance(prediction, TagScores) else prediction.score
-    if not np.isfinite(values).all():
+    if values is not None and not np.isfinite(values).all():
         return Failure(item, FailureCode.NONFINITE, "the model answered with NaN or infinity", digest)
     return Predicted(item, digest, prediction, remarks)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import msgspec
 
-from sdprep.errors import MissingExtra, ModelError, SdprepError, UsageError
+from sdprep.errors import MissingExtra, ModelError, SdprepError, UsageError, lacks_memory
 from sdprep.models.base import LabelledModel, Model, ModelFiles, ModelSpec, Task, import_named
 from sdprep.models.captioners.generation import CaptionOptions
 from sdprep.models.execution import Execution, usable_cpus
@@ -134,6 +134,21 @@ def check_installed(spec: ModelSpec) -> None:
     for package in backend.packages:
         if find_spec(package) is None:
             raise MissingExtra(package, backend.extra)
+
+
+@contextmanager
+def importing(package: str, extra: str) -> Iterator[None]:
+    """A context in which `package`, which `extra` installs, is imported.
+
+    Raises MissingExtra if it is not installed, ModelError if it is installed but cannot be loaded.
+    """
+    try:
+        yield
+    except Exception as error:  # incompatible versions can end an import with any error
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            raise MissingExtra(package, extra) from error
+        advice = "\nFree some memory, or allow the process more of it (ulimit -v)" if lacks_memory(error) else ""
+        raise ModelError(f"{package} is installed but cannot be loaded: {cause(error)}{advice}") from error
 
 
 def open_model(

@@ -119,7 +119,7 @@ class CaptionReader:
         """All captions of an image, those that are written first."""
         caption = decode_caption(result)
         found = [caption, *caption.others]
-        return found if self.best_of is None else sorted(found, key=lambda each: -each.score)
+        return found if self.best_of is None else sorted(found, key=lambda each: -(each.score or 0.0))
 
     def finish(self, results: Results, report: RunReport, replace: Replace) -> None:
         """Nothing is left to do."""

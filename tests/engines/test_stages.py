@@ -185,6 +185,11 @@ def test_a_caption_whose_score_is_no_number_is_a_failure_of_its_image(value: flo
     assert outcome.code is FailureCode.NONFINITE
 
 
+def test_a_caption_without_a_score_is_a_result() -> None:
+    caption = Caption("a girl", 2, "stop")
+    assert checked(item(1), b"digest", caption) == Predicted(item(1), b"digest", caption)
+
+
 def test_one_image_without_numbers_does_not_take_its_batch_with_it() -> None:
     class UnexpectedError(Echo):
         def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Any, TagScores]]:

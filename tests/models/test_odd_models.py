@@ -18,7 +18,7 @@ from sdprep.errors import ModelError
 from sdprep.models.backends import open_model
 from sdprep.models.base import ImageSpec, ModelSpec, Source
 from sdprep.models.execution import Execution
-from sdprep.models.files.local import files_of_folder
+from sdprep.models.files.hub import files_of_folder
 from sdprep.models.registry.infer import WD_LABELS, from_folder
 from sdprep.tasks.annotation.engine_config import caption_options
 from sdprep.types import Batch

@@ -147,7 +147,7 @@ def test_a_folder_that_lacks_a_file_is_not_here(user_folder, tmp_path):
 def test_the_list_reads_no_file_of_a_folder(user_folder, monkeypatch):
     write_weights(user_folder / "weights")
     write_toml(user_folder, 'path = "weights"')
-    monkeypatch.setattr("sdprep.models.files.local.sha256_of", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("sdprep.models.files.hub.sha256_of", lambda path: pytest.fail(f"{path} was read"))
     assert listed("mine").cached
 
 

@@ -20,8 +20,9 @@ from sdprep.errors import HubError, ModelError
 from sdprep.files import real_path
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub_errors import explain, keep_log_clean
-from sdprep.models.files.local import files_of_folder
-from sdprep.models.files.lockfile import LockedFile, add_to_lock, lock_path, read_lock, weights_of
+from sdprep.models.files.lockfile import LockedFile, add_to_lock, lock_path, read_lock, sha256_of, weights_of
+from sdprep.models.registry.registry import local_folder
+from sdprep.paths import is_inside
 from sdprep.report import Listener
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -45,6 +46,32 @@ class Remote:
 
 class NoAnswer(Exception):  # noqa: N818 - it names a state
     """The Hub let the time run out."""
+
+
+def files_of_folder(spec: ModelSpec) -> ModelFiles:
+    """The files of a model in a folder of this machine.
+
+    Raises ModelError if one is missing, cannot be read, or is a link that leaves the folder.
+    """
+    folder = local_folder(spec.source) or Path()
+    for name in spec.files:
+        if not (folder / name).is_file():
+            raise ModelError(f"{spec.name}: there is no {name} in {folder}")
+        if not is_inside(folder / name, _outer_folder(folder)):
+            raise ModelError(
+                f"{spec.name}: {name} is a link that leaves {folder}, which sdprep does not follow\n"
+                "Put the file itself there, or name the folder in which it lies"
+            )
+    try:
+        digests = {name: sha256_of(folder / name) for name in spec.files}
+    except OSError as error:
+        raise ModelError(f"{spec.name}: {error.filename}: {error.strerror}") from error
+    return ModelFiles(folder, None, weights_of(digests))
+
+
+def _outer_folder(folder: Path) -> Path:
+    """The folder that the files may not leave; in a cache of the Hub, they are links to `blobs` next to it."""
+    return folder.parents[1] if folder.parent.name == "snapshots" else folder
 
 
 def find_local(spec: ModelSpec) -> ModelFiles | None:

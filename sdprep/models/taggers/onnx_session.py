@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_cache_path
 
 from sdprep.errors import ModelError
+from sdprep.models.backends import importing
 from sdprep.models.execution import Execution, thread_count, usable_cpus
-from sdprep.models.frameworks import importing
 from sdprep.models.taggers.graph import chosen_output, failed_run
 from sdprep.models.taggers.providers import (
     CPU,

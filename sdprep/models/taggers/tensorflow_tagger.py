@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdprep.errors import ModelError
+from sdprep.models.backends import importing
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.execution import Execution
-from sdprep.models.frameworks import importing
 from sdprep.models.parse import cause
 from sdprep.models.taggers.graph import GraphInput, chosen_output, failed_run, scored
 from sdprep.models.taggers.label_file import read_columns

@@ -16,7 +16,7 @@ from sdprep.errors import ModelError
 from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.blip.captioner import BlipCaptioner
 from sdprep.models.captioners.trust import check_pickles, read_weights
-from sdprep.models.files import local as folders
+from sdprep.models.files import hub as folders
 from sdprep.models.registry.registry import resolve
 from sdprep.tasks.annotation.engine_config import caption_options, execution_for
 from sdprep.tasks.caption import caption

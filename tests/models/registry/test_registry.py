@@ -136,6 +136,7 @@ def test_a_path_in_a_toml_file_starts_at_its_folder(tmp_path: Path, monkeypatch:
     [
         ('task = "tag"', 'task = "draw"', "task: 'draw' is not known here"),
         ('task = "tag"\n', "", "missing required field `task`"),
+        ('backend = "onnx"', 'backend = "onyx"', "backend: 'onyx' is not known here"),
         ('task = "tag"', 'task = "caption"', "backend `onnx` is for task `tag`"),
         ('fit = "pad"', 'fit = "pad"\nsizes = 3', "unknown field `sizes`"),
         ('channels = "bgr"', "size = '448'", "image.size: expected a whole number"),

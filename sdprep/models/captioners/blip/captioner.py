@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdprep.devices import split_device
 from sdprep.errors import ModelError, UsageError
+from sdprep.models.backends import importing
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.blip.config import check_blip_config
 from sdprep.models.captioners.blip.images import Images, Normalizer
@@ -21,7 +22,6 @@ from sdprep.models.captioners.blip.weights import take_weights
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption, GenerationConfig
 from sdprep.models.captioners.trust import check_pickles, pickled_weights, read_weights
 from sdprep.models.execution import Execution
-from sdprep.models.frameworks import importing
 from sdprep.models.parse import cause
 from sdprep.models.registry.infer import SAFETENSORS
 from sdprep.types import Batch, Caption, Prediction

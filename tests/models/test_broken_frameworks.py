@@ -5,12 +5,11 @@ import sys
 import pytest
 
 from sdprep.errors import MissingExtra, ModelError, SdprepError
-from sdprep.models.backends import open_model, open_tagger, with_backend
+from sdprep.models.backends import importing, open_model, open_tagger, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.generation import CaptionOptions
 from sdprep.models.execution import Execution
 from sdprep.models.files.hub import find_local
-from sdprep.models.frameworks import importing
 from sdprep.models.registry.registry import find
 
 BROKEN = [

@@ -7,7 +7,7 @@ import pytest
 
 from sdprep.errors import ModelError
 from sdprep.models.base import Source
-from sdprep.models.files.local import files_of_folder
+from sdprep.models.files.hub import files_of_folder
 from tests.models.fake_hub import LABELS, MODEL, a_spec
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
