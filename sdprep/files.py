@@ -12,6 +12,8 @@ from zlib import crc32
 
 CHUNK = 1 << 20
 LARGEST_TOML = 64 << 10
+# The largest file that is replaced, and so kept in a catalog: a metadata JSON of some three million images.
+FILE_LIMIT = 1 << 30
 # The time that tomllib takes for a key grows with the square of its parts: 30,000 dots take half a minute.
 MOST_DOTS = 500
 # What says that nothing can be written in a folder.

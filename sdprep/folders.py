@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -307,14 +307,15 @@ def read_below(root: Path, path: Path, limit: int) -> bytes | None:
         return None if folder is None else folder.read(path.name, limit)
 
 
-def open_item(item: ImageItem, buffering: int = -1) -> IO[bytes]:
-    """Open the file of an image, which links on the way may not lead out of the folder of the run.
+def open_item(item: ImageItem, buffering: int = -1, folders: Folders | None = None) -> IO[bytes]:
+    """Open the file of an image; links on the way may not lead out of the folder of the run.
 
-    Raises as `Folders.at` and `Folder.open`.
+    `folders` are those below the folder of the run, if the caller has them open. Raises as `Folders.at` and
+    `Folder.open`.
     """
-    place, _, name = item.rel.rpartition("/")
-    with Folders(item.folder) as folders:
-        return folders.at(place).open(name, buffering)
+    above, _, name = item.rel.rpartition("/")
+    with nullcontext(folders) if folders is not None else Folders(item.folder) as below:
+        return below.at(above).open(name, buffering)
 
 
 def write_obstacle(root: Path, folder: Path) -> OSError | None:

@@ -21,14 +21,12 @@ from pathlib import Path
 from sdprep.catalog.catalog import Catalog, RecordedChange, RunInfo
 from sdprep.catalog.schema import CHANGE, Key, row_checksum
 from sdprep.errors import WriteError
-from sdprep.files import FOR_ALL_FILES
+from sdprep.files import FILE_LIMIT, FOR_ALL_FILES
 from sdprep.folders import Folder, Folders
 from sdprep.rules.policy import SidecarState
 
 # What sdprep calls runs: a part of the names of files.
 UID = re.compile(r"[0-9a-z-]{1,40}")
-# The largest file that is replaced, and so kept: a metadata JSON of some three million images.
-FILE_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sdprep.files import FILE_LIMIT
 from sdprep.types import FailureCode
 
 # Where a dataset folder has its catalog.
@@ -96,8 +97,6 @@ CODES = frozenset(code.value for code in FailureCode)
 STATE = "task, origin, text, digest, settings, side, person, machine, removed"
 CHANGE = "run, key, before, after, state_before, state_after"
 STATUSES = ("intent", "done", "void", "unclear")
-# The largest text that is unpacked: a metadata JSON of some three million images.
-TEXT_LIMIT = 1 << 30
 # More than the settings of a run or the tags of an image have, as JSON.
 JSON_LIMIT = 10_000_000
 # More than the scores of 100,000 tags have; a catalog that holds a larger result is not asked for it.
@@ -107,12 +106,12 @@ RESULT_LIMIT = 1_000_000
 def unpacked(packed: Any, data: Any, digest: bytes, limit: int | None = None) -> bytes:
     """Return the bytes of a kept text, which must have this SHA-256; of one beyond `limit`, only the first bytes.
 
-    Raises one of NO_SENSE, also for more than TEXT_LIMIT where there is no limit.
+    Raises one of NO_SENSE, also for more than FILE_LIMIT where there is no limit.
     """
     text = as_bytes(data)
     if packed:
         unpacker = zlib.decompressobj()
-        text = unpacker.decompress(text, TEXT_LIMIT if limit is None else limit + 1)
+        text = unpacker.decompress(text, FILE_LIMIT if limit is None else limit + 1)
     if limit is not None and len(text) > limit:
         return text[: limit + 1]
     if packed and not unpacker.eof:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.history import UNDONE, RunEntry, UndoStep, Version, file_hash, in_order, reversals, runs, versions
-from sdprep.catalog.journal import FILE_LIMIT, Change
+from sdprep.catalog.journal import Change
 from sdprep.catalog.quarantine import CRASH_CODES, KnownFailure, forget, remembered
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession, catalogs_below, find_catalog
 from sdprep.errors import CatalogError
-from sdprep.files import real_path
+from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import read_below
 from sdprep.images.decoder import DECODER
 from sdprep.paths import is_inside

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from sdprep.catalog.journal import FILE_LIMIT
 from sdprep.errors import MetadataError
-from sdprep.files import read_limited, real_path
+from sdprep.files import FILE_LIMIT, read_limited, real_path
 from sdprep.paths import is_local_path
 from sdprep.texts.exact_json import dump_exactly, parse_exactly
 from sdprep.types import Failure, FailureCode, ImageItem

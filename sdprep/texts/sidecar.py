@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from sdprep.errors import ImageError
 from sdprep.folders import Folder
 from sdprep.sanitize import NO_TEXT
-from sdprep.types import FailureCode
+from sdprep.types import Failure, FailureCode, ImageItem
 
+# Names in a message; there may be a million.
+NAMES_SHOWN = 5
 NO_ENCODING = "neither UTF-8 nor UTF-16 with a byte order mark"
 # So many bytes of ASCII in a row are not UTF-16: another program has added them to the file in an encoding of its own.
 _ASCII_IN_UTF_16 = re.compile(rb"[\t\r\n -~]{12}")
@@ -28,6 +32,39 @@ def sidecar_name(image: str, extension: str, naming: str) -> str:
 def sidecar_path(target: Path, extension: str, naming: str) -> Path:
     """The sidecar of an image as a path."""
     return target.with_name(sidecar_name(target.name, extension, naming))
+
+
+def sidecar_collisions(items: Sequence[ImageItem], extension: str, naming: str) -> list[Failure]:
+    """A failure for every image that would share its sidecar with another.
+
+    Names are compared as macOS and Windows would, so that a dataset stays whole when it moves. Images whose own names
+    differ in letter case alone are on a file system that tells their sidecars apart too, if they are written there.
+    """
+    seen: set[str] = set()
+    shared: dict[str, list[ImageItem]] = {}
+    for item in items:
+        name = _folded(sidecar_name(item.rel, extension, naming))
+        if name in seen:
+            shared[name] = []
+        seen.add(name)
+    # Few datasets get here, and with a million images the groups would take as much memory as all the rest.
+    for item in items if shared else ():
+        name = _folded(sidecar_name(item.rel, extension, naming))
+        if name in shared:
+            shared[name].append(item)
+    failures = []
+    for group in shared.values():
+        elsewhere = group[0].target_folder != group[0].folder
+        if elsewhere or len({_folded(item.rel) for item in group}) > 1:
+            names = ", ".join(item.rel for item in group[:NAMES_SHOWN])
+            names += f" and {len(group) - NAMES_SHOWN} more" if len(group) > NAMES_SHOWN else ""
+            message = f"{names} would share one sidecar; rename one, or use --sidecar-name full (a.jpg{extension})"
+            failures += [Failure(item, FailureCode.STEM_COLLISION, message) for item in group]
+    return failures
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def decode_text(data: bytes) -> str | None:

@@ -298,7 +298,7 @@ def test_a_kept_text_with_a_flipped_bit_is_not_given_back(past, command):
 
 
 def test_a_kept_text_that_unpacks_without_end_is_refused(past, monkeypatch):
-    monkeypatch.setattr(content, "TEXT_LIMIT", 1_000_000)
+    monkeypatch.setattr(content, "FILE_LIMIT", 1_000_000)
     bomb = zlib.compress(bytes(50_000_000))
     alter(past, "UPDATE texts SET packed = 1, data = ? WHERE data = ?", bomb, b"mine, by hand")
 

@@ -17,7 +17,6 @@ from sdprep.engines.base import open_engine
 from sdprep.errors import CatalogFailed, ModelError, ReadOnlyFolder, WriteError
 from sdprep.files import real_path
 from sdprep.folders import write_obstacle
-from sdprep.images.source import FolderSource, sidecar_collisions
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub import ensure_downloaded, find_local
@@ -28,7 +27,9 @@ from sdprep.tasks.annotation.lookup import stored_results
 from sdprep.tasks.annotation.planner import Job, PlannedImage, Planner
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
+from sdprep.tasks.dataset import Dataset
 from sdprep.tasks.run_info import catalogs_for, run_info
+from sdprep.texts.sidecar import sidecar_collisions
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
 # A model that has answered with no number so often, and with numbers never, is at fault, and no image is.
@@ -107,11 +108,7 @@ class Annotation:
         return self.report
 
     def _found(self, directory: Path) -> list[ImageItem]:
-        paths = self._settings.paths
-        source = FolderSource(directory, recursive=paths.recursive, output_dir=paths.output_dir)
-        items = source.items()
-        if source.skipped:
-            self._listener.note(source.skipped)
+        items = Dataset(directory, self._settings.paths).items(self._listener)
         self.report.found = len(items)
         return items
 
