@@ -20,7 +20,7 @@ from sdprep.texts.sidecar import read_text, sidecar_collisions, sidecar_name, si
 from sdprep.types import Failure, FailureCode, ImageItem
 
 SIZE = "image_size"
-THREADS, GROUP = 8, 64  # A thread takes a group: to hand over one image takes as long as to read it.
+THREADS, GROUP = 8, 64  # A thread takes a group: handing over one image takes as long as reading it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Dataset:
         self._extensions, self._fields, self._naming = extensions, fields, paths.sidecar_name
 
     def items(self, listener: Listener) -> list[ImageItem]:
-        """List the images, and tell the listener what was skipped. Raises NoImages when there are none."""
+        """List the images, and note what was skipped. Raises NoImages if there are none."""
         items = self._source.items()
         if self._source.skipped:
             listener.note(self._source.skipped)
@@ -116,7 +116,7 @@ class Dataset:
         return DatasetImage(item, texts, size, failure)
 
     def _recalled(self, image: DatasetImage, catalogs: CatalogSession) -> DatasetImage:
-        """An image with what a run wrote in its sidecars of 0 bytes, which a power cut or a full disk has left."""
+        """The image with the catalog's text for sidecars of 0 bytes, which a power cut or a full disk has left."""
         texts, target = dict(image.texts), image.item.target
         for field in [field for field, text in texts.items() if text == ""]:
             path = sidecar_path(target, self._extensions[field], self._naming)

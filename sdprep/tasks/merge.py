@@ -144,7 +144,7 @@ def _replace_output(
 
 
 def _check(settings: MergeSettings) -> None:
-    """Raise UsageError for settings that cannot be followed."""
+    """Raise UsageError for settings that contradict each other."""
     same = settings.caption_extension == settings.tag_extension
     if same and set(TEXT_FIELDS) <= set(settings.fields):
         raise UsageError(
@@ -160,7 +160,7 @@ def _fields_of(image: DatasetImage, missing: str) -> Entry:
 
 
 def _count_missing(images: list[DatasetImage], settings: MergeSettings, report: RunReport) -> None:
-    """Name the images that lack a wanted sidecar. Raises MissingSidecars if there may be none."""
+    """List the images without a wanted sidecar. Raises MissingSidecars if all are required."""
     report.missing_paths = [image.item.rel for image in images if image.lacks_some]
     report.missing = len(report.missing_paths)
     if report.missing and settings.missing == "error":
@@ -173,7 +173,7 @@ def _count_missing(images: list[DatasetImage], settings: MergeSettings, report: 
 def _arrange(
     base: Entries, images: list[DatasetImage], directory: Path, settings: MergeSettings, listener: Listener
 ) -> Entries:
-    """The entries to start from under the wanted keys, those of vanished images dropped if that is asked for."""
+    """The entries to start from, under the wanted keys; entries of vanished images are dropped with --prune."""
     items = [image.item for image in images]
     sound = [image for image in images if image.failure is None]
     claims = metadata.find_claims(base, items, settings.keys, metadata.locator())
@@ -182,7 +182,7 @@ def _arrange(
     inside = [key for key in claims.orphans if is_inside(directory / key, directory)]
     vanished = [key for key in inside if not _has_file(key, directory)]
     _note(listener, len(claims.shared), "{} fit several images by their key and stay as they are")
-    _note(listener, len(lossy), "{} stood under several keys with different values; the most exact key won")
+    _note(listener, len(lossy), "{} had different values under several keys; the most exact key was used")
     if not settings.prune:
         _note(listener, len(vanished), "{} without an image; --prune drops them")
         return entries
@@ -193,13 +193,13 @@ def _arrange(
 def _note_replaced(
     output: MetadataFile, entries: Entries, items: list[ImageItem], style: str, listener: Listener
 ) -> None:
-    """Say how many entries of the output are lost because the run started from another JSON."""
+    """Note how many entries of the output are lost because the run started from another JSON."""
     if output.base is output.held or not output.held:
         return
     claims = metadata.find_claims(output.held, items, style, metadata.locator())
     safe = {key for item in items if metadata.key_of(item, style) in entries for key in claims.keys.get(item.rel, ())}
     lost = output.held.keys() - output.base.keys() - entries.keys() - safe
-    _note(listener, len(lost), f"{{}} of {output.path.name} that the JSON to start from lacks are dropped")
+    _note(listener, len(lost), f"{{}} of {output.path.name} that are not in the JSON to start from are dropped")
 
 
 def _note(listener: Listener, count: int, message: str) -> None:
@@ -208,7 +208,7 @@ def _note(listener: Listener, count: int, message: str) -> None:
 
 
 def _has_file(key: str, directory: Path) -> bool:
-    """Whether the file that a key names is there, though this run did not look at it: a link, or a subfolder."""
+    """Whether the file of a key exists although this run does not include it, such as a link or a subfolder's image."""
     return any(_is_file(directory / (key + ending)) for ending in _endings(key))
 
 
@@ -228,7 +228,7 @@ def _endings(key: str) -> Iterable[str]:
 def _fill(
     entries: Entries, images: list[DatasetImage], output: MetadataFile, settings: MergeSettings, report: RunReport
 ) -> int:
-    """Put what lies on disk into the entries, count every image, and return how many entries differ for it."""
+    """Put what is on disk into the entries, count every image, and return how many entries changed."""
     changed = 0
     for image in images:
         if image.failure is not None:

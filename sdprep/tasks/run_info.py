@@ -1,4 +1,4 @@
-"""The record of a run: its name, its settings, the versions at work."""
+"""The record of a run: its name, its settings, the versions of packages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _versions() -> dict[str, str]:
 
 
 def catalogs_for(directory: Path, layout: PathOptions, access: CatalogAccess) -> CatalogSession:
-    """The catalogs of a run over a folder: one that is named, that of the output folder, or the nearest."""
+    """The catalogs of a run over a folder: the one that was given, that of the output folder, or the nearest."""
     fixed = real_path(layout.catalog) if layout.catalog else None
     if fixed is None and layout.output_dir is not None:
         fixed = real_path(layout.output_dir) / FOLDER / FILE

@@ -265,7 +265,7 @@ def test_a_flipped_bit_in_the_origin_of_a_text_takes_nothing_out_of_it(past, ori
     before = texts(past)
     alter(past, "UPDATE states SET origin = ? WHERE origin = ?", flipped, origin)
 
-    with pytest.raises(CatalogFailed, match="run the command again to go on"):
+    with pytest.raises(CatalogFailed, match="run the command again to continue"):
         tag(past, threshold=STRICT)
     tag(past, threshold=STRICT)
 
