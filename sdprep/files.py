@@ -1,4 +1,4 @@
-"""Reading files that a stranger may have sized, and writing files so that they survive a power cut."""
+"""Reading untrusted files of limited size, and writing files so that they survive a power cut."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from zlib import crc32
 
 CHUNK = 1 << 20
 LARGEST_TOML = 64 << 10
-# The time that tomllib takes for a key grows with the square of its parts: 30,000 dots take half a minute.
+# Bytes of the largest file that is replaced, and so kept in a catalog: a metadata JSON of some three million images.
+FILE_LIMIT = 1 << 30
+# tomllib takes quadratic time in the parts of a key: 30,000 dots take half a minute.
 MOST_DOTS = 500
-# What says that nothing can be written in a folder.
+# The errors of a folder in which nothing may be written.
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-# What no other file would fare better with: the disk is full, or this process has too many files or too little memory.
-# All else is a matter of the one file.
+# Errors that concern all files: the disk is full, or the process has too many open files or too little memory. All
+# others concern one file.
 FOR_ALL_FILES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -27,15 +29,15 @@ def flag(name: str) -> int:
     return found
 
 
-# Non-blocking, since opening a pipe waits for its other end; regular files know no difference.
+# Non-blocking, since opening a pipe waits for its other end; for regular files it makes no difference.
 READ_FILE = os.O_RDONLY | flag("O_NONBLOCK") | flag("O_NOCTTY") | flag("O_CLOEXEC") | flag("O_BINARY")
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | flag("O_NOFOLLOW") | flag("O_CLOEXEC") | flag("O_BINARY")
 
 
 def real_path(path: Path) -> Path:
-    """Return an absolute path without links, as far as there are any; a link to itself stays, to be refused in use.
+    """Return an absolute path without links; a link to itself stays, and fails when it is used.
 
-    `Path.resolve` raises RuntimeError for such a link, before Python 3.13.
+    `Path.resolve` raises RuntimeError for such a link before Python 3.13.
     """
     return Path(os.path.realpath(path))
 
@@ -43,10 +45,10 @@ def real_path(path: Path) -> Path:
 def read_limited(path: Path | str, limit: int) -> bytes:
     """Return the bytes of a regular file of at most `limit` bytes.
 
-    The size is checked before anything is read, and a file that grows meanwhile is not read further.
+    The size is checked before reading, and again while reading, since the file may grow.
 
     Raises:
-        PermissionError: it is a pipe, a socket or a device, which may have no end.
+        PermissionError: it is a pipe, a socket or a device, which may be endless.
         OSError: it cannot be read; errno EFBIG if it is larger than `limit`.
     """
     descriptor = os.open(path, READ_FILE)
@@ -57,7 +59,7 @@ def read_limited(path: Path | str, limit: int) -> bytes:
 
 
 def read_toml_bytes(path: Path | str, limit: int = LARGEST_TOML) -> bytes:
-    """Return the bytes of a TOML file without keys that take long to parse.
+    """Return the bytes of a TOML file, which has no keys that take long to parse.
 
     Raises:
         OSError: as `read_limited`.
@@ -70,14 +72,11 @@ def read_toml_bytes(path: Path | str, limit: int = LARGEST_TOML) -> bytes:
 
 
 def read_stream(descriptor: int, limit: int, name: str) -> bytes:
-    """Return the bytes behind a file descriptor that was just opened; `name` is for the message.
-
-    Raises what `read_limited` raises.
-    """
+    """Return the bytes of a file that was just opened; `name` is for the message. Raises as `read_limited`."""
     found = check_regular(descriptor, name)
     if found.st_size > limit:
         raise _too_large(limit, name)
-    # One byte more than the file says it has: the read that returns less then confirms the end.
+    # One byte more than the size: a shorter read then confirms the end.
     data, missing = b"", found.st_size + 1
     while part := os.read(descriptor, missing):
         data = data + part if data else part
@@ -88,7 +87,7 @@ def read_stream(descriptor: int, limit: int, name: str) -> bytes:
 
 
 def check_regular(descriptor: int, name: str) -> os.stat_result:
-    """Return what the system knows of an open file. Raises PermissionError for a folder, a pipe or a device."""
+    """Return the status of an open file. Raises PermissionError for a folder, a pipe or a device."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise PermissionError(errno.EACCES, "it is not a regular file", name)
@@ -100,8 +99,8 @@ def _too_large(limit: int, name: str) -> OSError:
 
 
 def replace_file(path: Path, parts: Iterable[bytes]) -> None:
-    """Put a file in the place of another in one step that survives a power cut. Raises OSError."""
-    # Always the same name for a file: what a killed process leaves of it is replaced by the next.
+    """Write a file, or replace it, in one step that survives a power cut. Raises OSError."""
+    # Always the same temporary name: the next process replaces what a killed one left.
     temporary = path.with_name(f".sdprep-{crc32(os.fsencode(path.name)):08x}.tmp")
     temporary.unlink(missing_ok=True)
     try:
@@ -120,7 +119,7 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Return when it is on the disk which files a folder has; Windows and some shares cannot be asked for that."""
+    """Sync the list of files in a folder to the disk, where the system supports that."""
     if sys.platform == "win32":
         return
     folder = os.open(path, os.O_RDONLY)
@@ -131,7 +130,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_names(folder: int) -> None:
-    """Return when the names in an open folder are on the disk, if its file system can be asked for that."""
+    """Sync the list of files in an open folder to the disk, if its file system supports that."""
     try:
         os.fsync(folder)
     except OSError as error:
@@ -140,21 +139,21 @@ def sync_names(folder: int) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all bytes, however little the system takes at a time."""
+    """Write all bytes, in as many calls as the system needs."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def start_writing(descriptor: int) -> None:
-    """Have the system begin to write a file to the disk, so that `sync` has little to wait for.
+    """Have the system start writing a file to the disk, so that `sync` need not wait long.
 
-    Syncing each of a group alone takes three times as long; git does the like (core.fsyncMethod=batch).
+    Syncing the files of a group one by one takes three times as long; git does the same (core.fsyncMethod=batch).
     """
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def sync(descriptor: int) -> None:
-    """Return when the content of a file is on the disk. Raises OSError."""
+    """Sync the content of a file to the disk. Raises OSError."""
     (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(descriptor)

@@ -1,8 +1,8 @@
-"""Folders below one root, opened part by part so that no link on the way leads out of it.
+"""Folders below one root, opened one path component at a time so that no link on the way leads out of the root.
 
-A folder is held open, and its files are reached by their names alone: whoever puts a link in the place of a folder
-while sdprep runs gains nothing. Where the system cannot reach files that way (Windows), paths are checked before each
-group of files instead.
+A folder is kept open, and its files are accessed by name through its descriptor: replacing a folder by a link while
+sdprep runs has no effect. Where the system does not support that (Windows), paths are checked before each group of
+files instead.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -31,23 +31,23 @@ from sdprep.files import (
 )
 from sdprep.types import ImageItem
 
-# More than any sidecar has. One of a thousand tags has some 20,000 bytes.
+# Bytes of the largest sidecar; one with a thousand tags has some 20,000.
 SIDECAR_LIMIT = 1_000_000
-# What says that there is no file, or can be none of this name.
+# The errors for a missing file, or for a name that no file can have.
 NO_FILE = frozenset({errno.ENOENT, errno.ENAMETOOLONG})
-# What opening a link says when links are not followed; ENOTDIR where a folder was wanted.
+# The errors of opening a link without following it; ENOTDIR if a folder was expected.
 IS_LINK = frozenset({errno.ELOOP, errno.EMLINK, errno.ENOTDIR})
 OPEN_FOLDER = os.O_RDONLY | flag("O_DIRECTORY") | flag("O_CLOEXEC")
 NO_FOLLOW = flag("O_NOFOLLOW")
 
 
 def is_below(path: str, root: str) -> bool:
-    """Whether a path without links is that of a folder or begins with it."""
+    """Whether a path without links is `root` or below it."""
     return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def step_into(above: int, name: str, *, make: bool) -> int:
-    """Open a folder in an open folder, which links are not followed for; the caller closes both. Raises OSError."""
+    """Open a folder in an open folder without following links; the caller closes both. Raises OSError."""
     try:
         return os.open(name, OPEN_FOLDER | NO_FOLLOW, dir_fd=above)
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def step_into(above: int, name: str, *, make: bool) -> int:
 
 
 class Folder:
-    """One folder of `Folders`: its files by name. `descriptor` is None where the system reaches files only by path."""
+    """One folder of `Folders`: its files by name. `descriptor` is None where the system needs full paths."""
 
     def __init__(self, folders: Folders, path: str, descriptor: int | None) -> None:
         self._folders, self.path, self.descriptor = folders, path, descriptor
@@ -69,9 +69,9 @@ class Folder:
         return name if self.descriptor is not None else os.path.join(self.path, name)
 
     def read(self, name: str, limit: int = SIDECAR_LIMIT) -> bytes | None:
-        """Return the bytes of a file, or None where there is none or can be none, since its name is too long.
+        """Return the bytes of a file, or None if there is none or its name is too long.
 
-        A link is followed as long as it stays below the root.
+        A link is followed if it stays below the root.
 
         Raises:
             PermissionError: it is a link that leads out of the root, a pipe or a device, or access is denied.
@@ -127,9 +127,9 @@ class Folder:
             raise
 
     def write_new(self, name: str, data: bytes, *, private: bool) -> None:
-        """Write a file that is not there yet, `private` to its owner for now; `sync` has it reach the disk.
+        """Write a new file, `private` to its owner for now; `sync` brings it to the disk.
 
-        What has this name already, a link above all, is neither followed nor written: FileExistsError.
+        Raises FileExistsError if there is anything under this name; a link is not followed.
         """
         file = os.open(self._at(name), NEW_FILE, 0o600 if private else 0o666, dir_fd=self.descriptor)
         try:
@@ -137,15 +137,15 @@ class Folder:
                 write_all(file, data)
                 start_writing(file)
             finally:
-                # On a network share only this may say that the disk is full.
+                # On a network share only closing may report that the disk is full.
                 os.close(file)
         except BaseException:
             self.remove(name)
             raise
 
     def sync(self, name: str) -> None:
-        """Return when the content of a file is on the disk."""
-        # Windows wants a file that may be written.
+        """Sync the content of a file to the disk."""
+        # Windows needs a writable file.
         file = os.open(self._at(name), os.O_RDWR | NO_FOLLOW | flag("O_CLOEXEC"), dir_fd=self.descriptor)
         try:
             sync(file)
@@ -153,7 +153,7 @@ class Folder:
             os.close(file)
 
     def replace(self, temporary: str, name: str) -> None:
-        """Put a file in the place of another in one step; the mode of an ordinary file that was there is kept."""
+        """Replace a file by another in one step; the mode of a regular file is kept."""
         with suppress(FileNotFoundError):
             found = os.stat(self._at(name), dir_fd=self.descriptor, follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):
@@ -166,7 +166,7 @@ class Folder:
             os.unlink(self._at(name), dir_fd=self.descriptor)
 
     def sync_names(self) -> None:
-        """Return when it is on the disk which files the folder has; Windows cannot be asked for that."""
+        """Sync the list of files in the folder to the disk; not supported on Windows."""
         if self.descriptor is not None:
             sync_names(self.descriptor)
 
@@ -239,9 +239,14 @@ class Folders:
             found = self._open[rel] = self._opened(rel, make=make)
         return found
 
+    def read(self, path: Path, limit: int = SIDECAR_LIMIT) -> bytes | None:
+        """Return the bytes of a file below the root, or None where there is none. Raises as `Folder.read`."""
+        folder = self.find(self.relative(path.parent))
+        return None if folder is None else folder.read(path.name, limit)
+
     def relative(self, folder: Path) -> str:
         """Return the path of a folder relative to the root. Raises PermissionError if it does not begin with it."""
-        # As `Path.relative_to`, which takes twenty times as long.
+        # `Path.relative_to` takes twenty times as long.
         text = str(folder)
         root = self._named if is_below(text, self._named) else self.root
         if not is_below(text, root):
@@ -251,7 +256,7 @@ class Folders:
     def _close_oldest(self) -> None:
         folder = self._open.pop(next(iter(self._open)))
         if folder is not None and folder.descriptor is not None:
-            # Nothing was written through it, so a disk that fails now loses nothing.
+            # Nothing was written through it, so an error loses nothing.
             with suppress(OSError):
                 os.close(folder.descriptor)
 
@@ -265,7 +270,7 @@ class Folders:
         except OSError as error:
             if error.errno not in IS_LINK:
                 raise
-        # There is a link on the way: it may be followed as long as it stays below the root, and not while it changes.
+        # There is a link on the way: follow it if it stays below the root.
         real = os.path.realpath(os.path.join(self.root, rel))
         if not is_below(real, self.root):
             raise self._outside(os.path.join(self.root, rel))
@@ -278,7 +283,7 @@ class Folders:
     def _descended(self, parts: Iterable[str], *, make: bool) -> Folder:
         if make:
             Path(self._named).mkdir(parents=True, exist_ok=True)
-        # What was resolved is a link no more, unless somebody has exchanged it since.
+        # A resolved path has no links, unless it was changed since.
         descriptor, path = os.open(self._named, OPEN_FOLDER | NO_FOLLOW), self._named
         for part in parts:
             above = descriptor
@@ -303,24 +308,23 @@ class Folders:
 def read_below(root: Path, path: Path, limit: int) -> bytes | None:
     """Return the bytes of a file below `root`, or None where there is none. Raises as `Folder.read`."""
     with Folders(root) as folders:
-        folder = folders.find(folders.relative(path.parent))
-        return None if folder is None else folder.read(path.name, limit)
+        return folders.read(path, limit)
 
 
-def open_item(item: ImageItem, buffering: int = -1) -> IO[bytes]:
-    """Open the file of an image, which links on the way may not lead out of the folder of the run.
+def open_item(item: ImageItem, buffering: int = -1, folders: Folders | None = None) -> IO[bytes]:
+    """Open the file of an image; links on the way may not lead out of the folder of the run.
 
-    Raises as `Folders.at` and `Folder.open`.
+    `folders` are the open folders of the run, if the caller has them. Raises as `Folders.at` and `Folder.open`.
     """
-    place, _, name = item.rel.rpartition("/")
-    with Folders(item.folder) as folders:
-        return folders.at(place).open(name, buffering)
+    above, _, name = item.rel.rpartition("/")
+    with nullcontext(folders) if folders is not None else Folders(item.folder) as below:
+        return below.at(above).open(name, buffering)
 
 
 def write_obstacle(root: Path, folder: Path) -> OSError | None:
-    """Return what forbids writing in a folder below `root`, or in the nearest one above that is there; None if nothing.
+    """Return the error of writing in a folder below `root`, or in its nearest existing parent; None if it is possible.
 
-    A full disk is no such thing: it may have room when the time comes.
+    A full disk does not count: it may have space later.
     """
     try:
         while not os.path.lexists(root):
@@ -335,7 +339,7 @@ def write_obstacle(root: Path, folder: Path) -> OSError | None:
 
 
 def check_writable(folder: Path, advice: str) -> None:
-    """Raise ReadOnlyFolder with an advice if no file can be made in a folder."""
+    """Raise ReadOnlyFolder with this advice if no file can be created in a folder."""
     obstacle = write_obstacle(folder, folder)
     if obstacle is not None:
         raise ReadOnlyFolder(folder, obstacle, advice)

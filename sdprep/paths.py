@@ -1,4 +1,4 @@
-"""Paths that strangers have written: in model descriptions, metadata and settings that came with images."""
+"""Checks of untrusted paths: those in model descriptions, metadata and settings that came with images."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 import sys
 from pathlib import Path
 
-# What Windows takes for a device in any folder and with any extension.
+# Names that mean a device on Windows, in any folder and with any extension.
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*([.:].*)?", re.IGNORECASE | re.DOTALL)
 
 
 def is_safe_relative(name: str) -> bool:
-    """Whether a name means a file below whatever folder it is joined to, on every system; links are not looked at.
+    """Whether a name stays below any folder that it is joined to, on every system, links aside.
 
-    Absolute paths, `..`, backslashes, drives and shares, streams, NUL and names of devices do not.
+    Absolute paths, `..`, backslashes, drives, shares, streams, NUL and device names do not.
     """
     parts = name.split("/")
     return (
@@ -24,8 +24,8 @@ def is_safe_relative(name: str) -> bool:
 
 
 def is_inside(path: Path, root: Path) -> bool:
-    """Whether a path lies in a folder when all links are followed. Shares and devices are not looked at."""
-    # A folder that is itself on a share is one that a person has named.
+    """Whether a path is in a folder after following all links. Shares and devices are never accessed."""
+    # The folder itself may be on a share, since the user named it.
     if not is_local_path(str(path.relative_to(root) if path.is_relative_to(root) else path)):
         return False
     try:
@@ -35,7 +35,7 @@ def is_inside(path: Path, root: Path) -> bool:
 
 
 def is_local_path(name: str) -> bool:
-    """Whether asking the system about a path only ever asks this machine's disks."""
+    """Whether the system can look up a path on this machine's disks alone."""
     if "\0" in name or re.match(r"[\\/]{2}", name):
         return False
     return sys.platform != "win32" or not any(DEVICE.fullmatch(part) for part in re.split(r"[\\/]", name))

@@ -1,13 +1,15 @@
-"""The catalog: what sdprep remembers of a dataset. The folder is the truth; this is memory.
+"""The catalog: what sdprep remembers of a dataset. The files in the folder always count; this is only a record.
 
-One SQLite file in `.sdprep/` of the dataset's folder holds runs, model results, and what is known of every sidecar;
-`journal.py` writes the texts. Keys are paths relative to the catalog's folder, so a dataset can move.
+One SQLite file in `.sdprep/` of the dataset folder has the runs, the model results, and the state of every sidecar;
+`journal.py` writes files. Keys are paths relative to the catalog's folder, so a dataset can move.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdprep.catalog.connection import CatalogFile
+from sdprep.catalog.database import open_database
 from sdprep.catalog.schema import (
     CHANGE,
     CODES,
+    NO_SENSE,
     RESULT_LIMIT,
     STATE,
     FileStat,
@@ -37,6 +40,7 @@ from sdprep.catalog.schema import (
     select_many,
     unpacked,
 )
+from sdprep.errors import CatalogFailed, DamagedCatalog
 from sdprep.folders import SIDECAR_LIMIT
 from sdprep.rules.mixed_text import MixedText, normalize
 from sdprep.rules.policy import Settings, SidecarState
@@ -44,7 +48,7 @@ from sdprep.rules.policy import Settings, SidecarState
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What is remembered of a run: the command, its settings, the versions at work, and the model."""
+    """The record of a run: the command, its settings, the versions of packages, and the model."""
 
     uid: str
     command: str
@@ -56,7 +60,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class RecordedChange:
-    """A row of the journal: the hashes of before and after, and the states; `is_summed` says it has a checksum."""
+    """A row of the journal: hashes and states before and after; `is_summed` says whether it has a checksum."""
 
     row: int
     status: str
@@ -70,23 +74,41 @@ class RecordedChange:
     state_after: int | None
 
 
-class Catalog(CatalogFile):
-    """One catalog. Rows are written inside `transaction()`; in a dry run none is."""
+class Catalog:
+    """One catalog: an open file, or one in memory. Rows are written inside `transaction()`; in a dry run none is.
 
-    def __init__(self, file: Path | None, root: Path, *, rehearsal: bool = False) -> None:
-        super().__init__(file, rehearsal=rehearsal)
+    `rollback` says that its file system was just found to have no write-ahead log; `backup` is the copy that was kept
+    before its schema was migrated, if that was done now.
+
+    Raises:
+        DamagedCatalog: it is not a catalog, or a row holds what sdprep never wrote.
+        NewerCatalog: a newer sdprep wrote it.
+        CatalogFailed: it cannot be read or written, or was deleted or replaced since it was opened.
+    """
+
+    def __init__(self, file: Path | None, root: Path, *, dry_run: bool = False) -> None:
+        self.file, self.dry_run = file, dry_run
+        opened = open_database(file, read_only=dry_run)
+        self.db, self.rollback, self.backup = opened.db, opened.rollback, opened.backup
+        self._identity = self._identity_now()
+        self._prepare()
         self.root, self._root = root, root.as_posix().removesuffix("/") + "/"
         self._images: list[tuple[Key, int, int, bytes]] = []
         self._known_settings: dict[int, dict[str, Any]] = {}
         self._last_settings: tuple[Settings, int] | None = None
-        # What became of changes that were begun and not settled, by row, where that cannot be written down.
+        # The outcome of unfinished changes, by row, in a catalog that is only read.
         self.outcomes: dict[int, str] = {}
         self.db.create_function("outcome", 1, self.outcomes.get)
 
+    def _prepare(self) -> None:
+        self.db.execute("PRAGMA synchronous = FULL")
+        if self.dry_run:
+            self.db.execute("PRAGMA query_only = ON")
+
     def close(self) -> None:
-        """End the connection."""
+        """Write the images that were noted, and end the connection."""
         self.flush()
-        super().close()
+        self.db.close()
 
     def flush(self) -> None:
         """Write the images that were noted."""
@@ -94,12 +116,54 @@ class Catalog(CatalogFile):
             with self.transaction():
                 pass
 
-    def _write_noted(self) -> None:
-        self.db.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", self._images)
-        self._images.clear()
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit all rows that are written inside together, or none; an inner transaction joins the outer one."""
+        if self.db.in_transaction:
+            yield
+            return
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", self._images)
+            self._images.clear()
+            yield
+            self.db.execute("COMMIT")
+        except BaseException as error:
+            self._last_settings = None
+            # A full disk may have ended it already.
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                # A missing file explains more than SQLite's error.
+                self.check_identity()
+            raise
+        self.check_identity()
 
-    def _forget_uncommitted(self) -> None:
-        self._last_settings = None
+    def check_identity(self) -> None:
+        """Raise CatalogFailed if the file was deleted, moved or replaced: anything written to it would be lost."""
+        if self._identity_now() != self._identity:
+            raise CatalogFailed(
+                f"{self.file} was deleted, moved or replaced while this command was using it. "
+                "Files that were written are kept; run the command again to continue"
+            )
+
+    def _identity_now(self) -> tuple[int, int] | None:
+        """What identifies the file at the path of the catalog; None if there is none."""
+        if self.file is None:
+            return None
+        try:
+            found = self.file.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    @contextlib.contextmanager
+    def decoding(self, what: str) -> Iterator[None]:
+        """Raise DamagedCatalog if the content of rows cannot be decoded inside."""
+        try:
+            yield
+        except NO_SENSE as error:
+            raise DamagedCatalog(f"{self.file} is damaged: {what} is not as sdprep wrote it") from error
 
     # Paths and keys
 
@@ -114,17 +178,17 @@ class Catalog(CatalogFile):
         return "" if text == "." else text.removesuffix("/") + "/"
 
     def path(self, key: Key) -> Path:
-        """The path of a key. Raises DamagedCatalog for one that is none."""
+        """The path of a key. Raises DamagedCatalog if it is not the name of a file."""
         with self.decoding("the name of a file"):
             name = os.fsdecode(key)
             if "\0" in name:
-                raise ValueError("a NUL is in no name of a file")
+                raise ValueError("a file name has a NUL")
             return self.root / name
 
     # Images and results
 
     def images(self, keys: Sequence[Key]) -> dict[Key, tuple[FileStat, bytes]]:
-        """Size, time and SHA-256 of images as they were when they were last read."""
+        """Size, time and SHA-256 of images when they were last read."""
         rows = select_many(self.db, "SELECT key, size, mtime_ns, digest FROM images WHERE key IN ({})", keys)
         with self.decoding("what it knows of an image"):
             return {
@@ -133,19 +197,19 @@ class Catalog(CatalogFile):
 
     def remember_image(self, key: Key, stamp: FileStat, digest: bytes) -> None:
         """Note the SHA-256 of an image together with its size and time; written with the next transaction."""
-        if not self.rehearsal:
+        if not self.dry_run:
             self._images.append((key, *stamp, digest))
 
     def recipe_id(self, recipe: dict[str, Any]) -> int:
-        """The number of a recipe, everything besides the image that a result depends on; for storing a result."""
+        """The number of a recipe, which is everything but the image that a result depends on; stored if it is new."""
         return self._intern("recipes", recipe)
 
     def known_recipe(self, recipe: dict[str, Any]) -> int | None:
-        """The number of a recipe, or None if no image has a result of it."""
+        """The number of a recipe, or None if it is not stored."""
         return self._interned("recipes", recipe)
 
     def results(self, digests: Sequence[bytes], recipe: int) -> dict[bytes, bytes]:
-        """The stored results of images by their SHA-256; one that is damaged counts as none."""
+        """The stored results of images by their SHA-256; damaged ones are left out."""
         select = (
             "SELECT digest, data, checksum FROM results"
             f" WHERE recipe = ? AND length(data) <= {RESULT_LIMIT} AND digest IN ({{}})"
@@ -158,27 +222,27 @@ class Catalog(CatalogFile):
         }
 
     def store_result(self, digest: bytes, recipe: int, data: bytes) -> None:
-        """Keep the result of an image."""
+        """Store the result of an image."""
         self.db.execute(
             "INSERT OR REPLACE INTO results (digest, recipe, data, checksum) VALUES (?, ?, ?, ?)",
             (digest, recipe, data, checksum(digest, data)),
         )
 
     def failure(self, digest: bytes, decoder: str) -> tuple[str, str] | None:
-        """Code and message with which this decoder failed on these bytes before, or None; an unknown code is none."""
+        """Code and message of an earlier failure of this decoder on these bytes, or None; unknown codes are ignored."""
         row = self.db.execute(
             "SELECT code, message FROM failures WHERE digest = ? AND decoder = ?", (digest, decoder)
         ).fetchone()
         return (row[0], str(row[1])) if row and row[0] in CODES else None
 
     def remember_failure(self, digest: bytes, decoder: str, code: str, message: str) -> None:
-        """Keep a decode failure until the file or the decoder changes."""
+        """Store a decode failure, which counts until the file or the decoder changes."""
         self.db.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", (digest, decoder, code, message))
 
     # Texts and states
 
     def store_text(self, data: bytes) -> bytes:
-        """Keep the bytes of a text, once, and return their SHA-256."""
+        """Store the bytes of a text, once, and return their SHA-256."""
         digest = hashlib.sha256(data).digest()
         packed = len(data) > 1024
         self.db.execute(
@@ -187,7 +251,7 @@ class Catalog(CatalogFile):
         return digest
 
     def text(self, digest: bytes, limit: int | None = None) -> bytes:
-        """The bytes of a kept text, or the first ones beyond a limit. Raises DamagedCatalog if it is not there."""
+        """The bytes of a stored text, cut after `limit` + 1. Raises DamagedCatalog if it is missing or damaged."""
         row = self.db.execute("SELECT packed, data FROM texts WHERE hash = ?", (digest,)).fetchone()
         with self.decoding("a kept text"):
             return unpacked(row[0], row[1], digest, limit)
@@ -198,11 +262,11 @@ class Catalog(CatalogFile):
         return row[0] if row else None
 
     def state_of(self, key: Key) -> SidecarState | None:
-        """What is known of a sidecar, or None."""
+        """The state of a sidecar, or None."""
         return self.states([key]).get(key)
 
     def states(self, keys: Sequence[Key], held: Iterable[bytes] = ()) -> dict[Key, SidecarState]:
-        """What is known of sidecars; `held` are bytes in which their texts may be found sooner than in the catalog."""
+        """The states of sidecars; `held` is content that need not be read from the catalog if a text equals it."""
         select = (
             f"SELECT key, checksum, {STATE} FROM sidecars JOIN states ON states.id = sidecars.state WHERE key IN ({{}})"
         )
@@ -217,21 +281,21 @@ class Catalog(CatalogFile):
                 check_state(row, known_sum)
                 task, origin, text, digest, settings, where, user, generated, removed = row
                 if len(texts[text]) > SIDECAR_LIMIT:
-                    continue  # No sidecar that is read holds it, so it is not sdprep's.
+                    continue  # No sidecar of this size is read, so none is unmodified.
                 parts = MixedText(as_text(user), as_pieces(generated), () if removed == "[]" else as_pieces(removed))
                 known = normalize(texts[text].decode("utf-8"))
                 found[key] = SidecarState(task, origin, known, as_bytes(digest), self._settings(settings), parts, where)
         return found
 
     def _settings(self, number: int) -> dict[str, Any]:
-        # Thousands of texts share theirs.
+        # Thousands of states share their settings.
         if number not in self._known_settings:
             row = self.db.execute("SELECT json FROM settings WHERE id = ?", (number,)).fetchone()
             self._known_settings[number] = as_table(*row)
         return self._known_settings[number]
 
     def store_state(self, state: SidecarState) -> int:
-        """Keep a state and return its number."""
+        """Store a state and return its number."""
         text = self.store_text((state.text + "\n").encode("utf-8"))
         parts = state.parts.user, dump(state.parts.generated), dump(state.parts.removed)
         row = state.task, state.origin, text, state.digest, self._settings_id(state.settings), state.where, *parts
@@ -241,13 +305,13 @@ class Catalog(CatalogFile):
         return int(cursor.lastrowid or 0)
 
     def _settings_id(self, settings: Settings) -> int:
-        # All texts of a run have the very same, and it would be spelt out for each.
+        # All states of a run share one object; encoding it for each would be slow.
         if self._last_settings is None or self._last_settings[0] is not settings:
             self._last_settings = settings, self._intern("settings", dict(settings))
         return self._last_settings[1]
 
     def set_state(self, key: Key, state: int | None) -> None:
-        """Point a sidecar at a state; None forgets the sidecar."""
+        """Set the state of a sidecar; None forgets the sidecar."""
         if state is None:
             self.db.execute("DELETE FROM sidecars WHERE key = ?", (key,))
         else:
@@ -266,7 +330,7 @@ class Catalog(CatalogFile):
     # Runs and their changes
 
     def changes(self, where: str = "", *values: Key) -> Iterator[RecordedChange]:
-        """Rows of the journal, oldest first, each of them checked. Raises DamagedCatalog."""
+        """The rows of the journal, oldest first, each checked. Raises DamagedCatalog."""
         last = 0
         rows = self.db.execute(
             f"SELECT journal.id, status, checksum, uid, command, {CHANGE} FROM journal LEFT JOIN runs"
@@ -276,7 +340,7 @@ class Catalog(CatalogFile):
         with self.decoding("its journal"):
             for number, status, known, uid, command, run, key, before, after, state_before, state_after in rows:
                 check_change((run, key, before, after, state_before, state_after), known, status)
-                # In a damaged file the same page may be named again and again.
+                # In a damaged file the same page may be listed repeatedly.
                 if number <= last:
                     raise ValueError("a row comes twice")
                 last = number
@@ -294,7 +358,7 @@ class Catalog(CatalogFile):
                 )
 
     def begin_run(self, info: RunInfo) -> int:
-        """Write a run down before its first change, and return its number."""
+        """Record a run before its first change, and return its number."""
         row = self.db.execute("SELECT id FROM runs WHERE uid = ?", (info.uid,)).fetchone()
         if row:
             return int(row[0])
@@ -305,5 +369,5 @@ class Catalog(CatalogFile):
         return int(cursor.lastrowid or 0)
 
     def end_run(self, uid: str, report: dict[str, Any]) -> None:
-        """Note how a run ended. A run that changed nothing here was never begun, and stays unknown."""
+        """Record how a run ended. A run that changed nothing here was never begun, and is not recorded."""
         self.db.execute("UPDATE runs SET ended = ?, report = ? WHERE uid = ?", (time.time(), dump(report), uid))

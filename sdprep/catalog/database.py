@@ -1,6 +1,6 @@
 """Open the SQLite file of a catalog, after checking what is at its path: no links, no foreign files, no damage.
 
-SQLite trusts the files beside a database, and whoever made a folder of images may have put them there.
+SQLite trusts the files beside a database, but a folder of images may have come with files that an attacker made.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from sdprep.catalog.migrations import migrate
 from sdprep.catalog.schema import FOLDER, NO_SENSE, STEPS, as_table, as_text
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, NewerCatalog
 
-# A file of up to this many bytes is looked through whenever it is opened, which takes less than a tenth of a second.
-LOOKED_THROUGH = 64_000_000
-# A version that a command line may name.
+# A file of up to this many bytes is checked whenever it is opened, which takes less than 0.1 s.
+CHECKED_BYTES = 64_000_000
+# A version that a suggested command may contain.
 VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){1,3}")
-# Python cannot decode a message of SQLite's that quotes damaged bytes.
+# Python cannot decode an SQLite message that quotes damaged bytes.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-# SQLite's codes for what a disk, its rights, memory or another process is to blame for, and never the content:
+# SQLite's codes for errors of the disk, permissions, memory or another process, never of the content:
 # PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, NOLFS, AUTH.
 # https://sqlite.org/rescode.html
 OUTSIDE = frozenset({3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23})
-# How their messages begin, where Python does not tell the code (3.10).
+# How their messages begin, for Python 3.10, which does not expose the code.
 MESSAGES = (
     "access permission denied",
     "attempt to write a readonly database",
@@ -44,7 +44,7 @@ MESSAGES = (
     "out of memory",
     "unable to open database file",
 )
-# What a file system without shared memory, or a read-only one, makes of opening a write-ahead log: READONLY, CANTOPEN
+# The errors of opening a write-ahead log on a read-only file system or one without shared memory: READONLY, CANTOPEN
 # and PROTOCOL with all their extended codes, and of IOERR only SHMOPEN, SHMSIZE, SHMLOCK and SHMMAP.
 NO_LOG = frozenset({8, 14, 15})
 NO_SHARED_MEMORY = frozenset({4618, 4874, 5130, 5386})
@@ -54,8 +54,8 @@ NO_SHARED_MEMORY = frozenset({4618, 4874, 5130, 5386})
 class Opened:
     """A connection to a catalog.
 
-    `rollback` says that its file system was found now not to bear a write-ahead log; `backup` is the copy of the
-    catalog from before it was brought to this schema, if it was brought to it now.
+    `rollback` says that its file system was just found to have no write-ahead log; `backup` is the copy that was kept
+    before its schema was migrated, if that was done now.
     """
 
     db: sqlite3.Connection
@@ -64,20 +64,20 @@ class Opened:
 
 
 def open_database(file: Path | None, *, read_only: bool = False) -> Opened:
-    """Open a catalog, made where there is none; without a file, in memory.
+    """Open a catalog, or create it; without a file, in memory.
 
-    One that is only read is never changed: an older schema is brought up to date in a temporary copy. The log needs
-    memory that processes share, which some network shares do not have; the older rollback journal does without.
+    With `read_only` the file is never changed: an older schema is migrated in a temporary copy. The write-ahead log
+    needs shared memory, which some network shares do not have; there the catalog uses a rollback journal.
 
     Raises:
         NewerCatalog: it has a schema that this sdprep does not know.
-        DamagedCatalog: it is not a catalog, or damaged; it was looked at twice.
+        DamagedCatalog: it is not a catalog, or damaged, which a second try confirmed.
         CatalogFailed: it cannot be read or written, which says nothing about its content.
     """
     try:
         return _tried(file, read_only)
     except DamagedCatalog:
-        # A single read that went wrong looks like damage.
+        # A single failed read looks like damage.
         return _tried(file, read_only)
 
 
@@ -98,24 +98,24 @@ def _tried(file: Path | None, read_only: bool) -> Opened:
     except SQLITE_ERRORS as error:
         if is_outside(error):
             raise CatalogFailed(f"{file} cannot be used: {error}") from error
-        raise DamagedCatalog(f"{file} is no catalog: {error}") from error
+        raise DamagedCatalog(f"{file} is not a catalog: {error}") from error
 
 
 def is_outside(error: sqlite3.Error | UnicodeDecodeError) -> bool:
-    """Whether an error is no fault of the catalog's content."""
+    """Whether an error has a cause other than the catalog's content."""
     code = getattr(error, "sqlite_errorcode", None)
     return str(error).startswith(MESSAGES) if code is None else code & 0xFF in OUTSIDE
 
 
 def _lacks_log(error: sqlite3.Error) -> bool:
-    """Whether an error may come from a write-ahead log that does not work where the catalog lies."""
+    """Whether an error may mean that the catalog's file system does not support a write-ahead log."""
     code = getattr(error, "sqlite_errorcode", None)
     return is_outside(error) if code is None else code & 0xFF in NO_LOG or code in NO_SHARED_MEMORY
 
 
 def _opened(file: Path | None, mode: str, read_only: bool) -> Opened:
     if file is not None and read_only and _has_log(file):
-        # Any other connection moves the log that a killed run left into the catalog when it is closed.
+        # When any other connection is closed, it merges the log of a killed run into the catalog.
         db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     else:
         db = sqlite3.connect(str(file) if file else ":memory:", isolation_level=None)
@@ -136,7 +136,7 @@ def _opened(file: Path | None, mode: str, read_only: bool) -> Opened:
 
 
 def _up_to_date_copy(db: sqlite3.Connection, schema: int) -> sqlite3.Connection:
-    """A copy in memory, or in a nameless file if it is large; the catalog is closed."""
+    """A migrated copy in memory, or in an unnamed file if it is large; the catalog is closed."""
     copy = sqlite3.connect("", isolation_level=None)
     with closing(db):
         db.backup(copy)
@@ -145,11 +145,11 @@ def _up_to_date_copy(db: sqlite3.Connection, schema: int) -> sqlite3.Connection:
 
 
 def _unchanging(file: Path) -> sqlite3.Connection:
-    """A connection to a catalog in a folder that is read-only, where there can be no log. Raises CatalogFailed."""
+    """A connection to a catalog in a read-only folder, where no log can be made. Raises CatalogFailed."""
     if _has_log(file):
         raise CatalogFailed(
-            f"{file} cannot be used: {file.parent} is read-only, and the last run there was broken off. "
-            "Make the folder writable, or copy it to where it can be written"
+            f"{file} cannot be used: {file.parent} is read-only, and the last run there did not finish. "
+            "Make the folder writable, or copy it to a writable location"
         )
     db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
     try:
@@ -166,26 +166,26 @@ def _has_log(file: Path) -> bool:
 
 
 def _schema_of(db: sqlite3.Connection, file: Path | None) -> int:
-    """The schema of a catalog, 0 for an empty file. Raises NewerCatalog, or DamagedCatalog for all else."""
+    """The schema of a catalog, 0 for an empty file. Raises NewerCatalog, or DamagedCatalog if it is not a catalog."""
     [found] = db.execute("PRAGMA user_version").fetchone()
     held = _definitions(db)
     if found > len(STEPS):
         # A flipped bit in the number is damage, not a newer sdprep.
         if held in [_definitions_of(schema) for schema in range(1, len(STEPS) + 1)]:
-            raise DamagedCatalog(f"{file} is damaged: it says schema {found}, and has the tables of an older one")
-        # A view of that name could be read without end.
+            raise DamagedCatalog(f"{file} is damaged: it has schema number {found}, but the tables of an older schema")
+        # A view of this name could return rows without end.
         is_known = any(each[1] == "runs" for each in held & _definitions_of(len(STEPS)))
         version = _newer_version(db) if is_known else None
         written, install = (f" {version}", f"'sdprep>={version}'") if version else ("", "--upgrade sdprep")
         raise NewerCatalog(
             f"{file} was written by a newer sdprep{written}. Update sdprep to use it: pip install {install} (the "
-            f"catalog has schema {found}, this sdprep knows up to {len(STEPS)}; it was left as it is)"
+            f"catalog has schema {found}, this sdprep knows up to {len(STEPS)}; it was not changed)"
         )
     if found == 0 and not held:
         return 0
     if found <= 0 or held != _definitions_of(found):
-        raise DamagedCatalog(f"{file} is no catalog: it has other tables")
-    if file is not None and file.stat().st_size <= LOOKED_THROUGH and (fault := damage_in(db, file, "quick_check")):
+        raise DamagedCatalog(f"{file} is not a catalog: it has other tables")
+    if file is not None and file.stat().st_size <= CHECKED_BYTES and (fault := damage_in(db, file, "quick_check")):
         raise DamagedCatalog(f"{file} is damaged: {fault}")
     return int(found)
 
@@ -198,7 +198,7 @@ def _newer_version(db: sqlite3.Connection) -> str | None:
         ).fetchall()
         found = [as_text(as_table(versions)["sdprep"]) for [versions] in rows]
     except (*SQLITE_ERRORS, *NO_SENSE):
-        # The tables of a newer schema may be any; then its number is all that is known.
+        # A newer schema may have any tables; then only its number is known.
         return None
     newest = max(filter(VERSION.fullmatch, found), key=_release, default=__version__)
     return newest if _release(newest) > _release(__version__) else None
@@ -209,7 +209,7 @@ def _release(version: str) -> list[int]:
 
 
 def _definitions(db: sqlite3.Connection) -> set[tuple[str, ...]]:
-    """All tables, indices, triggers and views but those that SQLite makes for itself."""
+    """All tables, indices, triggers and views except SQLite's own."""
     rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'")
     return {(*names, " ".join(str(sql).split())) for *names, sql in rows}
 
@@ -223,7 +223,7 @@ def _definitions_of(schema: int) -> set[tuple[str, ...]]:
 
 
 def damage_in(db: sqlite3.Connection, file: Path, check: str) -> str | None:
-    """What SQLite finds wrong in a file. Raises CatalogFailed if it could not read the file to the end."""
+    """What SQLite finds wrong in a file, or None. Raises CatalogFailed if it could not read all of the file."""
     [found] = db.execute(f"PRAGMA {check}(1)").fetchone()
     if found == "ok":
         return None
@@ -231,20 +231,20 @@ def damage_in(db: sqlite3.Connection, file: Path, check: str) -> str | None:
     # SQLite reports a read that failed in the same list as damage.
     code = re.search(r"error code[ =](\d+)", fault)
     if "failed to get page" in fault or (code and int(code[1]) & 0xFF in OUTSIDE):
-        raise CatalogFailed(f"{file} cannot be read to its end: {fault}")
+        raise CatalogFailed(f"{file} cannot be read completely: {fault}")
     return fault
 
 
 def _give_up_log(file: Path) -> None:
-    """Turn a catalog to the rollback journal; alone with the file, SQLite needs no shared memory for its log."""
+    """Switch a catalog to the rollback journal; in exclusive mode SQLite needs no shared memory to read its log."""
     with closing(sqlite3.connect(str(file), isolation_level=None)) as db:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         [mode] = db.execute("PRAGMA journal_mode = DELETE").fetchone()
         if mode != "delete":
-            raise CatalogFailed(f"{file} cannot be used: its journal mode stays {mode}")
+            raise CatalogFailed(f"{file} cannot be used: its journal mode cannot be changed from {mode}")
 
 
-# How a file of SQLite begins, and how the name of a super-journal ends, the last thing in a rollback journal.
+# How an SQLite file begins, and how a rollback journal ends that names a super-journal.
 # https://sqlite.org/fileformat2.html#the_rollback_journal
 MAGIC = b"SQLite format 3\0"
 SUPER_JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
@@ -252,34 +252,35 @@ ENDINGS = (".sqlite", ".sqlite3", ".db")
 
 
 def check_catalog_path(file: Path) -> None:
-    """Raise CatalogError if a link, a pipe or a file of another kind is where a catalog or a file of it is to be.
+    """Raise CatalogError if a link, a pipe or a foreign file is at the path of a catalog or SQLite's files beside it.
 
-    The path of a file that a person names must be resolved: a link of their own is then no link any more.
+    A path that the user gave must be resolved before: the user's own links are allowed.
     """
     folder = file.parent
     if folder.name == FOLDER and folder.is_symlink():
-        raise _refused(folder, "is a link")
-    # SQLite itself follows no link at -shm, and does without that file then.
+        raise _unusable(folder, "is a link")
+    # SQLite itself does not follow a link at -shm, and works without that file.
     for path in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-journal"))):
         if path.is_symlink():
-            raise _refused(path, "is a link")
+            raise _unusable(path, "is a link")
         if path.exists() and not path.is_file():
-            raise _refused(path, "is no ordinary file")
+            raise _unusable(path, "is not a regular file")
     if folder.name != FOLDER and file.exists() and not _may_be_catalog(file):
-        raise _refused(file, "is no catalog, and stays as it is")
+        raise _unusable(file, "is not a catalog, and was not changed")
 
 
 def _may_be_catalog(file: Path) -> bool:
-    """Whether a file is SQLite's, or an empty one whose name says so: a run that died may have left that."""
+    """Whether a file is SQLite's, or an empty one with its extension, which a killed run may have left."""
     with file.open("rb") as stream:
         head = stream.read(len(MAGIC))
     return head == MAGIC or (not head and file.suffix in ENDINGS)
 
 
 def check_journal(file: Path) -> None:
-    """Raise DamagedCatalog if the rollback journal of a catalog is one that no sdprep has left.
+    """Raise DamagedCatalog if the rollback journal beside a catalog was not left by sdprep.
 
-    SQLite deletes the file that a journal names as its super-journal. Only a change of several databases has one.
+    SQLite deletes the file that a journal names as its super-journal; only transactions over several databases have
+    one.
     """
     journal = file.with_name(file.name + "-journal")
     try:
@@ -289,10 +290,10 @@ def check_journal(file: Path) -> None:
             end = stream.read()
     except FileNotFoundError:
         return
-    # One file under both names would change while SQLite reads it, and could get another end.
+    # If both names are one file, it changes while SQLite reads it, and could end differently then.
     if end == SUPER_JOURNAL or (file.exists() and os.path.samestat(found, file.stat())):
-        raise DamagedCatalog(f"{file} has a journal that is not its own: {journal.name} is about other files too")
+        raise DamagedCatalog(f"{file} has a journal that is not its own: {journal.name} refers to other files")
 
 
-def _refused(path: Path, fault: str) -> CatalogError:
-    return CatalogError(f"{path} {fault}. Move it away, or give --catalog PATH for another place")
+def _unusable(path: Path, fault: str) -> CatalogError:
+    return CatalogError(f"{path} {fault}. Move it away, or use --catalog PATH for another location")

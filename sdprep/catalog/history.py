@@ -1,4 +1,4 @@
-"""What the catalog tells of the past: runs, what each of them changed, and the versions of a file."""
+"""What the catalog knows of the past: runs, what each of them changed, and the versions of a file."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sdprep.catalog.schema import STATUSES, Key, as_table, as_text, as_time, one
 from sdprep.folders import SIDECAR_LIMIT
 from sdprep.sanitize import strip_invisible
 
-# The setting of an undo that names the run which it takes back.
+# The setting of an undo that names the run it undoes.
 UNDONE = "run"
-# What became of a change; of one that is not settled, only the catalog may know.
+# The outcome of a change; for an open one, what `infer_outcomes` found.
 STATUS = "CASE status WHEN 'intent' THEN outcome(journal.id) ELSE status END"
 
-# The status of a change that its file may show.
+# The status of a change that may have been made.
 MADE = ("done", "unclear")
 
 
 @dataclass(frozen=True, slots=True)
 class RunEntry:
-    """A run as the log shows it; `ended` is None for one that was killed or is still at work.
+    """A run as the log shows it; `ended` is None if it was killed or is still running.
 
-    `undone` is the run that an undo takes back.
+    `undone` is the run that an undo undoes.
     """
 
     uid: str
@@ -41,7 +41,7 @@ class RunEntry:
 
 @dataclass(frozen=True, slots=True)
 class UndoStep:
-    """A file that a run changed: the hash that it left, and what was there before (None: no file)."""
+    """A file that a run changed: the hashes of its content before and after (None: no file), and its state before."""
 
     path: Path
     before: bytes | None
@@ -51,7 +51,7 @@ class UndoStep:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A text that a file has held; `text` is its hash, None while there was no file; `excerpt` its first line."""
+    """A text that a file has had; `text` is its hash (None: no file), `excerpt` its first line."""
 
     text: bytes | None
     excerpt: str | None
@@ -59,9 +59,9 @@ class Version:
 
 
 def runs(catalog: Catalog) -> list[RunEntry]:
-    """All runs that are known, oldest first. Raises DamagedCatalog."""
+    """All recorded runs, oldest first. Raises DamagedCatalog."""
     with catalog.decoding("its journal"):
-        # What is counted must not leave out a change whose status cannot be read.
+        # The counts below would leave out a change whose status is damaged.
         for [status] in catalog.db.execute("SELECT DISTINCT status FROM journal"):
             one_of(status, STATUSES)
     rows = catalog.db.execute(
@@ -86,8 +86,8 @@ def runs(catalog: Catalog) -> list[RunEntry]:
 def in_order(catalogs: Sequence[Sequence[RunEntry]]) -> list[RunEntry]:
     """Return the runs of several catalogs, each once, with its changes in all of them, oldest first.
 
-    Within a catalog the order is that of the numbers of its runs, never of the clock, which may have been set back.
-    The clock only decides between runs of which no catalog knows both.
+    Within a catalog the order is that of the row numbers, not of the clock, which may have been set back. The clock
+    only decides between runs that are in no catalog together.
     """
     merged: dict[str, RunEntry] = {}
     followers: dict[str, list[str]] = {}
@@ -110,7 +110,7 @@ def in_order(catalogs: Sequence[Sequence[RunEntry]]) -> list[RunEntry]:
             before[later] -= 1
             if before[later] == 0:
                 heappush(ready, (merged[later].started, later))
-    # Catalogs that contradict each other, as copies of different ages may, leave some that wait for each other.
+    # Catalogs that contradict each other, such as copies of different ages, leave runs that wait for each other.
     return ordered + sorted(merged.values(), key=lambda entry: entry.started)
 
 
@@ -119,9 +119,9 @@ def _undone(command: str, settings: str) -> str | None:
 
 
 def reversals(catalog: Catalog, uid: str) -> list[UndoStep]:
-    """What it takes to undo a run, a file once, in the order of the run."""
+    """The steps that undo a run, one per file, in the order of the run."""
     files: dict[Key, UndoStep] = {}
-    # All rows are looked at: what names the wrong run would be left out without a word.
+    # Every row is read and checked: one with a damaged run number would be left out silently.
     for change in catalog.changes():
         if change.uid == uid and change.status in MADE:
             first, before, state = files.get(change.key), change.before, change.state_before
@@ -135,7 +135,7 @@ def reversals(catalog: Catalog, uid: str) -> list[UndoStep]:
 
 
 def versions(catalog: Catalog, path: Path) -> list[Version]:
-    """The texts that a file has held as far as the journal knows, oldest first."""
+    """The texts that a file has had according to the journal, oldest first."""
     found: list[Version] = []
     for change in catalog.changes("WHERE key = ?", catalog.key(path)):
         if catalog.outcomes.get(change.row, change.status) in MADE:
@@ -157,5 +157,5 @@ def _excerpt(catalog: Catalog, text: bytes | None) -> str | None:
 
 
 def file_hash(data: bytes | None) -> bytes | None:
-    """The hash under which the journal knows these bytes; None for no file."""
+    """The hash of these bytes in the journal; None for no file."""
     return None if data is None else hashlib.sha256(data).digest()

@@ -1,9 +1,8 @@
-"""Every change of a text file, written down before it happens, so that it can be taken back and a crash understood.
+"""Every change of a file, recorded before it is made, so that it can be undone and a crash can be recovered from.
 
-Changes are made in groups: intent rows with the hashes of before and after, temporary files in the same folders, all of
-them on the disk; then each file is read once more and replaced in one step, the folders are on the disk, and the rows
-are done. So after a power cut every file has the bytes of before or of after. Intents left by a run that died are
-settled by looking at the file.
+Changes are made in groups: write intent rows with the hashes before and after; write temporary files in the same
+folders and sync them; read each file again and replace it in one step; sync the folders; mark the rows as done. So
+after a power cut every file has its old bytes or its new ones. `recover` resolves the intents that a killed run left.
 """
 
 from __future__ import annotations
@@ -21,21 +20,19 @@ from pathlib import Path
 from sdprep.catalog.catalog import Catalog, RecordedChange, RunInfo
 from sdprep.catalog.schema import CHANGE, Key, row_checksum
 from sdprep.errors import WriteError
-from sdprep.files import FOR_ALL_FILES
+from sdprep.files import FILE_LIMIT, FOR_ALL_FILES
 from sdprep.folders import Folder, Folders
 from sdprep.rules.policy import SidecarState
 
-# What sdprep calls runs: a part of the names of files.
+# The names that sdprep gives to runs; they are part of file names.
 UID = re.compile(r"[0-9a-z-]{1,40}")
-# The largest file that is replaced, and so kept: a metadata JSON of some three million images.
-FILE_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A file that shall hold `after` (None: be gone) if it still holds `before`; `state` is then known of it.
+    """Replace the content `before` of a file by `after` (None: no file), and record `state` for it.
 
-    `state` is a new state, the number of one that is stored, or None.
+    `state` is a new state, the number of a stored one, or None.
     """
 
     path: Path
@@ -46,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of changes: made, not made since the file had changed since it was read, or failed, and why."""
+    """The outcome of changes: made; in conflict, the file has changed since it was read; failed, with the reason."""
 
     made: list[Change] = field(default_factory=list)
     conflicts: list[Change] = field(default_factory=list)
@@ -62,7 +59,7 @@ class _Intent:
 
 
 def temporary_name(uid: str, row: int) -> str:
-    """The temporary file of a run's journal row: short whatever the file is called, and known after a crash."""
+    """The temporary file of a journal row. It is short whatever the file's name is, and can be found after a crash."""
     return f".sdprep-{uid}-{row}.tmp"
 
 
@@ -71,10 +68,10 @@ def apply(
 ) -> Applied:
     """Make the changes that can be made, all of them below `root`; the lock of the catalog must be held.
 
-    A function that gives them is called in the transaction of the intents, and may write rows of its own in it.
+    A function that returns the changes is called in the transaction of the intents, and may write rows of its own.
 
-    Raises WriteError when no file can be written, as on a full disk; what was done before it is journalled, and what
-    is uncertain then, or after an interruption, is settled when the catalog is opened next.
+    Raises WriteError when no file can be written, as on a full disk. The changes made before it are recorded; those
+    whose outcome is unknown then, or after an interruption, are resolved when the catalog is opened next.
     """
     with catalog.transaction():
         wanted = changes() if callable(changes) else changes
@@ -92,7 +89,7 @@ def apply(
             try:
                 with catalog.transaction():
                     for intent, done in group.outcomes:
-                        _settle(catalog, intent, "done" if done else "void")
+                        _record_outcome(catalog, intent, "done" if done else "void")
             except sqlite3.OperationalError as error:
                 failed = OSError(0, str(error), str(catalog.file))
                 raise WriteError(failed, len(group.applied.made)) from error
@@ -100,19 +97,19 @@ def apply(
 
 
 class _Group:
-    """Changes that are made together; `outcomes` says of each that has been decided whether it was made."""
+    """Changes that are made together; `outcomes` has each change whose outcome is known, and whether it was made."""
 
     def __init__(self, folders: Folders, uid: str) -> None:
         self.applied = Applied()
         self.outcomes: list[tuple[_Intent, bool]] = []
         self._folders, self._uid = folders, uid
         self._ready: list[_Intent] = []
-        # The folder of each change, by journal row, and the temporary files that are there, as folder and name.
-        self._places: dict[int, str] = {}
+        # By journal row: the folder of the change, and the folder and name of its temporary file while there is one.
+        self._parents: dict[int, str] = {}
         self._temporaries: dict[int, tuple[str, str]] = {}
 
     def make(self, intents: Sequence[_Intent]) -> None:
-        """Make all changes. Raises OSError for what no other file would fare better with, at the second try."""
+        """Make all changes. Raises OSError if the second try also fails for a reason that concerns every file."""
         waiting, failed = deque(intents), None
         try:
             while waiting:
@@ -124,37 +121,37 @@ class _Group:
                 except OSError:
                     if failed is waiting[0]:
                         raise
-                    # It is tried again when the others are in place, which frees the room of the old files.
+                    # Try it again once the others are in place, which frees the space of the old files.
                     failed = waiting[0]
                 self._publish()
         finally:
             self._clear()
 
     def _clear(self) -> None:
-        """Remove the temporary files that are left; what cannot be removed stays open, for the next run to remove."""
-        for row, (place, name) in self._temporaries.items():
+        """Remove temporary files that are left; if one cannot be removed, its change stays open for the next run."""
+        for row, (parent, name) in self._temporaries.items():
             try:
-                self._folders.at(place).remove(name)
+                self._folders.at(parent).remove(name)
             except OSError:
                 self.outcomes = [(intent, done) for intent, done in self.outcomes if intent.row != row]
 
     def _publish(self) -> None:
-        """Replace the files for which all is ready, unless they changed, and have their folders reach the disk."""
+        """Replace the files whose temporary files are written, unless they have changed, and sync their folders."""
         synced = [intent for intent in self._ready if self._try(self._sync, intent)]
         self._ready = []
         for intent in synced:
             self._try(self._replace, intent)
-        for place in dict.fromkeys(self._places[intent.row] for intent in synced):
-            folder = self._folders.find(place)
+        for parent in dict.fromkeys(self._parents[intent.row] for intent in synced):
+            folder = self._folders.find(parent)
             if folder is not None:
                 folder.sync_names()
 
     def _try(self, step: Callable[[_Intent], None], intent: _Intent) -> bool:
-        """Whether a step could be taken; what hinders this one file is noted. Raises OSError for what hinders all."""
+        """Whether a step succeeded; an error of this file is recorded. Raises OSError if it concerns all files."""
         try:
             step(intent)
         except (OSError, ValueError) as error:
-            # ValueError: the system can have no such name.
+            # ValueError: the system cannot have a file of this name.
             if isinstance(error, OSError) and error.errno in FOR_ALL_FILES:
                 raise
             self.applied.errors[intent.change] = f"{intent.change.path.name}: {getattr(error, 'strerror', error)}"
@@ -164,57 +161,51 @@ class _Group:
 
     def _write(self, intent: _Intent) -> None:
         change, name = intent.change, temporary_name(self._uid, intent.row)
-        place = self._places[intent.row] = self._folders.relative(change.path.parent)
+        parent = self._parents[intent.row] = self._folders.relative(change.path.parent)
         if change.after is not None:
-            folder = self._folders.at(place, make=change.before is None)
+            folder = self._folders.at(parent, make=change.before is None)
             folder.write_new(name, change.after, private=change.before is not None)
-            self._temporaries[intent.row] = place, name
+            self._temporaries[intent.row] = parent, name
 
     def _sync(self, intent: _Intent) -> None:
         if intent.row not in self._temporaries:
             return
-        place, name = self._temporaries[intent.row]
+        parent, name = self._temporaries[intent.row]
         try:
-            self._folders.at(place).sync(name)
+            self._folders.at(parent).sync(name)
         except OSError as error:
             if error.errno not in FOR_ALL_FILES:
                 raise
-            # What could not reach the disk may be gone from memory too: it is written anew.
-            self._folders.at(place).remove(name)
+            # After a failed sync the data may be gone from memory too: write it again.
+            self._folders.at(parent).remove(name)
             self._write(intent)
-            self._folders.at(place).sync(name)
+            self._folders.at(parent).sync(name)
 
     def _replace(self, intent: _Intent) -> None:
-        """Put the temporary file in place if the file is still as it was, looked at as late as can be."""
-        change, folder = intent.change, self._folders.find(self._places[intent.row])
-        seen = _holds(folder, change.path.name, change.before)
-        if seen and folder is not None and change.after is None:
+        """Put the temporary file in place if the file is unchanged, which is checked as late as possible."""
+        change, folder = intent.change, self._folders.find(self._parents[intent.row])
+        is_unchanged = _has_content(folder, change.path.name, change.before)
+        if is_unchanged and folder is not None and change.after is None:
             folder.remove(change.path.name)
-        elif seen and folder is not None:
+        elif is_unchanged and folder is not None:
             self._put_in_place(folder, intent)
-        (self.applied.made if seen else self.applied.conflicts).append(change)
-        self.outcomes.append((intent, seen))
+        (self.applied.made if is_unchanged else self.applied.conflicts).append(change)
+        self.outcomes.append((intent, is_unchanged))
 
     def _put_in_place(self, folder: Folder, intent: _Intent) -> None:
         change, temporary = intent.change, temporary_name(self._uid, intent.row)
         try:
             folder.replace(temporary, change.path.name)
         except OSError as error:
-            # On a network share the answer may be lost, and the file be in place.
-            if not _holds(folder, change.path.name, change.after):
+            # On a network share the reply may be lost although the file is in place.
+            if not _has_content(folder, change.path.name, change.after):
                 if error.errno not in FOR_ALL_FILES:
                     raise
                 folder.replace(temporary, change.path.name)
         del self._temporaries[intent.row]
 
 
-def holds(root: Path, path: Path, data: bytes | None) -> bool:
-    """Whether a file below `root` has exactly these bytes. Raises OSError if it cannot be read."""
-    with Folders(root) as folders:
-        return _holds(folders.find(folders.relative(path.parent)), path.name, data)
-
-
-def _holds(folder: Folder | None, name: str, data: bytes | None) -> bool:
+def _has_content(folder: Folder | None, name: str, data: bytes | None) -> bool:
     if folder is None:
         return data is None
     try:
@@ -226,7 +217,7 @@ def _holds(folder: Folder | None, name: str, data: bytes | None) -> bool:
 
 
 def record_existing(catalog: Catalog, path: Path, state: SidecarState) -> None:
-    """Remember a text that is already what sdprep would write; inside a transaction."""
+    """Record a file that already has the text that sdprep would write; call it inside a transaction."""
     catalog.set_state(catalog.key(path), catalog.store_state(state))
 
 
@@ -242,49 +233,51 @@ def _write_intent(catalog: Catalog, run: int, change: Change) -> _Intent:
     return _Intent(int(cursor.lastrowid or 0), key, change, state)
 
 
-def _settle(catalog: Catalog, intent: _Intent | RecordedChange, status: str) -> None:
+def _record_outcome(catalog: Catalog, intent: _Intent | RecordedChange, status: str) -> None:
     catalog.db.execute("UPDATE journal SET status = ? WHERE id = ?", (status, intent.row))
     if status == "done":
         catalog.set_state(intent.key, intent.state_after)
 
 
 def recover(catalog: Catalog, folder: Path | None) -> None:
-    """Settle the intents of runs that died, by the bytes of each file; the lock of the catalog must be held.
+    """Resolve the intents of killed runs by the content of each file; the lock of the catalog must be held.
 
-    Those of after: it was written. Those of before: it was not. Any others: somebody changed it since, and the row
-    stays as "unclear", so that the text from before can still be restored. Only files of the catalog's own folder and
-    of `folder` are looked at, unless that is None: a catalog that came with images may name any file. Intents of
-    others, of runs that sdprep did not name, and of files that cannot be read now, stay open.
+    The new content: it was written. The old content: it was not. Anything else: it has been edited since, and the row
+    becomes "unclear", so that the old text can still be restored. Only files in the catalog's own folder and in
+    `folder` are read, unless `folder` is None: a catalog that came with images may name any file. The intents for
+    other files, of runs that sdprep did not name, and for files that cannot be read now stay open.
     """
     if _open_changes(catalog):
         with catalog.transaction():
-            for intent, outcome in _outcomes(catalog, folder, tidy=True):
-                _settle(catalog, intent, outcome)
+            for intent, outcome in _outcomes(catalog, folder, remove_temporary=True):
+                _record_outcome(catalog, intent, outcome)
 
 
 def _open_changes(catalog: Catalog) -> list[RecordedChange]:
-    """The changes that were begun and not settled, oldest first."""
+    """The changes without an outcome, oldest first."""
     return list(catalog.changes("WHERE status = 'intent'"))
 
 
-def look_at_open_changes(catalog: Catalog, folder: Path | None) -> None:
-    """Tell a catalog that is only read what `recover` would make of each open change; nothing is written."""
-    catalog.outcomes.update((intent.row, outcome) for intent, outcome in _outcomes(catalog, folder, tidy=False))
+def infer_outcomes(catalog: Catalog, folder: Path | None) -> None:
+    """Tell a catalog that is only read which outcome `recover` would record for each open change."""
+    catalog.outcomes.update(
+        (intent.row, outcome) for intent, outcome in _outcomes(catalog, folder, remove_temporary=False)
+    )
 
 
-def _outcomes(catalog: Catalog, folder: Path | None, *, tidy: bool) -> Iterator[tuple[RecordedChange, str]]:
-    """Each open change that may be looked at and what became of it; `tidy` removes the temporary files."""
+def _outcomes(catalog: Catalog, folder: Path | None, *, remove_temporary: bool) -> Iterator[tuple[RecordedChange, str]]:
+    """Each open change whose file may be read, and its outcome."""
     own = catalog.root
-    with Folders(own) as below, Folders(folder or Path(own.anchor)) as beside:
+    with Folders(own) as inside, Folders(folder or Path(own.anchor)) as outside:
         for intent in _open_changes(catalog):
             path = catalog.path(intent.key)
-            for folders in (below, beside) if UID.fullmatch(intent.uid) else ():
-                # What cannot be reached from the one may lie below the other.
+            for folders in (inside, outside) if UID.fullmatch(intent.uid) else ():
+                # A file that cannot be reached from the one may be below the other.
                 with suppress(OSError, ValueError):
-                    place = folders.find(folders.relative(path.parent))
-                    if place is not None and tidy:
-                        place.remove(temporary_name(intent.uid, intent.row))
-                    yield intent, _outcome(intent, path.name, place)
+                    parent = folders.find(folders.relative(path.parent))
+                    if parent is not None and remove_temporary:
+                        parent.remove(temporary_name(intent.uid, intent.row))
+                    yield intent, _outcome(intent, path.name, parent)
                     break
 
 

@@ -1,7 +1,7 @@
-"""One run at a time on a catalog: a lock of the operating system, which ends with its process, and who holds it.
+"""One run at a time per catalog: a lock of the operating system, which ends with its process, and its owner.
 
-The lock file beside the catalog is never written and may hold anything. The owner file is for messages only: whatever
-it says, it keeps nobody from the lock.
+The lock file beside the catalog is never written and may contain anything. The owner file is for messages only and
+never keeps a run from taking the lock.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from sdprep.errors import CatalogError, FolderInUse
-from sdprep.files import read_limited
+from sdprep.files import read_limited, replace_file
 from sdprep.sanitize import printable_time, strip_invisible
 
-# Seconds that a run waits for another one to end before it gives up, and between two tries.
+# Seconds that a run waits for another one to end, and between two tries.
 WAIT = 1.0
 POLL = 0.05
-# More than any owner file has.
+# Bytes; more than any owner file has.
 OWNER_LIMIT = 10_000
-# What a file system says that has no locks, as some network shares.
+# The errors of a file system without locks, such as some network shares.
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 Name = Annotated[str, msgspec.Meta(max_length=300)]
 
@@ -35,8 +35,8 @@ Name = Annotated[str, msgspec.Meta(max_length=300)]
 class Owner(msgspec.Struct, frozen=True):
     """The run that holds a lock.
 
-    `boot` tells machines of one name apart; `lock` is the number of the lock file, so that a copied owner file counts
-    for nothing.
+    `boot` distinguishes machines with the same name; `lock` is the inode of the lock file, so that a copied owner file
+    is not believed.
     """
 
     command: Name
@@ -61,18 +61,18 @@ class FolderLock:
         self.is_exclusive = True
         self._catalog, self._command = catalog, command
         self._owner_file = catalog.with_name(f"{catalog.name}.owner")
-        # A soft lock would take the mere presence of a file for a run at work.
+        # A soft lock would take the presence of the file for a running command.
         self._lock = FileLock(self.path, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
 
     def acquire(self) -> Owner | None:
-        """Take the lock, and return the owner that died with it, if one did.
+        """Take the lock, and return its last owner if that was killed while it held the lock.
 
         Raises:
             FolderInUse: another run holds it, and still does after a second.
-            CatalogError: a link, a pipe or a folder is in its place.
+            CatalogError: the lock file is a link, a pipe or a folder.
             OSError: the lock file cannot be made or opened.
         """
-        self._check_place()
+        self._check_lock_file()
         try:
             self._lock.acquire(timeout=WAIT, poll_interval=POLL)
         except Timeout as error:
@@ -86,33 +86,33 @@ class FolderLock:
         return dead
 
     def release(self) -> None:
-        """Leave the lock to the next run."""
+        """Release the lock."""
         with suppress(OSError):
             self._owner_file.unlink(missing_ok=True)
         self._lock.release()
 
-    def _check_place(self) -> None:
-        """Raise CatalogError for what is not a regular file, which is neither followed nor waited for."""
+    def _check_lock_file(self) -> None:
+        """Raise CatalogError unless the lock file is regular or missing: a pipe would block."""
         if self.path.is_symlink():
-            raise self._refused("it is a link")
+            raise self._unusable("it is a link")
         if self.path.exists() and not self.path.is_file():
-            raise self._refused("it is not a regular file")
+            raise self._unusable("it is not a regular file")
 
-    def _refused(self, reason: str) -> CatalogError:
+    def _unusable(self, reason: str) -> CatalogError:
         return CatalogError(
             f"{self.path} cannot be used as a lock: {reason}. Nothing was changed\n"
-            "Remove it, or give --catalog PATH for another place"
+            "Remove it, or use --catalog PATH for another location"
         )
 
     def _holder(self) -> str:
-        """Return who holds the lock, as far as that is known."""
+        """Return a description of the run that holds the lock, or "" if it is not known."""
         owner = self._read_owner()
-        # The owner file may be older than the run that holds the lock now.
+        # The owner file may be left over from an earlier run.
         here = owner is not None and (owner.host, owner.boot) == (platform.node(), _boot())
         return "" if owner is None or (here and not _is_running(owner.pid)) else str(owner)
 
     def _read_owner(self) -> Owner | None:
-        """Return the owner that the owner file names; None if there is none, or none that can be believed."""
+        """Return the owner from the owner file, or None if there is none or it does not belong to this lock file."""
         try:
             if self._owner_file.is_symlink():
                 return None
@@ -122,20 +122,15 @@ class FolderLock:
             return None
 
     def _write_owner(self) -> None:
-        """Name this run in the owner file, in one step; where that cannot be done, the lock holds all the same."""
-        temporary = self._owner_file.with_name(f"{self._owner_file.name}.tmp")
+        """Name this run in the owner file; the lock works without it too."""
         with suppress(OSError):
             inode = self.path.stat().st_ino
             owner = Owner(self._command, os.getpid(), platform.node()[:300], _boot(), inode, time.time())
-            # A run that was killed may have left it; nobody else writes while the lock is held.
-            temporary.unlink(missing_ok=True)
-            with temporary.open("xb") as stream:
-                stream.write(msgspec.json.encode(owner))
-            temporary.replace(self._owner_file)
+            replace_file(self._owner_file, [msgspec.json.encode(owner)])
 
 
 def _boot() -> str:
-    """Return what tells this start of this machine from all others; it is the same in all its containers."""
+    """Return the id of this boot of the machine, which all its containers share; "" where there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -143,7 +138,7 @@ def _boot() -> str:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether there may be such a process here; on Windows, where asking would end it, that is left open."""
+    """Whether a process may be running here; always true on Windows, where the check would end it."""
     if sys.platform == "win32" or pid <= 0:
         return sys.platform == "win32"
     try:

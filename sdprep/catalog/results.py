@@ -11,12 +11,12 @@ from sdprep.types import Caption, TagScores
 
 
 def always_stored(labels: LabelTable) -> list[int]:
-    """The indices of labels whose scores are stored however low they are: ratings and qualities."""
+    """The indices of labels whose scores are always stored: ratings and qualities."""
     return [index for index, category in enumerate(labels.categories) if category in ARGMAX_CATEGORIES]
 
 
 def encode_scores(scores: TagScores, always: list[int]) -> bytes:
-    """Scores from 0.01 on, and those to store `always`, as label indices (uint32) followed by values (float16)."""
+    """Scores of at least 0.01, and those of `always`, as label indices (uint32) followed by values (float16)."""
     keep = scores.scores >= STORED_FLOOR
     keep[always] = True
     indices = keep.nonzero()[0]
@@ -31,7 +31,7 @@ def decode_scores(data: bytes) -> list[tuple[int, float]]:
 
 
 def are_scores(data: object, labels: int) -> bool:
-    """Whether stored bytes are scores of a model with so many labels."""
+    """Whether stored bytes are scores of a model with this number of labels."""
     if not isinstance(data, bytes) or len(data) % 6:
         return False
     return all(index < labels for index in struct.unpack_from(f"<{len(data) // 6}I", data))

@@ -1,7 +1,7 @@
-"""The tables of a catalog, its keys for files, and what its rows hold as bytes and JSON.
+"""The tables of a catalog, its keys for files, and the encoding of its rows.
 
-The readers take any value that a damaged or foreign catalog may hold and raise one of NO_SENSE for what sdprep never
-wrote.
+The readers accept any value that a damaged or foreign catalog may contain, and raise one of NO_SENSE for what sdprep
+never wrote.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sdprep.files import FILE_LIMIT
 from sdprep.types import FailureCode
 
 # Where a dataset folder has its catalog.
 FOLDER = ".sdprep"
 FILE = "catalog.sqlite"
 AT_ONCE = 256
-# Step 1 makes the tables of an empty file, step 2 makes schema 2 of schema 1, and so on. A step that was released is
-# never changed, since a catalog's definitions are compared with those that its steps make.
+# Step 1 creates the tables in an empty file, step 2 turns schema 1 into schema 2, and so on. A released step is never
+# changed, since a catalog's definitions are compared with those of the steps.
 STEPS = [
     """
 CREATE TABLE runs (
@@ -49,7 +50,7 @@ CREATE INDEX journal_by_key ON journal (key, id);
 CREATE INDEX journal_by_run ON journal (run, id);
 CREATE INDEX journal_open ON journal (status) WHERE status = 'intent';
 """,
-    # What tells a damaged row; rows of schema 1 have none, and are believed if their content has the right shape.
+    # Checksums detect damaged rows; rows of schema 1 have none, and count if their content has the right types.
     """
 ALTER TABLE results ADD COLUMN checksum INTEGER;
 ALTER TABLE states ADD COLUMN checksum INTEGER;
@@ -59,12 +60,12 @@ ALTER TABLE journal ADD COLUMN checksum INTEGER;
 
 
 def select_many(db: sqlite3.Connection, query: str, keys: Sequence[str | bytes], *first: int) -> Iterator[Any]:
-    """The rows for many keys, in any order; the marks of the keys are put into the query, behind those of `first`."""
+    """The rows for many keys, in any order; the placeholders of the keys come after those of `first`."""
     query = query.format(",".join("?" * AT_ONCE))
     for start in range(0, len(keys), AT_ONCE):
         some = keys[start : start + AT_ONCE]
-        # NULL equals nothing, and SQLite needs to read a query of the same length only once.
-        # Fetched whole: a cursor that is left half read would be closed after its connection.
+        # NULL equals nothing, and SQLite compiles a query of the same text only once.
+        # Fetched at once: an unfinished cursor would be closed after its connection.
         yield from db.execute(query, (*first, *some, *[None] * (AT_ONCE - len(some)))).fetchall()
 
 
@@ -85,45 +86,43 @@ def as_key(text: str) -> Key:
 
 
 def file_stat(found: os.stat_result) -> FileStat:
-    """Return the stamp of a file. Times beyond the year 2262 are wrapped, since SQLite has no such numbers."""
+    """Return size and time of a file. Times after the year 2262 are wrapped to fit SQLite's integers."""
     return found.st_size, (found.st_mtime_ns + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-# What content raises that sdprep never wrote.
+# The exceptions that decoding raises for content that sdprep never wrote.
 NO_SENSE = (ValueError, TypeError, KeyError, RecursionError, OverflowError, zlib.error)
 CODES = frozenset(code.value for code in FailureCode)
-# The columns of states and of changes that are never written again, in the order of their checksum.
+# The columns of states and changes that never change, in the order of their checksum.
 STATE = "task, origin, text, digest, settings, side, person, machine, removed"
 CHANGE = "run, key, before, after, state_before, state_after"
 STATUSES = ("intent", "done", "void", "unclear")
-# The largest text that is unpacked: a metadata JSON of some three million images.
-TEXT_LIMIT = 1 << 30
-# More than the settings of a run or the tags of an image have, as JSON.
+# Characters; more than the settings of a run or the tags of an image take as JSON.
 JSON_LIMIT = 10_000_000
-# More than the scores of 100,000 tags have; a catalog that holds a larger result is not asked for it.
+# Bytes; more than the scores of 100,000 tags take. Larger results are not read.
 RESULT_LIMIT = 1_000_000
 
 
 def unpacked(packed: Any, data: Any, digest: bytes, limit: int | None = None) -> bytes:
-    """Return the bytes of a kept text, which must have this SHA-256; of one beyond `limit`, only the first bytes.
+    """Return the bytes of a stored text, which must have this SHA-256; a text beyond `limit` is cut after it.
 
-    Raises one of NO_SENSE, also for more than TEXT_LIMIT where there is no limit.
+    Raises one of NO_SENSE, also for more than FILE_LIMIT bytes without a limit.
     """
     text = as_bytes(data)
     if packed:
         unpacker = zlib.decompressobj()
-        text = unpacker.decompress(text, TEXT_LIMIT if limit is None else limit + 1)
+        text = unpacker.decompress(text, FILE_LIMIT if limit is None else limit + 1)
     if limit is not None and len(text) > limit:
         return text[: limit + 1]
     if packed and not unpacker.eof:
-        raise ValueError("a packed text is cut, or larger than any that sdprep keeps")
+        raise ValueError("a compressed text is incomplete, or larger than any that sdprep stores")
     if hashlib.sha256(text).digest() != digest:
-        raise ValueError("a text is not the one that was kept")
+        raise ValueError("a text does not match its hash")
     return text
 
 
 def checksum(digest: bytes, data: bytes) -> int:
-    """Return what tells a stored result of an image from a damaged one."""
+    """Return the checksum of the stored result of an image."""
     return zlib.crc32(data, zlib.crc32(digest))
 
 
@@ -142,18 +141,18 @@ def check_state(row: Sequence[Any], known: Any) -> None:
     one_of(task, ("tag", "caption"))
     one_of(side, ("append", "prepend"))
     if one_of(origin, ("user", "mixed", "machine")) == "machine" and user != "":
-        raise ValueError("a text of the model's alone has a part of the user's")
+        raise ValueError("a generated text has a part of the user's")
 
 
 def check_change(row: Sequence[Any], known: Any, status: Any) -> None:
-    """Check the CHANGE columns of a row of `journal` and its status in the same way. Raises ValueError."""
+    """Check the CHANGE columns and the status of a row of `journal` in the same way. Raises ValueError."""
     _check_sum(row, known)
     one_of(status, STATUSES)
 
 
 def _check_sum(row: Sequence[Any], known: Any) -> None:
     if known is not None and known != row_checksum(row):
-        raise ValueError("a row is not as it was written")
+        raise ValueError("a row does not match its checksum")
 
 
 def as_table(text: Any) -> dict[str, Any]:
@@ -197,14 +196,14 @@ def as_number(value: Any) -> int:
 
 
 def one_of(value: Any, known: tuple[str, ...]) -> str:
-    """Return a text of a row that has only these values. Raises ValueError."""
+    """Return a text of a row that must be one of these values. Raises ValueError."""
     if value not in known:
-        raise ValueError(f"{value!r:.100} is none of {known}")
+        raise ValueError(f"{value!r:.100} is not one of {known}")
     return str(value)
 
 
 def as_time(value: Any) -> float:
-    """Return a time of a row, of any year that a clock can show, also a wrong one. Raises ValueError."""
+    """Return a time of a row, which may come from a wrong clock. Raises ValueError."""
     if not isinstance(value, int | float) or not abs(value) < 2**63:
         raise ValueError(f"{value!r:.100} is not a time")
     return value
@@ -212,5 +211,5 @@ def as_time(value: Any) -> float:
 
 def dump(value: Any) -> str:
     """Return JSON for a row."""
-    # Escaped, since a file name that is not Unicode could not be stored otherwise.
+    # Escaped, since SQLite could not store a file name that is not Unicode.
     return json.dumps(value, ensure_ascii=True, sort_keys=True)

@@ -1,6 +1,6 @@
-"""Which catalog an image belongs to: the nearest one at or above its folder, else one made for the run.
+"""Which catalog an image belongs to: the nearest one at or above its folder, or a new one in the folder of the run.
 
-A command that writes has its catalogs to itself: it takes the lock of each before it looks inside.
+A command that writes takes the lock of each catalog before it opens it.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from enum import Enum, auto
 from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog
-from sdprep.catalog.damage import damage_of, set_aside
+from sdprep.catalog.damage import is_damaged, move_aside
 from sdprep.catalog.database import SQLITE_ERRORS, check_catalog_path, check_journal, is_outside
-from sdprep.catalog.journal import look_at_open_changes, recover
+from sdprep.catalog.journal import infer_outcomes, recover
 from sdprep.catalog.lock import FolderLock
 from sdprep.catalog.schema import FILE, FOLDER
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, ReadOnlyFolder, SdprepError
 from sdprep.files import FORBIDDEN, real_path
 
 LOST = (
-    "Your text files are untouched. What is lost is undo, the stored results, and the knowledge of what sdprep wrote: "
-    "texts that are there count as yours (--refresh takes those back that are sdprep's)"
+    "Your sidecar files are unchanged. Undo, the stored results and the record of what sdprep wrote are lost: existing "
+    "sidecars now count as yours (--refresh recognizes those that sdprep wrote)"
 )
-AGAIN = "What was written so far is kept; run the command again to go on"
-ADVICE = "Give --output-dir for images that must stay untouched, or --catalog for another place"
-# What says that there is no file, or can be none of this name.
+RUN_AGAIN = "What was written so far is kept; run the command again to continue"
+ADVICE = "Use --output-dir for images in a read-only folder, or --catalog for another location"
+# The errors for a path without a file, or one that no file can have.
 NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
-WOULD_ASIDE = "A run would put it aside and begin a new one"
+WOULD_REPLACE = "A run would move it aside and create a new one"
 
 
 class AccessMode(Enum):
-    """What a command wants of catalogs.
+    """How a command uses catalogs.
 
-    One that adds to them gets new ones where none can be used. One that changes what they tell needs those that are
-    there. One that only reads, or rehearses, writes nothing and takes no lock, and so keeps nobody from work.
+    ADD creates a catalog where there is none, or a damaged one. CHANGE needs existing catalogs. READ and DRY_RUN write
+    nothing and take no lock, so that other runs can work.
     """
 
     ADD = auto()
@@ -48,39 +48,39 @@ class AccessMode(Enum):
 
     @property
     def writes(self) -> bool:
-        """Whether such a command writes to catalogs."""
+        """Whether the command writes to catalogs."""
         return self in (AccessMode.ADD, AccessMode.CHANGE)
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogAccess:
-    """Who opens catalogs, what for, and who hears what a user should know of them."""
+    """The command that opens catalogs, its mode, and what it does with notes for the user."""
 
     command: str
-    purpose: AccessMode
+    mode: AccessMode
     note: Callable[[str], None]
 
 
 def find_catalog(folder: Path) -> Path | None:
-    """The nearest catalog at or above a folder, not above the home folder nor on another file system.
+    """The nearest catalog at or above a folder, but not above the home folder or on another file system.
 
-    Raises CatalogFailed for a place that may have one and cannot be looked at.
+    Raises CatalogFailed for a folder that cannot be searched.
     """
-    while (found := _look_at(folder)) is None:
+    while (found := _stat(folder)) is None:
         folder = folder.parent
     above_home = _above_home()
-    for place in (folder, *folder.parents):
-        here = _look_at(place)
-        if here is None or here.st_dev != found.st_dev or place in above_home:
+    for above in (folder, *folder.parents):
+        here = _stat(above)
+        if here is None or here.st_dev != found.st_dev or above in above_home:
             return None
-        if _has_catalog(place):
-            return place / FOLDER / FILE
+        if _has_catalog(above):
+            return above / FOLDER / FILE
     return None
 
 
 def _above_home() -> frozenset[Path]:
-    """The folders above the home folder; none where there is no home folder."""
-    # Path.home() raises where nobody knows the user.
+    """The folders above the home folder; empty without a home folder."""
+    # Path.home() raises for an unknown user.
     home = Path(os.path.expanduser("~"))  # noqa: PTH111
     return frozenset(real_path(home).parents) if home.is_absolute() else frozenset()
 
@@ -89,38 +89,38 @@ def catalogs_below(folder: Path) -> Iterator[Path]:
     """Every catalog in a folder and its subfolders; links are not followed. Raises CatalogFailed as `find_catalog`."""
     waiting = [folder]
     while waiting:
-        place = waiting.pop()
-        # A folder that cannot be entered or listed has nothing that a run could have been at work with.
-        if not os.access(place, os.X_OK):
+        current = waiting.pop()
+        # No run can have written in a folder that cannot be entered or listed.
+        if not os.access(current, os.X_OK):
             continue
-        if _has_catalog(place):
-            yield place / FOLDER / FILE
-        with suppress(OSError), os.scandir(place) as entries:
+        if _has_catalog(current):
+            yield current / FOLDER / FILE
+        with suppress(OSError), os.scandir(current) as entries:
             found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-            waiting += [place / name for name in sorted(found, reverse=True) if not name.startswith(".")]
+            waiting += [current / name for name in sorted(found, reverse=True) if not name.startswith(".")]
 
 
-def _has_catalog(place: Path) -> bool:
-    found = _look_at(place / FOLDER / FILE)
+def _has_catalog(folder: Path) -> bool:
+    found = _stat(folder / FOLDER / FILE)
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
-def _look_at(path: Path) -> os.stat_result | None:
-    """What is at a path; None if nothing is or can be there. Raises CatalogFailed if that cannot be known."""
+def _stat(path: Path) -> os.stat_result | None:
+    """The status of a path, or None if nothing is there. Raises CatalogFailed if it cannot be read."""
     try:
         return path.stat()
     except OSError as error:
         if error.errno in NOTHING_THERE:
             return None
-        raise CatalogFailed(f"{path} cannot be looked at: {error.strerror}. {ADVICE}") from error
+        raise CatalogFailed(f"{path} cannot be accessed: {error.strerror}. {ADVICE}") from error
 
 
 class CatalogSession:
-    """The catalogs of one run, opened when the first image of each is met.
+    """The catalogs of one run, each opened with its first image.
 
-    `fixed` is the one catalog of the run (`--catalog`, or that of an output folder); without it, `home` is the folder
-    that gets a catalog where an image has none at or above it. Unless the catalogs are `trusted`, what they tell of
-    files outside of `home` and of their own folders is not acted on.
+    `fixed` is the only catalog of the run (`--catalog`, or that of an output folder); without it, `home` is the folder
+    that gets a catalog if an image has none at or above it. Unless the catalogs are `trusted`, their entries for files
+    outside `home` and outside their own folders are ignored.
     """
 
     def __init__(self, home: Path, access: CatalogAccess, fixed: Path | None = None, *, trusted: bool = False) -> None:
@@ -128,7 +128,7 @@ class CatalogSession:
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
         self._locks: list[FolderLock] = []
-        self._refused: CatalogError | None = None
+        self._reported: CatalogError | None = None
 
     def __enter__(self) -> CatalogSession:
         return self
@@ -137,43 +137,43 @@ class CatalogSession:
         with ExitStack() as ends:
             for lock in self._locks:
                 ends.callback(lock.release)
-            fault = self._close(error)
-            answer = fault
-            if isinstance(fault, (*SQLITE_ERRORS, DamagedCatalog)) and fault is not self._refused:
-                answer = self._answer(fault)
-            if answer is not None and answer is not error:
-                raise answer from fault
+            cause = self._close(error)
+            raised = cause
+            if isinstance(cause, (*SQLITE_ERRORS, DamagedCatalog)) and cause is not self._reported:
+                raised = self._explain(cause)
+            if raised is not None and raised is not error:
+                raise raised from cause
 
     def _close(self, error: BaseException | None) -> BaseException | None:
-        """Close all catalogs; the error that ended the command, or else the first one of closing."""
+        """Close all catalogs; return the error that ended the command, or else the first error of closing."""
         for catalog in self._open.values():
             try:
-                # After an error nothing more is written, which would fail again and hide the first reason.
+                # After an error nothing more is written: it would fail again and hide the first cause.
                 catalog.db.close() if error else catalog.close()
-            except (*SQLITE_ERRORS, SdprepError) as fault:
-                error = error or fault
+            except (*SQLITE_ERRORS, SdprepError) as closing_error:
+                error = error or closing_error
         return error
 
-    def _answer(self, fault: BaseException) -> BaseException:
-        """What to say of an error of a catalog; one that a second look finds damaged is put aside if that is allowed.
+    def _explain(self, cause: BaseException) -> BaseException:
+        """The error to raise for an error of a catalog; one that is found damaged is moved aside if that is allowed.
 
-        Raises CatalogFailed if a catalog cannot be looked at.
+        Raises CatalogFailed if a catalog cannot be read.
         """
-        if not (isinstance(fault, SQLITE_ERRORS) and is_outside(fault)):
+        if not (isinstance(cause, SQLITE_ERRORS) and is_outside(cause)):
             for file in [file for file, catalog in self._open.items() if catalog.file is not None]:
-                if damage_of(file) is not None:
-                    said = isinstance(fault, DamagedCatalog)
-                    return self._answer_damage(file, str(fault) if said else f"{file} is damaged: {fault}")
-        if isinstance(fault, UnicodeDecodeError):
-            # Of something else: no catalog is damaged.
-            return fault
-        return CatalogFailed(f"the catalog of {self._home} cannot be used: {fault}. {AGAIN}")
+                if is_damaged(file):
+                    is_explained = isinstance(cause, DamagedCatalog)
+                    return self._damaged(file, str(cause) if is_explained else f"{file} is damaged: {cause}")
+        if isinstance(cause, UnicodeDecodeError):
+            # It is not about a catalog: none is damaged.
+            return cause
+        return CatalogFailed(f"the catalog of {self._home} cannot be used: {cause}. {RUN_AGAIN}")
 
-    def _answer_damage(self, file: Path, error: str) -> CatalogError:
-        if self._may_set_aside(file):
-            self._set_aside(file, error)
-            return CatalogFailed(f"{error}. {AGAIN}")
-        advice = WOULD_ASIDE if self._access.purpose is AccessMode.DRY_RUN else f"Move it away. {LOST}"
+    def _damaged(self, file: Path, error: str) -> CatalogError:
+        if self._may_move_aside(file):
+            self._move_aside(file, error)
+            return CatalogFailed(f"{error}. {RUN_AGAIN}")
+        advice = WOULD_REPLACE if self._access.mode is AccessMode.DRY_RUN else f"Move it away. {LOST}"
         return DamagedCatalog(f"{error}. {advice}")
 
     def __iter__(self) -> Iterator[Catalog]:
@@ -186,42 +186,42 @@ class CatalogSession:
         return self._by_folder[folder]
 
     def at(self, file: Path) -> Catalog:
-        """The catalog of a file, opened once; changes that a killed run left half done are settled first.
+        """The catalog of a file, opened once; unfinished changes of a killed run are resolved first.
 
-        Raises FolderInUse if another run is at work with it, and ReadOnlyFolder or CatalogError if it cannot be used.
+        Raises FolderInUse if another run is using it, and ReadOnlyFolder or CatalogError if it cannot be used.
         """
         if file not in self._open:
             try:
                 check_catalog_path(file)
-                if self._access.purpose.writes:
+                if self._access.mode.writes:
                     self._lock(file)
                 catalog = self._open[file] = self._usable(file)
             except OSError as error:
                 raise CatalogFailed(f"{file} cannot be used: {error.strerror}. {ADVICE}") from error
-            self._tell_of(catalog)
-            if self._access.purpose.writes:
+            self._note_changes(catalog)
+            if self._access.mode.writes:
                 recover(catalog, None if self._trusted else self._home)
-            elif self._access.purpose is AccessMode.READ:
-                look_at_open_changes(catalog, None if self._trusted else self._home)
+            elif self._access.mode is AccessMode.READ:
+                infer_outcomes(catalog, None if self._trusted else self._home)
         return self._open[file]
 
-    def _tell_of(self, catalog: Catalog) -> None:
+    def _note_changes(self, catalog: Catalog) -> None:
         if catalog.rollback and catalog.file:
             self._access.note(
-                f"{catalog.file.parent} bears no write-ahead log, as on some network shares: the catalog does without "
-                "from now on, which is slower. --catalog PATH puts it on a local disk"
+                f"{catalog.file.parent} does not support a write-ahead log, as on some network shares: the catalog "
+                "uses a rollback journal from now on, which is slower. --catalog PATH puts it on a local disk"
             )
         if catalog.backup is not None:
             self._access.note(
-                f"{catalog.file} was written by an older sdprep and was brought up to date; a copy of what it was is "
-                f"kept as {catalog.backup.name}"
+                f"{catalog.file} was written by an older sdprep and has been migrated; a copy of the old file is kept "
+                f"as {catalog.backup.name}"
             )
 
     def _lock(self, file: Path) -> None:
         """Take the lock of a catalog."""
         lock = FolderLock(file, self._access.command)
         try:
-            if self._access.purpose is AccessMode.ADD:
+            if self._access.mode is AccessMode.ADD:
                 _make_folder(file.parent)
             dead = lock.acquire()
         except OSError as error:
@@ -230,7 +230,7 @@ class CatalogSession:
             raise CatalogFailed(f"{file.parent} cannot be written ({error.strerror}). {ADVICE}") from error
         self._locks.append(lock)
         if dead is not None:
-            self._access.note(f"the last run here did not end by itself ({dead}); what it left half done is settled")
+            self._access.note(f"the last run here was killed ({dead}); its unfinished changes have been resolved")
         if not lock.is_exclusive:
             self._access.note(
                 f"{file.parent} is on a file system without locks: do not start another run there before this one has "
@@ -238,35 +238,35 @@ class CatalogSession:
             )
 
     def _usable(self, file: Path) -> Catalog:
-        """The catalog of a file, or a new one in the place of one that is damaged."""
+        """The catalog of a file, or a new one if it is damaged."""
         root = file.parent.parent if file.parent.name == FOLDER else file.parent
-        rehearsal, read_only = self._access.purpose is AccessMode.DRY_RUN, not self._access.purpose.writes
+        dry_run, read_only = self._access.mode is AccessMode.DRY_RUN, not self._access.mode.writes
         try:
             check_journal(file)
-            return Catalog(None if rehearsal and not file.exists() else file, root, rehearsal=read_only)
+            return Catalog(None if dry_run and not file.exists() else file, root, dry_run=read_only)
         except DamagedCatalog as error:
-            if rehearsal:
-                self._access.note(f"{error}. {WOULD_ASIDE}")
-                return Catalog(None, root, rehearsal=True)
-            if not self._may_set_aside(file):
-                self._refused = DamagedCatalog(f"{error}. Move it away. {LOST}")
-                raise self._refused from error
-            self._set_aside(file, str(error))
+            if dry_run:
+                self._access.note(f"{error}. {WOULD_REPLACE}")
+                return Catalog(None, root, dry_run=True)
+            if not self._may_move_aside(file):
+                self._reported = DamagedCatalog(f"{error}. Move it away. {LOST}")
+                raise self._reported from error
+            self._move_aside(file, str(error))
             return Catalog(file, root)
 
-    def _may_set_aside(self, file: Path) -> bool:
-        """Whether a file that is no use as a catalog is one of sdprep's; what --catalog names may be anything."""
-        return self._access.purpose is AccessMode.ADD and file.parent.name == FOLDER
+    def _may_move_aside(self, file: Path) -> bool:
+        """Whether a damaged file may be renamed: only in sdprep's own folder, since --catalog may name any file."""
+        return self._access.mode is AccessMode.ADD and file.parent.name == FOLDER
 
-    def _set_aside(self, file: Path, error: str) -> None:
-        kept = set_aside(file)
-        self._access.note(f"{error}. It is now called {kept}; a new one takes its place. {LOST}")
+    def _move_aside(self, file: Path, error: str) -> None:
+        kept = move_aside(file)
+        self._access.note(f"{error}. It was renamed to {kept} and replaced by a new one. {LOST}")
 
 
 def _make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     ignore = folder / ".gitignore"
     if folder.name == FOLDER and not ignore.exists():
-        # Not through a link to a file that is not there yet.
+        # Mode x does not follow a link to a missing file.
         with suppress(FileExistsError), ignore.open("x", encoding="utf-8") as stream:
             stream.write("*\n")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sdprep.errors import ImageError
-from sdprep.folders import open_item
+from sdprep.folders import Folders, open_item
 from sdprep.images import kohya as kohya_image
 from sdprep.images.decoder import failure_of, read_file
 from sdprep.images.fit import fitted
@@ -130,13 +130,13 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (grey, alpha))
 
 
-def read_size(item: ImageItem) -> tuple[int, int]:
+def read_size(item: ImageItem, folders: Folders | None = None) -> tuple[int, int]:
     """Width and height as stored in the file, from its header alone; trainers do not rotate by EXIF. Any size will do.
 
     Raises ImageError with the code of what is wrong with the file.
     """
     try:
-        with open_item(item) as stream:
+        with open_item(item, folders=folders) as stream:
             return size_of(stream)
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error

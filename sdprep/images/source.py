@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,7 @@ from pathlib import Path
 from sdprep.errors import NoImages, UsageError
 from sdprep.files import real_path
 from sdprep.images.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from sdprep.texts.sidecar import sidecar_name
-from sdprep.types import Failure, FailureCode, ImageItem
+from sdprep.types import ImageItem
 
 # OneTrainer keeps masks and condition images beside the images under these endings of the stem.
 HELPER_ENDINGS = ("-masklabel", "-condlabel")
@@ -129,36 +127,3 @@ def natural_key(text: str) -> str:
 def _number_key(number: re.Match[str]) -> str:
     digits = number[0].lstrip("0")
     return f"\0\1{chr(len(digits))}{digits}"
-
-
-def sidecar_collisions(items: list[ImageItem], extension: str, naming: str) -> list[Failure]:
-    """A failure for every image that would share its sidecar with another.
-
-    Names are compared as macOS and Windows would, so that a dataset stays whole when it moves. Images whose own names
-    differ in letter case alone are on a file system that tells their sidecars apart too, if they are written there.
-    """
-    seen: set[str] = set()
-    shared: dict[str, list[ImageItem]] = {}
-    for item in items:
-        name = _folded(sidecar_name(item.rel, extension, naming))
-        if name in seen:
-            shared[name] = []
-        seen.add(name)
-    # Few datasets get here, and with a million images the groups would take as much memory as all the rest.
-    for item in items if shared else ():
-        name = _folded(sidecar_name(item.rel, extension, naming))
-        if name in shared:
-            shared[name].append(item)
-    failures = []
-    for group in shared.values():
-        elsewhere = group[0].target_folder != group[0].folder
-        if elsewhere or len({_folded(item.rel) for item in group}) > 1:
-            names = ", ".join(item.rel for item in group[:NAMES_SHOWN])
-            names += f" and {len(group) - NAMES_SHOWN} more" if len(group) > NAMES_SHOWN else ""
-            message = f"{names} would share one sidecar; rename one, or use --sidecar-name full (a.jpg{extension})"
-            failures += [Failure(item, FailureCode.STEM_COLLISION, message) for item in group]
-    return failures
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()

@@ -1,4 +1,4 @@
-"""From a model's captions to the lines that are written."""
+"""From a model's captions to the lines of a caption file."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from sdprep.rules.shapes import setting
 from sdprep.sanitize import check_text_option, strip_invisible
 
-# A phrase of up to this many words that stands this many times in a row is no sentence any more.
+# A caption in which a phrase of up to this many words occurs this many times in a row is degenerate.
 LONGEST_PHRASE, MOST_IN_A_ROW = 6, 3
 VOWELS = "aeiou"
-# Signs that follow a word: those within a sentence, and those that end it.
+# Punctuation within a sentence and at its end.
 PAUSES, ENDS = ",;:", ".!?"
-SIGNS = PAUSES + ENDS
+PUNCTUATION = PAUSES + ENDS
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionRules:
-    """How captions become lines: how many, what stands before and behind each, and words that are left out."""
+    """How captions become lines: how many, what precedes and follows each, and words that are left out."""
 
     captions: int = setting(1, shapes="text")
     prefix: str = setting("", shapes="text")
@@ -31,21 +31,21 @@ class CaptionRules:
 
 
 def caption_lines(texts: Sequence[str], rules: CaptionRules) -> list[str]:
-    """The lines of a sidecar: the first captions that differ, without dropped words, between prefix and suffix."""
+    """The lines of a sidecar: the first distinct captions, without dropped words, between prefix and suffix."""
     return [_framed(text, rules) for text in written_captions(texts, rules)]
 
 
 def written_captions(texts: Sequence[str], rules: CaptionRules) -> dict[str, int]:
-    """The captions that become lines, before prefix and suffix, each with the place of its text among those given."""
-    places: dict[str, int] = {}
-    for place, text in enumerate(texts):
+    """The captions that become lines, without prefix and suffix, each with the index of its text in `texts`."""
+    found: dict[str, int] = {}
+    for index, text in enumerate(texts):
         if cleaned := without_words(clean_caption(text), rules.drop_words):
-            places.setdefault(cleaned, place)
-    return dict(list(places.items())[: rules.captions])
+            found.setdefault(cleaned, index)
+    return dict(list(found.items())[: rules.captions])
 
 
 def clean_caption(text: str) -> str:
-    """A caption on one line with single spaces and nothing unseen, as a sidecar holds it."""
+    """A caption on one line, with single spaces and without invisible characters."""
     return _on_one_line(strip_invisible(text))
 
 
@@ -54,27 +54,27 @@ def _on_one_line(text: str) -> str:
 
 
 def without_words(text: str, words: Sequence[str]) -> str:
-    """A caption without some words or phrases, whatever their case, and with or without a sign behind them.
+    """A caption without these words or phrases in any letter case, with or without punctuation after them.
 
-    An article before one is made to fit the next word, and signs that would stand together or alone go too.
+    An article before one is adapted to the next word, and superfluous punctuation is removed too.
     """
     if not words:
         return text
     unwanted = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    first, *others = re.split(rf"(?<!\S)(?:{unwanted})(?=[{SIGNS}]*(?!\S))", text, flags=re.IGNORECASE)
+    first, *others = re.split(rf"(?<!\S)(?:{unwanted})(?=[{PUNCTUATION}]*(?!\S))", text, flags=re.IGNORECASE)
     if not others:
         return text
-    # From the end, so that an article meets the word that follows after several gaps.
+    # From the end, so that an article meets the next word after several gaps.
     rest = others.pop()
     while others:
         rest = _closed(others.pop(), rest)
-    return _closed(first, rest).lstrip(f" {SIGNS}")
+    return _closed(first, rest).lstrip(f" {PUNCTUATION}")
 
 
 def _closed(before: str, after: str) -> str:
-    """What stood before and after a word that is gone, as one text."""
-    before, rest = before.rstrip(), after.lstrip(f" {SIGNS}")
-    sign = after[: len(after) - len(rest)].strip()
+    """The text before and after a removed word, joined."""
+    before, rest = before.rstrip(), after.lstrip(f" {PUNCTUATION}")
+    mark = after[: len(after) - len(rest)].strip()
     ends = re.fullmatch(r"(|.*\s)(an?)", before, flags=re.IGNORECASE)
     if ends is not None:
         before, article = ends[1].rstrip(), ends[2]
@@ -82,22 +82,22 @@ def _closed(before: str, after: str) -> str:
             follows = re.match(r"an?(?!\S)", rest, flags=re.IGNORECASE)
             fitting = "" if follows else article[0] + ("n" if rest[0].lower() in VOWELS else "")
             return f"{before} {fitting}".strip() + f" {rest}"
-    if not before.endswith(tuple(ENDS)) and (sign or not rest):
-        before = before.rstrip(f" {PAUSES}") + sign
+    if not before.endswith(tuple(ENDS)) and (mark or not rest):
+        before = before.rstrip(f" {PAUSES}") + mark
     return f"{before} {rest}".strip()
 
 
 def _framed(text: str, rules: CaptionRules) -> str:
-    """A caption between prefix and suffix, parted by a space; a suffix that begins with a sign follows at once."""
+    """A caption between prefix and suffix with spaces; a suffix that begins with punctuation follows directly."""
     framed = f"{_on_one_line(rules.prefix)} {text}".strip()
     suffix = _on_one_line(rules.suffix)
-    return framed + suffix if suffix[:1] in set(SIGNS) else f"{framed} {suffix}".strip()
+    return framed + suffix if suffix[:1] in set(PUNCTUATION) else f"{framed} {suffix}".strip()
 
 
 def has_repetition(words: Sequence[object]) -> bool:
-    """Whether a phrase of words or tokens stands three times in a row, as in captions that have lost their thread."""
+    """Whether a phrase of words or tokens occurs three times in a row, as in degenerate captions."""
     return any(
-        all(words[start + place] == words[start + place + length] for place in range(length * (MOST_IN_A_ROW - 1)))
+        all(words[start + offset] == words[start + offset + length] for offset in range(length * (MOST_IN_A_ROW - 1)))
         for length in range(1, LONGEST_PHRASE + 1)
         for start in range(len(words) - length * MOST_IN_A_ROW + 1)
     )

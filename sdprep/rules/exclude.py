@@ -1,4 +1,4 @@
-"""Tags that are never to be written: named, or described by a wildcard or a regular expression."""
+"""Tags that are never written, given by name, by wildcard or by regular expression."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sdprep.rules.labels import normalize_tag
 
 
 def parse_exclusions(text: str) -> tuple[str, ...]:
-    r"""The entries of a list parted by commas; inside `/.../` a comma parts nothing, nor does `\,`."""
+    r"""The entries of a list separated by commas; a comma inside `/.../` or written `\,` does not separate."""
     entries = re.findall(r"\s*(/.+?/(?=\s*(?:,|$))|(?:\\,|[^,])+)", text)
     return tuple(_plain(entry.strip()) for entry in entries if entry.strip())
 
@@ -25,24 +25,24 @@ def is_regex(entry: str) -> bool:
 
 
 class Wildcard:
-    """A pattern of a whole text, in which `*` stands for any characters and `?` for one.
+    """A pattern of a whole text, in which `*` matches any characters and `?` matches one.
 
-    It reads each character of the text once, whatever the pattern: `re` takes a lifetime for some patterns.
+    It takes linear time in the text, whatever the pattern; `re` takes exponential time for some patterns.
     """
 
     def __init__(self, pattern: str) -> None:
-        # Bit n of a state says that n characters of the pattern, not counting stars, have been found so far.
-        self._stars, self._any, self._letters, place = 0, 0, dict[str, int](), 1
+        # Bit n of a state means that the first n characters of the pattern, not counting stars, have matched.
+        self._stars, self._any, self._letters, bit = 0, 0, dict[str, int](), 1
         for letter in pattern:
             if letter == "*":
-                self._stars |= place
+                self._stars |= bit
                 continue
             if letter == "?":
-                self._any |= place
+                self._any |= bit
             else:
-                self._letters[letter] = self._letters.get(letter, 0) | place
-            place <<= 1
-        self._end = place
+                self._letters[letter] = self._letters.get(letter, 0) | bit
+            bit <<= 1
+        self._end = bit
 
     def search(self, text: str) -> bool:
         """Return whether the pattern matches the text from its first to its last character."""
@@ -55,22 +55,22 @@ class Wildcard:
 
 
 def compile_exclusion(entry: str) -> re.Pattern[str] | Wildcard | None:
-    """Return what an entry describes: `/.../` is a regular expression, `*` or `?` make a wildcard; else None.
+    """Return the pattern of an entry: `/.../` is a regular expression, `*` or `?` make a wildcard; else None.
 
-    Raises UsageError for a regular expression that is not valid.
+    Raises UsageError for an invalid regular expression.
     """
     if is_regex(entry):
         try:
             return re.compile(entry[1:-1], re.IGNORECASE)
         except (re.error, RecursionError, OverflowError) as error:
-            raise UsageError(f"{entry} is not a regular expression: {error}") from error
+            raise UsageError(f"{entry} is not a valid regular expression: {error}") from error
     if "*" in entry or "?" in entry:
         return Wildcard(normalize_tag(entry))
     return None
 
 
 class Exclusion:
-    """Whether a tag is excluded. An entry that is the very name of a known tag, such as `?` or `*_*`, means that tag.
+    """Whether a tag is excluded. An entry that is the name of a known tag, such as `?` or `*_*`, means that tag.
 
     Raises UsageError as `compile_exclusion`.
     """
@@ -82,8 +82,8 @@ class Exclusion:
         self._patterns = [pattern for pattern in patterns.values() if pattern is not None]
 
     def __contains__(self, tag: str) -> bool:
-        folded = normalize_tag(tag)
-        spellings = {tag, folded, folded.replace(" ", "_")}
-        return folded in self._exact or any(
+        normalized = normalize_tag(tag)
+        spellings = {tag, normalized, normalized.replace(" ", "_")}
+        return normalized in self._exact or any(
             pattern.search(spelling) for pattern in self._patterns for spelling in spellings
         )

@@ -1,4 +1,4 @@
-"""What tag rules are about: the labels of a tagger, the rules themselves, and when two tags are the same."""
+"""The labels of a tagger, the tag rules, and when two tags are the same."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sdprep.sanitize import check_text_option
 # Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
 # Danbooru tag list, as the Waifu Diffusion taggers' own demo protects them.
 KAOMOJI = frozenset("0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split())
-# Scores below this are not stored, so no threshold can reach below it.
+# Scores below this are not stored, so no threshold can be lower.
 STORED_FLOOR = 0.01
-# Categories of which the best label is taken, whatever its score, instead of all that reach a threshold.
+# Categories of which only the label with the highest score is taken, without a threshold.
 ARGMAX_CATEGORIES = ("rating", "quality")
-# The threshold that is found anew for every image.
+# The threshold that is computed for each image.
 MCUT = "mcut"
-# Categories whose threshold has an option of its own, as kohya's tagger has them.
+# Categories whose threshold has its own option, as in kohya's tagger.
 NAMED_THRESHOLDS = ("general", "character", "copyright", "artist", "meta", "model")
 
 
@@ -25,7 +25,7 @@ NAMED_THRESHOLDS = ("general", "character", "copyright", "artist", "meta", "mode
 class LabelTable:
     """The labels of a tagger in the order of its outputs, with the category of each.
 
-    `best_thresholds` has the threshold of each, where the label file states one.
+    `best_thresholds` has the threshold of each label, if the label file has thresholds.
     """
 
     names: tuple[str, ...]
@@ -38,11 +38,11 @@ class TagRules:
     """How scores become tags. A category's own threshold, where given, replaces `threshold`, which may be "mcut".
 
     `category_threshold` has (category, threshold) pairs for categories without a field of their own. `exclude` has
-    tags, wildcards and `/regular expressions/`. `implied` says what becomes of tags that others imply: "drop" or
-    "add". `tag_replacement` are (old, new) pairs, an empty new one drops the tag. `ratings` and `quality` say where
-    the best of them stands: "none", "first" or "last". `order` is "confidence", "csv" (that of the labels) or
-    "alphabetical". `always_first_tags` only moves tags that are there; `prefix` and `suffix` are always there. At
-    most `max_tags` predicted tags are kept; ratings, qualities, prefix and suffix are not counted.
+    tags, wildcards and `/regular expressions/`. `implied` drops or adds tags that others imply: "drop" or "add".
+    `tag_replacement` has (old, new) pairs; an empty new one drops the tag. `ratings` and `quality` are the position of
+    the best one: "none", "first" or "last". `order` is "confidence", "csv" (the order of the labels) or
+    "alphabetical". `always_first_tags` moves tags that occur; `prefix` and `suffix` are always added. At most
+    `max_tags` predicted tags are kept, not counting ratings, qualities, prefix and suffix.
     """
 
     threshold: float | str = setting(0.35, shapes="text")
@@ -77,12 +77,12 @@ class TagRules:
         )
 
     def own_thresholds(self) -> dict[str, float]:
-        """The thresholds of single categories that were given."""
+        """The thresholds that were given for single categories."""
         named = {category: getattr(self, f"{category}_threshold") for category in NAMED_THRESHOLDS}
         return {**{name: value for name, value in named.items() if value is not None}, **dict(self.category_threshold)}
 
     def threshold_of(self, category: str) -> float | None:
-        """The threshold that a label of this category must reach; None if every image has its own."""
+        """The threshold of this category; None if it is computed for each image."""
         own = self.own_thresholds().get(category)
         if own is not None:
             return own
@@ -91,12 +91,12 @@ class TagRules:
 
 @lru_cache(maxsize=65536)
 def normalize_tag(tag: str) -> str:
-    """A tag reduced to what is meant by it: underscores, escaped parentheses and letter case make no difference."""
+    """A tag as it is compared: without underscores, escaped parentheses and letter case."""
     return tag.strip().replace("\\(", "(").replace("\\)", ")").replace("_", " ").casefold()
 
 
 def format_tag(tag: str, *, remove_underscore: bool) -> str:
-    """A tag as it is written: with spaces for underscores where that is asked for, emoticons left alone."""
+    """A tag as it is written: with spaces for underscores if wanted, except in emoticons."""
     if remove_underscore and tag not in KAOMOJI:
         return tag.replace("_", " ")
     return tag

@@ -1,4 +1,4 @@
-"""What a person knows about tags, as data: other names, what implies what, and thresholds of single tags."""
+"""Lists about tags: aliases, implications, and thresholds of single tags."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sdprep.rules.labels import STORED_FLOOR, normalize_tag
 from sdprep.sanitize import strip_invisible
 
 LONGEST_TAG = 1000
-# How many characters of a wrong line a message repeats.
+# Characters of a wrong line that a message quotes.
 LONGEST_QUOTED = 200
-# How many steps along implications are followed per row of the list, and in any case. Real chains are short; one long
+# Steps along implications that are followed per row of the list, and at least. Real chains are short; a single long
 # chain would take as many steps per row as the list has rows.
 STEPS_PER_ROW, FEWEST_STEPS = 10, 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class TagLists:
-    """Lists about tags, by folded names.
+    """Lists about tags, by normalized name.
 
-    `aliases` has the canonical name of another name; `implied` has all that a tag implies, the nearest first;
-    `thresholds` has the threshold of single tags.
+    `aliases` has the canonical name of an alias; `implied` has all tags that a tag implies, the nearest first;
+    `thresholds` has the thresholds of single tags.
     """
 
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -36,31 +36,31 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
     """The (antecedent, consequent) pairs of a CSV file as booru sites publish them.
 
     The columns are `antecedent` and `consequent`, or `antecedent_name` and `consequent_name`, or the two of a file
-    without a heading. Rows whose `status` is not `active` are passed over. Raises UsageError naming the line.
+    without a header. Rows whose `status` is not `active` are skipped. Raises UsageError naming the line.
     """
     rows = _rows(text)
     first = next(rows, (0, []))
-    heading = [cell.strip().lower().removesuffix("_name") for cell in first[1]]
-    places, has_heading = (0, 1), False
-    if "antecedent" in heading and "consequent" in heading:
-        places, has_heading = (heading.index("antecedent"), heading.index("consequent")), True
-    status = heading.index("status") if "status" in heading else None
+    header = [cell.strip().lower().removesuffix("_name") for cell in first[1]]
+    columns, has_header = (0, 1), False
+    if "antecedent" in header and "consequent" in header:
+        columns, has_header = (header.index("antecedent"), header.index("consequent")), True
+    status = header.index("status") if "status" in header else None
     pairs = []
-    for line, row in rows if has_heading or not heading else itertools.chain([first], rows):
+    for line, row in rows if has_header or not header else itertools.chain([first], rows):
         if status is not None and status < len(row) and row[status].strip().lower() != "active":
             continue
         try:
-            antecedent, consequent = (row[place].strip() for place in places)
+            antecedent, consequent = (row[column].strip() for column in columns)
         except IndexError:
             antecedent = consequent = ""
-        if not antecedent or not consequent or (len(row) > 2 and not has_heading):
+        if not antecedent or not consequent or (len(row) > 2 and not has_header):
             raise UsageError(f"line {line}: expected antecedent,consequent but found {_quoted(row)}")
         pairs.append((antecedent, consequent))
     return pairs
 
 
 def parse_thresholds(text: str) -> dict[str, float]:
-    """The thresholds of a CSV file with `tag,threshold`, with or without that heading, by folded tag.
+    """The thresholds of a CSV file with `tag,threshold`, with or without that header, by normalized tag.
 
     Raises UsageError naming the line.
     """
@@ -83,9 +83,9 @@ def parse_thresholds(text: str) -> dict[str, float]:
 
 
 def resolve_aliases(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The canonical name of every other name, chains followed to their end.
+    """The canonical name of every alias, following chains to their end.
 
-    Raises UsageError for a circle, and for two names of which both should be the canonical one.
+    Raises UsageError for a cycle, and for an alias of two names.
     """
     direct: dict[str, str] = {}
     for other, name in pairs:
@@ -95,11 +95,11 @@ def resolve_aliases(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
             raise UsageError(f"'{other}' is an alias of both '{direct[normalize_tag(other)]}' and '{name}'")
     resolved: dict[str, str] = {}
     for other in direct:
-        # Every name of a chain is resolved with its first one, so that a long chain is followed once.
+        # All names of a chain are resolved with its first one, so that a long chain is followed once.
         chain, key = {other: None}, other
         while key not in resolved and (key := normalize_tag(direct[key])) in direct:
             if key in chain:
-                raise UsageError(f"'{direct[key]}' is an alias of itself, by way of other aliases")
+                raise UsageError(f"'{direct[key]}' is an alias of itself, through other aliases")
             chain[key] = None
         end = resolved.get(key) or direct[next(reversed(chain))]
         resolved.update(dict.fromkeys(chain, end))
@@ -109,7 +109,7 @@ def resolve_aliases(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def resolve_implications(pairs: Iterable[tuple[str, str]], aliases: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Return all that every tag implies, the nearest first, under canonical names.
 
-    Raises UsageError for a circle, and for chains so long that they take more time than their list is worth.
+    Raises UsageError for a cycle, and for chains that are unreasonably long for the size of their list.
     """
     direct: dict[str, dict[str, str]] = {}
     for antecedent, consequent in pairs:
@@ -126,29 +126,29 @@ def resolve_implications(pairs: Iterable[tuple[str, str]], aliases: Mapping[str,
             nearest = direct.get(key, {})
             steps -= len(nearest)
             if steps < 0:
-                raise UsageError(f"the chains of its implications are too long to follow, that of '{tag}' for example")
+                raise UsageError(f"its chains of implications are too long to follow, such as that of '{tag}'")
             for further, name in nearest.items():
                 if further not in found:
                     found[further] = name
                     waiting.append(further)
         if tag in found:
-            raise UsageError(f"'{found[tag]}' implies itself, by way of other tags")
+            raise UsageError(f"'{found[tag]}' implies itself, through other tags")
         resolved[tag] = tuple(found.values())
     return resolved
 
 
 def _quoted(row: list[str]) -> str:
-    """Return the beginning of a row for a message."""
+    """Return the start of a row for a message."""
     text = ",".join(row)
     return f"'{text}'" if len(text) <= LONGEST_QUOTED else f"'{text[:LONGEST_QUOTED]}...'"
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a CSV file that say something, with their line numbers. Raises UsageError for another file."""
+    """Yield the non-empty rows of a CSV file with their line numbers. Raises UsageError for any other file."""
     reader = csv.reader(text.lstrip("\ufeff").splitlines(), strict=True)
     try:
         for row in reader:
-            # A name that a terminal, an editor or a trainer shows as another one is no use to anybody.
+            # Invisible characters would make a name look like another one.
             cells = [strip_invisible(cell) for cell in row]
             if max(map(len, cells), default=0) > LONGEST_TAG:
                 raise UsageError(f"line {reader.line_num}: a name has more than {LONGEST_TAG} characters")

@@ -13,20 +13,20 @@ from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, format_tag, norma
 from sdprep.rules.tag_lists import TagLists
 from sdprep.rules.thresholds import Thresholds
 
-# A tag on its way: its name and its category.
+# A tag that is being processed: its name and its category.
 Tag = tuple[str, str]
 
 
 def split_tags(text: str, separator: str = ",") -> list[str]:
-    """The tags of a line. A separator that is only white space splits as it stands; any other by its core."""
+    """The tags of a line. Spaces around a separator do not count, unless it consists only of white space."""
     core = separator.strip() or separator
     return [tag.strip() for tag in text.split(core) if tag.strip()]
 
 
 def parse_replacements(text: str) -> tuple[tuple[str, str], ...]:
-    r"""The pairs of `old,new;old,new`, in which `\,` and `\;` stand for the signs themselves, as kohya writes them.
+    r"""The pairs of `old,new;old,new`, in which `\,` and `\;` are literal, as in kohya's scripts.
 
-    Raises UsageError for a pair that is none.
+    Raises UsageError for an invalid pair.
     """
     pairs = []
     for pair in filter(None, re.split(r"(?<!\\);", text)):
@@ -39,7 +39,7 @@ def parse_replacements(text: str) -> tuple[tuple[str, str], ...]:
 
 @dataclass(slots=True)
 class _Form:
-    """A tag as it is written, and the canonical tags that it stands for."""
+    """A tag as it is written, and the canonical tags that it represents."""
 
     name: str
     category: str
@@ -47,17 +47,17 @@ class _Form:
 
 
 class TagSelector:
-    """Chooses, spells and orders the tags of one image after the other, by one label table and one set of rules.
+    """Chooses, formats and orders the tags of images by one label table and one set of rules.
 
-    Raises UsageError for an exclusion that cannot be read.
+    Raises UsageError for an invalid exclusion.
     """
 
-    def __init__(self, labels: LabelTable, rules: TagRules, knowledge: TagLists | None = None) -> None:
-        self._labels, self._rules, self._knowledge = labels, rules, knowledge or TagLists()
-        self._cut = Thresholds(labels, rules, self._knowledge.thresholds)
+    def __init__(self, labels: LabelTable, rules: TagRules, lists: TagLists | None = None) -> None:
+        self._labels, self._rules, self._lists = labels, rules, lists or TagLists()
+        self._thresholds = Thresholds(labels, rules, self._lists.thresholds)
         self._excluded = Exclusion(rules.exclude, labels.names)
         self._replaced = {normalize_tag(old): new for old, new in rules.tag_replacement}
-        # A name in two categories is of the first where a list leads to it.
+        # A name in two categories belongs to the first one when a list leads to it.
         tags = reversed(list(zip(labels.names, labels.categories, strict=True)))
         self._known = {normalize_tag(name): (name, category) for name, category in tags}
         # Thousands of images share a few thousand labels.
@@ -65,13 +65,13 @@ class TagSelector:
         self._forms = cache(self._write)
 
     def select(self, scores: Iterable[tuple[int, float]]) -> list[str]:
-        """The tags that the rules keep, spelt and in order.
+        """The tags that the rules keep, formatted and in order.
 
-        `scores` are (label index, probability). A label is kept at or above its threshold; ties keep label order. The
-        best rating and quality are taken whatever their probability.
+        `scores` are (label index, probability) pairs. A label is kept at or above its threshold; ties keep label
+        order. The best rating and quality are taken at any probability.
         """
         rules, ordered = self._rules, sorted(scores)
-        kept = self._cut.select(ordered)
+        kept = self._thresholds.select(ordered)
         if rules.order == "confidence":
             kept.sort(key=lambda pair: -pair[1])
         forms = self._written(index for index, _ in kept)
@@ -79,12 +79,12 @@ class TagSelector:
             forms.sort(key=lambda form: form.name.casefold())
         if rules.character_tags_first:
             forms.sort(key=lambda form: form.category != "character")
-        implies = rules.implied == "drop" and self._knowledge.implied
+        implies = rules.implied == "drop" and self._lists.implied
         best = self._without_implied(forms) if implies else forms[: rules.max_tags]
         return self._framed([form.name for form in best], ordered)
 
     def _written(self, labels: Iterable[int]) -> list[_Form]:
-        """The tags of labels as they are written, each once; nothing of what is not wanted."""
+        """The tags of labels as they are written, each once, without unwanted ones."""
         wanted: dict[str, Tag] = {}
         for index in labels:
             key, tag = self._tag(index)
@@ -100,39 +100,39 @@ class TagSelector:
         return list(written.values())
 
     def _with_implied(self, tags: dict[str, Tag]) -> Iterator[tuple[str, Tag]]:
-        """Every tag under its key, and behind it what it implies and no score speaks for."""
+        """Every tag under its key, each followed by those it implies that no score supports."""
         for key, tag in tags.items():
             yield key, tag
             further = [
-                self._named(name) for name in self._knowledge.implied.get(key, ()) if normalize_tag(name) not in tags
+                self._named(name) for name in self._lists.implied.get(key, ()) if normalize_tag(name) not in tags
             ]
             yield from ((normalize_tag(name), (name, category)) for name, category in further)
 
     def _without_implied(self, forms: list[_Form]) -> list[_Form]:
-        """The best forms, without those that others of the best imply: what is itself cut off implies nothing."""
+        """The best forms without those that others of the best imply; a form that is cut off implies nothing."""
         implied: set[str] = set()
         while True:
             best = [form for form in forms if not form.sources <= implied][: self._rules.max_tags]
             sources = {source for form in best for source in form.sources}
-            more = {normalize_tag(name) for source in sources for name in self._knowledge.implied.get(source, ())}
+            more = {normalize_tag(name) for source in sources for name in self._lists.implied.get(source, ())}
             if more <= implied:
                 return best
             implied |= more
 
     def _look_up(self, index: int) -> tuple[str, Tag]:
-        """The canonical tag of a label, spelt as the label file does, under the key that its spellings share."""
+        """The canonical tag of a label, spelled as in the label file, under the key that its spellings share."""
         name, category = self._labels.names[index], self._labels.categories[index]
-        canonical = self._knowledge.aliases.get(normalize_tag(name))
+        canonical = self._lists.aliases.get(normalize_tag(name))
         if canonical is not None:
             name, category = self._known.get(normalize_tag(canonical), (self._named(canonical)[0], category))
         return normalize_tag(name), (name, category)
 
     def _named(self, name: str) -> Tag:
-        """A tag of a list, spelt as the label file does if it knows it."""
+        """A tag of a list, spelled as in the label file if it is there."""
         return self._known.get(normalize_tag(name), (name.replace(" ", "_"), "general"))
 
     def _write(self, name: str, category: str) -> tuple[tuple[str, str, str], ...]:
-        """What one tag becomes, expanded, replaced and spelt: key, spelling, category; nothing if it is not wanted."""
+        """The forms of one tag after expansion and replacement: key, spelling, category; empty if it is unwanted."""
         expand = self._rules.character_tag_expand and category == "character"
         forms = []
         for part in _expanded(name) if expand else [name]:
@@ -144,12 +144,12 @@ class TagSelector:
         return tuple(forms)
 
     def _framed(self, names: list[str], scores: Sequence[tuple[int, float]]) -> list[str]:
-        """Tags with the best quality and rating, those that come first in the given order, and a person's own."""
+        """Tags with the best quality and rating, the first tags in order, and prefix and suffix."""
         rules = self._rules
-        for category, place in (("quality", rules.quality), ("rating", rules.ratings)):
-            best = self._best(category, scores) if place != "none" else []
-            names = names + best if place == "last" else best + names
-        rank = {normalize_tag(tag): place for place, tag in reversed(list(enumerate(rules.always_first_tags)))}
+        for category, position in (("quality", rules.quality), ("rating", rules.ratings)):
+            best = self._best(category, scores) if position != "none" else []
+            names = names + best if position == "last" else best + names
+        rank = {normalize_tag(tag): index for index, tag in reversed(list(enumerate(rules.always_first_tags)))}
         if rank:
             names.sort(key=lambda name: rank.get(normalize_tag(name), len(rank)))
         own = {normalize_tag(tag) for tag in (*rules.prefix, *rules.suffix)}
@@ -174,6 +174,6 @@ def _each_once(names: Iterable[str]) -> list[str]:
 
 
 def _expanded(label: str) -> list[str]:
-    """A character and its series, the last thing in parentheses, as two tags."""
+    """A character and its series, which is in parentheses at the end, as two tags."""
     match = re.fullmatch(r"(.+?)_?\(([^()]+)\)", label)
     return [match[1], match[2]] if match and label not in KAOMOJI else [label]

@@ -1,4 +1,4 @@
-"""Which labels an image is given: fixed thresholds, thresholds of single tags, or the widest gap between scores."""
+"""Which labels an image gets: by fixed thresholds, thresholds of single tags, or the widest gap between scores."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sdprep.rules.labels import ARGMAX_CATEGORIES, LabelTable, TagRules, normalize_tag
 
-# Where a gap decides, only things that are seen may be given at any score: without this floor an image without a
-# known character would get the likeliest one. The figure is that of the Waifu Diffusion taggers' own demo.
+# With MCut only general tags may have any score: without this floor an image without a known character would get the
+# likeliest one. The value is that of the Waifu Diffusion taggers' own demo.
 GAP_FLOOR = 0.15
 
 
 class Thresholds:
-    """The threshold of every label of a table, as far as it does not depend on the image.
+    """The thresholds of all labels of a table.
 
-    A threshold of a single tag, from `tag_thresholds` (by folded name), wins over that of its category, and that over
-    the general one.
+    The threshold of a single tag, from `tag_thresholds` (by normalized name), overrides that of its category, which
+    overrides the general one.
     """
 
     def __init__(self, labels: LabelTable, rules: TagRules, tag_thresholds: Mapping[str, float]) -> None:
         self._categories = labels.categories
         by_category = {category: rules.threshold_of(category) for category in set(labels.categories)}
-        # Nothing reaches infinity: of ratings and qualities the best are taken otherwise.
+        # Infinity is never reached: the best rating and quality are taken elsewhere.
         self._thresholds = [
             math.inf
             if category in ARGMAX_CATEGORIES
@@ -31,11 +31,11 @@ class Thresholds:
             for name, category in zip(labels.names, labels.categories, strict=True)
         ]
         fixed = [threshold for threshold in self._thresholds if threshold is not None]
-        # None where an image has its own; most rules leave nothing open, and images have hundreds of scores.
+        # None if some depend on the image. Usually none does, and images have hundreds of scores.
         self._fixed = fixed if len(fixed) == len(self._thresholds) else None
 
     def select(self, scores: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-        """The (label index, score) pairs at or above their thresholds; ratings and qualities are none of them."""
+        """The (label index, score) pairs at or above their thresholds, without ratings and qualities."""
         if self._fixed is not None:
             fixed = self._fixed
             return [pair for pair in scores if pair[1] >= fixed[pair[0]]]
@@ -56,7 +56,7 @@ class Thresholds:
 
 
 def mcut_threshold(scores: Sequence[float]) -> float:
-    """The middle of the widest gap between scores in falling order, zero being the last: Maximum Cut, "MCut".
+    """The middle of the widest gap between the sorted scores, with zero as the last: Maximum Cut, "MCut".
 
     Source: Largeron, Moulin, Géry, "MCut: a thresholding strategy for multi-label classification", 2012.
     """

@@ -34,7 +34,7 @@ class Demonstration:
 def demo(directory: Path, *, listener: Listener | None = None, stop: CancelToken | None = None) -> Demonstration:
     """Copy the bundled images to a folder and run the three commands on them with the demo models.
 
-    Raises UsageError if the folder holds images of somebody's own.
+    Raises UsageError if the folder has other images.
     """
     for model, task in MODELS:
         check_installed(resolve(model, task))
@@ -47,20 +47,20 @@ def demo(directory: Path, *, listener: Listener | None = None, stop: CancelToken
 
 
 def copy_images(directory: Path) -> None:
-    """Copy the bundled images; those that are there already are left alone.
+    """Copy the bundled images, except those that are already there.
 
-    Raises UsageError, before anything is copied, if the folder holds any other image: it would get toy captions.
+    Raises UsageError, before anything is copied, if the folder has any other image: it would get toy captions.
     """
-    pictures = {path.relative_to(IMAGES): path.read_bytes() for path in IMAGES.rglob("*") if path.is_file()}
+    images = {path.relative_to(IMAGES): path.read_bytes() for path in IMAGES.rglob("*") if path.is_file()}
     for path in directory.rglob("*"):
-        if path.is_file() and is_image(path.name) and not _holds(path, pictures.get(path.relative_to(directory))):
+        if path.is_file() and is_image(path.name) and not _holds(path, images.get(path.relative_to(directory))):
             raise UsageError(f"{path} is not an image of the demo; give a folder without images of your own")
-    for name, data in pictures.items():
+    for name, data in images.items():
         if not (directory / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             replace_file(directory / name, [data])
 
 
 def _holds(path: Path, data: bytes | None) -> bool:
-    # By its size first: a file of somebody else's may have any.
+    # By its size first: a foreign file may be huge.
     return data is not None and path.stat().st_size == len(data) and path.read_bytes() == data

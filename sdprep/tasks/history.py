@@ -1,22 +1,22 @@
-"""`sdprep log`, `undo`, `restore` and `retry`: what earlier runs did, and how to take it back or try it again."""
+"""`sdprep log`, `undo`, `restore` and `retry`: what earlier runs did, undoing it, and trying again."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.history import UNDONE, RunEntry, UndoStep, Version, file_hash, in_order, reversals, runs, versions
-from sdprep.catalog.journal import FILE_LIMIT, Change
-from sdprep.catalog.quarantine import CRASH_CODES, KnownFailure, forget, remembered
+from sdprep.catalog.journal import Change
+from sdprep.catalog.schema import CODES, as_text
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession, catalogs_below, find_catalog
 from sdprep.errors import CatalogError
-from sdprep.files import real_path
-from sdprep.folders import read_below
+from sdprep.files import FILE_LIMIT, real_path
+from sdprep.folders import Folders, read_below
 from sdprep.images.decoder import DECODER
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
@@ -25,18 +25,29 @@ from sdprep.tasks.changes import apply_changes, path_of
 from sdprep.tasks.run_info import run_info
 from sdprep.types import FailureCode
 
-CHANGED = "it was changed after that run; --force takes it back all the same"
-OUTSIDE = "it lies outside the folder of its catalog; if you trust the catalog, say --catalog {}"
+CHANGED = "it was edited after that run; use --force to undo the change anyway"
+OUTSIDE = "it is outside the folder of its catalog; if you trust the catalog, use --catalog {}"
 EMPTY = file_hash(b"")
-# Files of an undo that are committed together; a wish to stop is looked at between two groups.
+# Failures that end or block the process that decodes the image; all others are reported by the decoder.
+CRASH_CODES = (FailureCode.CRASHED, FailureCode.TIMED_OUT)
+# Files of an undo that are committed together; a stop is checked between two groups.
 GROUP = 64
 
 
+@dataclass(frozen=True, slots=True)
+class KnownFailure:
+    """An image that is not tried again, and why."""
+
+    path: Path
+    code: FailureCode
+    message: str
+
+
 def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
-    """The runs of the catalogs of a folder, oldest first; a run over several catalogs is one entry."""
+    """The runs in the catalogs of a folder, oldest first; a run over several catalogs is one entry."""
     with catalogs_of(directory, catalog, CatalogAccess("log", AccessMode.READ, NullListener().note)) as found:
         entries = in_order([runs(each) for each in found])
-    # The catalog may have come with the images: nothing in it moves a cursor.
+    # The catalog is untrusted, as it may have come with the images: nothing in it may move a cursor.
     return [
         replace(
             entry,
@@ -57,10 +68,10 @@ def undo(
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
-    """Give every file that a run changed the bytes from before; without a name, the last run that changed any.
+    """Restore every file that a run changed; without a name, of the last run that changed any.
 
-    A file that changed since is refused unless forced. An undo is a run like another, and can be undone; one that did
-    not come to its end is gone on with. Raises CatalogError if there is no such run.
+    A file that was edited since is a failure unless `force` is set. An undo is itself a run and can be undone; an
+    interrupted one is resumed. Raises CatalogError if there is no such run.
     """
     began = time.monotonic()
     note, stop = (listener or NullListener()).note, CancelToken() if stop is None else stop
@@ -71,8 +82,8 @@ def undo(
         report = RunReport("undo", run=info.uid)
         stop.interruptible = True
         for each in found:
-            backs = _confined(each, reversals(each, uid), report) if catalog is None else reversals(each, uid)
-            _take_back(each, backs, info, report, stop, trusted=catalog is not None)
+            steps = _confined(each, reversals(each, uid), report) if catalog is None else reversals(each, uid)
+            _undo_steps(each, steps, info, report, stop, trusted=catalog is not None)
         stop.interruptible = False
         report.stopped, report.seconds = stop.exit_code, time.monotonic() - began
         for each in () if stop else found:
@@ -84,62 +95,59 @@ def undo(
     return report
 
 
-def _confined(catalog: Catalog, backs: Iterable[UndoStep], report: RunReport) -> Iterator[UndoStep]:
-    """Those in the catalog's folder: one that came with images may name any file of this machine."""
-    for back in backs:
-        if is_inside(back.path.parent, catalog.root):
-            yield back
+def _confined(catalog: Catalog, steps: Iterable[UndoStep], report: RunReport) -> Iterator[UndoStep]:
+    """The steps in the catalog's folder: a catalog that came with images may name any file."""
+    for step in steps:
+        if is_inside(step.path.parent, catalog.root):
+            yield step
         else:
             report.found += 1
-            report.refuse(str(back.path), FailureCode.UNWRITABLE, OUTSIDE.format(catalog.file))
+            report.refuse(str(step.path), FailureCode.UNWRITABLE, OUTSIDE.format(catalog.file))
 
 
-def _take_back(
-    catalog: Catalog, backs: Iterable[UndoStep], info: RunInfo, report: RunReport, stop: CancelToken, *, trusted: bool
+def _undo_steps(
+    catalog: Catalog, steps: Iterable[UndoStep], info: RunInfo, report: RunReport, stop: CancelToken, *, trusted: bool
 ) -> None:
-    """Take back changes of one catalog in groups; a wish to stop leaves the rest."""
-    queue = iter(backs)
+    """Undo changes of one catalog in groups; a stop leaves the rest."""
+    queue = iter(steps)
     force = bool(info.settings["force"])
     while not stop and (group := list(islice(queue, GROUP))):
-        below: dict[Path, list[Change]] = {}
-        for back in group:
-            # A catalog that is trusted may name files anywhere; on Windows each drive has a root of its own.
-            root = Path(back.path.anchor) if trusted else catalog.root
-            change = _change_for(catalog, back, root, force, report)
-            if change is not None:
-                below.setdefault(root, []).append(change)
-        for root, changes in below.items():
-            apply_changes(catalog, info, changes, root, report, on_conflict=_refuse(report, CHANGED))
+        # A trusted catalog may name files anywhere; on Windows each drive has a root of its own.
+        for root, some in groupby(group, lambda step: Path(step.path.anchor) if trusted else catalog.root):
+            with Folders(root) as folders:
+                changes = [_change_for(catalog, step, folders, force, report) for step in some]
+            wanted = [change for change in changes if change is not None]
+            apply_changes(catalog, info, wanted, root, report, on_conflict=_refuse(report, CHANGED))
     rest = len(list(queue))
     report.found += rest
     report.remaining += rest
 
 
 def _refuse(report: RunReport, message: str) -> Callable[[Change], None]:
-    """What counts a file that has changed as a failure."""
+    """Return a function that counts a file that has changed as a failure."""
     return lambda change: report.refuse(path_of(change), FailureCode.CHANGED_SINCE, message)
 
 
-def _change_for(catalog: Catalog, back: UndoStep, root: Path, force: bool, report: RunReport) -> Change | None:
-    """The change that takes one file back; None, and counted, where there is nothing to do or it is refused."""
+def _change_for(catalog: Catalog, step: UndoStep, folders: Folders, force: bool, report: RunReport) -> Change | None:
+    """The change that undoes one step; None, and counted, if there is nothing to do or it must not be done."""
     report.found += 1
     try:
-        data = read_below(root, back.path, FILE_LIMIT)
+        data = folders.read(step.path, FILE_LIMIT)
     except OSError as error:
-        report.refuse(str(back.path), FailureCode.UNREADABLE, str(error.strerror))
+        report.refuse(str(step.path), FailureCode.UNREADABLE, str(error.strerror))
         return None
-    if file_hash(data) == back.before:
+    if file_hash(data) == step.before:
         report.current += 1
         return None
-    # A file of 0 bytes is what a power cut left of the run's text.
-    if data != b"" and file_hash(data) != back.after and not force:
-        report.refuse(str(back.path), FailureCode.CHANGED_SINCE, CHANGED)
+    # A power cut may have left a file of 0 bytes.
+    if data != b"" and file_hash(data) != step.after and not force:
+        report.refuse(str(step.path), FailureCode.CHANGED_SINCE, CHANGED)
         return None
-    return Change(back.path, data, None if back.before is None else catalog.text(back.before), back.state)
+    return Change(step.path, data, None if step.before is None else catalog.text(step.before), step.state)
 
 
 def file_versions(path: Path, *, catalog: Path | None = None) -> list[Version]:
-    """The texts that a file has held, oldest first. Raises CatalogError if no catalog knows the file."""
+    """The texts that a file has had, oldest first. Raises CatalogError if no catalog knows the file."""
     with _catalog_of(path, catalog, CatalogAccess("log", AccessMode.READ, NullListener().note)) as found:
         return _versions_of(found, path)
 
@@ -147,16 +155,16 @@ def file_versions(path: Path, *, catalog: Path | None = None) -> list[Version]:
 def restore(
     path: Path, version: int | None = None, *, catalog: Path | None = None, listener: Listener | None = None
 ) -> RunReport:
-    """Give a file an earlier text: the one before what it holds, or the last known one if that is not known.
+    """Restore an earlier text of a file: the one before its current text, or the last known one if that is unknown.
 
-    `version` counts from 1, as `sdprep log` numbers them. What the file held is in the journal afterwards, so a
-    restore can be undone. Raises CatalogError if there is no such text.
+    `version` counts from 1, as `sdprep log` numbers them. The current text is recorded in the journal, so a restore
+    can be undone. Raises CatalogError if there is no such text.
     """
     path = real_path(path)
     access = CatalogAccess("restore", AccessMode.CHANGE, (listener or NullListener()).note)
     with _catalog_of(path, catalog, access) as found:
         known = _versions_of(found, path)
-        data = _held_by(path)
+        data = _read_current(path)
         chosen = _chosen_version(known, version, file_hash(data), path)
         info = run_info("restore", {"path": str(path), "version": version}, None)
         report = RunReport("restore", found=1, run=info.uid, output=str(path))
@@ -172,7 +180,7 @@ def restore(
     return report
 
 
-def _held_by(path: Path) -> bytes | None:
+def _read_current(path: Path) -> bytes | None:
     try:
         return read_below(path.parent, path, FILE_LIMIT)
     except OSError as error:
@@ -185,13 +193,13 @@ def _chosen_version(known: list[Version], version: int | None, held: bytes | Non
             raise CatalogError(f"{path} has versions 1 to {len(known)}")
         chosen = known[version - 1].text
         if chosen is None:
-            raise CatalogError(f"version {version} of {path} is that there was no file; delete it, or undo the run")
+            raise CatalogError(f"in version {version} of {path} there was no file; delete it, or undo the run")
         return chosen
-    # A file of 0 bytes is what a power cut left of the last text.
+    # A power cut may have left a file of 0 bytes instead of its last text.
     emptied = held == EMPTY
     held = known[-1].text if emptied else held
-    last = max((place for place, each in enumerate(known) if each.text == held), default=len(known))
-    # A file that is gone gets its last text back; one that holds a known text, the one before it.
+    last = max((index for index, each in enumerate(known) if each.text == held), default=len(known))
+    # A missing file gets its last text; a file with a known text, the one before it.
     candidates = known if held is None else known[:last]
     texts = [each.text for each in candidates if each.text not in (None, held, EMPTY)]
     if emptied and not texts and held is not None:
@@ -218,10 +226,10 @@ def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tu
         return (last.undone, last.uid) if last.undone and last.ended is None else (last.uid, None)
     matching = {entry.uid for entry in entries if entry.uid.startswith(run)}
     if not matching and Path(run).is_dir():
-        raise CatalogError(f"{run} is a folder, not a run; say `sdprep undo --dir {run}` for its last run")
+        raise CatalogError(f"{run} is a folder, not a run; use `sdprep undo --dir {run}` to undo its last run")
     if len(matching) != 1:
         what = "no run is" if not matching else f"{len(matching)} runs are"
-        raise CatalogError(f"{what} called {run} in {directory}; `sdprep log` lists them")
+        raise CatalogError(f"{what} named {run} in {directory}; `sdprep log` lists the runs")
     [uid] = matching
     return uid, None
 
@@ -254,7 +262,7 @@ def _catalog_of(path: Path, fixed: Path | None, access: CatalogAccess) -> Iterat
 def retry(
     directory: Path, *, quarantined: bool = False, catalog: Path | None = None, listener: Listener | None = None
 ) -> list[KnownFailure]:
-    """Forget the failed images of a folder, or only those that are quarantined; what was forgotten.
+    """Forget the failed images of a folder, or only the quarantined ones, and return them.
 
     Raises CatalogError if there is no catalog.
     """
@@ -266,7 +274,30 @@ def retry(
     ) as found:
         for each in found:
             with each.transaction():
-                pictures = remembered(each, directory, DECODER, codes)
-                forget(each, pictures)
-            forgotten += pictures
+                failures = _known_failures(each, directory, DECODER, codes)
+                _forget(each, failures)
+            forgotten += failures
     return forgotten
+
+
+def _known_failures(catalog: Catalog, folder: Path, decoder: str, codes: Collection[FailureCode]) -> list[KnownFailure]:
+    """The images below a folder that this decoder does not try again, with any settings; sorted by path."""
+    rows = catalog.db.execute(
+        "SELECT key, code, message FROM images JOIN failures USING (digest)"
+        " WHERE decoder = ? OR substr(decoder, 1, ?) = ? ORDER BY decoder",
+        (decoder, len(decoder) + 1, f"{decoder} "),
+    )
+    with catalog.decoding("what it knows of an image that failed"):
+        found = {
+            key: KnownFailure(catalog.path(key), FailureCode(code), as_text(message))
+            for key, code, message in rows
+            if code in CODES
+        }
+    chosen = [each for each in found.values() if each.code in codes and each.path.is_relative_to(folder)]
+    return sorted(chosen, key=lambda each: each.path)
+
+
+def _forget(catalog: Catalog, images: Collection[KnownFailure]) -> None:
+    """Forget the failures of these images, so that they are tried again."""
+    keys = [(catalog.key(image.path),) for image in images]
+    catalog.db.executemany("DELETE FROM failures WHERE digest = (SELECT digest FROM images WHERE key = ?)", keys)

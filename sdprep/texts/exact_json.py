@@ -1,4 +1,4 @@
-"""JSON of others: numbers are written again as they were spelled, keys in their order, strings with their content."""
+"""JSON that is written again unchanged: numbers as they were spelled, keys in order, strings with their content."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-# Deeper than any tool nests. Reading, comparing and writing a value take a call for each level.
+# Deeper than any tool nests. Reading, comparing and writing a value recurse once per level.
 MOST_LEVELS = 100
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-# JSON lets them stand unescaped, but a terminal acts on them and other programs end a line at them.
+# JSON allows them unescaped, but terminals act on them and other programs end a line at them.
 _RAW_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
@@ -24,7 +24,7 @@ def _encoded(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Number:
-    """A number of JSON as it was spelled: `1.0`, `0.10` and `1e999` mean nothing else when they are written again."""
+    """A JSON number as it was spelled, so that `1.0`, `0.10` and `1e999` are written again unchanged."""
 
     text: str
 
@@ -32,15 +32,15 @@ class Number:
         return self.text
 
 
-# Numbers repeat, and this keeps a file of a hundred million zeros from taking more memory than it has to.
+# Numbers repeat, and sharing them saves memory.
 _number = lru_cache(maxsize=65_536)(Number)
 
 
 def parse_exactly(data: bytes) -> Any:
-    """The value in JSON bytes, in UTF-8, UTF-16 or UTF-32, with a Number for every number.
+    """The value of JSON bytes in UTF-8, UTF-16 or UTF-32, with a Number for every number.
 
-    Raises ValueError for what is not JSON (NaN and Infinity are not), for an object that has a key twice, of which no
-    reader knows which one counts, and for a value that is nested too deep.
+    Raises ValueError for invalid JSON (NaN and Infinity are invalid), for an object that has a key twice, since
+    readers disagree about which one counts, and for a value that is nested too deeply.
     """
     try:
         value = json.loads(
@@ -53,7 +53,7 @@ def parse_exactly(data: bytes) -> Any:
 
 
 def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -75,17 +75,17 @@ def _check_levels(value: Any, left: int) -> None:
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"it is nested deeper than {MOST_LEVELS} levels")
+    return ValueError(f"it has more than {MOST_LEVELS} levels of nesting")
 
 
 def dump_exactly(value: Any) -> bytes:
-    """The bytes of a JSON value: UTF-8, LF, two spaces per level, one final newline; each Number as it was spelled."""
-    # A lone surrogate has no UTF-8; this error handler happens to spell it as JSON does, so it survives as \udce9.
+    """The bytes of a JSON value: UTF-8, LF, two spaces per level, one final newline; each Number as spelled."""
+    # A lone surrogate has no UTF-8; this error handler writes it as JSON does, as in \udce9.
     return (_spelled(value, "\n") + "\n").encode("utf-8", "backslashreplace")
 
 
 def _spelled(value: Any, line: str) -> str:
-    """A value, the lines of which begin with `line`, a line break and the spaces of the level."""
+    """The text of a value; each of its lines begins with `line`, a line break and the spaces of the level."""
     if isinstance(value, Number):
         return value.text
     inner = line + "  "

@@ -1,7 +1,7 @@
-"""The metadata JSON of kohya-style trainers: one object, an entry an image, under a key that names the image.
+"""The metadata JSON of kohya-style trainers: one object with one entry per image, under a key that names the image.
 
-Tools disagree about the key: the absolute path, a path relative to the data folder or to the folder that a command
-was typed in, a path without its extension, or the bare stem. Here every spelling finds its image again.
+Tools use different keys: the absolute path, a path relative to the dataset folder or to the current folder, a path
+without its extension, or only the stem. All of them find their image here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from sdprep.catalog.journal import FILE_LIMIT
 from sdprep.errors import MetadataError
-from sdprep.files import read_limited, real_path
+from sdprep.files import FILE_LIMIT, read_limited, real_path
 from sdprep.paths import is_local_path
 from sdprep.texts.exact_json import dump_exactly, parse_exactly
 from sdprep.types import Failure, FailureCode, ImageItem
@@ -37,9 +36,9 @@ def load(path: Path) -> Entries:
 
 
 def parse(data: bytes, path: Path) -> Entries:
-    """The entries in the bytes of a metadata JSON, a byte order mark tolerated.
+    """The entries in the bytes of a metadata JSON, with or without a byte order mark.
 
-    Raises MetadataError naming `path` if they are anything but a JSON object of objects.
+    Raises MetadataError naming `path` unless they are a JSON object of objects.
     """
     try:
         values = parse_exactly(data)
@@ -59,14 +58,14 @@ def dump(entries: Mapping[str, Entry]) -> bytes:
 
 
 def key_of(item: ImageItem, style: str) -> str:
-    """The key of an image: its absolute path, its path relative to the folder of the run, or its stem."""
+    """The key of an image: its absolute path, its path relative to the dataset folder, or its stem."""
     if style == "absolute":
         return _absolute(item)
     return item.rel if style == "relative" else _stem(item)
 
 
 def key_failures(items: Sequence[ImageItem], style: str) -> dict[str, Failure]:
-    """A failure, by `rel`, for every image that cannot have a key of its own or one that JSON can hold."""
+    """A failure, by `rel`, for every image without a key of its own, or with one that JSON cannot hold."""
     sharing: dict[str, list[ImageItem]] = {}
     if style == "stem":
         counts = Counter(_stem(item) for item in items)
@@ -82,7 +81,7 @@ def key_failures(items: Sequence[ImageItem], style: str) -> dict[str, Failure]:
 
 
 def _absolute(item: ImageItem) -> str:
-    # As `str(item.path)`, a million times.
+    # `str(item.path)` is slow for a million images.
     return os.path.join(item.folder, item.rel.replace("/", os.sep))  # noqa: PTH118
 
 
@@ -107,10 +106,10 @@ def _is_unicode(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Whose the entries are.
+    """Which image each entry belongs to.
 
-    `keys` gives the keys of an image by its `rel`, the one that counts most first; `shared` are keys that fit
-    several images, `orphans` keys that fit none.
+    `keys` has the keys of an image by its `rel`, the most exact one first; `shared` are keys that fit several images,
+    `orphans` keys that fit none.
     """
 
     keys: dict[str, list[str]] = field(default_factory=dict)
@@ -121,13 +120,13 @@ class Claims:
 def find_claims(
     keys: Iterable[str], items: Sequence[ImageItem], style: str, find_local: Callable[[str], str]
 ) -> Claims:
-    """Find the image that each key names, an exact key of the wanted style before any other reading.
+    """Find the image of each key; an exact key of the wanted style counts before any other meaning.
 
-    `locate` gives the absolute path that a key means when it is read from the current folder.
+    `find_local` returns the absolute path that a key means in the current folder.
     """
     absolute = _index(items, _absolute)
     relative = _index(items, lambda item: item.rel)
-    # In the topmost folder this would be the bare stem, which must be unique in all folders to mean anything.
+    # In the top folder this would be the bare stem, which only counts if it is unique in all folders.
     extensionless = _index([item for item in items if "/" in item.rel], _without_extension)
     stems = _index(items, _stem)
     wanted = {"absolute": absolute, "relative": relative, "stem": stems}[style]
@@ -154,7 +153,7 @@ def find_claims(
 
 
 def locator() -> Callable[[str], str]:
-    """What finds the absolute path that a key means when it is read from the current folder, each folder once."""
+    """Return a function that finds the absolute path of a key in the current folder, resolving each folder once."""
 
     @functools.cache
     def real(folder: Path) -> Path:
@@ -185,31 +184,31 @@ def _without_extension(item: ImageItem) -> str:
 def rekey(
     entries: Mapping[str, Entry], items: Iterable[ImageItem], claims: Claims, style: str
 ) -> tuple[Entries, dict[str, set[str]]]:
-    """Entries with each of these images under its one wanted key, in the place of the entry that it had.
+    """The entries with each of these images under its wanted key, in the position of its old entry.
 
-    Several entries of an image are united, the first of its claims winning field by field. The second value names,
-    by the `rel` of an image, the fields in which a differing value was lost.
+    Several entries of an image are merged; field by field, the most exact key counts. The second value has, by the
+    `rel` of an image, the fields in which a different value was lost.
     """
-    places: dict[str, tuple[str, Entry] | None] = {}
-    order = {key: place for place, key in enumerate(entries)}
+    moved: dict[str, tuple[str, Entry] | None] = {}
+    order = {key: position for position, key in enumerate(entries)}
     lost: dict[str, set[str]] = {}
     for item in items:
         keys = claims.keys.get(item.rel, [])
         wanted = key_of(item, style)
         if keys and keys != [wanted]:
             united, lost[item.rel] = unite([entries[key] for key in keys])
-            places.update(dict.fromkeys(keys))
-            places[wanted if wanted in keys else min(keys, key=order.__getitem__)] = (wanted, united)
+            moved.update(dict.fromkeys(keys))
+            moved[wanted if wanted in keys else min(keys, key=order.__getitem__)] = (wanted, united)
     result: Entries = {}
     for key, entry in entries.items():
-        place = places.get(key, (key, entry))
-        if place is not None:
-            result[place[0]] = place[1]
+        kept = moved.get(key, (key, entry))
+        if kept is not None:
+            result[kept[0]] = kept[1]
     return result, lost
 
 
 def unite(entries: Sequence[Entry]) -> tuple[Entry, set[str]]:
-    """One entry of several, the earlier winning field by field, and the fields that held differing values."""
+    """Merge entries, the earlier one counting field by field, and return the fields with different values too."""
     united: Entry = {}
     differing: set[str] = set()
     for entry in entries:

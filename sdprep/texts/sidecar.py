@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from sdprep.errors import ImageError
 from sdprep.folders import Folder
 from sdprep.sanitize import NO_TEXT
-from sdprep.types import FailureCode
+from sdprep.types import Failure, FailureCode, ImageItem
 
+# Names in a message; there may be a million.
+NAMES_SHOWN = 5
 NO_ENCODING = "neither UTF-8 nor UTF-16 with a byte order mark"
-# So many bytes of ASCII in a row are not UTF-16: another program has added them to the file in an encoding of its own.
+# This many ASCII bytes in a row are not UTF-16: another program has appended them in its own encoding.
 _ASCII_IN_UTF_16 = re.compile(rb"[\t\r\n -~]{12}")
 
 
 def sidecar_name(image: str, extension: str, naming: str) -> str:
     """The sidecar of an image, both by name or by path with forward slashes.
 
-    It is `a.txt` for "stem", `a.jpg.txt` for "full".
+    It is `a.txt` for "stem" and `a.jpg.txt` for "full".
     """
     dot = image.rfind(".")
     return (image if naming == "full" or dot <= image.rfind("/") + 1 else image[:dot]) + extension
@@ -30,10 +34,43 @@ def sidecar_path(target: Path, extension: str, naming: str) -> Path:
     return target.with_name(sidecar_name(target.name, extension, naming))
 
 
+def sidecar_collisions(items: Sequence[ImageItem], extension: str, naming: str) -> list[Failure]:
+    """A failure for every image that would share its sidecar with another.
+
+    Names are compared as on macOS and Windows, so that a dataset can be moved there. Images whose own names differ
+    only in letter case are on a file system that also distinguishes their sidecars, unless those are written elsewhere.
+    """
+    seen: set[str] = set()
+    shared: dict[str, list[ImageItem]] = {}
+    for item in items:
+        name = _folded(sidecar_name(item.rel, extension, naming))
+        if name in seen:
+            shared[name] = []
+        seen.add(name)
+    # Only now, since groups for a million images would double the memory and few datasets need them.
+    for item in items if shared else ():
+        name = _folded(sidecar_name(item.rel, extension, naming))
+        if name in shared:
+            shared[name].append(item)
+    failures = []
+    for group in shared.values():
+        elsewhere = group[0].target_folder != group[0].folder
+        if elsewhere or len({_folded(item.rel) for item in group}) > 1:
+            names = ", ".join(item.rel for item in group[:NAMES_SHOWN])
+            names += f" and {len(group) - NAMES_SHOWN} more" if len(group) > NAMES_SHOWN else ""
+            message = f"{names} would share one sidecar; rename one, or use --sidecar-name full (a.jpg{extension})"
+            failures += [Failure(item, FailureCode.STEM_COLLISION, message) for item in group]
+    return failures
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def decode_text(data: bytes) -> str | None:
     """The text of a sidecar: UTF-8 with or without a byte order mark, or UTF-16 with one; None if it is neither.
 
-    Bytes that can be decoded and still make no text are None too: a text whose encoding is unsure is never extended.
+    Bytes that decode to what cannot be text give None too: text in an uncertain encoding is never extended.
     """
     is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -56,7 +93,7 @@ def encode_text(text: str) -> bytes:
 def read_text(folder: Folder, name: str) -> str | None:
     """The text of a sidecar, None where there is none.
 
-    Raises ImageError `bad_text` if it is no text, and OSError as `Folder.read`.
+    Raises ImageError `bad_text` if it cannot be decoded, and OSError as `Folder.read`.
     """
     data = folder.read(name)
     if data is None:

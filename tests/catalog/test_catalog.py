@@ -163,7 +163,7 @@ def test_a_run_that_changed_nothing_stays_unknown(catalog: Catalog) -> None:
     assert catalog.db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
 
 
-# Transactions and rehearsals
+# Transactions and dry runs
 
 
 def fail_halfway(catalog: Catalog) -> None:
@@ -180,26 +180,26 @@ def test_what_fails_halfway_leaves_nothing_of_itself_or_of_its_inner_transaction
     assert catalog.db.execute("SELECT count(*) FROM texts").fetchone() == (0,)
 
 
-def test_a_rehearsal_cannot_write(catalog: Catalog) -> None:
-    rehearsal = reopened(catalog, rehearsal=True)
+def test_a_dry_run_cannot_write(catalog: Catalog) -> None:
+    other = reopened(catalog, dry_run=True)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        rehearsal.store_state(STATE)
-    rehearsal.close()
+        other.store_state(STATE)
+    other.close()
 
 
-def test_a_rehearsal_does_not_hold_up_a_run_that_writes(catalog: Catalog) -> None:
-    rehearsal = reopened(catalog, rehearsal=True)
-    rehearsal.known_recipe({"weights": "new"})
+def test_a_dry_run_does_not_hold_up_a_run_that_writes(catalog: Catalog) -> None:
+    other = reopened(catalog, dry_run=True)
+    other.known_recipe({"weights": "new"})
     catalog.db.execute("PRAGMA busy_timeout = 0")
     try:
         with catalog.transaction():
             catalog.store_text(b"written meanwhile")
     finally:
-        rehearsal.close()
+        other.close()
 
 
-def test_a_rehearsal_without_a_catalog_makes_no_file(tmp_path: Path) -> None:
-    Catalog(None, tmp_path, rehearsal=True).close()
+def test_a_dry_run_without_a_catalog_makes_no_file(tmp_path: Path) -> None:
+    Catalog(None, tmp_path, dry_run=True).close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -223,7 +223,7 @@ def test_a_catalog_of_a_newer_sdprep_is_left_as_it_is(catalog: Catalog) -> None:
 
 def test_a_corrupt_catalog_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"this is no database, whatever its name says" * 100)
-    with pytest.raises(DamagedCatalog, match=r"catalog\.sqlite is no catalog"):
+    with pytest.raises(DamagedCatalog, match=r"catalog\.sqlite is not a catalog"):
         Catalog(tmp_path / FILE, tmp_path)
 
 

@@ -1,7 +1,8 @@
-"""Every change of a text file, written down before it happens."""
+"""Changes of files, recorded before they are made."""
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.journal import Change, apply, record_existing, recover
 from sdprep.catalog.schema import FILE
 from sdprep.errors import WriteError
+from sdprep.folders import Folder
 from sdprep.rules.mixed_text import MixedText
 from sdprep.rules.policy import SidecarState
 
@@ -60,7 +62,7 @@ def intend(catalog: Catalog, *changes: Change, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", die)
         patch.setattr(os, "unlink", lambda *_, **__: None)
-        patch.setattr("sdprep.catalog.journal._settle", lambda *_, **__: None)
+        patch.setattr("sdprep.catalog.journal._record_outcome", lambda *_, **__: None)
         with pytest.raises(Killed):
             apply(catalog, RUN, changes, catalog.root)
 
@@ -114,6 +116,21 @@ def test_the_intent_is_on_disk_before_the_file_changes(
     monkeypatch.setattr(os, "replace", spy)
     apply(catalog, RUN, [change(file)], catalog.root)
     assert seen == ["intent"]
+
+
+def test_the_new_text_of_a_private_file_is_never_readable_by_others(
+    catalog: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.chmod(0o600)
+    modes, sync = list[int](), Folder.sync
+
+    def watched(folder: Folder, name: str) -> None:
+        modes.append(stat.S_IMODE((file.parent / name).stat().st_mode))
+        sync(folder, name)
+
+    monkeypatch.setattr(Folder, "sync", watched)
+    apply(catalog, RUN, [change(file)], catalog.root)
+    assert (modes, stat.S_IMODE(file.stat().st_mode)) == ([0o600], 0o600)
 
 
 # Files that someone else changes meanwhile
@@ -246,7 +263,7 @@ def test_after_a_crash_it_is_unclear_whether_any_other_file_was_written(
 def test_after_a_crash_a_file_that_was_to_be_gone_and_is_gone_was_removed(
     catalog: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdprep.catalog.journal._settle", lambda *_, **__: None)
+    monkeypatch.setattr("sdprep.catalog.journal._record_outcome", lambda *_, **__: None)
     apply(catalog, RUN, [Change(file, b"old\n", None)], catalog.root)
     monkeypatch.undo()
     recover(catalog, catalog.root)

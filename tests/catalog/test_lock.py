@@ -248,7 +248,7 @@ def test_a_link_in_the_place_of_a_lock_is_refused_and_its_target_left_alone(cata
 @POSIX
 def test_a_link_that_takes_the_place_of_a_lock_in_between_is_not_followed(catalog, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_bytes(b"dear diary\n")
-    monkeypatch.setattr(FolderLock, "_check_place", lambda _: None)
+    monkeypatch.setattr(FolderLock, "_check_lock_file", lambda _: None)
     lock_file(catalog).symlink_to(tmp_path / "notes.txt")
 
     with pytest.raises(OSError, match="symbolic links"):

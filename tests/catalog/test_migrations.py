@@ -129,7 +129,7 @@ def test_a_step_that_fails_leaves_everything_as_it_was_and_puts_nothing_aside(al
     before = content(file)
     further_step(monkeypatch, step)
 
-    with pytest.raises(CatalogFailed, match="cannot be brought to schema 3 and stays as it is"):
+    with pytest.raises(CatalogFailed, match="cannot be migrated to schema 3 and is unchanged"):
         Catalog(file, album)
     assert content(file) == before
     assert "catalog.sqlite.schema-1" in names(album)

@@ -1,6 +1,5 @@
 """Finding the images of a folder."""
 
-import itertools
 import os
 import random
 import re
@@ -15,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.errors import NoImages, UsageError
-from sdprep.images.source import FolderSource, natural_key, sidecar_collisions
-from sdprep.types import FailureCode, ImageItem
+from sdprep.images.source import FolderSource, natural_key
+from sdprep.types import ImageItem
 
 NFC, NFD = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
 ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems refuse or fold such names")
@@ -32,14 +31,6 @@ def make(folder: Path, *names: str) -> Path:
 
 def found(folder: Path, *, recursive: bool = True) -> list[str]:
     return [item.rel for item in FolderSource(folder, recursive=recursive).items()]
-
-
-def items(*names: str) -> list[ImageItem]:
-    return [ImageItem(Path("/d"), name, Path("/d")) for name in names]
-
-
-def colliding(*names: str, extension: str = ".txt", naming: str = "stem") -> list[str]:
-    return [failure.item.rel for failure in sidecar_collisions(items(*names), extension, naming)]
 
 
 # What is listed
@@ -297,55 +288,6 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path, "a.png")
     with pytest.raises(UsageError, match="is not a folder"):
         FolderSource(tmp_path / name)
-
-
-# Two images, one sidecar
-
-
-def test_images_of_one_stem_would_share_a_sidecar() -> None:
-    assert colliding("a.jpg", "a.png", "b.png") == ["a.jpg", "a.png"]
-
-
-def test_of_many_images_that_share_a_sidecar_each_message_names_a_few() -> None:
-    names = ["".join(letters) + ".png" for letters in itertools.product(*("aA", "bB", "cC", "dD"))]
-    names[0] = "abcd.jpg"
-    failures = sidecar_collisions(items(*names), ".txt", "stem")
-    assert len(failures) == 16
-    assert all(" and 11 more would share" in failure.message for failure in failures)
-
-
-def test_images_of_one_stem_in_two_folders_do_not_collide() -> None:
-    assert colliding("a.jpg", "sub/a.png") == []
-
-
-def test_full_naming_tells_images_of_one_stem_apart() -> None:
-    assert colliding("a.jpg", "a.png", naming="full") == []
-
-
-def test_stems_that_differ_in_case_collide_where_case_does_not_count() -> None:
-    assert colliding("A.jpg", "a.png") == ["A.jpg", "a.png"]
-
-
-def test_images_whose_own_names_differ_in_case_alone_do_not_collide() -> None:
-    assert colliding("A.jpg", "a.jpg") == []
-
-
-def test_stems_that_differ_in_unicode_form_collide() -> None:
-    assert colliding(f"{NFC}.jpg", f"{NFD}.png") == [f"{NFC}.jpg", f"{NFD}.png"]
-
-
-def test_three_images_of_one_stem_all_fail() -> None:
-    assert colliding("a.jpg", "A.jpg", "a.png") == ["a.jpg", "A.jpg", "a.png"]
-
-
-def test_only_the_last_extension_of_a_name_is_cut_for_its_sidecar() -> None:
-    assert colliding("a.v1.png", "a.v2.png") == []
-
-
-def test_a_collision_names_both_images_and_the_way_out() -> None:
-    failure = sidecar_collisions(items("a.jpg", "a.png"), ".txt", "stem")[0]
-    assert failure.code is FailureCode.STEM_COLLISION
-    assert all(part in failure.message for part in ("a.jpg, a.png", "--sidecar-name full"))
 
 
 def test_a_folder_with_images_that_are_not_read_says_so(tmp_path: Path) -> None:

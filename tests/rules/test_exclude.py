@@ -54,7 +54,7 @@ def test_an_entry_that_is_the_name_of_a_tag_means_that_tag_alone(entry: str) -> 
 
 
 def test_a_broken_regular_expression_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match=r"/\(/ is not a regular expression"):
+    with pytest.raises(UsageError, match=r"/\(/ is not a valid regular expression"):
         compile_exclusion("/(/")
 
 
@@ -104,5 +104,5 @@ def test_a_wildcard_that_a_regular_expression_never_finishes_is_answered(pattern
 
 @pytest.mark.parametrize("pattern", ["(" * 5000 + ")" * 5000, "a{99999999999}"])
 def test_a_regular_expression_beyond_the_limits_of_python_is_refused(pattern: str) -> None:
-    with pytest.raises(UsageError, match="is not a regular expression"):
+    with pytest.raises(UsageError, match="is not a valid regular expression"):
         compile_exclusion(f"/{pattern}/")

@@ -97,7 +97,7 @@ def test_what_is_lost_is_said_once(tagged):
 
     said = [heard(tagged)[1] for _ in range(2)]
 
-    assert "Your text files are untouched. What is lost is undo, the stored results" in said[0]
+    assert "Your sidecar files are unchanged. Undo, the stored results" in said[0]
     assert said[1] == ""
 
 
@@ -142,12 +142,12 @@ def test_a_dry_run_says_what_would_happen_and_moves_nothing(tagged):
     report, said = heard(tagged, dry_run=True)
 
     assert counts(report) == {"kept": 3}
-    assert "would put it aside" in said
+    assert "would move it aside" in said
     assert (tagged / CATALOG).read_bytes() == held
 
 
 def test_damage_that_shows_only_at_work_ends_the_run_and_makes_room_for_the_next(tagged, monkeypatch):
-    monkeypatch.setattr(database, "LOOKED_THROUGH", 0)
+    monkeypatch.setattr(database, "CHECKED_BYTES", 0)
     before = texts(tagged)
     spoil(tagged, scrambled_but_tables)
 
@@ -197,7 +197,7 @@ def test_a_row_that_makes_no_sense_ends_the_run_and_makes_room_for_the_next(tagg
     before = texts(tagged)
     alter(tagged, ROWS[row])
 
-    with pytest.raises(CatalogFailed, match=r"run the command again to go on"):
+    with pytest.raises(CatalogFailed, match=r"run the command again to continue"):
         tag(tagged, threshold=STRICT)
     report = tag(tagged, threshold=STRICT)
 
@@ -209,7 +209,7 @@ def test_a_row_that_makes_no_sense_ends_the_run_and_makes_room_for_the_next(tagg
 def test_a_dry_run_that_meets_such_a_row_moves_nothing(tagged):
     alter(tagged, "UPDATE states SET checksum = NULL, machine = '{'")
 
-    with pytest.raises(CatalogError, match="A run would put it aside"):
+    with pytest.raises(CatalogError, match="A run would move it aside"):
         tag(tagged, dry_run=True)
     assert whole(tagged / CATALOG)
 
@@ -326,7 +326,7 @@ LOOKS = {
 def test_a_command_that_looks_back_says_that_the_catalog_is_damaged_and_leaves_it(tagged, look):
     held = spoil(tagged, text)
 
-    with pytest.raises(CatalogError, match=r"catalog\.sqlite is no catalog: .*Move it away"):
+    with pytest.raises(CatalogError, match=r"catalog\.sqlite is not a catalog: .*Move it away"):
         LOOKS[look](tagged)
     assert (tagged / CATALOG).read_bytes() == held
 
@@ -370,7 +370,7 @@ def test_a_newer_catalog_says_which_version_to_install(tagged, last):
 def test_a_flipped_bit_in_the_number_of_the_schema_is_damage(tagged, number):
     alter(tagged, f"PRAGMA user_version = {number}")
 
-    with pytest.raises(DamagedCatalog, match=f"it says schema {number}"):
+    with pytest.raises(DamagedCatalog, match=f"it has schema number {number}"):
         log(tagged)
     assert counts(tag(tagged, threshold=STRICT)) == {"kept": 3}
 
@@ -384,7 +384,7 @@ def test_a_file_that_catalog_names_is_never_moved_nor_changed(album, tmp_path, c
             other.execute("CREATE TABLE theirs (a)")
     before = file.read_bytes()
 
-    with pytest.raises(CatalogError, match="precious is no catalog"):
+    with pytest.raises(CatalogError, match="precious is not a catalog"):
         tag(album, catalog=file)
     assert file.read_bytes() == before
 
@@ -430,7 +430,7 @@ def test_a_catalog_that_was_copied_to_such_a_share_keeps_what_it_knows(tagged, r
     report, said = heard(tagged, threshold=STRICT)
 
     assert counts(report) == {"written": 3}
-    assert "bears no write-ahead log" in said
+    assert "does not support a write-ahead log" in said
     assert [*modes, journal_mode(tagged)] == ["wal", "delete"]
 
 
@@ -445,7 +445,7 @@ def test_shared_memory_that_cannot_be_opened_is_done_without(album, there):
     report, said = heard(album, threshold=STRICT)
 
     assert counts(report) == {"written": 3}
-    assert "bears no write-ahead log" in said
+    assert "does not support a write-ahead log" in said
 
 
 @POSIX

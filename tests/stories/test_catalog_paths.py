@@ -325,7 +325,7 @@ def test_a_place_that_may_not_be_looked_at_is_named(tagged, monkeypatch, look):
         return real(self, **options)
 
     monkeypatch.setattr(Path, "stat", stat)
-    with pytest.raises(CatalogFailed, match=r"catalog\.sqlite cannot be looked at: Permission denied"):
+    with pytest.raises(CatalogFailed, match=r"catalog\.sqlite cannot be accessed: Permission denied"):
         look(tagged)
 
 

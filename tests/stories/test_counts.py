@@ -1,4 +1,4 @@
-"""Every image is in one count: limits, rehearsals, interruptions."""
+"""Every image is in one count: limits, dry runs, interruptions."""
 
 import os
 

@@ -265,7 +265,7 @@ def test_a_flipped_bit_in_the_origin_of_a_text_takes_nothing_out_of_it(past, ori
     before = texts(past)
     alter(past, "UPDATE states SET origin = ? WHERE origin = ?", flipped, origin)
 
-    with pytest.raises(CatalogFailed, match="run the command again to go on"):
+    with pytest.raises(CatalogFailed, match="run the command again to continue"):
         tag(past, threshold=STRICT)
     tag(past, threshold=STRICT)
 
@@ -298,7 +298,7 @@ def test_a_kept_text_with_a_flipped_bit_is_not_given_back(past, command):
 
 
 def test_a_kept_text_that_unpacks_without_end_is_refused(past, monkeypatch):
-    monkeypatch.setattr(content, "TEXT_LIMIT", 1_000_000)
+    monkeypatch.setattr(content, "FILE_LIMIT", 1_000_000)
     bomb = zlib.compress(bytes(50_000_000))
     alter(past, "UPDATE texts SET packed = 1, data = ? WHERE data = ?", bomb, b"mine, by hand")
 

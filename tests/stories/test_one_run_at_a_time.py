@@ -213,7 +213,7 @@ def test_the_run_after_one_that_was_killed_says_so_once_and_is_not_held_up(album
     tag_task(album, tag_settings({}), listener=first)
     tag_task(album, tag_settings({}), listener=second)
 
-    assert [note for note in first.notes if "did not end by itself (sdprep tag, process" in note]
+    assert [note for note in first.notes if "was killed (sdprep tag, process" in note]
     assert second.notes == []
     assert list(texts(album)) == ["a.txt", "b.txt", "c.txt"]
 

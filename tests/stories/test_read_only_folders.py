@@ -183,4 +183,4 @@ def test_a_read_only_disk_with_a_run_that_was_broken_off_says_what_to_do(tagged)
     done = on_a_read_only_disk(tagged, *LOOKS["log"])
 
     assert done.returncode == 1
-    assert "is read-only, and the last run there was broken off. Make the folder writable" in done.stderr
+    assert "is read-only, and the last run there did not finish. Make the folder writable" in done.stderr

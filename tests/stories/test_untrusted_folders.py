@@ -177,7 +177,7 @@ def test_a_file_of_the_catalog_that_is_a_pipe_is_not_waited_for(tagged, name):
     (tagged / ".sdprep" / name).unlink(missing_ok=True)
     os.mkfifo(tagged / ".sdprep" / name)
 
-    assert "is no ordinary file" in refused_in_time("tag", tagged, "--model", "demo-tag", "--workers", "0")
+    assert "is not a regular file" in refused_in_time("tag", tagged, "--model", "demo-tag", "--workers", "0")
 
 
 # Files that --catalog names
@@ -189,7 +189,7 @@ def test_a_file_that_is_no_catalog_is_refused_and_nothing_made_beside_it(album, 
     file = tmp_path / "mine" / "notes.md"
     file.write_bytes(content)
 
-    with pytest.raises(CatalogError, match=r"notes\.md is no catalog"):
+    with pytest.raises(CatalogError, match=r"notes\.md is not a catalog"):
         tag(album, catalog=file)
     assert everything(tmp_path / "mine") == {"notes.md": content}
 

@@ -331,7 +331,7 @@ def test_entries_lost_by_starting_from_another_json_are_told(tmp_path):
     base = write_json(tmp_path / "base.json", {})
     ear = Ear()
     assert list(merged(tmp_path, replace(CAPTIONS, in_json=base), ear)) == ["a.png"]
-    assert ear.notes == ["1 entry of metadata.json that the JSON to start from lacks are dropped"]
+    assert ear.notes == ["1 entry of metadata.json that are not in the JSON to start from are dropped"]
 
 
 def test_a_given_json_that_is_missing_stops_the_merge(tmp_path):
@@ -370,7 +370,7 @@ def test_a_value_lost_in_uniting_is_told(tmp_path):
     write_json(tmp_path / "metadata.json", {"a": {"score": 1}, "a.png": {"score": 2}})
     ear = Ear()
     assert merged(tmp_path, CAPTIONS, ear)["a.png"]["score"] == 2
-    assert ear.notes == ["1 entry stood under several keys with different values; the most exact key won"]
+    assert ear.notes == ["1 entry had different values under several keys; the most exact key was used"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.catalog.journal import FILE_LIMIT
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.errors import UsageError, WriteError
+from sdprep.files import FILE_LIMIT
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation import scores
 from sdprep.tasks.annotation.scores import check_scores_path

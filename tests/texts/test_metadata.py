@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.catalog.journal import FILE_LIMIT
 from sdprep.config import KEY_STYLES
 from sdprep.errors import MetadataError
+from sdprep.files import FILE_LIMIT
 from sdprep.texts.exact_json import Number
 from sdprep.texts.metadata import (
     drop,

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from sdprep.catalog.journal import FILE_LIMIT, Change
+from sdprep.catalog.journal import Change
 from sdprep.errors import UsageError, WriteError
-from sdprep.files import real_path, replace_file
+from sdprep.files import FILE_LIMIT, real_path, replace_file
 from sdprep.folders import read_below
 
 # Characters in a line of scores; enough for ten thousand labels.

@@ -10,12 +10,12 @@ from sdprep.catalog.session import CatalogSession
 from sdprep.config import RunOptions
 from sdprep.errors import ReadOnlyFolder
 from sdprep.folders import write_obstacle
-from sdprep.images.source import sidecar_collisions
 from sdprep.report import CancelToken, RunReport
 from sdprep.tasks.annotation.job import Job, PlannedImage
 from sdprep.tasks.annotation.lookup import stored_results
 from sdprep.tasks.annotation.planner import Planner
 from sdprep.tasks.annotation.writer import Writer
+from sdprep.texts.sidecar import sidecar_collisions
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
 OUTPUT_DIR = "Give --output-dir for images that must stay untouched"

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog, RunInfo
-from sdprep.catalog.journal import Change, holds, record_existing
+from sdprep.catalog.journal import Change, record_existing
+from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.report import Listener, RunReport
 from sdprep.rules.mixed_text import normalize
 from sdprep.rules.policy import Action, SidecarState
@@ -128,7 +129,7 @@ class Writer:
     def _count_conflict(self, rel: str, change: Change, root: Path) -> None:
         """Another run may have written the very same text meanwhile."""
         try:
-            same = holds(root, change.path, change.after)
+            same = read_below(root, change.path, SIDECAR_LIMIT) == change.after
         except OSError:
             # It was another file a moment ago, and cannot be read now.
             same = False
