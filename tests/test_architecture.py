@@ -25,7 +25,7 @@ ORDER = [
     {"types", "paths"},
     {"errors"},
     {"sanitize"},
-    {"files", "report", "resources", "devices"},
+    {"files", "report", "resources", "devices", "choices"},
     {"folders"},
     {"rules"},
     {"catalog"},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
+from sdprep.choices import check_choices
 from sdprep.sanitize import check_text_option
 
 # Emoticons that are tags: here an underscore is a mouth or an eye, not a space. The nineteen names come from the
@@ -20,6 +21,8 @@ ARGMAX_CATEGORIES = ("rating", "quality")
 MCUT = "mcut"
 # Categories whose threshold has an option of its own, as kohya's tagger has them.
 NAMED_THRESHOLDS = ("general", "character", "copyright", "artist", "meta", "model")
+# Where the best rating or quality tag is written.
+Place = Literal["none", "first", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +59,21 @@ class TagRules:
     category_threshold: tuple[tuple[str, float], ...] = ()
     remove_underscore: bool = False
     exclude: tuple[str, ...] = ()
-    implied: str = "drop"
+    implied: Literal["drop", "add"] = "drop"
     tag_replacement: tuple[tuple[str, str], ...] = ()
     character_tag_expand: bool = False
     character_tags_first: bool = False
     always_first_tags: tuple[str, ...] = ()
-    ratings: str = "none"
-    quality: str = "none"
-    order: str = "confidence"
+    ratings: Place = "none"
+    quality: Place = "none"
+    order: Literal["confidence", "csv", "alphabetical"] = "confidence"
     max_tags: int | None = None
     prefix: tuple[str, ...] = ()
     suffix: tuple[str, ...] = ()
     escape_parentheses: bool = False
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_text_option(
             prefix=self.prefix,
             suffix=self.suffix,
