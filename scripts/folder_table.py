@@ -10,8 +10,9 @@ def folder_table() -> str:
     """Return the table as Markdown: folder, what belongs there, its modules."""
     rows = ["| folder | what belongs there | modules |", "|---|---|---|"]
     for init in sorted((ROOT / "sdprep").rglob("__init__.py")):
-        doc = ast.get_docstring(ast.parse(init.read_text("utf-8"))) or ""
+        first_line = (ast.get_docstring(ast.parse(init.read_text("utf-8"))) or "").partition("\n")[0]
+        sentence = first_line.partition(". ")[0].rstrip(".")
         modules = [path.stem for path in sorted(init.parent.glob("*.py")) if not path.stem.startswith("__")]
         folder = init.parent.relative_to(ROOT).as_posix()
-        rows.append(f"| `{folder}/` | {doc.partition('. ')[0].rstrip('.')} | {', '.join(modules) or 'data only'} |")
+        rows.append(f"| `{folder}/` | {sentence} | {', '.join(modules) or 'data only'} |")
     return "\n".join(rows)

@@ -1,3 +1,69 @@
-"""sdprep prepares images for Stable Diffusion fine-tuning: captions, tags and one metadata JSON."""
+"""sdprep prepares images for Stable Diffusion fine-tuning: captions, tags and one metadata JSON.
+
+The names of `__all__` are the public API, described in docs/api.md. They are imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdprep.api import caption, merge, tag, undo
+    from sdprep.errors import (
+        CatalogError,
+        FolderInUse,
+        HubError,
+        MetadataError,
+        MissingExtra,
+        MissingProvider,
+        MissingSidecars,
+        ModelError,
+        NoImages,
+        ReadOnlyFolder,
+        SdprepError,
+        UsageError,
+        WorkerError,
+        WriteError,
+    )
+    from sdprep.report import CancelToken, Listener, NullListener, RunReport
 
 __version__ = "0.1.0"
+__all__ = [
+    "CancelToken",
+    "CatalogError",
+    "FolderInUse",
+    "HubError",
+    "Listener",
+    "MetadataError",
+    "MissingExtra",
+    "MissingProvider",
+    "MissingSidecars",
+    "ModelError",
+    "NoImages",
+    "NullListener",
+    "ReadOnlyFolder",
+    "RunReport",
+    "SdprepError",
+    "UsageError",
+    "WorkerError",
+    "WriteError",
+    "__version__",
+    "caption",
+    "merge",
+    "tag",
+    "undo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'sdprep' has no attribute {name!r}")
+    module = "sdprep.api"
+    if name[0].isupper():
+        module = (
+            "sdprep.report" if name in ("CancelToken", "Listener", "NullListener", "RunReport") else "sdprep.errors"
+        )
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,18 +1,16 @@
-"""The settings of every command, as frozen dataclasses, and the reading of `sdprep.toml`."""
+"""The settings of every command, as frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
+from sdprep.choices import check_choices
 from sdprep.devices import check_devices, parse_devices
 from sdprep.errors import UsageError
-from sdprep.files import read_toml_bytes
 from sdprep.images.formats import IMAGE_SUFFIXES
-from sdprep.resources import configs_folder
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import ARGMAX_CATEGORIES, MCUT, STORED_FLOOR, TagRules
@@ -20,37 +18,32 @@ from sdprep.rules.shapes import setting
 from sdprep.sanitize import check_text_option
 from sdprep.types import MAX_PIXELS
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+T = TypeVar("T")
 # The threshold that the model's card recommends.
 AUTO = "auto"
 # A little above 1 a threshold writes nothing, which kohya's users know as a way to leave a category out.
 THRESHOLD_CEILING = 2.0
-CONFIG_NAME = "sdprep.toml"
-LARGEST_CONFIG = 1 << 20
-KEY_STYLES = ("absolute", "relative", "stem")
-MISSING = ("skip", "empty", "error")
-DECODERS = ("fast", "reference")
-BENCH_STAGES = ("read", "decode", "predict", "write", "all")
-TABLES = ("caption", "tag", "merge")
+Preprocess = Literal["sdprep", "kohya"]
+Stage = Literal["read", "decode", "predict", "write", "all"]
+BENCH_STAGES: tuple[str, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathOptions:
-    """Where images, sidecars and the catalog lie."""
+    """Where images, sidecars and the catalog are."""
 
     recursive: bool = setting(True, shapes=None)
-    sidecar_name: str = setting("stem", shapes=None)
+    sidecar_name: Literal["stem", "full"] = setting("stem", shapes=None)
     output_dir: Path | None = setting(None, shapes=None)
     catalog: Path | None = setting(None, shapes=None)
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How a captioner or tagger run goes about its work; nothing here shapes a text."""
+    """How `caption` and `tag` process images; nothing here changes a caption or tag by itself."""
 
     batch_size: int = setting(8, shapes=None)
     workers: int = setting(2, shapes=None)
@@ -58,12 +51,15 @@ class RunOptions:
     image_timeout: float = setting(60.0, shapes=None)
     max_pixels: int = setting(MAX_PIXELS, shapes=None)
     allow_truncated: bool = setting(False, shapes=None)
-    existing: str = setting("keep", shapes=None)
+    existing: Literal["keep", "overwrite", "append", "prepend"] = setting("keep", shapes=None)
     update: bool = setting(False, shapes=None)
     refresh: bool = setting(False, shapes=None)
     limit: int | None = setting(None, shapes=None)
     dry_run: bool = setting(False, shapes=None)
     debug: bool = setting(False, shapes=None)
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +72,10 @@ class TagSettings:
     """
 
     model: str = setting("wd-v1-4-swinv2-tagger-v2", shapes="model")
-    backend: str = setting("auto", shapes="model")
+    backend: Literal["auto", "onnx", "tensorflow"] = setting("auto", shapes="model")
     provider: str = setting("auto", shapes=None)
     device: str = setting("auto", shapes=None)
-    preprocess: str | None = setting(None, shapes="model")
+    preprocess: Preprocess | None = setting(None, shapes="model")
     exact_decode: bool = setting(False, shapes="model")
     model_dir: Path | None = setting(None, shapes="model")
     force_download: bool = setting(False, shapes=None)
@@ -96,18 +92,19 @@ class TagSettings:
     run: RunOptions = RunOptions()
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_devices(self.device, self.run.workers)
         own = self.rules.own_thresholds()
         _check_thresholds([self.rules.threshold, *own.values(), self.scores_min])
         for category in ARGMAX_CATEGORIES:
             if category in own:
-                raise UsageError(f"the category {category} has no threshold: the best of it is taken")
+                raise UsageError(f"the category {category} takes no threshold: its most probable tag is used")
         for entry in self.rules.exclude:
             compile_exclusion(entry)
         _check_extension(self, "caption_extension")
         check_text_option(caption_separator=self.caption_separator)
         if not self.caption_separator:
-            raise UsageError("the caption separator is empty: tags would run together")
+            raise UsageError("--caption-separator is empty, so tags would run together")
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -119,7 +116,7 @@ class TagSettings:
 class QuantizeSettings:
     """The settings of `sdprep models quantize`; `min_f1` is the lowest accepted F1 against the original."""
 
-    precision: str = "int8"
+    precision: Literal["int8", "fp16"] = "int8"
     out: Path | None = None
     threshold: float = 0.35
     min_f1: float = 0.95
@@ -127,6 +124,7 @@ class QuantizeSettings:
     sample: int = 100
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name, value in (("threshold", self.threshold), ("floor", self.min_f1)):
             if not 0 <= value <= 1:
                 raise UsageError(f"--{name} must be a number from 0 to 1, not {value:g}")
@@ -140,12 +138,10 @@ class BenchSettings:
     batch_size: int = 8
     workers: int = 2
     limit: int = 100
-    stage: tuple[str, ...] = ()
+    stage: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in self.stage:
-            if name not in BENCH_STAGES:
-                raise UsageError(f"--stage is one of {', '.join(BENCH_STAGES)}, not '{name}'")
+        check_choices(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +150,8 @@ class CaptionSettings:
 
     Lengths count the tokens of the caption, and those of the prompt too with `count_prompt`. `best_of` captions are
     made for each image and ranked by likelihood. `top_k` 0 and `no_repeat_ngram_size` 0 mean no limit.
-    `decode_again` gives a caption that has lost its thread a second try. `allow_pickle` lets weights be a pickle.
-    `cuda_graphs` turns on what is meant to be faster on CUDA devices and has not run on one yet.
+    `decode_again` retries a caption that repeats itself. `allow_pickle` allows weights in a pickle file.
+    `cuda_graphs` turns on optimisations for CUDA devices that have not run on one yet.
     """
 
     model: str = setting("blip-large", shapes="model")
@@ -174,10 +170,10 @@ class CaptionSettings:
     max_length: int = setting(75, shapes="result")
     seed: int = setting(42, shapes="result")
     device: str = setting("auto", shapes=None)
-    dtype: str = setting("float32", shapes="model")
-    decoder: str = setting("fast", shapes="result")
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] = setting("float32", shapes="model")
+    decoder: Literal["fast", "reference"] = setting("fast", shapes="result")
     cuda_graphs: bool = setting(False, shapes=None)
-    preprocess: str | None = setting(None, shapes="model")
+    preprocess: Preprocess | None = setting(None, shapes="model")
     exact_decode: bool = setting(False, shapes="model")
     allow_pickle: bool = setting(False, shapes=None)
     rules: CaptionRules = CaptionRules()
@@ -186,20 +182,19 @@ class CaptionSettings:
     run: RunOptions = RunOptions()
 
     def __post_init__(self) -> None:
+        check_choices(self)
         _check_extension(self, "caption_extension")
         check_text_option(prompt=self.prompt)
         check_devices(self.device, self.run.workers)
-        if self.decoder not in DECODERS:
-            raise UsageError(f"--decoder is one of {', '.join(DECODERS)}, not '{self.decoder}'")
         if self.decoder == "reference" and self.dtype == "int8":
-            raise UsageError("--decoder reference has no int8: say --dtype float32, or leave --decoder out")
+            raise UsageError("--decoder reference does not support int8; use --dtype float32, or leave --decoder out")
         if self.min_length > self.max_length:
             raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
         if self.best_of is not None and (many := self.rules.captions) > self.best_of:
-            raise UsageError(f"{many} captions cannot be the best of {self.best_of}; say --best-of {many} or more")
+            raise UsageError(f"{many} captions cannot be the best of {self.best_of}; use --best-of {many} or more")
         if not self.sample and self.candidates > self.num_beams:
             raise UsageError(
-                f"{self.num_beams} beams cannot give {self.candidates} captions; say --num-beams {self.candidates} "
+                f"{self.num_beams} beams cannot give {self.candidates} captions; use --num-beams {self.candidates} "
                 "or --sample"
             )
 
@@ -220,9 +215,9 @@ class MergeSettings:
 
     output: Path | None = None
     in_json: Path | None = None
-    keys: str = "absolute"
-    fields: tuple[str, ...] = ("caption", "tags", "image_size")
-    missing: str = "skip"
+    keys: Literal["absolute", "relative", "stem"] = "absolute"
+    fields: tuple[Literal["caption", "tags", "image_size"], ...] = ("caption", "tags", "image_size")
+    missing: Literal["skip", "empty", "error"] = "skip"
     prune: bool = False
     caption_extension: str = ".caption"
     tag_extension: str = ".txt"
@@ -231,18 +226,37 @@ class MergeSettings:
     debug: bool = False
 
     def __post_init__(self) -> None:
+        check_choices(self)
         _check_extension(self, "caption_extension")
         _check_extension(self, "tag_extension")
-        for name, choices in (("keys", KEY_STYLES), ("missing", MISSING)):
-            if getattr(self, name) not in choices:
-                raise UsageError(f"--{name} is one of {', '.join(choices)}, not '{getattr(self, name)}'")
-        unknown = sorted(set(self.fields) - {"caption", "tags", "image_size"})
-        if unknown or not self.fields:
-            raise UsageError(f"--fields takes caption, tags and image_size, not {', '.join(unknown) or 'nothing'}")
+        if not self.fields:
+            raise UsageError("--fields is empty; name caption, tags or image_size")
+
+
+def option_names(kind: type) -> set[str]:
+    """The options of a command: the fields of its settings, and of the rules, paths and run options in them."""
+    names: set[str] = set()
+    for each in fields(kind):
+        names |= option_names(type(each.default)) if is_dataclass(each.default) else {each.name}
+    return names
+
+
+def from_options(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make the settings of a command from values by option name; values of other names are ignored.
+
+    Raises UsageError if the settings contradict each other.
+    """
+    made: dict[str, Any] = {}
+    for each in fields(kind):  # type: ignore[arg-type]
+        if is_dataclass(each.default):
+            made[each.name] = from_options(type(each.default), values)
+        elif each.name in values:
+            made[each.name] = values[each.name]
+    return kind(**made)
 
 
 def _check_thresholds(values: Iterable[float | str]) -> None:
-    """Raise UsageError unless each is a probability that is stored, or the name of a rule."""
+    """Raise UsageError unless each is a probability that is stored, "auto" or "mcut"."""
     for value in values:
         if isinstance(value, str):
             if value not in (AUTO, MCUT):
@@ -254,7 +268,7 @@ def _check_thresholds(values: Iterable[float | str]) -> None:
 
 
 def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, name: str) -> None:
-    """Put a missing dot before an extension, as trainers do. Raises UsageError if no sidecar may be called so."""
+    """Put a missing dot before an extension, as trainers do. Raises UsageError if no sidecar may have it."""
     value = getattr(settings, name)
     extension = value if value.startswith(".") else f".{value}"
     if (
@@ -262,31 +276,7 @@ def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, na
         or set(extension) & set('/\\:*?"<>|\0\n')
         or PurePath(f"a{extension}").suffix.lower() in IMAGE_SUFFIXES
     ):
-        raise UsageError(f"--{name.replace('_', '-')} '{value}' is no extension for a text file; say .txt, for example")
+        raise UsageError(
+            f"--{name.replace('_', '-')} '{value}' cannot be the extension of a sidecar; use .txt, for example"
+        )
     object.__setattr__(settings, name, extension)
-
-
-def read_preset(name: str) -> dict[str, dict[str, Any]]:
-    """The tables of a preset that comes with sdprep. Raises UsageError with the names that there are."""
-    known = {path.stem: path for path in sorted(configs_folder("presets").glob("*.toml"))}
-    if name not in known:
-        raise UsageError(f"there is no preset '{name}'; there is: {', '.join(known)}")
-    return read_config(known[name])
-
-
-def read_config(path: Path, limit: int = LARGEST_CONFIG) -> dict[str, dict[str, Any]]:
-    """Return the tables of an `sdprep.toml`, one per command, with hyphens in names turned to underscores.
-
-    Raises UsageError naming the file if it is larger than `limit` bytes, or anything but TOML with tables of settings.
-    """
-    try:
-        data = tomllib.loads(read_toml_bytes(path, limit).decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        deep = isinstance(error, RecursionError) and "it is nested too deeply to be read"
-        raise UsageError(f"{path}: {deep or (isinstance(error, OSError) and error.strerror) or error}") from error
-    for name, table in data.items():
-        if not isinstance(table, dict):
-            raise UsageError(f"{path}: '{name}' stands outside a table; write it under [caption], [tag] or [merge]")
-        if name not in TABLES:
-            raise UsageError(f"{path}: there is no table [{name}]; the tables are [caption], [tag] and [merge]")
-    return {task: {name.replace("-", "_"): value for name, value in table.items()} for task, table in data.items()}

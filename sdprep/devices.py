@@ -1,4 +1,4 @@
-"""What `--device` says: one device, or several that share a run; pure."""
+"""The values of `--device`: one device, or several that share a run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
-    """The devices in `cuda:0,1`, `cuda:0,cuda:1` or `cpu,cpu`. Raises UsageError for what is no list of devices.
+    """The devices in `cuda:0,1`, `cuda:0,cuda:1` or `cpu,cpu`. Raises UsageError for anything else.
 
-    The processor may be named several times, since it can be shared out; a card may not.
+    The CPU may be named several times, since its cores can be split; a GPU may not.
     """
     found: list[str] = []
     for part in (each.strip() for each in text.split(",")):
@@ -21,9 +21,9 @@ def parse_devices(text: str) -> tuple[str, ...]:
     if not all(map(DEVICE.fullmatch, found)) or ("auto" in found and len(found) > 1):
         known = "auto, cpu, cuda, cuda:N or mps, or a list of devices such as cuda:0,1"
         raise UsageError(f"--device takes {known}, not '{text}'")
-    cards = ["cuda:0" if device == "cuda" else device for device in found if device != "cpu"]
-    if len(set(cards)) < len(cards):
-        raise UsageError(f"--device {text} names a card twice; one worker keeps it busy")
+    gpus = ["cuda:0" if device == "cuda" else device for device in found if device != "cpu"]
+    if len(set(gpus)) < len(gpus):
+        raise UsageError(f"--device {text} names a GPU twice; one worker per GPU is enough")
     return tuple(found)
 
 
@@ -34,7 +34,7 @@ def split_device(device: str) -> tuple[str, str]:
 
 
 def check_devices(text: str, workers: int) -> None:
-    """Raise UsageError unless `--device` says what there is, and `--workers` allows a process for each device."""
+    """Raise UsageError unless `--device` is valid and `--workers` allows a process for each device."""
     if len(parse_devices(text)) > 1 and workers == 0:
         raise UsageError(
             f"--workers 0 runs the model in this process, and --device {text} needs a process for each device; "

@@ -11,10 +11,10 @@ from sdprep.types import Failure, FailureCode, ImageWarning
 
 
 class Listener(Protocol):
-    """Hears what a run is doing; the command line draws bars with it, a library user may ignore it."""
+    """Receives the progress of a run; the command line draws its bar with it."""
 
     def note(self, message: str) -> None:
-        """Something that a person should read."""
+        """Show a message to the user."""
 
     def start(self, total: int) -> None:
         """The model is about to see this many images."""
@@ -24,7 +24,7 @@ class Listener(Protocol):
 
 
 class NullListener:
-    """A listener that says nothing."""
+    """A listener that ignores everything."""
 
     def note(self, message: str) -> None:
         """Ignore the message."""
@@ -37,10 +37,10 @@ class NullListener:
 
 
 class CancelToken:
-    """A wish to end early, set by a signal: the batch in hand is finished, the rest is `remaining`.
+    """Cooperative cancellation: finish the current batch, then report the rest as `remaining`.
 
-    A run sets `heeded` while it looks at the wish; at other times (a download, say) a signal may end it at once. From
-    `deadline` on, a time of `time.monotonic`, the batch in hand is not waited for either.
+    Setting `exit_code` cancels. A run sets `interruptible` while it checks for that; at other times, as during a
+    download, a signal may end it at once. After `deadline`, a time of `time.monotonic`, the current batch is abandoned.
     """
 
     def __init__(self) -> None:

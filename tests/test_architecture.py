@@ -25,13 +25,13 @@ ORDER = [
     {"types", "paths"},
     {"errors"},
     {"sanitize"},
-    {"files", "report", "resources", "devices"},
+    {"files", "report", "resources", "devices", "choices"},
     {"folders"},
     {"images", "rules"},
     {"catalog", "texts", "models"},
     {"engines", "doctor", "demo", "config"},
     {"tasks"},
-    {"cli"},
+    {"api", "cli"},
     {"__main__"},
 ]
 # transformers changes the layout of BLIP with its versions: one file loads it and one small file knows its internals.
@@ -110,7 +110,8 @@ def test_imports_point_down_only() -> None:
     upward = []
     for name in NAMES:
         part = part_of(name)
-        for module in imports(name):
+        # The package loads its public names when they are used, so its own file may name any module.
+        for module in imports(name) if name != "__init__.py" else ():
             # `from sdprep import __version__` reads the package itself.
             used = part_of(module.replace(".__version__", ""))
             if module.split(".")[0] == "sdprep" and used != part and levels[used] >= levels[part]:

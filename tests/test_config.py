@@ -1,29 +1,30 @@
-"""The settings of every command, and the reading of `sdprep.toml`."""
+"""The settings of every command."""
 
-from dataclasses import FrozenInstanceError
-from pathlib import Path
-from typing import Any
+from dataclasses import FrozenInstanceError, fields
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.config import CaptionSettings, MergeSettings, TagSettings, read_config
+from sdprep.choices import choices
+from sdprep.config import (
+    BenchSettings,
+    CaptionSettings,
+    MergeSettings,
+    PathOptions,
+    QuantizeSettings,
+    RunOptions,
+    TagSettings,
+    from_options,
+    option_names,
+)
 from sdprep.errors import UsageError
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.labels import STORED_FLOOR, TagRules
 from sdprep.texts.sidecar import decode_text, encode_text
 
 WRITING = [TagSettings, CaptionSettings]
-
-
-def read(folder: Path, text: str | bytes) -> dict[str, dict[str, Any]]:
-    path = folder / "sdprep.toml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_config(path)
-
-
-# Settings
 
 
 @pytest.mark.parametrize("name", ["threshold", "general_threshold", "character_threshold"])
@@ -86,9 +87,54 @@ def test_a_shortest_caption_longer_than_the_longest_is_refused() -> None:
         CaptionSettings(min_length=9, max_length=8)
 
 
-def test_a_decoder_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UsageError, match="--decoder is one of fast, reference, not 'slow'"):
-        CaptionSettings(decoder="slow")
+CHOICES = [
+    (kind, each.name)
+    for kind in (RunOptions, PathOptions, TagRules, TagSettings, CaptionSettings, MergeSettings, BenchSettings,
+                 QuantizeSettings)
+    for each in fields(kind)
+    if choices(kind, each.name)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), CHOICES)
+def test_a_value_that_is_not_a_choice_is_refused_with_the_choices(kind: Any, name: str) -> None:
+    wrong = ("nonsense",) if isinstance(getattr(kind(), name), tuple) else "nonsense"
+    with pytest.raises(
+        UsageError, match=f"--{name.replace('_', '-')} takes .*{choices(kind, name)[-1]}, not 'nonsense'"
+    ):
+        kind(**{name: wrong})
+
+
+@pytest.mark.parametrize(("kind", "name"), CHOICES)
+def test_every_choice_is_accepted(kind: Any, name: str) -> None:
+    for value in choices(kind, name):
+        given = (value,) if isinstance(getattr(kind(), name), tuple) else value
+        assert getattr(kind(**{name: given}), name) == given
+
+
+def test_the_options_with_choices_are_these() -> None:
+    assert {name for _, name in CHOICES} == {
+        "existing", "sidecar_name", "implied", "ratings", "quality", "order", "backend", "preprocess", "dtype",
+        "decoder", "keys", "fields", "missing", "stage", "precision",
+    }  # fmt: skip
+
+
+def test_none_is_not_a_choice_where_a_value_is_needed() -> None:
+    with pytest.raises(UsageError, match="--existing takes keep, overwrite, append or prepend, not None"):
+        RunOptions(existing=cast("Any", None))
+
+
+def test_settings_are_made_from_options_by_name_at_any_depth() -> None:
+    settings = from_options(TagSettings, {"threshold": 0.5, "workers": 0, "recursive": False, "model": "x", "a": 1})
+    assert (settings.rules.threshold, settings.run.workers, settings.paths.recursive, settings.model) == (
+        0.5, 0, False, "x",
+    )  # fmt: skip
+
+
+def test_the_options_of_settings_include_those_of_rules_paths_and_run() -> None:
+    names = option_names(TagSettings)
+    assert {"threshold", "workers", "recursive", "model"} <= names
+    assert names.isdisjoint({"rules", "run", "paths"})
 
 
 def test_captions_of_one_length_are_accepted() -> None:
@@ -109,70 +155,12 @@ def test_an_extension_that_makes_no_file_name_beside_the_image_is_refused(settin
         settings(caption_extension=extension)
 
 
-@pytest.mark.parametrize("fields", [("captions",), ("caption", "size"), ()])
-def test_fields_that_an_entry_does_not_have_are_refused(fields: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="--fields takes caption, tags and image_size"):
-        MergeSettings(fields=fields)
+def test_an_entry_needs_a_field() -> None:
+    with pytest.raises(UsageError, match="--fields is empty"):
+        MergeSettings(fields=())
 
 
 @pytest.mark.parametrize("settings", [TagSettings, CaptionSettings, MergeSettings])
 def test_settings_cannot_be_changed_under_a_run(settings: type) -> None:
     with pytest.raises(FrozenInstanceError):
         settings().paths = None
-
-
-# Files
-
-
-def test_every_table_is_a_command(tmp_path: Path) -> None:
-    found = read(tmp_path, "[tag]\nthreshold = 0.4\n[caption]\nprompt = ''\n")
-    assert found == {"tag": {"threshold": 0.4}, "caption": {"prompt": ""}}
-
-
-def test_hyphens_and_underscores_name_the_same_setting(tmp_path: Path) -> None:
-    assert read(tmp_path, "[tag]\nremove-underscore = true\nbatch_size = 4\n") == {
-        "tag": {"remove_underscore": True, "batch_size": 4}
-    }
-
-
-def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
-    assert read(tmp_path, "\ufeff[tag]\nthreshold = 0.4\n") == {"tag": {"threshold": 0.4}}
-
-
-def test_an_empty_file_has_no_settings(tmp_path: Path) -> None:
-    assert read(tmp_path, "") == {}
-
-
-@pytest.mark.parametrize("text", ["[tag\n", "[tag]\nx = \n", b"[tag]\nx = '\xff'\n"], ids=["bracket", "value", "bytes"])
-def test_a_file_that_is_no_toml_is_named(tmp_path: Path, text: str | bytes) -> None:
-    with pytest.raises(UsageError, match=r"sdprep\.toml: "):
-        read(tmp_path, text)
-
-
-def test_a_setting_outside_a_table_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'threshold' stands outside a table; write it under \[caption\]"):
-        read(tmp_path, "threshold = 0.4\n")
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"gone\.toml"):
-        read_config(tmp_path / "gone.toml")
-
-
-def test_a_settings_file_of_many_gigabytes_is_refused_unread(tmp_path: Path) -> None:
-    with (tmp_path / "sdprep.toml").open("wb") as stream:
-        stream.truncate(6 << 30)
-    with pytest.raises(UsageError, match="larger than 1,048,576 bytes"):
-        read_config(tmp_path / "sdprep.toml")
-
-
-def test_a_settings_file_with_a_key_that_takes_long_to_parse_is_refused(tmp_path):
-    (tmp_path / "sdprep.toml").write_text(f"[tag]\n{'a.' * 1000}b = 1\n")
-    with pytest.raises(UsageError, match=r"sdprep\.toml: a line has more than 500 dots"):
-        read_config(tmp_path / "sdprep.toml")
-
-
-@pytest.mark.parametrize("text", ["[tag]\nprefix = " + "[" * 2000, "[tag]\nprefix = " + "{a = " * 2000])
-def test_a_settings_file_that_is_nested_too_deeply_is_refused_in_plain_words(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match=r"sdprep\.toml: it is nested too deeply to be read"):
-        read(tmp_path, text)

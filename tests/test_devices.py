@@ -35,7 +35,7 @@ def test_what_is_no_list_of_devices_is_refused_with_what_there_is(text):
 
 @pytest.mark.parametrize("text", ["cuda:1,1", "cuda,cuda:0", "mps,mps", "cuda:0,cpu,cuda:0"])
 def test_a_card_cannot_be_shared_out(text):
-    with pytest.raises(UsageError, match=f"--device {text} names a card twice"):
+    with pytest.raises(UsageError, match=f"--device {text} names a GPU twice"):
         parse_devices(text)
 
 

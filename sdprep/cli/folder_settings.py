@@ -1,4 +1,4 @@
-"""What a settings file that lies among the images may say: whoever made the folder wrote it, not who runs sdprep."""
+"""What a settings file in a dataset folder may set: it comes with the folder, and is not trusted."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from sdprep.paths import is_inside, is_safe_relative
 from sdprep.rules.exclude import is_regex
 from sdprep.sanitize import has_hidden
 
-# The largest file, in bytes. TOML has forms whose reading takes time with the square of their size.
+# The largest file, in bytes. Some TOML takes time in proportion to the square of its size to parse.
 LARGEST = 16 << 10
-# Characters of a text and of all texts of a list, entries of a list, characters of a separator.
+# Characters of a string and of all strings of a list, entries of a list, characters of a separator.
 LONGEST_TEXT, LONGEST_LIST, MOST_TEXTS, LONGEST_SEPARATOR = 1_000, 10_000, 500, 20
 MOST_WILDCARDS, LONGEST_WILDCARD = 50, 200
 # The largest list of tags, in bytes. One of 14 MB takes half a minute and 1 GB of memory.
 LARGEST_LIST = 1 << 20
-ADVICE = "Say it on the command line, or name this file with --config if you trust it"
+ADVICE = "Set it on the command line, or pass this file with --config if you trust it"
 
-# What is wrong with the value of an option as the run would use it, or None.
+# What is wrong with the value that the run would use for an option, or None.
 Check = Callable[[click.Option, Any], "str | None"]
 
 
 def anything(_: click.Option, __: Any) -> None:
-    """Accept every value that the option takes."""
+    """Accept every value of the option."""
 
 
 def never(_: click.Option, __: Any) -> str:
     """Accept no value."""
-    return "cannot be set by a file that lies among the images"
+    return "cannot be set by a file in the dataset folder"
 
 
 def only(*values: str | bool) -> Check:
@@ -42,7 +42,7 @@ def only(*values: str | bool) -> Check:
 
     def check(_: click.Option, value: Any) -> str | None:
         names = " or ".join(str(each).lower() for each in values)
-        return None if value in values else f"can only be {names} in a file that lies among the images"
+        return None if value in values else f"can only be {names} in a file in the dataset folder"
 
     return check
 
@@ -53,16 +53,16 @@ def at_most(most: float | None = None, least: float = 0) -> Check:
     def check(option: click.Option, value: Any) -> str | None:
         limit = option.default if most is None else most
         within = f"can only be from {least:,} to {limit:,}" if least else f"can only be {limit:,} or less"
-        return None if least <= value <= limit else f"{within} in a file that lies among the images"
+        return None if least <= value <= limit else f"{within} in a file in the dataset folder"
 
     return check
 
 
 def visible(_: click.Option, value: Any) -> str | None:
-    """Accept text, or a list of texts, of bounded length and without characters that nobody sees."""
+    """Accept a string, or a list of strings, of bounded length and without invisible characters."""
     texts = _texts(value)
     if any(map(has_hidden, texts)):
-        return "has a control character, a line break, a change of direction or an invisible character"
+        return "has a control character, a line break, a text direction mark or an invisible character"
     lengths = [*map(len, texts)]
     if len(lengths) > MOST_TEXTS or max(lengths, default=0) > LONGEST_TEXT or sum(lengths) > LONGEST_LIST:
         return f"is longer than {LONGEST_TEXT} characters, or {MOST_TEXTS} entries, or {LONGEST_LIST} characters in all"
@@ -70,21 +70,21 @@ def visible(_: click.Option, value: Any) -> str | None:
 
 
 def _texts(value: Any) -> list[str]:
-    """Return the texts of a value: of a text, a tuple of texts, or a tuple of pairs of texts and numbers."""
+    """Return the strings in a value: a string, a tuple of strings, or a tuple of pairs of strings and numbers."""
     return [text for part in value for text in _texts(part)] if isinstance(value, tuple) else [str(value)]
 
 
 def separator(option: click.Option, value: Any) -> str | None:
-    """Accept a short visible text."""
+    """Accept a short visible string."""
     return (
         f"is longer than {LONGEST_SEPARATOR} characters" if len(value) > LONGEST_SEPARATOR else visible(option, value)
     )
 
 
 def exclusions(option: click.Option, value: Any) -> str | None:
-    """Accept names and some wildcards: a regular expression may run without end, and many wildcards for minutes."""
+    """Accept names and a few wildcards: a regular expression may never end, and many wildcards take minutes."""
     if any(map(is_regex, value)):
-        return "has a regular expression, and a folder of images cannot bring regular expressions"
+        return "has a regular expression, which a file in the dataset folder cannot set"
     wildcards = [len(entry) for entry in value if "*" in entry or "?" in entry]
     if len(wildcards) > MOST_WILDCARDS or max(wildcards, default=0) > LONGEST_WILDCARD:
         return f"has more than {MOST_WILDCARDS} wildcards, or one of more than {LONGEST_WILDCARD} characters"
@@ -92,17 +92,17 @@ def exclusions(option: click.Option, value: Any) -> str | None:
 
 
 def registered_model(option: click.Option, value: Any) -> str | None:
-    """Accept the name of a model that `sdprep models list` shows: not a file, a folder or a repository of the Hub."""
+    """Accept a name from `sdprep models list`: not a file, a folder or a Hub repository."""
     from sdprep.models.registry.registry import registered
 
     known = visible(option, value) is None and value in registered()
-    return None if known else "is not a name that `sdprep models list` shows"
+    return None if known else "is not a name from `sdprep models list`"
 
 
 EXTENSION = only(".txt", ".caption", "txt", "caption")
-# Every option of caption, tag and merge. What is not here is refused.
+# Every option of caption, tag and merge; any other is refused.
 CHECKS: Mapping[str, Check] = {
-    # What is written, and what a word means.
+    # What is written.
     **dict.fromkeys(("prefix", "suffix", "prompt", "bad_words", "drop_words", "always_first_tags"), visible),
     **dict.fromkeys(("tag_replacement", "category_threshold", "threshold", "fields"), visible),
     "caption_separator": separator,
@@ -119,32 +119,32 @@ CHECKS: Mapping[str, Check] = {
         ),
         anything,
     ),
-    # What runs: a model that the table pins, on one device.
+    # What runs: a registered model, pinned to a commit, on one device.
     "model": registered_model,
     "backend": only("auto", "onnx"),
     "provider": only("auto", "cpu", "cuda", "rocm", "migraphx", "directml", "coreml", "openvino"),
     "device": only("auto", "cpu", "cuda", "mps"),
-    # Time and memory: no more than without the file. Without a worker process, an image could end the run.
+    # Time and memory: no more than the default. Without a worker process, an image could end the run.
     **dict.fromkeys(("batch_size", "memory", "image_timeout", "max_pixels"), at_most()),
     **dict.fromkeys(("num_beams", "captions", "min_length", "max_length"), at_most()),
     "workers": at_most(least=1),
     "best_of": at_most(1),
-    # What costs the user's words, trust, or the network.
+    # What could cost your edits, needs trust, or uses the network.
     "existing": only("keep"),
     **dict.fromkeys(("allow_pickle", "allow_truncated", "force_download", "refresh", "prune"), only(False)),
-    # What has not been tried on every machine.
+    # Not yet tested on every machine.
     "cuda_graphs": only(False),
-    # Files: lists that are read, and a folder for sidecars; nothing that is replaced, and no model.
+    # Files: lists to read, and a folder for sidecars; no file that is replaced, and no model.
     **dict.fromkeys(("aliases", "implications", "tag_thresholds", "output_dir"), anything),
     **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir"), never),
 }  # fmt: skip
 
 
 def restrict(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Return the settings of a file that was found in DIR, paths joined to its folder.
+    """Return the settings of a file that was found in DIR, with paths joined to its folder.
 
-    A check sees the value that the run would use: an option may split a text, or take blanks from its ends.
-    Raises UsageError if a setting does more than choose among harmless things, or if its option refuses it.
+    A check sees the value that the run would use, after an option has split or stripped it.
+    Raises UsageError if a setting could do harm, or if its option refuses it.
     """
     found = dict(table)
     for param in ctx.command.params:
@@ -160,7 +160,7 @@ def restrict(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[s
 
 
 def origin(ctx: click.Context, message: str) -> str:
-    """Return a line that says what a settings file set, unless a message names the file: it may have been refused."""
+    """Return a line with the options that a settings file set, unless the message names that file already."""
     file, preset = ctx.meta.get("config"), ctx.meta.get("preset", {})
     names = [
         name.replace("_", "-")
@@ -174,12 +174,12 @@ def _below(name: str, value: str, file: Path) -> Path:
     """Return a path joined to the folder of a file. Raises UsageError if it leaves it, or is a pipe or device."""
     path = file.parent / value
     if not is_safe_relative(value) or any(part.startswith(".") for part in path.relative_to(file.parent).parts):
-        raise click.UsageError(f"{file}: {name} leaves the folder of the file, or is hidden: {value!r}\n{ADVICE}")
+        raise click.UsageError(f"{file}: {name} is hidden or outside the folder of the file: {value!r}\n{ADVICE}")
     if not is_inside(path, file.parent):
-        raise click.UsageError(f"{file}: {name} leaves the folder of the file: {value!r}\n{ADVICE}")
-    # A reader may wait for a pipe or a device without end.
+        raise click.UsageError(f"{file}: {name} is outside the folder of the file: {value!r}\n{ADVICE}")
+    # Reading a pipe or a device could block forever.
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # noqa: PTH110, PTH113, PTH112
-        raise click.UsageError(f"{file}: {name} is no ordinary file: {value!r}\n{ADVICE}")
+        raise click.UsageError(f"{file}: {name} is not a regular file: {value!r}\n{ADVICE}")
     if os.path.isfile(path) and os.path.getsize(path) > LARGEST_LIST:  # noqa: PTH113, PTH202
         raise click.UsageError(f"{file}: {name} is larger than {LARGEST_LIST:,} bytes: {value!r}\n{ADVICE}")
     return path

@@ -1,10 +1,14 @@
-"""The `sdprep` command: parse, call the task, report. Nothing here imports a framework, numpy or Pillow."""
+"""The `sdprep` command. Nothing here imports a framework, numpy or Pillow."""
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
@@ -18,8 +22,13 @@ from sdprep.cli.commands.merge import merge
 from sdprep.cli.commands.models import models
 from sdprep.cli.commands.quantize import quantize
 from sdprep.cli.commands.tag import tag
-from sdprep.cli.options import handle_errors, hyphenate
 from sdprep.cli.output import printing
+from sdprep.cli.param_types import hyphenate
+from sdprep.errors import SdprepError, lacks_memory
+from sdprep.sanitize import redact
+
+# A variable that asks for the traceback of an internal error.
+TRACEBACK = "SDPREP_TRACEBACK"
 
 
 @click.group(
@@ -33,7 +42,7 @@ from sdprep.cli.output import printing
 )
 @click.version_option(__version__, prog_name="sdprep")
 def cli() -> None:
-    """Caption, tag and merge images for Stable Diffusion fine-tuning, without ever losing your text."""
+    """Caption and tag images for Stable Diffusion fine-tuning, and merge them, without ever losing your edits."""
 
 
 models.add_command(quantize)
@@ -44,16 +53,70 @@ for _command in (caption, tag, merge, demo, bench, doctor, models, log, undo, re
 def main() -> None:
     """The console script."""
     _find_home()
-    # click removes what looks like an escape sequence, also from a name, before it is printed as escapes: unless told
-    # that colors are wanted.
+    # Without color=True, click removes what looks like an escape sequence before it could be printed as an escape.
     with printing(), click.Context(cli, color=True):
         handle_errors(partial(cli, standalone_mode=False))
 
 
 def _find_home() -> None:
-    """Give a user without a home folder the root as one, as containers do: every library asks for it."""
+    """Use / as the home folder of a user without one, as in some containers: every library asks for it."""
     if sys.platform != "win32":
         if not os.environ.get("HOME", "/").startswith("/"):
             del os.environ["HOME"]
         if os.path.expanduser("~") == "~":  # noqa: PTH111
             os.environ["HOME"] = "/"
+
+
+def handle_errors(function: Callable[[], Any]) -> None:
+    """Run the command line; an error becomes a few lines on stderr and an exit code."""
+    try:
+        function()
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"\nTry '{context.command_path} --help' for help." if context else ""
+        _leave(f"{error.format_message()}{hint}", error.exit_code)
+    except SdprepError as error:
+        _leave(redact(str(error)), error.exit_code)
+    except BrokenPipeError:
+        # Nobody reads the output any more.
+        sys.exit(1)
+    except OSError as error:
+        _leave(str(error) if _current_folder_exists() else "the current folder was deleted; change to another one", 1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("sdprep: interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - no error is shown as a traceback unless asked for
+        if os.environ.get(TRACEBACK):
+            click.echo(redact(traceback.format_exc()), err=True)
+        _leave(_plain_message(error), 1)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    click.echo(f"sdprep: error: {message}", err=True)
+    sys.exit(code)
+
+
+def _current_folder_exists() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
+def _plain_message(error: Exception) -> str:
+    """The message for an error that is not sdprep's own."""
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if lacks_memory(error):
+        return f"not enough memory, or its limit is too low (ulimit -v): {_last_line(error)}"
+    if isinstance(error, RecursionError):
+        return "a file or a setting is nested too deeply to be read"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "the system does not let this process start more threads (ulimit -u)"
+    what = ": ".join(filter(None, [type(error).__name__, _last_line(error)]))
+    return f"this is a bug in sdprep: {what}\nPlease report it with the output of the same command with {TRACEBACK}=1"
+
+
+def _last_line(error: Exception) -> str:
+    return "".join(redact(str(error)).strip().splitlines()[-1:])

@@ -1,6 +1,6 @@
-"""What is printed: stdout and stderr of the command, on which nothing of a stranger can move a cursor.
+"""The stdout and stderr of the command, on which no file name or message can control the terminal.
 
-`printing` puts both behind a `Printer`, so that every way to print passes here, also that of a library.
+`printing` wraps both in a `Printer`, so that everything passes through it, also what a library prints.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from typing import Any, TextIO, cast
 
 import click
 
+from sdprep.errors import SdprepError
 from sdprep.sanitize import escape, printable
 
-# What tqdm writes for a bar, as one piece without a line end: back to the begin of the line, or up some lines.
+# What tqdm writes for a bar, in one piece without a line end: to the start of the line, or up some lines.
 BAR = re.compile(r"\r[^\r\n]*|(\x1b\[A)+")
-# Characters of a message; what it quotes may be a whole file.
+# Characters of a message, which may quote a whole file.
 LONGEST_MESSAGE = 10_000
 
 
 class Printer:
-    """A text stream on which what is not visible is printed as an escape such as `\\x1b`, line ends excepted.
+    """A text stream that prints invisible characters as escapes such as `\\x1b`, except line ends.
 
-    What the encoding of the stream lacks is escaped, too. With `is_talk`, a message is bounded, and dropped if it
-    cannot be written: a run goes on when nobody reads its messages. Otherwise an OSError says so, and what is printed
-    after it goes nowhere. It has no `buffer`, past which a library could write.
+    Characters that the stream's encoding lacks are escaped too. With `is_talk`, a message is truncated, and dropped if
+    it cannot be written: a run goes on when nobody reads its messages. Otherwise writing raises SdprepError, and
+    later output is discarded. It has no `buffer` through which a library could bypass it.
     """
 
     def __init__(self, stream: TextIO, *, is_talk: bool) -> None:
@@ -39,13 +40,13 @@ class Printer:
     def write(self, text: str | bytes) -> int:
         """Write a text. Raises TypeError for anything else, as text streams do."""
         if isinstance(text, bytes) and text:
-            # click prints what completes a command as bytes, to any stream.
+            # click prints shell completions as bytes, to any stream.
             text = text.decode("utf-8", "backslashreplace")
         if not isinstance(text, str):
-            raise TypeError(f"a text is written, not {type(text).__name__}")
+            raise TypeError(f"a string is needed, not {type(text).__name__}")
         length = len(text)
         if not text:
-            # click asks so whether this is a text stream, and ignores every error.
+            # click tests in this way whether it is a text stream, and ignores every error.
             return 0
         if self._is_talk and length > LONGEST_MESSAGE:
             text = f"{text[:LONGEST_MESSAGE]}...\n"
@@ -59,11 +60,11 @@ class Printer:
         return length
 
     def flush(self) -> None:
-        """Write what is held back."""
+        """Write what is buffered."""
         self._try(self._stream.flush)
 
     def isatty(self) -> bool:
-        """Return whether a terminal shows what is printed."""
+        """Return whether the stream is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
@@ -74,23 +75,23 @@ class Printer:
         try:
             write()
         except (OSError, ValueError) as error:
-            # What the stream holds back, and would write when Python ends, goes nowhere.
-            with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-                os.dup2(nowhere.fileno(), self._stream.fileno())
+            # What is buffered, and would be written when Python exits, is discarded.
+            with suppress(OSError, ValueError), open(os.devnull, "wb") as null:  # noqa: PTH123
+                os.dup2(null.fileno(), self._stream.fileno())
             if not self._is_talk:
                 if isinstance(error, BrokenPipeError):
                     raise
-                raise OSError(getattr(error, "errno", None) or 0, f"stdout cannot be written: {error}") from error
+                raise SdprepError(f"stdout cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Inside, stdout and stderr are printers; a stream that was closed before the start leads nowhere."""
+    """Inside, stdout and stderr are printers; output to a stream that was closed at the start is discarded."""
     _open_closed()
     before = sys.stdout, sys.stderr
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
-        sys.stdout = cast("TextIO", Printer(sys.stdout or nowhere, is_talk=False))
-        sys.stderr = cast("TextIO", Printer(sys.stderr or nowhere, is_talk=True))
+    with open(os.devnull, "w", encoding="utf-8") as null:  # noqa: PTH123
+        sys.stdout = cast("TextIO", Printer(sys.stdout or null, is_talk=False))
+        sys.stderr = cast("TextIO", Printer(sys.stderr or null, is_talk=True))
         try:
             yield
         finally:
@@ -98,12 +99,12 @@ def printing() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Take the places of streams that are closed, lest a file that is opened later becomes stdout."""
+    """Open the null device for closed streams, so that a file opened later does not become stdout."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free descriptor is this one, as those below are open.
+            # This is the lowest free descriptor, since those below are open.
             os.open(os.devnull, os.O_RDWR)
 
 

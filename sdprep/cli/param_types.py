@@ -1,4 +1,4 @@
-"""What kinds of values options take, on the command line and from settings files."""
+"""The types of option values, on the command line and in settings files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 
 from sdprep.errors import UsageError
 
-# What a message to a worker holds of a whole number.
+# The largest whole number in a message to a worker.
 MOST = 2**63 - 1
-# How much of a wrong value a message repeats: entries of a list, characters of a text.
+# How much of a wrong value a message quotes: list entries, characters.
 MOST_SHOWN, LONGEST_SHOWN = 5, 200
 
 
 class Raw(click.types.UnprocessedParamType):
-    """The type of an option that a callback reads; a settings file may give it one of `kinds`, which `words` say."""
+    """The type of an option that a callback parses; a settings file may use one of `kinds`, described by `words`."""
 
     def __init__(self, words: str, *kinds: type) -> None:
         self.words, self.kinds = words, kinds
@@ -27,16 +27,24 @@ class Raw(click.types.UnprocessedParamType):
 class Int64(click.IntRange):
     """A whole number within bounds, and of 64 bits at most."""
 
+    name = "integer"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number. Raises BadParameter for any other text, and for larger ones."""
         number: int = super().convert(value, param, ctx)
         if abs(number) > MOST:
-            self.fail(f"{value} is too large a number.", param, ctx)
+            self.fail(f"{value} is too large.", param, ctx)
         return number
 
 
 class FiniteFloat(click.FloatRange):
-    """A number within bounds that is one: neither `nan`, which passes every bound, nor `inf`."""
+    """A number within bounds: neither `nan`, which passes every bound, nor `inf`."""
+
+    name = "float"
+
+    def _describe_range(self) -> str:
+        # click shows a range without bounds as x<=None.
+        return "" if self.min is None and self.max is None else super()._describe_range()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number. Raises BadParameter for any other text."""
@@ -45,26 +53,31 @@ class FiniteFloat(click.FloatRange):
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            self.fail(f"{value} is not a number that can be used.", param, ctx)
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+def hyphenate(name: str) -> str:
+    """The official spelling of an option."""
+    return name.replace("_", "-")
 
 
 TEXTS = Raw("text or a list of texts", str, list)
 
 
 def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
-    r"""A callback that takes text parted by commas, or a list in a settings file; `\,` is a comma of the text."""
+    r"""A callback for text separated by commas, or a list in a settings file; `\,` is a literal comma."""
     parts = [part.replace(r"\,", ",") for part in re.split(r"(?<!\\),", value)] if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
-        raise click.BadParameter(f"{value!r} is neither text nor a list of texts")
+        raise click.BadParameter(f"{value!r} is not text or a list of texts")
     found = tuple(part.strip() for part in parts if part.strip())
     if not found and "," in value:
-        raise click.BadParameter(rf"{value!r} holds no text; a comma itself is written \,")
+        raise click.BadParameter(rf"{value!r} is an empty list; write a literal comma as \,")
     return found
 
 
 def check_kind(option: click.Option, value: Any, where: str) -> None:
-    """Raise UsageError unless a value of a settings file is of a kind that its option takes.
+    """Raise UsageError unless a value of a settings file has a type that its option takes.
 
     click would turn some others into text, or cut their decimals off.
     """
@@ -79,12 +92,12 @@ def value_used(ctx: click.Context, option: click.Option, value: Any, where: str)
     try:
         return option.process_value(ctx, value)
     except (click.UsageError, UsageError) as error:
-        said = error.message if isinstance(error, click.UsageError) else str(error)
-        raise click.UsageError(f"{where}: {said}") from error
+        message = error.message if isinstance(error, click.UsageError) else str(error)
+        raise click.UsageError(f"{where}: {message}") from error
 
 
 def _shown(value: Any) -> str:
-    """Return the beginning of a value as TOML has it. A table may be nested deeper than Python can follow."""
+    """Return the beginning of a value as TOML. A table may be nested deeper than Python can recurse."""
     if isinstance(value, dict):
         return "{...}"
     if isinstance(value, list):
@@ -94,7 +107,7 @@ def _shown(value: Any) -> str:
 
 
 def _taken(option: click.Option) -> tuple[str, tuple[type, ...]]:
-    """What a settings file may give for an option, in words and as Python's types."""
+    """The types that a settings file may use for an option, in words and as Python's."""
     if option.multiple:
         return "a list of texts", (list,)
     if isinstance(option.type, Raw):

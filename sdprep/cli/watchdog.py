@@ -1,8 +1,8 @@
-"""A process that ends another one some time after SIGTERM, whatever that one is doing.
+"""A process that kills another one some time after SIGTERM, whatever that one is doing.
 
-Python answers a signal between two steps of its own. Work inside a C library may take longer than whoever sent the
-signal waits, and may hold the interpreter meanwhile, so that no thread can act either. But Python's C handler writes
-the number of each signal to a file descriptor at once; the process at the other end of that pipe needs nothing else.
+Python handles a signal between two bytecodes. A call into a C library may take longer than the sender of the signal
+waits, and may hold the interpreter lock, so that no thread can act either. But Python's C handler writes the number of
+each signal to a file descriptor at once, and the process at the other end of that pipe can act on it.
 
 This file is also the program of that process, so it imports nothing but the standard library.
 """
@@ -21,18 +21,18 @@ from contextlib import contextmanager
 def watchdog(seconds: float) -> Iterator[None]:
     """Inside, this process is killed `seconds` after SIGTERM. It must be the main thread, and SIGTERM have a handler.
 
-    Where no process can be started, Python alone answers the signal; so it is on Windows, which has no SIGTERM.
+    If no process can be started, Python alone handles the signal, as on Windows, which has no SIGTERM.
     """
     import subprocess
 
     words = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(seconds)]
     try:
         if sys.platform == "win32" or not sys.executable or getattr(sys, "frozen", False):
-            raise OSError("there is no Python that could watch")
-        nowhere = subprocess.DEVNULL
+            raise OSError("no Python interpreter for the watchdog")
+        null = subprocess.DEVNULL
         process = subprocess.Popen(
-            # A session of its own: Ctrl-C and a closed terminal are not for it.
-            words, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, cwd="/", start_new_session=True,
+            # Its own session, so that Ctrl-C and a closed terminal do not reach it.
+            words, stdin=subprocess.PIPE, stdout=null, stderr=null, cwd="/", start_new_session=True,
         )  # fmt: skip
     except OSError:
         yield
@@ -49,7 +49,7 @@ def watchdog(seconds: float) -> Iterator[None]:
 
 
 def _watch(process: int, seconds: float) -> None:
-    """Read numbers of signals from stdin until its end, which comes when the other process ends."""
+    """Read signal numbers from stdin until the other process ends and closes the pipe."""
     import select
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -58,7 +58,7 @@ def _watch(process: int, seconds: float) -> None:
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([0], [], [], left)[0]:
-            # The pipe is still open, so this is the process that it was.
+            # The pipe is still open, so the process id still belongs to that process.
             os.kill(process, signal.SIGKILL)
             return
         numbers = os.read(0, 64)

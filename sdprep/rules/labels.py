@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
+from sdprep.choices import check_choices
 from sdprep.rules.shapes import setting
 from sdprep.sanitize import check_text_option
 
@@ -19,6 +21,8 @@ ARGMAX_CATEGORIES = ("rating", "quality")
 MCUT = "mcut"
 # Categories whose threshold has its own option, as in kohya's tagger.
 NAMED_THRESHOLDS = ("general", "character", "copyright", "artist", "meta", "model")
+# Where the best rating or quality tag is written.
+Place = Literal["none", "first", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +59,21 @@ class TagRules:
     category_threshold: tuple[tuple[str, float], ...] = setting((), shapes="text")
     remove_underscore: bool = setting(False, shapes="text")
     exclude: tuple[str, ...] = setting((), shapes="text")
-    implied: str = setting("drop", shapes="text")
+    implied: Literal["drop", "add"] = setting("drop", shapes="text")
     tag_replacement: tuple[tuple[str, str], ...] = setting((), shapes="text")
     character_tag_expand: bool = setting(False, shapes="text")
     character_tags_first: bool = setting(False, shapes="text")
     always_first_tags: tuple[str, ...] = setting((), shapes="text")
-    ratings: str = setting("none", shapes="text")
-    quality: str = setting("none", shapes="text")
-    order: str = setting("confidence", shapes="text")
+    ratings: Place = setting("none", shapes="text")
+    quality: Place = setting("none", shapes="text")
+    order: Literal["confidence", "csv", "alphabetical"] = setting("confidence", shapes="text")
     max_tags: int | None = setting(None, shapes="text")
     prefix: tuple[str, ...] = setting((), shapes="text")
     suffix: tuple[str, ...] = setting((), shapes="text")
     escape_parentheses: bool = setting(False, shapes="text")
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_text_option(
             prefix=self.prefix,
             suffix=self.suffix,

@@ -100,5 +100,5 @@ def test_what_is_mistyped_gives_2(words, sdprep_command, imgs):
 
 
 @pytest.mark.parametrize("words", MISTYPED.values(), ids=MISTYPED.keys())
-def test_what_is_mistyped_is_said_in_the_last_line(words, sdprep_command, imgs):
-    assert sdprep_command(*words).err.splitlines()[-1].startswith("Error: ")
+def test_what_is_mistyped_is_the_error_of_the_first_line(words, sdprep_command, imgs):
+    assert sdprep_command(*words).err.splitlines()[0].startswith("sdprep: error: ")

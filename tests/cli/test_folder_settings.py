@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdprep.cli.folder_settings import CHECKS
-from sdprep.cli.options import ASIDE
+from sdprep.cli.settings_files import ASIDE
 from sdprep.sanitize import has_hidden
 from tests.commands import COMMANDS
 
@@ -62,7 +62,7 @@ PATHS += [("caption", "output-dir"), ("merge", "output-dir")]
 def test_a_path_that_leaves_the_folder_is_refused(says, command, name, value):
     ended = says(f"[{command}]\n{name} = '{value}'\n", command)
     assert ended.code == 2
-    assert f"{name.replace('-', '_')} leaves the folder of the file" in ended.err
+    assert f"{name.replace('-', '_')} is hidden or outside the folder of the file" in ended.err
 
 
 def test_a_path_starts_at_the_folder_of_the_images(says, imgs):
@@ -75,7 +75,7 @@ def test_a_path_of_a_pipe_is_refused(says, imgs, command, name):
     os.mkfifo(imgs / "x.json")
     ended = says(f"[{command}]\n{name} = 'x.json'\n", command)
     assert ended.code == 2
-    assert f"{name.replace('-', '_')} is no ordinary file" in ended.err
+    assert f"{name.replace('-', '_')} is not a regular file" in ended.err
 
 
 WRITTEN = [("tag", "scores"), ("tag", "catalog"), ("tag", "model-dir"), ("merge", "output"), ("merge", "in-json")]
@@ -84,13 +84,13 @@ WRITTEN = [("tag", "scores"), ("tag", "catalog"), ("tag", "model-dir"), ("merge"
 @pytest.mark.parametrize(("command", "name"), WRITTEN)
 def test_a_file_that_would_be_replaced_is_refused(says, command, name):
     ended = says(f'[{command}]\n{name} = "x.json"\n', command)
-    assert (ended.code, f"{name} cannot be set by a file that lies among the images" in ended.err) == (2, True)
+    assert (ended.code, f"{name} cannot be set by a file in the dataset folder" in ended.err) == (2, True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_path_through_a_link_that_leaves_is_refused(says, imgs, tmp_path):
     (imgs / "out").symlink_to(tmp_path)
-    assert "output_dir leaves the folder" in says('[tag]\noutput-dir = "out"\n').err
+    assert "output_dir is outside the folder" in says('[tag]\noutput-dir = "out"\n').err
 
 
 # Models
@@ -102,7 +102,7 @@ def test_a_path_through_a_link_that_leaves_is_refused(says, imgs, tmp_path):
 )
 def test_a_model_that_the_table_does_not_pin_is_refused(says, value):
     ended = says(f'[tag]\nmodel = "{value}"\n')
-    assert (ended.code, "model is not a name that `sdprep models list` shows" in ended.err) == (2, True)
+    assert (ended.code, "model is not a name from `sdprep models list`" in ended.err) == (2, True)
 
 
 def test_a_name_of_a_model_is_fine(says):
@@ -160,7 +160,7 @@ CRASH_CODES = {
 def test_what_could_do_harm_is_refused_by_name(says, imgs, command, line, said):
     ended = says(f"[{command}]\n{line}\n", command)
     assert (ended.code, said in ended.err) == (2, True), ended.err
-    assert "name this file with --config if you trust it" in ended.err
+    assert "pass this file with --config if you trust it" in ended.err
     allowed = says(f"[{command}]\n{line}\n", command, "--config", imgs / "sdprep.toml").err
     assert "--config if you trust it" not in allowed
 
@@ -253,7 +253,7 @@ def test_a_settings_file_that_is_too_large_is_refused_unread(says, imgs):
 def test_images_cannot_bring_regular_expressions(says, imgs, value):
     text = f"[tag]\nexclude = {value}\n"
     ended = says(text)
-    assert (ended.code, "cannot bring regular expressions" in ended.err) == (2, True)
+    assert (ended.code, "has a regular expression" in ended.err) == (2, True)
     assert says(text, "tag", "--config", imgs / "sdprep.toml").code == 0
 
 

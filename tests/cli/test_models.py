@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from sdprep.cli.commands.models import models
-from sdprep.cli.options import hyphenate
+from sdprep.cli.param_types import hyphenate
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.registry import registry
 from sdprep.models.registry.registry import names

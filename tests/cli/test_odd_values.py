@@ -65,7 +65,7 @@ def test_no_value_of_an_option_gives_a_traceback(sdprep_command, settled, reques
         explicit = [f"{option}={value}"] if option.startswith("--") else [option, value] if option else [value]
         ended = sdprep_command(*name.split(), *WORDS[name], *explicit)
         assert ended.code in (0, 1, 2, 3, 4, 5), (name, option, value)
-        assert "fault of sdprep" not in ended.err, (name, option, value, ended.err)
+        assert "bug in sdprep" not in ended.err, (name, option, value, ended.err)
         assert "Traceback" not in ended.err, (name, option, value)
 
 
@@ -75,7 +75,7 @@ def test_no_value_of_an_option_gives_a_traceback(sdprep_command, settled, reques
 )
 def test_text_that_no_file_can_hold_is_refused(command, option, value, sdprep_command, imgs):
     ended = sdprep_command(command, imgs, option, value)
-    assert (ended.code, "has a character that no text can have" in ended.err) == (2, True)
+    assert (ended.code, "has a character that text files cannot contain" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["aliases", "tag-thresholds", "catalog", "model"])

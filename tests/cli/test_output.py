@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sdprep.cli import output
 from sdprep.cli.main import main
 from sdprep.cli.output import Printer, print_json
-from sdprep.cli.report import Terminal
+from sdprep.cli.progress import Terminal
 from sdprep.errors import SdprepError
 from tests.cli.conftest import ROOT
 
@@ -63,11 +63,11 @@ def test_json_is_printed_in_visible_ascii_and_means_the_same(text):
     printer = Printer(stream, is_talk=False)
     before, sys.stdout = sys.stdout, printer
     try:
-        print_json([text])
+        print_json({"text": text})
     finally:
         sys.stdout = before
     assert pending(stream.getvalue()) == []
-    assert json.loads(stream.getvalue()) == [text]
+    assert json.loads(stream.getvalue())["text"] == text
 
 
 class OnATerminal(io.StringIO):
@@ -142,7 +142,7 @@ def test_no_command_prints_what_a_terminal_obeys(words, evil, sdprep_command):
     ended = sdprep_command(*(word.replace("{}", str(evil), 1) for word in words))
     assert ended.out + ended.err
     assert (pending(ended.out), pending(ended.err)) == ([], [])
-    assert "fault of sdprep" not in ended.err
+    assert "bug in sdprep" not in ended.err
 
 
 @pytest.mark.parametrize(
@@ -243,13 +243,13 @@ def test_a_run_with_closed_streams_writes_into_no_other_file(closed, imgs):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), "there is not enough memory"),
+        (MemoryError(), "not enough memory"),
         (ImportError("x\nlibfar.so: failed to map segment from shared object"), "(ulimit -v): libfar.so"),
-        (RuntimeError("in the worker:\nMemoryError"), "there is not enough memory"),
+        (RuntimeError("in the worker:\nMemoryError"), "not enough memory"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
-        (RuntimeError("can't start new thread"), "no more threads"),
-        (KeyError("x"), "this is a fault of sdprep: KeyError: 'x'"),
-        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), "this is a fault of sdprep"),
+        (RuntimeError("can't start new thread"), "start more threads"),
+        (KeyError("x"), "this is a bug in sdprep: KeyError: 'x'"),
+        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), "this is a bug in sdprep"),
         (SdprepError("x" * 100_000), "xxx..."),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
         (click.UsageError("a\x07"), r"a\x07"),
@@ -294,8 +294,8 @@ def test_a_current_folder_that_is_gone_is_said(words, sdprep_command, tmp_path, 
         main()
     shown = capsys.readouterr().err
     assert leaving.value.code in (1, 2, 4)
-    assert "the current folder is gone" in shown or "No such file or directory" in shown
-    assert "fault of sdprep" not in shown
+    assert "the current folder was deleted" in shown or "No such file or directory" in shown
+    assert "bug in sdprep" not in shown
 
 
 def test_streams_are_as_before_when_a_command_has_ended(sdprep_command):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from sdprep.cli import report
+from sdprep.cli import progress, signals
 from sdprep.tasks import history
 from sdprep.tasks.demo import IMAGES
 from tests.cli.conftest import ROOT
@@ -68,7 +68,7 @@ def test_a_signal_ends_the_run_with_its_code(number, code, stopped):
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_is_answered_with_what_happens_now(number, code, stopped):
-    assert stopped(number)[2].startswith("finishing the batch in hand")
+    assert stopped(number)[2].startswith("finishing the current batch")
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
@@ -106,10 +106,10 @@ def test_a_message_of_an_end_is_no_traceback(stopped):
 
 STUCK = """
 import sys
-from sdprep.cli import report
+from sdprep.cli import signals
 from sdprep.engines import base
 base.DECODE = "tests.engines.faults:decode"
-report.BATCH_SECONDS, report.LAST_SECONDS = {limits}
+signals.BATCH_SECONDS, signals.LAST_SECONDS = {limits}
 from sdprep.cli.main import main
 main()
 """
@@ -168,18 +168,18 @@ def test_after_sigterm_a_process_that_cannot_be_asked_ends_all_the_same(stuck, t
 
 
 def test_these_limits_are_within_the_ten_seconds_that_are_usual():
-    assert report.BATCH_SECONDS < report.LAST_SECONDS < report.LAST_SECONDS + report.GRACE < 10
+    assert signals.BATCH_SECONDS < signals.LAST_SECONDS < signals.LAST_SECONDS + signals.GRACE < 10
 
 
 # Work that holds the interpreter
 
 HELD = """
 import re
-from sdprep.cli import report
+from sdprep.cli import progress, signals
 from sdprep.report import CancelToken
-report.LAST_SECONDS = 0.1
+signals.LAST_SECONDS = 0.1
 stop = CancelToken()
-with report.run_signals(stop):
+with signals.run_signals(stop):
     stop.interruptible = {listens}
     print("begun", flush=True)
     {work}
@@ -231,7 +231,7 @@ def test_handlers_and_timers_are_as_before_when_a_run_has_ended(sdprep_command, 
 def test_a_second_ctrl_c_ends_the_run_at_once_and_the_next_goes_on(stuck, tmp_path, start, command, workers):
     process = stuck(command, workers, (NEVER, NEVER))
     process.send_signal(signal.SIGINT)
-    assert process.stderr.readline().startswith("finishing the batch in hand; Ctrl-C again stops at once")
+    assert process.stderr.readline().startswith("finishing the current batch; press Ctrl-C again to stop at once")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     after = start(command, ".", "--model", f"demo-{command}", cwd=tmp_path)
@@ -255,7 +255,7 @@ def tagged(imgs, sdprep_command):
 def test_a_merge_that_is_stopped_writes_nothing_and_says_what_remains(
     tagged, sdprep_command, monkeypatch, number, code
 ):
-    monkeypatch.setattr(report.Terminal, "advance", once(number))
+    monkeypatch.setattr(progress.Terminal, "advance", once(number))
 
     found = sdprep_command("merge", tagged, "--json")
 

@@ -130,12 +130,12 @@ def test_a_tag_with_a_comma_can_be_named(tag, texts):
 @pytest.mark.parametrize("word", ["high", "0,5", ""])
 def test_a_threshold_that_is_neither_number_nor_rule_is_refused(tag, word):
     outcome = tag("--threshold", word)
-    assert (outcome.code, "neither a probability such as 0.35 nor auto nor mcut" in outcome.err) == (2, True)
+    assert (outcome.code, "not a probability such as 0.35, auto or mcut" in outcome.err) == (2, True)
 
 
 def test_a_category_threshold_without_a_number_is_refused(tag):
     outcome = tag("--category-threshold", "general")
-    assert (outcome.code, "not of the form NAME=0.35" in outcome.err) == (2, True)
+    assert (outcome.code, "does not have the form NAME=0.35" in outcome.err) == (2, True)
 
 
 def test_a_category_threshold_can_stand_in_a_settings_file(tag, texts, imgs):

@@ -207,7 +207,7 @@ def test_a_second_interruption_ends_the_command_and_the_worker_at_once(program, 
     process, pid = program(stalled, COMMAND)
 
     process.send_signal(signal.SIGINT)
-    assert process.stderr.readline().startswith("finishing the batch in hand")
+    assert process.stderr.readline().startswith("finishing the current batch")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=PATIENCE)
 

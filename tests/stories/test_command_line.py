@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from sdprep.cli.main import cli
-from sdprep.cli.report import Terminal
+from sdprep.cli.progress import Terminal
 from tests.stories.telling import PYTHON, ROOT, STRICT, counts, hide_models, tag, texts, write
 
 # Runs commands in one process and says which of the heavy packages they loaded.

@@ -80,7 +80,7 @@ def test_what_is_shown_of_settings_holds_no_secret(said, imgs, words):
 
 @pytest.mark.parametrize("traceback", ["", "1"])
 def test_a_fault_of_sdprep_itself_is_shown_without_secrets(monkeypatch, capsys, traceback):
-    from sdprep.cli.options import TRACEBACK, handle_errors
+    from sdprep.cli.main import TRACEBACK, handle_errors
 
     monkeypatch.setenv(TRACEBACK, traceback)
 
@@ -91,7 +91,7 @@ def test_a_fault_of_sdprep_itself_is_shown_without_secrets(monkeypatch, capsys, 
         handle_errors(fault)
     shown = capsys.readouterr().err
     assert leaving.value.code == 1
-    assert "this is a fault of sdprep: RuntimeError" in shown
+    assert "this is a bug in sdprep: RuntimeError" in shown
     assert ("Traceback" in shown) == bool(traceback)
     assert TOKEN not in shown
     assert PASSWORD not in shown

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.config import KEY_STYLES
+from sdprep.choices import choices
+from sdprep.config import MergeSettings
 from sdprep.errors import MetadataError
 from sdprep.files import FILE_LIMIT
 from sdprep.texts.exact_json import Number
@@ -161,7 +162,7 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("style", KEY_STYLES)
+@pytest.mark.parametrize("style", choices(MergeSettings, "keys"))
 @pytest.mark.parametrize("key", SPELLINGS.values(), ids=SPELLINGS.keys())
 def test_an_entry_under_any_spelling_is_brought_under_the_wanted_key(style, key):
     image = item("sub/c.jpg")
@@ -232,14 +233,14 @@ metadata = st.dictionaries(
 )
 
 
-@given(metadata, images, st.sampled_from(KEY_STYLES))
+@given(metadata, images, st.sampled_from(choices(MergeSettings, "keys")))
 def test_every_key_is_claimed_once_shared_or_orphaned(entries, items, style):
     claims = find_claims(entries, items, style, from_parent)
     claimed = [key for keys in claims.keys.values() for key in keys]
     assert Counter([*claimed, *claims.shared, *claims.orphans]) == Counter(entries.keys())
 
 
-@given(metadata, images, st.sampled_from(KEY_STYLES))
+@given(metadata, images, st.sampled_from(choices(MergeSettings, "keys")))
 def test_rekeying_twice_is_rekeying_once(entries, items, style):
     free = [image for image in items if image.rel not in key_failures(items, style)]
     once = rekey(entries, free, find_claims(entries, items, style, from_parent), style)[0]
@@ -247,7 +248,7 @@ def test_rekeying_twice_is_rekeying_once(entries, items, style):
     assert json.dumps(twice) == json.dumps(once)
 
 
-@given(metadata, images, st.sampled_from(KEY_STYLES))
+@given(metadata, images, st.sampled_from(choices(MergeSettings, "keys")))
 def test_rekeying_loses_no_field_of_any_image(entries, items, style):
     free = [image for image in items if image.rel not in key_failures(items, style)]
     claims = find_claims(entries, items, style, from_parent)
@@ -276,7 +277,7 @@ def test_any_bytes_are_entries_or_refused(data):
         assert parse(dump(entries), Path("meta.json")) is not None
 
 
-@given(keys=st.lists(KEYS, unique=True, max_size=8), style=st.sampled_from(KEY_STYLES))
+@given(keys=st.lists(KEYS, unique=True, max_size=8), style=st.sampled_from(choices(MergeSettings, "keys")))
 def test_any_keys_are_claimed_shared_or_orphans(keys, style):
     items = [item("a.png"), item("sub/a.png"), item("b.png")]
     claims = find_claims(keys, items, style, locator())

@@ -11,8 +11,9 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.output import print_json, print_table
-from sdprep.cli.report import Terminal, run_signals
-from sdprep.config import BENCH_STAGES
+from sdprep.cli.progress import Terminal
+from sdprep.cli.signals import run_signals
+from sdprep.config import BenchSettings, from_options
 from sdprep.report import CancelToken
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
                   help="Threads that decode ahead; 0: none."),
     shared.option("--limit", type=param_types.Int64(1), default=100, show_default=True,
                   help="Use the first images of DIR, at most this many."),
-    shared.option("--stage", type=click.Choice(BENCH_STAGES), multiple=True,
+    shared.option("--stage", type=shared.choice(BenchSettings, "stage"), multiple=True,
                   help="Measure this stage only; can be given several times."),
     shared.option("--json", "json_report", is_flag=True, help="Print the figures as one JSON object on stdout."),
 )  # fmt: skip
@@ -44,13 +45,12 @@ def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_:
 
     DIR stays unchanged: sidecars and catalog go to a temporary folder, which is deleted.
     """
-    from sdprep.config import BenchSettings
     from sdprep.tasks.bench import bench as task
 
     terminal = Terminal()
     with run_signals(CancelToken()):
         try:
-            made = task(directory, BenchSettings(**shared.settings_of(ctx, BenchSettings)), listener=terminal)
+            made = task(directory, from_options(BenchSettings, ctx.params), listener=terminal)
         finally:
             terminal.close()
     for failure in made.failures:

@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 from sdprep.cli import options as shared
-from sdprep.cli.report import Terminal, run_signals, summarize
+from sdprep.cli.progress import Terminal
+from sdprep.cli.report import summarize
+from sdprep.cli.signals import run_signals
 from sdprep.report import CancelToken
 
 SHOWN = "red-hair-hat.jpg"

@@ -9,7 +9,8 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.output import print_json
-from sdprep.cli.report import Terminal, print_report, run_task
+from sdprep.cli.progress import Terminal
+from sdprep.cli.report import print_report, run_task
 from sdprep.sanitize import printable_time
 
 catalog_option = shared.option("--catalog", type=shared.FILE, help="Catalog file, if it is outside the folder.")

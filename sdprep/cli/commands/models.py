@@ -12,7 +12,7 @@ import click
 
 from sdprep.cli import options as shared
 from sdprep.cli.output import print_json, print_table
-from sdprep.cli.report import Terminal
+from sdprep.cli.progress import Terminal
 
 if TYPE_CHECKING:
     from sdprep.models.base import ModelSpec, Task

@@ -12,7 +12,8 @@ from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.commands.models import json_option
 from sdprep.cli.output import print_json, print_table
-from sdprep.cli.report import Terminal
+from sdprep.cli.progress import Terminal
+from sdprep.config import QuantizeSettings, from_options
 
 if TYPE_CHECKING:
     from sdprep.tasks.quantize import Quantized
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("name")
 @shared.options(
     shared.option("--images", type=shared.DIRECTORY, required=True, help="Images like those that you tag."),
-    shared.option("--precision", type=click.Choice(["int8", "fp16"]), default="int8", show_default=True,
+    shared.option("--precision", type=shared.choice(QuantizeSettings, "precision"), default="int8", show_default=True,
                   help="int8 for CPUs, fp16 for GPUs."),
     shared.option("--out", type=click.Path(file_okay=False, path_type=Path),
                   help="Folder of the new model [sdprep's data folder]."),
@@ -45,10 +46,9 @@ def quantize(ctx: click.Context, /, name: str, images: Path, as_json: bool, **_:
 
     `sdprep tag --model NAME-int8` (or NAME-fp16) runs it. Half of the images calibrate it, the other half measure it.
     """
-    from sdprep.config import QuantizeSettings
     from sdprep.tasks.quantize import quantize as task
 
-    settings = QuantizeSettings(**shared.settings_of(ctx, QuantizeSettings))
+    settings = from_options(QuantizeSettings, ctx.params)
     made = task(name, images, settings, listener=Terminal())
     for failure in made.failures:
         click.echo(f"skipped: {failure['path']}: {failure['code']}: {failure['message']}", err=True)

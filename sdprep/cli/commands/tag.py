@@ -11,39 +11,41 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
+from sdprep.cli.settings_files import explicit
+from sdprep.config import TagSettings, from_options
+from sdprep.rules.labels import TagRules
 
 NUMBER_OR_NAME = param_types.Raw('a number, "auto" or "mcut"', int, float, str)
-PLACE = click.Choice(["none", "first", "last"])
 
 
 def tag_list(name: str, help_text: str) -> Callable[[shared.F], shared.F]:
-    """An option that takes tags parted by commas."""
+    """An option that takes tags separated by commas."""
     return shared.option(
         name, type=param_types.TEXTS, callback=param_types.comma_list, metavar="A,B,...", default="", help=help_text
     )
 
 
 def threshold(_: click.Context, __: click.Parameter, value: Any) -> float | str:
-    """A callback for a probability, or the name of a rule that finds one."""
+    """A callback for a probability, "auto" or "mcut"."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
         if value not in ("auto", "mcut"):
-            raise click.BadParameter(f"{value!r} is neither a probability such as 0.35 nor auto nor mcut") from error
+            raise click.BadParameter(f"{value!r} is not a probability such as 0.35, auto or mcut") from error
         return str(value)
 
 
 def category_thresholds(_: click.Context, __: click.Parameter, value: Any) -> tuple[tuple[str, float], ...]:
-    """A callback for NAME=VALUE, given several times."""
+    """A callback for NAME=VALUE, which may be repeated."""
     try:
         pairs = [each.partition("=") for each in value]
         return tuple((name.strip(), float(threshold)) for name, _, threshold in pairs)
     except ValueError as error:
-        raise click.BadParameter(f"{', '.join(value)} is not of the form NAME=0.35") from error
+        raise click.BadParameter(f"{', '.join(value)} does not have the form NAME=0.35") from error
 
 
 def exclusions(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
-    """A callback for tags, wildcards and regular expressions parted by commas, or a list in a settings file."""
+    """A callback for tags, wildcards and regular expressions separated by commas, or a list in a settings file."""
     from sdprep.rules.exclude import parse_exclusions
 
     return parse_exclusions(value) if isinstance(value, str) else param_types.comma_list(_, __, value)
@@ -59,85 +61,79 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
 @click.command(
     cls=shared.Command,
     example="sdprep tag ./imgs --threshold 0.35 --remove-underscore",
-    elsewhere={"--output-path": "Tags are written to text files; gather them with: sdprep merge DIR -o FILE"},
-    short_help="Write booru tags beside every image.",
+    elsewhere={"--output-path": "Tags are written to tag files; merge them with: sdprep merge DIR -o FILE"},
+    short_help="Write booru tags for every image.",
 )
 @shared.directory_argument()
 @shared.options(
     shared.option("--model", aliases=("--repo-id",), default="wd-v1-4-swinv2-tagger-v2", show_default=True,
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
-    shared.option("--backend", type=click.Choice(["auto", "onnx", "tensorflow"]), default="auto", show_default=True,
-                  shortcuts={"--onnx": "onnx"}, help="What runs the model; auto takes ONNX where it is installed."),
+    shared.option("--backend", type=shared.choice(TagSettings, "backend"), default="auto", show_default=True,
+                  shortcuts={"--onnx": "onnx"}, help="Framework that runs the model; auto prefers ONNX."),
     shared.option("--provider", default="auto", show_default=True, metavar="NAME,...",
-                  help="What runs ONNX, best first: cpu, cuda, tensorrt, rocm, migraphx, directml, coreml, openvino."),
+                  help="ONNX providers, best first: cpu, cuda, tensorrt, rocm, migraphx, directml, coreml, openvino."),
     shared.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N[,N...]",
-                  help="The card that runs ONNX, or several parted by commas that share the run."),
-    shared.option("--preprocess", type=click.Choice(["sdprep", "kohya"]),
-                  help="Upright and resized bicubically, or prepared as by kohya's tagger.  [default: sdprep]"),
+                  help="GPU to use, or several separated by commas to split the work."),
+    shared.option("--preprocess", type=shared.choice(TagSettings, "preprocess"),
+                  help="Resize upright and bicubically, or exactly as kohya's tagger does.  [default: sdprep]"),
     shared.option("--model-dir", type=click.Path(file_okay=False, path_type=Path),
-                  help="Folder in which kohya's tagger keeps its downloads; looked at first."),
-    shared.option("--force-download", is_flag=True, help="Check the model's files, and download damaged ones again."),
+                  help="Folder with models that kohya's tagger downloaded; searched first."),
+    shared.option("--force-download", is_flag=True, help="Verify the model's files, and download damaged ones again."),
     shared.option("--threshold", aliases=("--thresh",), type=NUMBER_OR_NAME, callback=threshold,
                   default=0.35, show_default=True, metavar="FLOAT|auto|mcut",
-                  help="Write tags at or above this probability; auto: of the model's card; mcut: the widest gap."),
+                  help="Write tags with at least this probability; auto: as on the model card; mcut: widest gap."),
     *(shared.option(f"--{category}-threshold", type=param_types.FiniteFloat(),
                     help=f"Threshold of {category} tags, instead of --threshold.")
       for category in ("general", "character", "copyright", "artist", "meta", "model")),
     shared.option("--category-threshold", multiple=True, callback=category_thresholds, metavar="NAME=FLOAT",
-                  help="Threshold of any other category of the model; may be given several times."),
+                  help="Threshold of any other category of the model; may be repeated."),
     shared.option("--tag-thresholds", metavar="FILE|model",
-                  help="Thresholds of single tags: a CSV file (tag,threshold), or those of the model's label file."),
-    shared.option("--remove-underscore", is_flag=True, help="Write spaces for underscores; emoticons stay."),
+                  help="Thresholds per tag: a CSV file (tag,threshold), or those of the model's label file."),
+    shared.option("--remove-underscore", is_flag=True, help="Write spaces for underscores, except in emoticons."),
     shared.option("--exclude", aliases=("--undesired-tags",), type=param_types.TEXTS, callback=exclusions,
                   metavar="A,B*,/C/,...", default="", help="Tags never to write: names, wildcards, /regex/."),
     shared.option("--aliases", type=shared.FILE,
-                  help="CSV file (antecedent,consequent): write the second for the first."),
-    shared.option("--implications", type=shared.FILE, help="CSV file (antecedent,consequent): the first implies it."),
-    shared.option("--implied", type=click.Choice(["drop", "add"]), default="drop", show_default=True,
-                  help="Leave out tags that others imply, or write them although not predicted."),
+                  help="CSV file (antecedent,consequent): write the second instead of the first."),
+    shared.option("--implications", type=shared.FILE,
+                  help="CSV file (antecedent,consequent): the first tag implies the second."),
+    shared.option("--implied", type=shared.choice(TagRules, "implied"), default="drop", show_default=True,
+                  help="Drop tags that other tags imply, or add them even if not predicted."),
     shared.option("--tag-replacement", callback=replacements, metavar="OLD,NEW;...", default="",
-                  help="Write NEW for OLD; an empty NEW drops the tag."),
+                  help="Write NEW instead of OLD; an empty NEW drops the tag."),
     shared.option("--character-tag-expand", is_flag=True, help="Write name_(series) as two tags: name, series."),
-    shared.option("--ratings", type=PLACE, default="none", show_default=True,
+    shared.option("--ratings", type=shared.choice(TagRules, "ratings"), default="none", show_default=True,
                   shortcuts={"--use-rating-tags": "first", "--use-rating-tags-as-last-tag": "last"},
-                  help="Write the best rating as the first or the last tag."),
-    shared.option("--quality", type=PLACE, default="none", show_default=True,
+                  help="Write the most probable rating as the first or last tag."),
+    shared.option("--quality", type=shared.choice(TagRules, "quality"), default="none", show_default=True,
                   shortcuts={"--use-quality-tags": "first", "--use-quality-tags-as-last-tag": "last"},
-                  help="Write the best quality tag first or last, of models that have some."),
-    shared.option("--order", type=click.Choice(["confidence", "csv", "alphabetical"]), default="confidence",
-                  show_default=True, help="Most certain first, the order of the label file, or A to Z."),
+                  help="Write the most probable quality tag first or last, if the model has any."),
+    shared.option("--order", type=shared.choice(TagRules, "order"), default="confidence", show_default=True,
+                  help="Most probable first, as in the label file, or A to Z."),
     shared.option("--max-tags", type=param_types.Int64(1), help="Write at most this many predicted tags."),
     shared.option("--character-tags-first", is_flag=True, help="Write character tags before general tags."),
-    tag_list("--always-first-tags", "Tags that come first, in this order, where they are predicted."),
+    tag_list("--always-first-tags", "Tags that come first, in this order, if predicted."),
     tag_list("--prefix", "Tags that always come first, predicted or not, such as a trigger word."),
     tag_list("--suffix", "Tags that always come last, predicted or not."),
-    shared.option("--escape-parentheses", is_flag=True, help=r"Write \( and \), as prompts with weights need it."),
-    shared.option("--caption-separator", default=", ", show_default='", "', help="Text between tags."),
+    shared.option("--escape-parentheses", is_flag=True, help=r"Write \( and \), as weighted prompts need it."),
+    shared.option("--caption-separator", default=", ", show_default='", "', help="Separator between tags."),
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".txt", show_default=True,
-                  help="Extension of the sidecar."),
+                  help="Extension of tag files."),
     shared.option("--scores", type=shared.FILE, help="Write the scores of every image to this JSON Lines file."),
     shared.option("--scores-min", type=param_types.FiniteFloat(), default=0.05, show_default=True,
-                  help="Lowest score in that file."),
+                  help="Lowest score written to that file."),
     shared.option("--frequency-tags", is_flag=True, help="Print how many images have each tag."),
 )  # fmt: skip
-@shared.work_options
-@shared.layout_options
+@shared.run_options
+@shared.path_options
 @shared.config_options
 @shared.report_options
 @click.pass_context
 def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
-    """Write booru tags beside every image in DIR with a Waifu Diffusion tagger.
+    """Write a tag file with booru tags for every image in DIR with a Waifu Diffusion tagger.
 
-    Text that you wrote or edited is kept. Scores are stored, so another threshold takes seconds and no model.
+    Tags that you wrote or edited are kept. Scores are stored, so another threshold takes seconds and no model.
     """
-    from sdprep.config import PathOptions, RunOptions, TagSettings
-    from sdprep.rules.labels import TagRules
     from sdprep.tasks.tag import tag as task
 
-    settings = TagSettings(
-        **shared.settings_of(ctx, TagSettings),
-        rules=TagRules(**shared.settings_of(ctx, TagRules)),
-        paths=PathOptions(**shared.settings_of(ctx, PathOptions)),
-        run=RunOptions(**shared.settings_of(ctx, RunOptions)),
-    )
-    run_task(task, directory, settings, explicit=shared.explicit(ctx), json_report=json_report)
+    settings = from_options(TagSettings, ctx.params)
+    run_task(task, directory, settings, explicit=explicit(ctx), json_report=json_report)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.config import read_config
+from sdprep.cli.settings_files import read_config
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.files import lockfile
 from sdprep.models.parse import read_json

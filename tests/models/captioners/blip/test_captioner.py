@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from transformers import BlipForConditionalGeneration
 
 import sdprep.demo
-from sdprep.config import CaptionSettings, RunOptions, read_preset
+from sdprep.cli.settings_files import read_preset
+from sdprep.config import CaptionSettings, RunOptions
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.images.decode import decode
 from sdprep.models.base import ModelFiles
