@@ -13,8 +13,10 @@ from sdprep.cli import progress, signals
 from sdprep.tasks import history
 from sdprep.tasks.demo import IMAGES
 from tests.cli.conftest import ROOT
+from tests.stories.telling import FAKE_CAPTION
 
 COUNT = 1500
+MODELS = {"tag": "demo-tag", "caption": FAKE_CAPTION}
 PATIENCE = 120.0
 
 pytestmark = [
@@ -124,7 +126,7 @@ def stuck(tmp_path, put_image):
     started = []
 
     def begin(command, workers, limits):
-        words = [command, ".", "--model", f"demo-{command}", "--batch-size", "1", "--workers", workers]
+        words = [command, ".", "--model", MODELS[command], "--batch-size", "1", "--workers", workers]
         process = subprocess.Popen(
             [sys.executable, "-c", STUCK.format(limits=limits), *words, "--image-timeout", "3600", "--json"],
             cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=-1, stderr=-1, text=True,
@@ -234,7 +236,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once_and_the_next_goes_on(stuck, tmp_pa
     assert process.stderr.readline().startswith("finishing the current batch; press Ctrl-C again to stop at once")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
-    after = start(command, ".", "--model", f"demo-{command}", cwd=tmp_path)
+    after = start(command, ".", "--model", MODELS[command], cwd=tmp_path)
     after.communicate(timeout=PATIENCE)
 
     assert process.returncode == 130
