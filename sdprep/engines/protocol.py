@@ -1,7 +1,7 @@
-"""What a command and its worker say to each other through two pipes: small typed messages, never a pixel.
+"""The messages between a command and its worker through two pipes: small and typed, never a pixel.
 
 A message is MessagePack behind its length in four bytes. Messages are decoded by their types and nothing in them is
-ever run, since a worker reads strangers' files. Paths travel as the bytes that the file system knows.
+ever run, since a worker reads untrusted files. Paths travel as the bytes that the file system knows.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Image(msgspec.Struct, frozen=True, tag=True):
 
 
 class Flush(msgspec.Struct, frozen=True, tag=True):
-    """What was sent is to be finished now; more may follow."""
+    """Finish what was sent; more may follow."""
 
 
 class StopNow(msgspec.Struct, frozen=True, tag=True):
-    """The batch in hand is the last."""
+    """The current batch is the last."""
 
 
 # From the worker
@@ -57,13 +57,13 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Decoding(msgspec.Struct, frozen=True, tag=True):
-    """The next thing that happens is that this image is read and decoded."""
+    """The worker is about to read and decode this image."""
 
     number: int
 
 
 class Waiting(msgspec.Struct, frozen=True, tag=True):
-    """The image has to wait for memory: nothing happens to it, and its time stands still."""
+    """The image waits for memory, and its time limit with it."""
 
     number: int
 
@@ -81,7 +81,7 @@ class DecodingDone(msgspec.Struct, frozen=True, tag=True):
 
 
 class Predicting(msgspec.Struct, frozen=True, tag=True):
-    """The next thing that happens is that the model is shown these images."""
+    """The worker is about to show the model these images."""
 
     numbers: tuple[int, ...]
 
@@ -105,11 +105,11 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class GroupDone(msgspec.Struct, frozen=True, tag=True):
-    """All images of the group have been told of, or a wish to stop has been followed."""
+    """Every image of the group has been reported, or the worker has stopped as it was told to."""
 
 
 class WorkerNote(msgspec.Struct, frozen=True, tag=True):
-    """Something that a person should know."""
+    """Something the user should know."""
 
     text: str
 
@@ -122,7 +122,7 @@ class KnownError(msgspec.Struct, frozen=True, tag=True):
 
 
 class UnexpectedError(msgspec.Struct, frozen=True, tag=True):
-    """A defect ended the worker."""
+    """A bug ended the worker."""
 
     traceback: str
 

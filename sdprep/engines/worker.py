@@ -81,7 +81,7 @@ class Worker:
 
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._incoming, self._outgoing = incoming, outgoing
-        self._speaking = threading.Lock()
+        self._write_lock = threading.Lock()
         self._inbox: SimpleQueue[ToWorker] = SimpleQueue()
         self._numbers: dict[ImageItem, int] = {}
         self._stop = CancelToken()
@@ -89,15 +89,15 @@ class Worker:
         self._max_pixels = MAX_PIXELS
 
     def send(self, message: FromWorker) -> None:
-        """Say something; it has left this process when this returns."""
+        """Send a message; it has left this process when this returns."""
         try:
-            with self._speaking:
+            with self._write_lock:
                 write(self._outgoing, message)
         except OSError:
             os._exit(1)
 
     def serve(self) -> None:
-        """Open the model, then work on one group of images after the other until a wish to stop comes."""
+        """Load the model, then process one group of images after the other until told to stop."""
         start = read(self._incoming, Start)
         if start is None:
             return
@@ -105,11 +105,11 @@ class Worker:
         with starting_threads():
             threading.Thread(target=self._listen, daemon=True).start()
         self._max_pixels = start.config.decode.max_pixels
-        inline = StageRunner(start.config, lambda text: self.send(WorkerNote(text)), self)
-        self.send(Ready(inline.provider))
+        runner = StageRunner(start.config, lambda text: self.send(WorkerNote(text)), self)
+        self.send(Ready(runner.provider))
         while not self._stop:
-            for outcome in inline.run(self._group(), self._stop):
-                self._tell_of(outcome)
+            for outcome in runner.run(self._group(), self._stop):
+                self._send_outcome(outcome)
             self.send(GroupDone())
 
     def _listen(self) -> None:
@@ -126,7 +126,7 @@ class Worker:
             self._numbers[item] = message.number
             yield item
 
-    def _tell_of(self, outcome: Result | Failure) -> None:
+    def _send_outcome(self, outcome: Result | Failure) -> None:
         number = self._numbers.pop(outcome.item)
         if isinstance(outcome, Result):
             self.send(Answer(number, outcome.digest, outcome.data, outcome.remarks))
@@ -149,7 +149,7 @@ class Worker:
 
     @contextmanager
     def held(self, item: ImageItem) -> Iterator[None]:
-        """Say that an image waits, and when it goes on."""
+        """Announce that an image waits for memory, and when it resumes."""
         self.send(Waiting(self._numbers[item]))
         yield
         self.send(Resumed(self._numbers[item]))

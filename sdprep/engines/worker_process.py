@@ -1,4 +1,4 @@
-"""A worker as its parent sees it: a process that can be told something, listened to, and killed."""
+"""A worker process as its parent sees it: it can be sent messages, read from, and killed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from sdprep.report import CancelToken
 
 # The new process finds packages where this one does, and nothing is imported before it knows them.
 PROGRAM = "import sys; sys.path[:] = {path!r}; from sdprep.engines.worker import main; main()"
-# Most seconds between two looks at what is no message: a wish to stop, a limit of time.
+# At most this many seconds pass between two checks for cancellation and for images whose time has run out.
 TICK = 0.25
 # Seconds for a killed process to go away; one that hangs inside a driver may never do so.
 KILL_TIMEOUT = 10.0
 LAST_LINES, LINE_BYTES = 20, 4096
-# How a worker ends whose memory does not suffice for anything else.
+# The exit code of a worker that has run out of memory.
 OUT_OF_MEMORY_CODE = 70
 
 
@@ -48,7 +48,7 @@ class WorkerExit:
 
 
 class WorkerProcess:
-    """A worker that was started; `bell` is set whenever it has said something.
+    """A worker that was started; `wakeup` is set whenever it has sent a message.
 
     Raises WorkerError if the system cannot start it.
     """
@@ -69,7 +69,7 @@ class WorkerProcess:
             )
         except OSError as error:
             raise WorkerError(f"{sys.executable} cannot be started: {error}; --workers 0 needs no process") from error
-        self._bell = wakeup
+        self._wakeup = wakeup
         self._inbox: SimpleQueue[FromWorker | None] = SimpleQueue()
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._no_memory: str | None = None
@@ -86,7 +86,7 @@ class WorkerProcess:
         self.send(start)
 
     def send(self, message: ToWorker) -> None:
-        """Say something. That nobody hears it shows when one listens."""
+        """Send a message. If the worker is dead, `receive` reports it."""
         with suppress(OSError):
             write(self._stream(self._process.stdin), message)
 
@@ -109,8 +109,8 @@ class WorkerProcess:
             raise RuntimeError(f"in the worker:\n{message.traceback}")
         return message
 
-    def until_ready(self, stop: CancelToken, say: Callable[[str], None]) -> Generator[None, None, str]:
-        """Gives None as long as the model is being loaded, and returns what runs it; "" if a wish to stop comes before.
+    def until_ready(self, stop: CancelToken, note: Callable[[str], None]) -> Generator[None, None, str]:
+        """Yield None while the model is being loaded, and return what runs it, or "" if cancelled before.
 
         Raises WorkerError if it dies before, and what ended it otherwise.
         """
@@ -119,7 +119,7 @@ class WorkerProcess:
             if message is None:
                 yield
             elif isinstance(message, WorkerNote):
-                say(message.text)
+                note(message.text)
             elif isinstance(message, Ready):
                 return message.provider
             elif isinstance(message, WorkerExit):
@@ -127,7 +127,7 @@ class WorkerProcess:
         return ""
 
     def kill(self) -> None:
-        """Let it be dead soon, however busy it is. What it has said until then can still be heard."""
+        """Kill it, however busy it is, without waiting. Messages that it has sent can still be received."""
         self._process.kill()
 
     def end(self) -> None:
@@ -153,9 +153,9 @@ class WorkerProcess:
     def _listen(self) -> None:
         while (message := read(self._stream(self._process.stdout), FromWorker)) is not None:  # type: ignore[arg-type]
             self._inbox.put(message)
-            self._bell.set()
+            self._wakeup.set()
         self._inbox.put(None)
-        self._bell.set()
+        self._wakeup.set()
 
     def _read_stderr(self) -> None:
         stream = self._stream(self._process.stderr)

@@ -34,7 +34,7 @@ class Pretend:
     started, deaths = [], 0
 
     def __init__(self, start, _wakeup):
-        self.start, self.ended, self._inbox, self._numbers = start, False, deque(), []
+        self.start, self.ended, self._inbox, self._numbers, self.seen = start, False, deque(), [], []
         Pretend.started.append(self)
 
     def until_ready(self, _cancel, _note):
@@ -44,6 +44,7 @@ class Pretend:
     def send(self, message):
         if isinstance(message, Image):
             self._numbers.append(message.number)
+            self.seen.append(message.number)
             self._inbox.append(Decoding(message.number))
             self._die_of(self.deadly & {message.number})
         elif isinstance(message, Flush):
@@ -162,3 +163,44 @@ def test_a_run_that_is_cancelled_when_a_worker_dies_tries_no_suspects(monkeypatc
     found, queue = run(2, max_deaths=0, cancel=cancel)
     assert (found, queue.deaths) == ({}, 1)
     assert len(Pretend.started) == 1
+
+
+def test_images_in_the_model_are_not_tried_once_one_that_was_decoded_is_the_culprit(monkeypatch):
+    Pretend.deadly, die = {1}, Pretend._die_of
+
+    def die_while_the_model_has_the_first_image(self, images):
+        if images and 0 in self._numbers:
+            self._inbox.extend([DecodingDone(0), Predicting((0,))])
+        die(self, images)
+
+    monkeypatch.setattr(Pretend, "_die_of", die_while_the_model_has_the_first_image)
+    found, _ = run(2)
+    assert found["0.png"] == "done" != found["1.png"]
+    assert [worker.seen for worker in Pretend.started if worker.start.limit_memory] == [[1]]
+
+
+def test_a_run_that_is_cancelled_while_a_probe_starts_tries_no_suspects(monkeypatch):
+    Pretend.deadly, cancel = {0}, CancelToken()
+
+    def start_and_cancel(self, _cancel, _note):
+        yield
+        cancel.exit_code = 130 if self.start.limit_memory else None
+        return "cpu"
+
+    monkeypatch.setattr(Pretend, "until_ready", start_and_cancel)
+    monkeypatch.setattr(Pretend, "receive", lambda self: self._inbox.popleft())
+    assert run(2, cancel=cancel)[0] == {}
+    assert [len(worker.seen) for worker in Pretend.started if worker.start.limit_memory] == [0]
+
+
+def test_a_probe_that_dies_before_it_begins_an_image_blames_none(monkeypatch):
+    Pretend.deadly, Pretend.once, send = {1}, 1, Pretend.send
+
+    def end_at_once_in_a_probe(self, message):
+        if self.start.limit_memory:
+            self._inbox.append(WorkerExit("exit code 1"))
+        else:
+            send(self, message)
+
+    monkeypatch.setattr(Pretend, "send", end_at_once_in_a_probe)
+    assert run(2)[0] == {"0.png": "done", "1.png": "done"}
