@@ -36,6 +36,14 @@ def test_scores_have_a_line_for_every_image_in_order(folder):
     assert [line["path"] for line in lines] == ["aka.jpg", "sora.webp"]
 
 
+def test_images_whose_tag_files_are_kept_have_scores_too(folder):
+    (folder / "aka.txt").write_text("my own words")
+    tag(folder, settings(folder / "s.jsonl"))
+    lines = [json.loads(line) for line in (folder / "s.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == ["aka.jpg", "sora.webp"]
+    assert (folder / "aka.txt").read_text() == "my own words"
+
+
 def test_scores_are_grouped_by_category(folder):
     tag(folder, settings(folder / "s.jsonl"))
     line = json.loads((folder / "s.jsonl").read_text().splitlines()[0])

@@ -260,3 +260,15 @@ def test_every_line_break_separates_captions(line_break):
     file.run({"existing": "append", "best_of": 2})
 
     assert (file.text.count(LINES[0]), file.text.count(LINES[1])) == (1, 1)
+
+
+def test_generated_tags_that_an_edit_left_beside_the_users_stay_generated():
+    file = File()
+    file.save("mine")
+    file.run({"existing": "append"})
+    file.strike({"solo"})
+
+    file.run({"existing": "append"})
+    file.run({"existing": "keep", "threshold": 0.9})
+
+    assert file.text == "mine, 1girl"

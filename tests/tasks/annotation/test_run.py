@@ -10,7 +10,9 @@ import pytest
 
 from sdprep.config import RunOptions, TagSettings
 from sdprep.errors import ModelError
+from sdprep.models.files.hub import find_local
 from sdprep.report import CancelToken
+from sdprep.tasks.annotation import run
 from sdprep.tasks.annotation.run import NONFINITE_LIMIT, NonfiniteCheck
 from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
@@ -61,6 +63,22 @@ def test_a_cancelled_run_shows_the_model_nothing_and_counts_the_rest(folder: Pat
     report = annotation.run(export.FolderSource(folder), export.JsonLinesSink(folder / "tags.jsonl", annotation.report))
 
     assert (report.found, report.remaining, report.predicted, report.stopped) == (3, 3, 0, 130)
+
+
+def test_results_of_a_model_that_was_downloaded_after_planning_are_stored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "find_local", lambda _: None)
+        patch.setattr(run, "ensure_downloaded", lambda spec, _: find_local(spec))
+        first = tag(folder, SETTINGS)
+    for path in folder.glob("*.txt"):
+        path.unlink()
+
+    second = tag(folder, SETTINGS)
+
+    assert (first.written, first.predicted) == (2, 3)
+    assert (second.written, second.predicted) == (2, 0)
 
 
 ITEM = ImageItem.at(Path("a.png"))
