@@ -1,7 +1,4 @@
-"""sdprep prepares images for Stable Diffusion fine-tuning: captions, tags and one metadata JSON.
-
-The names of `__all__` are the public API, described in docs/api.md. They are imported when they are first used.
-"""
+"""sdprep prepares images for Stable Diffusion fine-tuning: captions, tags and one metadata JSON."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from sdprep.report import CancelToken, Listener, NullListener, RunReport
 
 __version__ = "0.1.0"
+# The public API, described in docs/api.md. Each name is imported when it is first used.
 __all__ = [
     "CancelToken",
     "CatalogError",

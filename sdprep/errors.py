@@ -1,24 +1,24 @@
-"""Everything that sdprep raises on purpose; each class knows its exit code.
+"""The exceptions of sdprep; each class knows its exit code.
 
     SdprepError            1  cannot go on
-    +-- UsageError         2  the settings contradict each other or the world
+    +-- UsageError         2  wrong or contradictory settings
     +-- ModelError         1  a model's files are not what its description says
     |   +-- HubError       1  the model cannot be downloaded
     +-- CatalogError       1  the catalog cannot be used
-    |   +-- FolderInUse    1  another run is at work with it
-    |   +-- DamagedCatalog 1  its file is no catalog, or no longer one
-    |   +-- NewerCatalog   1  a newer sdprep has written it
+    |   +-- FolderInUse    1  another run uses it
+    |   +-- DamagedCatalog 1  its file is not a catalog, or is damaged
+    |   +-- NewerCatalog   1  a newer sdprep wrote it
     |   +-- CatalogFailed  1  it cannot be read or written
-    +-- WorkerError        1  the process that decodes and predicts dies again and again, or cannot be started
+    +-- WorkerError        1  the worker process crashes repeatedly, or cannot be started
     +-- WriteError         1  a file cannot be written: a full disk, a folder without permission
-    +-- ReadOnlyFolder     1  nothing can be written there, seen before the work begins
+    +-- ReadOnlyFolder     1  nothing can be written there, found before the run begins
     +-- MetadataError      1  a metadata JSON cannot be read
-    +-- MissingSidecars    1  merge was told that every sidecar must exist
-    +-- NoImages           4  nothing to do: no image was found
+    +-- MissingSidecars    1  `merge --missing error` found images without a sidecar
+    +-- NoImages           4  no image was found
     +-- MissingExtra       5  an optional package is not installed
-    +-- MissingProvider    5  the installed onnxruntime is made without a provider
+    +-- MissingProvider    5  the installed onnxruntime lacks a provider
 
-A fault of a single image is not an exception: it is a `Failure` that is counted and named. Inside `images/`,
+A failed image is not an exception: it is a `Failure`, counted and named in the report. Inside `images/`,
 `ImageError` carries its code as far as the decode stage.
 """
 
@@ -31,7 +31,7 @@ from pathlib import Path
 
 from sdprep.types import FailureCode
 
-# How systems and libraries say that memory, or the address space of the process, is short.
+# How systems and libraries report that memory, or the address space of the process, is exhausted.
 NO_MEMORY = re.compile(
     r"failed to map segment|cannot allocate memory|blas_thread_init: pthread_create failed|out of memory"
     r"|not enough memory|\bMemoryError\b|bad_alloc|\[Errno 12\]",
@@ -42,13 +42,13 @@ LONGEST_MESSAGE = 500
 
 
 class SdprepError(Exception):
-    """The base of all errors of sdprep; the message is meant for the person who typed the command."""
+    """The base of all errors of sdprep; the message is for the user who typed the command."""
 
     exit_code = 1
 
 
 class UsageError(SdprepError):
-    """Settings that cannot be followed."""
+    """Wrong or contradictory settings."""
 
     exit_code = 2
 
@@ -76,7 +76,7 @@ class FolderInUse(CatalogError):  # noqa: N818 - it names a state, as NoImages d
 
 
 class DamagedCatalog(CatalogError):  # noqa: N818
-    """A file is no catalog, or was one and has been damaged."""
+    """A file is not a catalog, or is damaged."""
 
 
 class NewerCatalog(CatalogError):  # noqa: N818
@@ -84,15 +84,15 @@ class NewerCatalog(CatalogError):  # noqa: N818
 
 
 class CatalogFailed(CatalogError):  # noqa: N818
-    """A catalog cannot be read or written, as on a full disk; what was done before it stays."""
+    """A catalog cannot be read or written, as on a full disk; what was written before stays."""
 
 
 class WorkerError(SdprepError):
-    """The process that decodes and predicts cannot be started, or died more often than images explain."""
+    """The process that decodes and predicts cannot be started, or crashed more often than images explain."""
 
 
 class WriteError(SdprepError):
-    """A file cannot be written; what was written before it, `made` files of a group, stays and is remembered."""
+    """A file cannot be written; what was written before, `made` files of a group, stays and is recorded."""
 
     def __init__(self, error: OSError, made: int = 0) -> None:
         super().__init__(
@@ -114,7 +114,7 @@ class MetadataError(SdprepError):
 
 
 class MissingSidecars(SdprepError):  # noqa: N818 - it names a state, as NoImages does
-    """A merge that was told to insist on every sidecar found some missing."""
+    """`merge --missing error` found images without a sidecar."""
 
 
 class NoImages(SdprepError):  # noqa: N818
@@ -133,7 +133,7 @@ class MissingExtra(SdprepError):  # noqa: N818
 
 
 class MissingProvider(SdprepError):  # noqa: N818
-    """The installed onnxruntime is made without the provider that was asked for."""
+    """The installed onnxruntime lacks the requested provider."""
 
     exit_code = 5
 
@@ -154,7 +154,7 @@ class ImageError(Exception):
 
 @contextmanager
 def starting_threads() -> Iterator[None]:
-    """Inside, a thread that the system does not start is a WorkerError; Python has no class of its own for it."""
+    """Inside, failing to start a thread raises WorkerError; Python has no exception class of its own for it."""
     try:
         yield
     except RuntimeError as error:
@@ -162,10 +162,10 @@ def starting_threads() -> Iterator[None]:
 
 
 def lacks_memory(error: BaseException | str) -> bool:
-    """Whether an error, or a line that a process printed, tells that memory is short."""
+    """Whether an error, or a line that a process printed, reports a lack of memory."""
     return isinstance(error, MemoryError) or NO_MEMORY.search(str(error)) is not None
 
 
 def shortened(message: str) -> str:
-    """Return the beginning of a message, since decoders quote what they find in a file."""
+    """Return the beginning of a message, since decoders quote file contents."""
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."

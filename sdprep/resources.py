@@ -1,4 +1,4 @@
-"""Where the files that come with sdprep are."""
+"""Find the files that come with sdprep."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ def configs_folder(kind: str) -> Path:
     for folder in (package / "configs" / kind, package.parent / "configs" / kind):
         if folder.is_dir():
             return folder
-    raise ModelError(f"configs/{kind} is missing beside {package}\nThe installation is broken: install sdprep again")
+    raise ModelError(f"configs/{kind} is missing beside {package}\nThe installation is damaged: reinstall sdprep")

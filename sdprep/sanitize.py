@@ -1,8 +1,7 @@
-"""Text made safe to show or to write: no secrets, no invisible characters, no lone surrogates.
+"""Make text safe to print or write: no secrets, no invisible characters, no lone surrogates.
 
-Invisible characters can break a line, turn the reading direction, move the cursor of a terminal, or carry words that
-only a program reads. The two joiners stay where they join letters or emoji beyond ASCII: family emoji, Persian and
-Indic words.
+Invisible characters can break a line, reverse the reading direction, move the cursor of a terminal, or carry text that
+only programs read. The two joiners stay between characters beyond ASCII: family emoji, Persian and Indic words.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from sdprep.errors import UsageError
 
 
 def to_json(value: Any) -> Any:
-    """The same value with every name written as `spell` does."""
+    """The value with every string made `printable`."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, list):
@@ -48,7 +47,7 @@ SECRETS = re.compile(r"hf_\w+|(?<=(?i:Bearer) )\S+|(?<=(?i:Basic) )\S+|(?<=://)[
 
 
 def redact(text: str) -> str:
-    """A text with `***` in place of tokens, passwords, and queries of addresses, which may be signed."""
+    """A text with `***` for tokens, passwords and the queries of URLs, which may be signed."""
     return SECRETS.sub("***", text)
 
 
@@ -60,12 +59,12 @@ UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff"
     "\uffa0\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff]"
 )
-# No text has these. Where they stand, the bytes are of another encoding, UTF-16 or UTF-32 above all, or of several.
+# Text never contains these. If they occur, the bytes have another encoding, such as UTF-16 or UTF-32, or several.
 NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 JOINERS = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])")
 SPACES = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029")
 
-# What a category does not tell: variation selectors, and letters and marks that are drawn as nothing or as a blank.
+# What Unicode categories do not show: variation selectors, and letters and marks drawn as nothing or as a blank.
 BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U00016fe4\U0001d159\U000e0000-\U000e0fff]"
 )
@@ -73,7 +72,7 @@ HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
 
 def strip_invisible(text: str) -> str:
-    """A text without unseen characters; a run of controls that part words is a space."""
+    """A text without invisible characters; a run of controls that separate words becomes a space."""
     if text.isascii() and text.isprintable():
         return text
     text = CONTROL.sub(lambda run: " " if SPACES.intersection(run[0]) else "", text)
@@ -81,9 +80,9 @@ def strip_invisible(text: str) -> str:
 
 
 def has_hidden(text: str) -> bool:
-    """Whether a text has anything that nobody sees, or another space than the usual and the ideographic one.
+    """Whether a text has invisible characters, or a space other than the usual and the ideographic one.
 
-    It is stricter than `plain`: joiners and selectors of emoji count, since they can carry words that nobody sees.
+    It is stricter than `strip_invisible`: joiners and selectors of emoji count, since they can carry hidden text.
     """
     if text.isascii():
         return not text.isprintable()
@@ -96,7 +95,7 @@ def _is_hidden(letter: str) -> bool:
 
 
 def check_text_option(**explicit: str | Iterable[str]) -> None:
-    """Check settings, by name, that are written into sidecars: what no text has makes them unreadable to the next run.
+    """Check settings, by name, that are written into sidecars: some characters would make them unreadable afterwards.
 
     Raises UsageError naming the option.
     """

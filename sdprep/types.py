@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Scores = npt.NDArray[np.float32]
 
 
-# Larger images are not decoded, unless a person says so.
+# Larger images are not decoded unless --max-pixels is raised.
 MAX_PIXELS = 100_000_000
 
 
