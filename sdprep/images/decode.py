@@ -1,6 +1,6 @@
-"""Decoding an image as a model should see it: upright, on white, eight bits a channel.
+"""Decode an image as a model should see it: upright, on white, eight bits per channel.
 
-Every model of this house is given the same RGB image; only its fitting into the model's square (`Fit`) differs.
+Every model gets the same RGB image; only how it is fitted into the model's square (`Fit`) differs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from sdprep.folders import Folders, open_item
 from sdprep.images import kohya as kohya_image
 from sdprep.images.decoder import failure_of, read_file
 from sdprep.images.fit import fitted
-from sdprep.images.opening import can_be_incomplete, load, load_incomplete, map_decoder_errors, size_of, turn_of
+from sdprep.images.opening import (
+    can_be_incomplete,
+    load,
+    load_incomplete,
+    map_decoder_errors,
+    size_of,
+    turn_of,
+    without_pillow_warnings,
+)
 from sdprep.images.resize import Size
 from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, ImageWarning
 
@@ -36,30 +44,32 @@ SUFFIXES = {
 }
 
 
+@without_pillow_warnings.turned_on()
 def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     """Read, hash, decode and fit one image; every fault of the file becomes a Failure with a code."""
     digest = None
     try:
         data = read_file(item, fit.max_pixels)
         digest = hashlib.sha256(data).digest()
-        image, full, kind, remarks = _look(data, fit)
+        image, full, kind, remarks = _open_rgb(data, fit)
         if item.path.suffix.lower() not in SUFFIXES[kind]:
             remarks = (*remarks, ImageWarning.MISNAMED)
         return Decoded(item, digest, np.asarray(fitted(image, fit, full)), remarks)
-    except BaseException as error:  # noqa: BLE001 - what is no fault of the image is raised again
+    except BaseException as error:  # noqa: BLE001 - errors that are not about the image are raised again
         return failure_of(item, error, digest)
 
 
+@without_pillow_warnings.turned_on()
 def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
     """The first frame of an image, upright by its EXIF tag, alpha on white, mode RGB; or as kohya's scripts have it.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
-    return _look(data, fit or Fit(1, "squash", exact=True))[0]
+    return _open_rgb(data, fit or Fit(1, "squash", exact=True))[0]
 
 
-def _look(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[ImageWarning, ...]]:
-    """The image, its size if it were not shrunk, its format, and what a person should know of it."""
+def _open_rgb(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[ImageWarning, ...]]:
+    """The image, its size before shrinking, its format, and its warnings."""
     remarks: tuple[ImageWarning, ...] = ()
     try:
         image, full = load(data, fit)
@@ -79,8 +89,8 @@ def _rgb(image: Image.Image, data: bytes, fit: Fit) -> Image.Image:
     if fit.preprocess == "kohya":
         return kohya_image.to_rgb(image, fit.mode)
     if image.format == "PNG":
-        _mend_png_transparency(image, depth=data[24])
-    # The stream of a JPEG XL file is upright itself, unless it is a JPEG in another coat.
+        _fix_png_transparency(image, depth=data[24])
+    # The stream of a JPEG XL file is upright itself, unless it is a recompressed JPEG.
     return to_rgb(image if image.format == "JXL" and not getattr(image, "jpeg", False) else upright(image))
 
 
@@ -100,8 +110,8 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _mend_png_transparency(image: Image.Image, depth: int) -> None:
-    """Bring the transparent colour of a PNG to the eight bits a channel that Pillow gives its pixels."""
+def _fix_png_transparency(image: Image.Image, depth: int) -> None:
+    """Convert the transparent colour of a PNG to the eight bits per channel that Pillow gives its pixels."""
     key = image.info.get("transparency")
     if isinstance(key, int) and image.mode == "L" and depth < 8:
         image.info["transparency"] = key * 255 // (2**depth - 1)
@@ -130,6 +140,7 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (grey, alpha))
 
 
+@without_pillow_warnings.turned_on()
 def read_size(item: ImageItem, folders: Folders | None = None) -> tuple[int, int]:
     """Width and height as stored in the file, from its header alone; trainers do not rotate by EXIF. Any size will do.
 

@@ -43,11 +43,11 @@ def decoder_of(decoder: str, max_pixels: int, *, allow_truncated: bool) -> str:
 
 
 def decoder_advice() -> str | None:
-    """What a person should know of an old Pillow; None if there is nothing."""
+    """A warning about an old Pillow; None if there is nothing to say."""
     if int(pillow_version.split(".")[0]) >= 13:
         return None
     return (
-        f"Pillow {pillow_version} has known holes in its decoders; 13 mends them but needs Python 3.11. "
+        f"Pillow {pillow_version} has known holes in its decoders; 13 fixes them but needs Python 3.11. "
         "Prepare only images that you trust, or use a newer Python"
     )
 

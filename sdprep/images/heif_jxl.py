@@ -56,7 +56,7 @@ def prepare(name: str, head: bytes) -> tuple[int, int] | None:
     try:
         _register(name)
     except (ImportError, OSError) as error:
-        message = f"{kind}: {MODULES[name]} is installed but cannot be loaded ({error}); mend it, then `sdprep retry`"
+        message = f"{kind}: {MODULES[name]} is installed but cannot be loaded ({error}); fix it, then `sdprep retry`"
         raise ImageError(FailureCode.MISSING_DECODER, message) from error
     return jxl_size(head) if name == "JXL" else None
 
@@ -97,7 +97,7 @@ def jxl_size(head: bytes) -> tuple[int, int]:
     ratio = take(3)
     across, down = RATIOS[ratio - 1]
     width = side(small=small) if ratio == 0 else height * across // down
-    # A file that is no JPEG in another coat is turned by its decoder; the last four turns change the sides.
+    # A file that is not a recompressed JPEG is turned by its decoder; the last four turns change the sides.
     has_orientation = not take(1) and take(1)
     turned = has_orientation and take(3) >= 4 and all(kind != b"jbrd" for kind, _ in _boxes(head))
     return (height, width) if turned else (width, height)

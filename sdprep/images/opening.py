@@ -42,24 +42,38 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# The limits below are checked from the header before any pixel is decoded; Pillow's own warning would say it twice.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# An EXIF block that Pillow finds odd is no news for a person: it is left out of account.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
 
 class _InThisThread(threading.local):
-    """A switch that is off but where a thread has put it on."""
+    """A switch that is off, except in a thread that turned it on; as a pattern of a warning it matches while on."""
 
     on = False
 
     def __bool__(self) -> bool:
         return self.on
 
+    def match(self, _: str) -> bool:
+        return self.on
 
-# Pillow looks at one switch of the whole process to know whether it may make up the missing part of a file. Set to
-# True, it would also let other threads, and a program that uses sdprep, take half an image for a whole one.
-_making_up = _InThisThread()
+    @contextmanager
+    def turned_on(self) -> Iterator[None]:
+        """On in this thread until the end of the block."""
+        before, self.on = self.on, True
+        try:
+            yield
+        finally:
+            self.on = before
+
+
+# Pillow reads one switch of the whole process to know whether it may fill in the missing part of a file. Set to True,
+# it would also let other threads, and a program that uses sdprep, take half an image for a whole one.
+_filling_in = _InThisThread()
+# Limits are checked from the header before any pixel is decoded, so Pillow's own warning would only repeat them; an
+# EXIF block that Pillow finds odd is ignored. Other threads, and a program that uses sdprep, keep Pillow's warnings.
+# `warnings.catch_warnings` would not be safe while several threads decode.
+without_pillow_warnings = _InThisThread()
+warnings.filters[:0] = [  # type: ignore[index]
+    ("ignore", without_pillow_warnings, category, None, 0) for category in (Image.DecompressionBombWarning, UserWarning)
+]
 _pillows_limit = threading.Lock()
 
 
@@ -114,7 +128,7 @@ def _opened(source: IO[bytes] | HeaderReader, formats: tuple[str, ...]) -> Image
     try:
         return Image.open(stream, formats=formats)
     except Image.DecompressionBombError:
-        # Its limit is one of the whole process, so it is lifted for as long as a header is read.
+        # The limit belongs to the whole process, so it is lifted only while this header is read.
         with _pillows_limit:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
@@ -206,6 +220,7 @@ def stored_bytes(item: ImageItem, fit: Fit) -> int:
     return stored if stored <= file_limit(fit.max_pixels) else 0
 
 
+@without_pillow_warnings.turned_on()
 def estimate_memory(item: ImageItem, fit: Fit) -> int:
     """About the most memory that an image takes from its file to the model's square, by its header alone.
 
@@ -246,7 +261,7 @@ def _pixel_bytes(image: Image.Image, fit: Fit) -> int:
 
 @contextmanager
 def map_decoder_errors(data: bytes, kind: str) -> Iterator[None]:
-    """Inside, whatever a decoder raises becomes an ImageError."""
+    """Turn whatever a decoder raises inside into an ImageError."""
     try:
         yield
     except MemoryError as error:
@@ -256,21 +271,19 @@ def map_decoder_errors(data: bytes, kind: str) -> Iterator[None]:
 
 
 def can_be_incomplete(data: bytes) -> bool:
-    """Whether an image is of a format whose first rows can be had without the last: JPEG, PNG, GIF, BMP."""
+    """Whether the format can be decoded from the first rows alone: JPEG, PNG, GIF, BMP."""
     return data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM"))
 
 
 def load_incomplete(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
-    """An image whose end is missing, with what is there; the rest is blank: grey, black, or a colour of a palette.
+    """A truncated image; the missing part is filled with grey, black, or a palette colour.
 
     Raises as `load` does.
     """
-    ImageFile.LOAD_TRUNCATED_IMAGES = _making_up  # type: ignore[assignment]
-    _making_up.on = True
-    try:
+    if not ImageFile.LOAD_TRUNCATED_IMAGES:
+        ImageFile.LOAD_TRUNCATED_IMAGES = _filling_in  # type: ignore[assignment]
+    with _filling_in.turned_on():
         return load(data, fit)
-    finally:
-        _making_up.on = False
 
 
 def _shrink(image: Image.Image, fit: Fit) -> None:

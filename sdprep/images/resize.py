@@ -1,7 +1,7 @@
 """Resizing an image, by Pillow or by a library that computes the same filters several times as fast.
 
 Both resize lines and columns one after the other, with eight bits between. cykooz-resizer has weights of 16 bits where
-Pillow has 22, so that here and there a value is rounded to its neighbour. Where it is not to be had, Pillow does all.
+Pillow has 22, so a few values are rounded to their neighbour. Where it is not available, Pillow does everything.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _stretched(image: Image.Image, size: Size, resampling: str, box: Box) -> Ima
 
 
 def resizing_advice(fit: Fit) -> str | None:
-    """What a person should know if the fast library is missed; None if there is nothing."""
+    """A warning if the fast library is missing; None if there is nothing to say."""
     if fit.is_exact or library() is not None:
         return None
     return "cykooz-resizer cannot be loaded, so Pillow resizes images, which takes it several times as long"

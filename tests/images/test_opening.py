@@ -1,6 +1,8 @@
 """Opening an image in bounds: how many pixels it may have, and whether it must be whole."""
 
 import io
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,26 @@ def test_the_limit_that_others_set_for_pillow_stays(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     open_image(io.BytesIO(encoded(NOISE)))
     assert Image.MAX_IMAGE_PIXELS == 1_000
+
+
+def test_a_program_that_uses_sdprep_keeps_pillows_warnings(tmp_path: Path) -> None:
+    encoded_image = tmp_path / "a.png"
+    encoded_image.write_bytes(encoded(plain("RGB", 0, (4, 4))))
+    program = """
+import sys, warnings
+from PIL import Image
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+from sdprep.images.decode import open_rgb
+Image.MAX_IMAGE_PIXELS = 10
+open_rgb(open(sys.argv[1], "rb").read())
+try:
+    Image.open(sys.argv[1])
+except Image.DecompressionBombWarning:
+    print("warned")
+"""
+    command = [sys.executable, "-c", program, encoded_image]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("warned\n", 0), done.stderr
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "GIF"])
