@@ -11,7 +11,7 @@ import pytest
 from sdprep.config import MergeSettings, PathOptions
 from sdprep.errors import ReadOnlyFolder
 from sdprep.folders import write_obstacle
-from sdprep.tasks import merge as merging
+from sdprep.tasks.dataset import Dataset
 from sdprep.tasks.merge import merge
 from tests.stories.telling import CATALOG, PYTHON, ROOT, caption, codes, counts, everything, hide_models, tag, texts
 from tests.stories.test_full_disks import NAMESPACE, small_disk
@@ -106,8 +106,8 @@ def test_images_of_a_read_only_folder_are_tried_again_by_the_next_run(album, dra
     assert counts(tag(album)) == {"written": 1, "current": 3}
 
 
-def test_merge_finds_out_before_it_reads_a_image(album, monkeypatch, locked):
-    monkeypatch.setattr(merging, "_read_images", lambda *_: pytest.fail("images were read"))
+def test_merge_finds_out_before_it_reads_an_image(album, monkeypatch, locked):
+    monkeypatch.setattr(Dataset, "read", lambda *_: pytest.fail("images were read"))
     locked(album)
 
     with pytest.raises(ReadOnlyFolder, match="--output-dir"):
@@ -117,7 +117,7 @@ def test_merge_finds_out_before_it_reads_a_image(album, monkeypatch, locked):
 def test_merge_finds_out_that_its_output_cannot_be_written_before_it_reads_a_image(
     album, tmp_path, monkeypatch, locked
 ):
-    monkeypatch.setattr(merging, "_read_images", lambda *_: pytest.fail("images were read"))
+    monkeypatch.setattr(Dataset, "read", lambda *_: pytest.fail("images were read"))
     (tmp_path / "out").mkdir()
     locked(tmp_path / "out")
 
