@@ -64,6 +64,12 @@ def test_nan_is_not_a_number_to_compare_with(sdprep_command, drawings, option):
     assert (done.code, option in done.err, "nan" in done.err) == (2, True, True)
 
 
+def test_the_floor_can_come_from_the_environment(sdprep_command, drawings, monkeypatch):
+    monkeypatch.setenv("SDPREP_MODELS_QUANTIZE_FLOOR", "2")
+    done = sdprep_command("models", "quantize", "demo-tag", "--images", drawings)
+    assert (done.code, "--floor" in done.err) == (2, True)
+
+
 # The provider of a run
 
 
