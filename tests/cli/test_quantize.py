@@ -35,8 +35,11 @@ def test_the_model_that_was_made_tags(sdprep_command, drawings):
 
 
 def test_json_has_the_measurement(sdprep_command, drawings):
-    done = sdprep_command("models", "quantize", "demo-tag", "--images", drawings, "--precision", "fp16", "--json")
+    done = sdprep_command(
+        "models", "quantize", "demo-tag", "--images", drawings, "--precision", "fp16", "--floor", "0.5", "--json"
+    )
     made = json.loads(done.out)
+    assert made["floor"] == 0.5
     assert (made["schema"], made["name"], made["agreement"]["pictures"]) == (1, "demo-tag-fp16", 4)
 
 
@@ -62,6 +65,12 @@ def test_images_must_be_named(sdprep_command):
 def test_nan_is_not_a_number_to_compare_with(sdprep_command, drawings, option):
     done = sdprep_command("models", "quantize", "demo-tag", "--images", drawings, option, "nan")
     assert (done.code, option in done.err, "nan" in done.err) == (2, True, True)
+
+
+def test_the_floor_can_come_from_the_environment(sdprep_command, drawings, monkeypatch):
+    monkeypatch.setenv("SDPREP_MODELS_QUANTIZE_FLOOR", "2")
+    done = sdprep_command("models", "quantize", "demo-tag", "--images", drawings)
+    assert (done.code, "--floor" in done.err) == (2, True)
 
 
 # The provider of a run

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
                   help="Folder of the new model [sdprep's data folder]."),
     shared.option("--threshold", type=param_types.FiniteFloat(0.01, 1), default=0.35, show_default=True,
                   help="Compare the tags at or above this probability."),
-    shared.option("--floor", "min_f1", type=param_types.FiniteFloat(0, 1), default=0.95, show_default=True,
+    shared.option("--floor", type=param_types.FiniteFloat(0, 1), default=0.95, show_default=True,
                   help="Keep the copy only if its F1 against the original is this high."),
     shared.option("--force", is_flag=True, help="Keep the copy even if its F1 is lower."),
     shared.option("--sample", type=param_types.Int64(2), default=100, show_default=True,
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     json_option,
 )  # fmt: skip
 @click.pass_context
-def quantize(ctx: click.Context, /, name: str, images: Path, as_json: bool, **_: Any) -> None:
+def quantize(ctx: click.Context, /, name: str, images: Path, floor: float, as_json: bool, **_: Any) -> None:
     """Make a copy of the tagger NAME with smaller weights, and measure on your images how well it agrees.
 
     `sdprep tag --model NAME-int8` (or NAME-fp16) runs it. Half of the images calibrate it, the other half measure it.
     """
     from sdprep.tasks.quantize import quantize as task
 
-    settings = from_options(QuantizeSettings, ctx.params)
+    settings = from_options(QuantizeSettings, {**ctx.params, "min_f1": floor})
     made = task(name, images, settings, listener=Terminal())
     for failure in made.failures:
         click.echo(f"skipped: {failure['path']}: {failure['code']}: {failure['message']}", err=True)
