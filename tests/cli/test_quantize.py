@@ -35,8 +35,11 @@ def test_the_model_that_was_made_tags(sdprep_command, drawings):
 
 
 def test_json_has_the_measurement(sdprep_command, drawings):
-    done = sdprep_command("models", "quantize", "demo-tag", "--images", drawings, "--precision", "fp16", "--json")
+    done = sdprep_command(
+        "models", "quantize", "demo-tag", "--images", drawings, "--precision", "fp16", "--floor", "0.5", "--json"
+    )
     made = json.loads(done.out)
+    assert made["floor"] == 0.5
     assert (made["schema"], made["name"], made["agreement"]["pictures"]) == (1, "demo-tag-fp16", 4)
 
 
