@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from sdprep.catalog.schema import checksum
 from sdprep.config import RunOptions, TagSettings
 from sdprep.errors import ModelError
 from sdprep.models.files.hub import find_local
@@ -79,6 +82,21 @@ def test_results_of_a_model_that_was_downloaded_after_planning_are_stored(
 
     assert (first.written, first.predicted) == (2, 3)
     assert (second.written, second.predicted) == (2, 0)
+
+
+def test_a_stored_result_that_is_not_one_of_the_models_is_predicted_again(folder: Path) -> None:
+    tag(folder, SETTINGS)
+    before = (folder / "aka.txt").read_bytes()
+    other = b'{"text": "a caption of another model!!"}'
+    with closing(sqlite3.connect(folder / ".sdprep" / "catalog.sqlite")) as catalog, catalog:
+        for (digest,) in catalog.execute("SELECT digest FROM results").fetchall():
+            values = (other, checksum(digest, other), digest)
+            catalog.execute("UPDATE results SET data = ?, checksum = ? WHERE digest = ?", values)
+    (folder / "aka.txt").unlink()
+
+    report = tag(folder, SETTINGS)
+
+    assert ((folder / "aka.txt").read_bytes(), report.predicted) == (before, 1)
 
 
 ITEM = ImageItem.at(Path("a.png"))
