@@ -137,7 +137,7 @@ def test_a_run_that_starts_while_log_or_a_dry_run_is_at_work_is_not_refused(tagg
 
     def at(self, file):
         catalog = opened(self, file)
-        if not self._access.purpose.writes:
+        if not self._access.mode.writes:
             seen.append(counts(tag(tagged, threshold=LOOSE)))
         return catalog
 
