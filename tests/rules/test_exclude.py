@@ -106,3 +106,7 @@ def test_a_wildcard_that_a_regular_expression_never_finishes_is_answered(pattern
 def test_a_regular_expression_beyond_the_limits_of_python_is_refused(pattern: str) -> None:
     with pytest.raises(UsageError, match="is not a valid regular expression"):
         compile_exclusion(f"/{pattern}/")
+
+
+def test_a_regular_expression_with_underscores_also_excludes_a_tag_that_is_written_with_spaces() -> None:
+    assert "Long Hair" in Exclusion(["/^long_hair$/"], [])

@@ -114,7 +114,7 @@ def test_the_command_line_says_so_and_leaves_with_1(album, monkeypatch, capsys):
     tag(album)
 
     assert seen == [1]
-    assert "sdprep: another run is at work with" in capsys.readouterr().err
+    assert "sdprep: error: another run is at work with" in capsys.readouterr().err
 
 
 def test_the_log_can_be_read_while_a_run_is_at_work(album, monkeypatch):
@@ -137,7 +137,7 @@ def test_a_run_that_starts_while_log_or_a_dry_run_is_at_work_is_not_refused(tagg
 
     def at(self, file):
         catalog = opened(self, file)
-        if not self._access.purpose.writes:
+        if not self._access.mode.writes:
             seen.append(counts(tag(tagged, threshold=LOOSE)))
         return catalog
 

@@ -272,6 +272,7 @@ def test_a_run_of_a_name_that_sdprep_does_not_give_is_not_settled(tagged, uid):
     open_intent(tagged, uid=uid)
 
     assert len(log(tagged)) == 1
+    tag(tagged)
     assert status(tagged) == "intent"
 
 
