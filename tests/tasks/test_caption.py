@@ -90,12 +90,12 @@ def test_of_several_captions_the_likeliest_is_written(folder: Path) -> None:
 
 @pytest.mark.parametrize("settings", [{"captions": 4}, {"best_of": 4}])
 def test_beams_cannot_give_more_captions_than_there_are(folder: Path, settings: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="3 beams cannot give 4 captions; say --num-beams 4 or --sample"):
+    with pytest.raises(UsageError, match="3 beams cannot give 4 captions; use --num-beams 4 or --sample"):
         run(folder, num_beams=3, **settings)
 
 
 def test_more_captions_than_are_made_are_refused() -> None:
-    with pytest.raises(UsageError, match="3 captions cannot be the best of 2; say --best-of 3 or more"):
+    with pytest.raises(UsageError, match="3 captions cannot be the best of 2; use --best-of 3 or more"):
         CaptionSettings(sample=True, best_of=2, rules=CaptionRules(captions=3))
 
 

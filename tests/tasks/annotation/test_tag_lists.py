@@ -228,7 +228,7 @@ def test_a_threshold_for_a_category_that_the_model_lacks_is_refused(
 
 @pytest.mark.parametrize("category", ["rating", "quality"])
 def test_what_is_chosen_as_the_best_has_no_threshold(category: str) -> None:
-    with pytest.raises(UsageError, match=f"the category {category} has no threshold"):
+    with pytest.raises(UsageError, match=f"the category {category} takes no threshold"):
         TagSettings(rules=TagRules(category_threshold=((category, 0.5),)))
 
 

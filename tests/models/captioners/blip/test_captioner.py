@@ -346,7 +346,7 @@ def test_cuda_graphs_without_a_cuda_device_are_reported_as_having_no_effect(deco
 
 
 def test_the_reference_decoder_has_no_int8() -> None:
-    with pytest.raises(UsageError, match=r"--decoder reference has no int8"):
+    with pytest.raises(UsageError, match=r"--decoder reference does not support int8"):
         CaptionSettings(decoder="reference", dtype="int8")
 
 
