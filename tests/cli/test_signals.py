@@ -19,10 +19,7 @@ COUNT = 1500
 MODELS = {"tag": "demo-tag", "caption": FAKE_CAPTION}
 PATIENCE = 120.0
 
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
 
 
 PLACES = {

@@ -21,8 +21,6 @@ from sdprep.tasks.history import retry
 from tests.engines.faults import DECODER
 from tests.stories.telling import CATALOG, codes, counts, hide_models, renew_times, tag, texts, write
 
-pytestmark = pytest.mark.alone
-
 # A worker decodes as many images at once as there are threads here.
 SOME = {"workers": 2, "batch_size": 2, "image_timeout": 3.0}
 
