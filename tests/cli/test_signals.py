@@ -273,8 +273,8 @@ def test_an_undo_that_is_stopped_says_what_remains_and_the_next_goes_on(
     tagged, sdprep_command, monkeypatch, number, code
 ):
     monkeypatch.setattr(history, "GROUP", 1)
-    real, signal_once = history.apply, once(number)
-    monkeypatch.setattr(history, "apply", lambda *given: signal_once() or real(*given))
+    real, signal_once = history.apply_changes, once(number)
+    monkeypatch.setattr(history, "apply_changes", lambda *given, **named: signal_once() or real(*given, **named))
 
     stopped = sdprep_command("undo", "--dir", tagged, "--json")
     between = len(texts_in(tagged))

@@ -87,13 +87,13 @@ def test_a_run_without_a_model_notices_too(tagged, monkeypatch):
 @pytest.mark.parametrize("vanish", WAYS)
 def test_an_undo_whose_catalog_is_gone_in_mid_run_is_told(tagged, monkeypatch, vanish):
     before = texts(tagged)
-    real = history._take_back
+    real = history._undo_steps
 
-    def take_back(*args, **options):
+    def undo_steps(*args, **options):
         vanish(tagged)
         real(*args, **options)
 
-    monkeypatch.setattr(history, "_take_back", take_back)
+    monkeypatch.setattr(history, "_undo_steps", undo_steps)
     with pytest.raises(CatalogFailed, match="was deleted, moved or replaced"):
         undo(tagged)
     assert texts(tagged) == before
