@@ -62,6 +62,7 @@ SERIES = {
     "--power-cuts": (2, "power cuts in a run"),
     "--damages": (12, "damages at random places of a catalog"),
     "--edits": (100, "sequences of edits and runs on a sidecar"),
+    "--many-images": (2_000, "images in a run in which some kill the worker, a multiple of 100"),
 }
 
 

@@ -14,8 +14,6 @@ from benchmarks.tag import agreement
 from sdprep.images.decode import read_size
 from sdprep.types import ImageItem
 
-pytestmark = pytest.mark.alone
-
 ALBUM = images.Album(20, 0.002, 0.02)
 
 

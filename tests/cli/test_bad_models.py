@@ -1,16 +1,10 @@
 """A model folder with something wrong in it: the file is named, and nothing is written beside the images."""
 
 import json
-import re
-import shutil
-import subprocess
-import sys
 
 import onnx
 import pytest
 
-from sdprep.models.files.hub import find_local
-from sdprep.models.registry.registry import resolve
 from tests.models.taggers.tiny_graphs import Contract, write_graph
 
 TOML = """
@@ -147,14 +141,3 @@ def test_names_with_commas_quotes_and_semicolons_are_read(run, cell, imgs, sdpre
     sdprep_command("tag", "imgs", "--model", "mine.toml", "--scores", "scores.jsonl", "--scores-min", "0.01")
     line = json.loads((imgs.parent / "scores.jsonl").read_text().splitlines()[0])
     assert (cell.strip('"') if '""' not in cell else 'Tokyo, "the city"; Japan') in line["general"]
-
-
-def test_a_saved_model_without_its_signature_is_refused(sdprep_command, imgs, tmp_path):
-    pytest.importorskip("tensorflow", reason="the extra `tensorflow` is not installed here")
-    folder = tmp_path / "saved"
-    code = f"import tensorflow as t; t.saved_model.save(t.Module(), {str(folder)!r})"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    shutil.copy(find_local(resolve("demo-tag", "tag")).folder / "selected_tags.csv", folder)
-    outcome = sdprep_command("tag", "imgs", "--model", "saved")
-    assert (outcome.code, re.search("no signature 'serving_default'", outcome.err) is not None) == (1, True)
-    assert not list(imgs.glob("*.txt"))

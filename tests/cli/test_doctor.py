@@ -9,8 +9,6 @@ from sdprep.cli.commands.doctor import doctor
 from sdprep.doctor import doctor as examine
 from tests.doctor.patients import CARD, Facts, facts, onnx_probe, probe
 
-pytestmark = pytest.mark.alone
-
 TWICE = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
 
 

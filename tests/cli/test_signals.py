@@ -16,13 +16,10 @@ from tests.cli.conftest import ROOT
 from tests.stories.telling import FAKE_CAPTION
 
 COUNT = 1500
-MODELS = {"tag": "demo-tag", "caption": FAKE_CAPTION}
+MODELS = {"tag": "demo-tag", "caption": FAKE_CAPTION, "real caption": "demo-caption"}
 PATIENCE = 120.0
 
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a test could send")
 
 
 PLACES = {
@@ -126,7 +123,7 @@ def stuck(tmp_path, put_image):
     started = []
 
     def begin(command, workers, limits):
-        words = [command, ".", "--model", MODELS[command], "--batch-size", "1", "--workers", workers]
+        words = [command.split()[-1], ".", "--model", MODELS[command], "--batch-size", "1", "--workers", workers]
         process = subprocess.Popen(
             [sys.executable, "-c", STUCK.format(limits=limits), *words, "--image-timeout", "3600", "--json"],
             cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=-1, stderr=-1, text=True,
@@ -148,7 +145,7 @@ def texts_in(folder):
     return {path.name for path in folder.iterdir() if path.suffix in (".txt", ".caption")}
 
 
-@pytest.mark.parametrize("command", ["tag", "caption"])
+@pytest.mark.parametrize("command", ["tag", "caption", pytest.param("real caption", marks=pytest.mark.long)])
 def test_after_sigterm_a_batch_that_does_not_end_is_given_up_with_a_report(stuck, tmp_path, command):
     process = stuck(command, "1", (SOON, NEVER))
     process.send_signal(signal.SIGTERM)
@@ -276,8 +273,8 @@ def test_an_undo_that_is_stopped_says_what_remains_and_the_next_goes_on(
     tagged, sdprep_command, monkeypatch, number, code
 ):
     monkeypatch.setattr(history, "GROUP", 1)
-    real, signal_once = history.apply, once(number)
-    monkeypatch.setattr(history, "apply", lambda *given: signal_once() or real(*given))
+    real, signal_once = history.apply_changes, once(number)
+    monkeypatch.setattr(history, "apply_changes", lambda *given, **named: signal_once() or real(*given, **named))
 
     stopped = sdprep_command("undo", "--dir", tagged, "--json")
     between = len(texts_in(tagged))

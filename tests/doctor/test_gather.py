@@ -14,8 +14,6 @@ from sdprep.doctor.gather import Ended, clean, gather, read_probe, run_bounded, 
 from sdprep.doctor.probes import USED
 from sdprep.models.taggers.providers import PROVIDERS, candidates
 
-pytestmark = pytest.mark.alone
-
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and permissions of POSIX")
 
 

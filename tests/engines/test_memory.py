@@ -1,4 +1,4 @@
-"""The memory that decoding one image may take, in a process that does nothing else, and what is kept for the next."""
+"""The memory that decoding one image may take, and what is kept for the next."""
 
 import platform
 import subprocess
@@ -13,11 +13,18 @@ from sdprep.engines import memory
 from sdprep.engines.memory import DECODING_BYTES, limited
 from sdprep.types import MAX_PIXELS, Decoded, ImageItem
 
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the addresses of a process"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the addresses of a process")
 ITEM = ImageItem.at(Path("/a.png"))
+
+
+@pytest.fixture(autouse=True)
+def no_cuda(tmp_path, monkeypatch):
+    """Other tests may have loaded CUDA into this process, which would then not be limited."""
+    process = tmp_path / "process"
+    process.mkdir()
+    (process / "maps").touch()
+    (process / "statm").symlink_to(memory.PROCESS / "statm")
+    monkeypatch.setattr(memory, "PROCESS", process)
 
 
 def limits():

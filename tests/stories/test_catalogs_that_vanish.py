@@ -89,11 +89,11 @@ def test_an_undo_whose_catalog_is_gone_in_mid_run_is_told(tagged, monkeypatch, v
     before = texts(tagged)
     real = history._undo_steps
 
-    def take_back(*args, **options):
+    def undo_steps(*args, **options):
         vanish(tagged)
         real(*args, **options)
 
-    monkeypatch.setattr(history, "_undo_steps", take_back)
+    monkeypatch.setattr(history, "_undo_steps", undo_steps)
     with pytest.raises(CatalogFailed, match="was deleted, moved or replaced"):
         undo(tagged)
     assert texts(tagged) == before

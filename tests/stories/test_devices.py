@@ -56,6 +56,7 @@ def test_two_devices_write_the_texts_of_one(twins, extension):
     assert len(texts(two, extension)) == COUNT
 
 
+@pytest.mark.long
 def test_two_devices_draw_the_samples_of_one(twins):
     one, two = twins
     caption(one, **ONE, sample=True, seed=3)

@@ -4,6 +4,7 @@ import errno
 import os
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -18,6 +19,7 @@ from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import (
     CATALOG,
+    FAKE_CAPTION,
     LOOSE,
     STRICT,
     at_replace,
@@ -65,7 +67,7 @@ def refused(monkeypatch, album, act, **settings):
 
 WRITERS = {
     "tag": tag,
-    "caption": caption,
+    "caption": partial(caption, model=FAKE_CAPTION),
     "merge": merge,
     "undo": undo,
     "retry": retry,

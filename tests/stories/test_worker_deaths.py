@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,9 +20,7 @@ from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import CatalogError, ModelError, WorkerError
 from sdprep.tasks.history import retry
 from tests.engines.faults import DECODER
-from tests.stories.telling import CATALOG, codes, counts, hide_models, renew_times, tag, texts, write
-
-pytestmark = pytest.mark.alone
+from tests.stories.telling import ALBUM, CATALOG, caption, codes, counts, hide_models, renew_times, tag, texts, write
 
 # A worker decodes as many images at once as there are threads here.
 SOME = {"workers": 2, "batch_size": 2, "image_timeout": 3.0}
@@ -32,19 +31,35 @@ def decoder_that_does_harm(monkeypatch):
     monkeypatch.setattr(base, "DECODE", DECODER)
 
 
+def add_deadly_images(album):
+    """Add an image that kills and one that stalls the process."""
+    for place, name in enumerate(("segfault", "hang")):
+        Image.new("RGB", (9, 9), (place, 0, 0)).save(album / f"{name}.png")
+
+
 @pytest.fixture
 def deadly(album):
     """The album with an image that kills and one that stalls the process."""
-    for place, name in enumerate(("segfault", "hang")):
-        Image.new("RGB", (9, 9), (place, 0, 0)).save(album / f"{name}.png")
+    add_deadly_images(album)
     return album
 
 
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory, drawings):
+    """The same album after a run of tag, made once, with the report."""
+    folder = tmp_path_factory.mktemp("survived")
+    for name, data in zip(ALBUM, drawings, strict=False):
+        (folder / name).write_bytes(data)
+    add_deadly_images(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "DECODE", DECODER)
+        return folder, tag(folder, **SOME)
+
+
 @pytest.fixture
-def survived(deadly):
-    """The same album after a run of tag."""
-    tag(deadly, **SOME)
-    return deadly
+def survived(first_run, tmp_path):
+    """A copy of the album after its run."""
+    return Path(shutil.copytree(first_run[0], tmp_path / "survived"))
 
 
 def names(found):
@@ -54,12 +69,12 @@ def names(found):
 # The first run
 
 
-def test_the_run_names_them_and_does_the_rest(deadly):
-    report = tag(deadly, **SOME)
+def test_the_run_names_them_and_does_the_rest(first_run):
+    folder, report = first_run
 
     assert codes(report) == {"segfault.png": "crashed", "hang.png": "timed_out"}
     assert counts(report) == {"written": 3, "failed": 2}
-    assert list(texts(deadly)) == ["a.txt", "b.txt", "c.txt"]
+    assert list(texts(folder)) == ["a.txt", "b.txt", "c.txt"]
     assert report.exit_code == 3
 
 
@@ -78,6 +93,16 @@ def test_a_run_that_dies_too_often_keeps_what_it_wrote_and_the_next_one_goes_on(
     assert kept.items() <= texts(album).items()
 
 
+@pytest.mark.long
+def test_a_worker_with_a_real_captioner_that_is_killed_is_replaced(album):
+    Image.new("RGB", (9, 9)).save(album / "killed.png")
+
+    report = caption(album, workers=1, batch_size=2)
+
+    assert codes(report) == {"killed.png": "crashed"}
+    assert counts(report) == {"written": 3, "failed": 1}
+
+
 # Quarantine
 
 
@@ -90,8 +115,8 @@ def test_the_next_run_passes_over_them_before_a_model_is_loaded(survived, monkey
     assert counts(report) == {"current": 3, "failed": 2}
 
 
-def test_they_are_passed_over_with_the_same_words(deadly):
-    first, second = tag(deadly, **SOME), tag(deadly, **SOME)
+def test_they_are_passed_over_with_the_same_words(first_run, survived):
+    first, second = first_run[1], tag(survived, **SOME)
 
     def by_path(report):
         return sorted(map(json.dumps, report.failures))
@@ -270,15 +295,16 @@ def save_tagger(folder, nodes, constants):
     return str(folder)
 
 
-def test_ten_thousand_images_of_which_some_are_bad_three_kill_and_two_hang(tmp_path, fast_model, monkeypatch):
+def test_of_many_images_some_are_bad_three_kill_and_two_hang(tmp_path, fast_model, monkeypatch, request):
     """The run ends by itself, names exactly these, writes all others, and predicts at most a batch twice a death."""
-    folder, size, batch = tmp_path / "many", 10_000, 8
+    folder, size, batch = tmp_path / "many", request.config.getoption("--many-images"), 8
     good = tmp_path / "good.png"
     Image.new("RGB", (16, 16), (250, 180, 120)).save(good)
     # In ten folders, so that those that do harm lie far apart; in each, they come before the others.
-    wrong = {5: "segfault-1", 4_000: "segfault-2", 9_500: "segfault-3", 2_000: "hang-1", 7_000: "hang-2"}
+    parts = {0: "segfault-1", 40: "segfault-2", 95: "segfault-3", 20: "hang-1", 70: "hang-2"}
+    wrong = {size * percent // 100: name for percent, name in parts.items()}
     broken = {number: f"broken-{number}" for number in range(50, size, 100)}
-    names = {number: f"{number // 1000}/{wrong.get(number) or broken.get(number) or f'z{number}'}.png"
+    names = {number: f"{number * 10 // size}/{wrong.get(number) or broken.get(number) or f'z{number}'}.png"
              for number in range(size)}  # fmt: skip
     for number, name in names.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -308,9 +334,9 @@ def test_ten_thousand_images_of_which_some_are_bad_three_kill_and_two_hang(tmp_p
 
     expected = {names[number]: "crashed" if "segfault" in name else "timed_out" for number, name in wrong.items()}
     assert codes(report) == expected | {names[number]: "not_an_image" for number in broken}
-    assert counts(report) == {"written": size - 105, "failed": 105}
+    assert counts(report) == {"written": size - len(expected) - len(broken), "failed": len(expected) + len(broken)}
     assert report.exit_code == 3
-    assert len(texts(folder)) == size - 105
+    assert len(texts(folder)) == report.written
     assert sorted(answered) == sorted(set(answered))
     deaths = sum(not order.limit_memory for order in workers) - 1
     assert deaths == 5

@@ -164,7 +164,6 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
         assert "no answer within 0 seconds" in failure(a_spec())
 
 
-@pytest.mark.alone
 def test_the_environment_alone_chooses_endpoint_and_cache_and_a_silent_server_costs_less_than_20_seconds(
     hub: FakeHub, tmp_path: Path
 ) -> None:

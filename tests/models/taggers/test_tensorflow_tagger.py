@@ -11,7 +11,7 @@ import pytest
 
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
-from sdprep.config import TagSettings
+from sdprep.config import RunOptions, TagSettings
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.images.fit import fitted
 from sdprep.models.backends import open_tagger, with_backend
@@ -67,11 +67,15 @@ def test_a_folder_is_tagged_through_tensorflow(tensorflow, tmp_path):
     assert "aka_(sdprep)" in (tmp_path / "aka.txt").read_text()
 
 
-def test_a_saved_model_without_the_signature_is_refused(tensorflow, tmp_path):
-    tensorflow.saved_model.save(tensorflow.Module(), str(tmp_path))
-    shutil.copy(find_local(DEMO).folder / "selected_tags.csv", tmp_path)
+def test_a_saved_model_without_the_signature_is_refused_and_no_image_gets_a_text(tensorflow, tmp_path):
+    model, images = tmp_path / "saved", tmp_path / "images"
+    tensorflow.saved_model.save(tensorflow.Module(), str(model))
+    shutil.copy(find_local(DEMO).folder / "selected_tags.csv", model)
+    images.mkdir()
+    shutil.copy(IMAGES / "aka.jpg", images)
     with pytest.raises(ModelError, match="no signature 'serving_default'"):
-        open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path, None, "weights"))
+        tag(images, TagSettings(model=str(model), run=RunOptions(workers=0)))
+    assert not list(images.glob("*.txt"))
 
 
 def test_a_broken_saved_model_is_named(tensorflow, tmp_path):
