@@ -1,7 +1,7 @@
 """Measures `sdprep tag` on generated images with stand-in models: against its peers, its floors, and itself.
 
 Each function is one section of `python -m benchmarks`: it measures and gives Markdown. Floors come from `sdprep bench`:
-processor seconds of decoding and of the model alone, each with the same images, in the same round as the whole run.
+processor seconds of decoding and of the model in a run of its own, in the same round as the whole run.
 """
 
 from __future__ import annotations
@@ -47,18 +47,17 @@ class Plan:
         return folder
 
 
-def stages(images: Path, model: Path, *words: str) -> Taken:
+def stages(images: Path, model: Path) -> Taken:
     """`sdprep bench --json`."""
     sizes = ("--batch-size", str(BATCH), "--workers", str(WORKERS), "--limit", "1000000")
-    return run([*SDPREP, "bench", images, "--model", model, *sizes, "--json", *words])
+    return run([*SDPREP, "bench", images, "--model", model, *sizes, "--json"])
 
 
 def floor(taken: Taken) -> Taken:
-    """Processor seconds of decoding and the model alone, and these over the processors."""
+    """Processor seconds of decoding and the model, and these over the processors."""
     report = json.loads(taken.out)
     decode, predict = (report["stages"][name] for name in ("decode", "predict"))
-    # The model is shown as many images as memory holds.
-    cpu = decode["cpu_seconds"] + predict["cpu_seconds"] * decode["images"] / predict["images"]
+    cpu = decode["cpu_seconds"] + predict["cpu_seconds"]
     return Taken(cpu / report["cpus"], cpu, taken.out)
 
 
@@ -118,13 +117,10 @@ def seconds(times: list[Taken], kind: str) -> str:
 
 
 def floors(plan: Plan, shape: str, images: Path) -> str:
-    """A whole run against the processor seconds of decoding and the model alone."""
+    """A whole run against the processor seconds of decoding and the model."""
     model, count = plan.model(shape), sum(path.suffix[1:] in KINDS for path in images.iterdir())
     ours = peers.sdprep("sdprep", model, BATCH, WORKERS)
-    names = ("--stage", "decode", "--stage", "predict")
-    taken = take_turns(
-        {"sdprep": lambda: ours.tag(images), "stages": lambda: stages(images, model, *names)}, plan.repeats
-    )
+    taken = take_turns({"sdprep": lambda: ours.tag(images), "stages": lambda: stages(images, model)}, plan.repeats)
     peers.forget(images)
     least = [floor(each) for each in taken["stages"]]
     clock, cpu = ratios(least, taken["sdprep"])
@@ -132,7 +128,7 @@ def floors(plan: Plan, shape: str, images: Path) -> str:
     rows = [
         ["whole run", seconds(taken["sdprep"], "clock"), seconds(taken["sdprep"], "cpu"), "", ""],
         *(
-            [f"{name} alone", spread([each[name]["seconds"] for each in reports], ".1f"),
+            [name, spread([each[name]["seconds"] for each in reports], ".1f"),
              spread([each[name]["cpu_seconds"] for each in reports], ".1f"), "", ""]
             for name in ("decode", "predict")
         ),
@@ -223,7 +219,7 @@ def int8(plan: Plan) -> str:
     if not out.exists():
         words = ("--images", images, "--sample", "8", "--force", "--out", out)
         run([*SDPREP, "models", "quantize", model, *words])
-    contestants = {name: partial(stages, images, folder, "--stage", "predict")
+    contestants = {name: partial(stages, images, folder)
                    for name, folder in (("float32", model), ("int8", out))}  # fmt: skip
     taken = take_turns(contestants, plan.repeats)
     took = {name: [json.loads(each.out)["stages"]["predict"] for each in times] for name, times in taken.items()}
@@ -236,4 +232,4 @@ def int8(plan: Plan) -> str:
             columns += [spread(per_image), spread(gains)]
         rows.append([name, *columns])
     head = ("precision", "seconds an image", "faster", "CPU seconds an image", "faster, CPU")
-    return "ViT stand-in, the model alone.\n\n" + table(head, rows)
+    return "ViT stand-in, the model in a run.\n\n" + table(head, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path, PurePath
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from sdprep.choices import check_choices
 from sdprep.devices import check_devices, parse_devices
@@ -24,8 +24,6 @@ AUTO = "auto"
 # A little above 1 a threshold writes nothing, which kohya's users know as a way to leave a category out.
 THRESHOLD_CEILING = 2.0
 Preprocess = Literal["sdprep", "kohya"]
-Stage = Literal["read", "decode", "predict", "write", "all"]
-BENCH_STAGES: tuple[str, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +55,7 @@ class RunOptions:
     limit: int | None = setting(None, shapes=None)
     dry_run: bool = setting(False, shapes=None)
     debug: bool = setting(False, shapes=None)
+    timings: bool = setting(False, shapes=None)
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -132,16 +131,12 @@ class QuantizeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchSettings:
-    """The settings of `sdprep bench`; no `stage` means every one of BENCH_STAGES."""
+    """The settings of `sdprep bench`."""
 
     model: str = "wd-v1-4-swinv2-tagger-v2"
     batch_size: int = 8
     workers: int = 2
     limit: int = 100
-    stage: tuple[Stage, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -53,6 +56,37 @@ class CancelToken:
 
 
 @dataclass(slots=True)
+class StageTime:
+    """The time that a stage of a run took: seconds by the clock, of all threads together, and CPU seconds."""
+
+    images: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def add(self, other: StageTime) -> None:
+        """Add the time of another thread or worker."""
+        self.images += other.images
+        self.seconds += other.seconds
+        self.cpu_seconds += other.cpu_seconds
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Add the time spent inside, with the CPU seconds of this thread."""
+        began, cpu = time.perf_counter(), time.thread_time()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began
+            self.cpu_seconds += time.thread_time() - cpu
+
+
+def add_stages(total: dict[str, StageTime], stages: Mapping[str, StageTime]) -> None:
+    """Add the times of stages to those of the same names."""
+    for name, stage in stages.items():
+        total.setdefault(name, StageTime()).add(stage)
+
+
+@dataclass(slots=True)
 class RunReport:
     """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model."""
 
@@ -80,6 +114,7 @@ class RunReport:
     dry_run: bool = False
     stopped: int | None = None
     seconds: float = 0.0
+    timings: dict[str, dict[str, float]] | None = None
 
     def fail(self, failure: Failure) -> None:
         """Count one failed image and name it."""

@@ -115,7 +115,7 @@ CHECKS: Mapping[str, Check] = {
             "max_tags", "character_tags_first", "escape_parentheses", "scores_min", "frequency_tags", "sample", "top_p",
             "top_k", "repetition_penalty", "no_repeat_ngram_size", "decode_again", "count_prompt", "seed", "preprocess",
             "exact_decode", "decoder", "dtype", "recursive", "sidecar_name", "keys", "missing", "update", "limit",
-            "dry_run", "debug",
+            "dry_run", "debug", "timings",
         ),
         anything,
     ),

@@ -163,6 +163,7 @@ run_options = options(
     option("--limit", type=param_types.Int64(1), help="Process at most this many of the images that need it."),
     option("--dry-run", is_flag=True, help="Show what would be done; write nothing."),
     option("--debug", is_flag=True, help="Print every caption or tag list as it is written."),
+    option("--timings", is_flag=True, help="Measure each stage of the run, and print a table at the end."),
 )  # fmt: skip
 report_options = options(
     option("--json", "json_report", is_flag=True, help="Print the run report as one JSON object on stdout."),

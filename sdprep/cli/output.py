@@ -119,7 +119,9 @@ def print_json(value: Any, schema: int = 1) -> None:
     click.echo(json.dumps(data, ensure_ascii=True, indent=2).replace("\x7f", r"\u007f"))
 
 
-def print_table(rows: Sequence[Sequence[str]], *, right: Container[int] = (), width: int | None = None) -> None:
+def print_table(
+    rows: Sequence[Sequence[str]], *, right: Container[int] = (), width: int | None = None, err: bool = False
+) -> None:
     """Print rows in columns, those in `right` flush right; the last column is wrapped to a line of `width`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     indent = sum(widths[:-1]) + 2 * len(widths[:-1])
@@ -129,6 +131,6 @@ def print_table(rows: Sequence[Sequence[str]], *, right: Container[int] = (), wi
             for column, (cell, size) in enumerate(zip(row, widths, strict=True))
         ]
         lines = textwrap.wrap(row[-1], width - indent, break_on_hyphens=False) if width else cells[-1:]
-        click.echo("  ".join([*cells[:-1], *lines[:1]]).rstrip())
+        click.echo("  ".join([*cells[:-1], *lines[:1]]).rstrip(), err=err)
         for line in lines[1:]:
-            click.echo(" " * indent + line)
+            click.echo(" " * indent + line, err=err)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sdprep.cli.output import print_json
+from sdprep.cli.output import print_json, print_table
 from sdprep.cli.progress import Terminal
 from sdprep.cli.signals import run_signals
 from sdprep.report import CancelToken, RunReport
@@ -66,6 +66,11 @@ def summarize(report: RunReport) -> None:
         talk(f"{report.output}")
     elif report.command in MODEL_COMMANDS and report.current == report.found and not report.predicted:
         talk("nothing to do, and no model was loaded")
+    if report.timings is not None:
+        rows = [("stage", "images", "seconds", "CPU seconds")]
+        for name, stage in report.timings.items():
+            rows.append((name, str(stage["images"]), f"{stage['seconds']:.3f}", f"{stage['cpu_seconds']:.3f}"))
+        print_table(rows, right=range(1, 4), err=True)
 
 
 def _name_some(talk: Callable[[str], None], what: str, paths: list[str], most: int = 10) -> None:

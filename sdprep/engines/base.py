@@ -10,7 +10,7 @@ from typing import Protocol
 from sdprep.models.base import ModelFiles, ModelSpec, import_named
 from sdprep.models.captioners.generation import CaptionOptions
 from sdprep.models.execution import Execution
-from sdprep.report import CancelToken
+from sdprep.report import CancelToken, StageTime
 from sdprep.types import MAX_PIXELS, Failure, ImageItem, Result
 
 # The function that decodes an image for a model, or returns the failure of that image.
@@ -22,9 +22,10 @@ INLINE = "sdprep.engines.runner:StageRunner"
 
 
 class Engine(Protocol):
-    """A model that is ready, and what runs it."""
+    """A model that is ready, and what runs it; `timings` are of the last run, empty unless they were asked for."""
 
     provider: str
+    timings: dict[str, StageTime]
 
     def run(self, items: Sequence[ImageItem], cancel: CancelToken) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; once cancelled, the current batch is the last."""
@@ -58,6 +59,7 @@ class EngineConfig:
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     captions: CaptionOptions | None = None
     engine: str = WORKERS
+    timings: bool = False
 
 
 @contextmanager

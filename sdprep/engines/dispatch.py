@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdprep.engines.protocol import (
@@ -20,11 +20,12 @@ from sdprep.engines.protocol import (
     Predicting,
     Resumed,
     StopNow,
+    Timings,
     Waiting,
     WorkerNote,
 )
 from sdprep.engines.worker_process import TICK, WorkerExit, WorkerProcess
-from sdprep.report import CancelToken
+from sdprep.report import CancelToken, StageTime, add_stages
 from sdprep.types import Failure, ImageItem, Result
 
 # Images sent to a worker that it has not begun: enough that it has work while this process writes, few enough to fit
@@ -34,11 +35,15 @@ MAX_QUEUED = 16
 
 @dataclass(slots=True)
 class WorkQueue:
-    """What the workers of a run share: numbered images that none was given yet, and how many workers may die."""
+    """What the workers of a run share: numbered images that none was given yet, and how many workers may die.
+
+    `timings` are those of the workers that did not die.
+    """
 
     images: deque[tuple[int, ImageItem]]
     max_deaths: int = 0
     deaths: int = 0
+    timings: dict[str, StageTime] = field(default_factory=dict)
 
 
 class Dispatcher:
@@ -129,6 +134,8 @@ class Dispatcher:
             del self._began[message.number]
         elif isinstance(message, WorkerNote):
             self._note(message.text)
+        elif isinstance(message, Timings):
+            add_stages(self._queue.timings, message.stages)
         elif isinstance(message, Predicting):
             self.predicting.update(message.numbers)
 

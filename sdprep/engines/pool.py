@@ -14,7 +14,7 @@ from sdprep.engines.dispatch import WorkQueue
 from sdprep.engines.supervisor import DeviceSupervisor
 from sdprep.engines.worker_process import TICK
 from sdprep.errors import ModelError, WorkerError
-from sdprep.report import CancelToken
+from sdprep.report import CancelToken, StageTime
 from sdprep.types import Failure, ImageItem, Result
 
 # A run ends when more workers die than this, or than one per so many images: then images are not the cause.
@@ -40,6 +40,7 @@ class WorkerPool:
             self.close()
             raise
         self.provider = ",".join(map(_provider_on, self._workers))
+        self.timings: dict[str, StageTime] = {}
 
     def run(self, items: Sequence[ImageItem], cancel: CancelToken) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; once cancelled, each worker finishes its current batch.
@@ -47,6 +48,7 @@ class WorkerPool:
         Raises WorkerError if workers die too often.
         """
         queue = WorkQueue(deque(enumerate(items)), max(MIN_DEATHS, len(items) // IMAGES_PER_DEATH))
+        self.timings = queue.timings
         return self._interleave(lambda worker: worker.run(queue, cancel))
 
     def close(self) -> None:

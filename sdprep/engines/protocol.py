@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 
 from sdprep.engines.base import EngineConfig
+from sdprep.report import StageTime
 from sdprep.types import FailureCode, ImageWarning
 
 LENGTH_BYTES = 4
@@ -104,6 +105,12 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     digest: bytes | None
 
 
+class Timings(msgspec.Struct, frozen=True, tag=True):
+    """What the stages took for the group; sent before its end if the configuration asks for it."""
+
+    stages: dict[str, StageTime]
+
+
 class GroupDone(msgspec.Struct, frozen=True, tag=True):
     """Every image of the group has been reported, or the worker has stopped as it was told to."""
 
@@ -138,6 +145,7 @@ FromWorker = (
     | Predicting
     | Answer
     | Failed
+    | Timings
     | GroupDone
     | KnownError
     | UnexpectedError

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from sdprep.catalog.results import always_stored, encode_caption, encode_scores
 from sdprep.engines.base import EngineConfig
@@ -16,8 +18,10 @@ from sdprep.images.decoder import decoder_advice
 from sdprep.images.resize import resizing_advice
 from sdprep.models.backends import open_model
 from sdprep.models.base import LabelledModel, Model, Task, import_named
-from sdprep.report import CancelToken
+from sdprep.report import CancelToken, StageTime
 from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, TagScores
+
+T = TypeVar("T")
 
 
 class Watcher(Protocol):
@@ -57,7 +61,8 @@ class StageRunner:
 
     def __init__(self, config: EngineConfig, note: Callable[[str], None], watcher: Watcher = NullWatcher()) -> None:
         self._execution, options = config.execution, config.decode
-        decode = import_named(options.function)
+        self.timings: dict[str, StageTime] = {}
+        self._timed, self._timings_lock = config.timings, threading.Lock()
         self._model = open_model(config.spec, config.files, config.execution, config.captions, note)
         self._encode = _encoder(config.spec.task, self._model)
         fit = replace(
@@ -67,7 +72,10 @@ class StageRunner:
             exact=options.exact,
         )
         budget, self._ahead = split_budget(config.execution, options.memory, fit.size)
-        self._decode = watcher.watched(contained(limit_memory(partial(decode, fit=fit), budget, fit, watcher.held)))
+        decode: Decode = partial(import_named(options.function), fit=fit)
+        if self._timed:
+            decode = self._timed_decode(decode)
+        self._decode = watcher.watched(contained(limit_memory(decode, budget, fit, watcher.held)))
         self._watcher = watcher
         self.provider = self._model.provider
         for text in (*self._model.notes, decoder_advice(), resizing_advice(fit)):
@@ -76,23 +84,61 @@ class StageRunner:
 
     def run(self, items: Iterable[ImageItem], stop: CancelToken) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
-        return self.predicted(self.decoded(items), stop)
+        decoded = decode_ahead(items, self._decode, self._execution.decode_threads, self._ahead)
+        return self._timed_outcomes(decoded, stop) if self._timed else self._outcomes(decoded, stop)
 
-    def decoded(self, items: Iterable[ImageItem]) -> Iterator[Decoded | Failure]:
-        """The images as the model is shown them, decoded ahead."""
-        return decode_ahead(items, self._decode, self._execution.decode_threads, self._ahead)
-
-    def predicted(self, pictures: Iterable[Decoded | Failure], stop: CancelToken) -> Iterator[Result | Failure]:
-        """What the model makes of images; a failure stays one."""
-        for outcome in predict(pictures, _Shown(self._model, self._watcher), self._execution.batch_size, stop):
+    def _outcomes(self, decoded: Iterable[Decoded | Failure], stop: CancelToken) -> Iterator[Result | Failure]:
+        for outcome in predict(decoded, _Shown(self._model, self._watcher), self._execution.batch_size, stop):
             if isinstance(outcome, Failure):
                 yield outcome
             else:
                 yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction), outcome.remarks)
 
+    def _timed_decode(self, decode: Decode) -> Decode:
+        """The same decoding, measured; what an image waits for memory is not counted."""
+
+        def measured(item: ImageItem) -> Decoded | Failure:
+            taken = StageTime()
+            try:
+                with taken.measured():
+                    outcome = decode(item)
+                taken.images = int(isinstance(outcome, Decoded))
+                return outcome
+            finally:
+                with self._timings_lock:
+                    self.timings["decode"].add(taken)
+
+        return measured
+
+    def _timed_outcomes(self, decoded: Iterator[Decoded | Failure], stop: CancelToken) -> Iterator[Result | Failure]:
+        """The same outcomes, with the model measured: by the clock, without its wait for decoded images.
+
+        A model has threads of its own. It used the CPU time of this process, except what decoding used and what this
+        thread used between two outcomes, when it is the caller's.
+        """
+        decoding, predicting, waiting = StageTime(), StageTime(), StageTime()
+        self.timings = {"decode": decoding, "predict": predicting}
+        process, thread = time.process_time(), time.thread_time()
+        for outcome in _timed(self._outcomes(_timed(decoded, waiting), stop), predicting):
+            predicting.images += isinstance(outcome, Result)
+            yield outcome
+        callers = time.thread_time() - thread - predicting.cpu_seconds
+        predicting.cpu_seconds = max(0.0, time.process_time() - process - callers - decoding.cpu_seconds)
+        predicting.seconds -= waiting.seconds
+
     def close(self) -> None:
         """Free the model."""
         self._model.close()
+
+
+def _timed(values: Iterator[T], stage: StageTime) -> Iterator[T]:
+    """The same values, with the time that each took."""
+    while True:
+        with stage.measured():
+            value = next(values, None)
+        if value is None:
+            return
+        yield value
 
 
 class _Shown:

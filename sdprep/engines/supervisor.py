@@ -61,7 +61,7 @@ class DeviceSupervisor:
             queue.deaths += 1
             if queue.deaths > queue.max_deaths and not cancel:
                 raise WorkerError(_too_many_deaths(queue.deaths, dispatcher))
-            yield from self._find_culprits(dispatcher, cancel)
+            yield from self._find_culprits(dispatcher, queue, cancel)
 
     def kill(self) -> None:
         """Kill every process that was started, without waiting for its end."""
@@ -78,7 +78,9 @@ class DeviceSupervisor:
         if worker is not None:
             worker.end()
 
-    def _find_culprits(self, dispatcher: Dispatcher, cancel: CancelToken) -> Iterator[Result | Failure | None]:
+    def _find_culprits(
+        self, dispatcher: Dispatcher, queue: WorkQueue, cancel: CancelToken
+    ) -> Iterator[Result | Failure | None]:
         """Try the images that may have killed the worker one by one; images that are not tried stay in `left`.
 
         An image whose time ran out is tried too, since the process may have been stopped, or a disk asleep. Images in
@@ -92,7 +94,8 @@ class DeviceSupervisor:
                 if self._probe is None or cancel:
                     return
                 suspect = {number: dispatcher.left[number]}
-                trial = Dispatcher(self._probe, suspect, WorkQueue(deque()), cancel, self._timeout, self._note)
+                nothing_else = WorkQueue(deque(), timings=queue.timings)
+                trial = Dispatcher(self._probe, suspect, nothing_else, cancel, self._timeout, self._note)
                 outcomes: list[Result | Failure] = []
                 for outcome in trial.outcomes():
                     if outcome is None:

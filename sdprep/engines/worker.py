@@ -30,6 +30,7 @@ from sdprep.engines.protocol import (
     Resumed,
     Start,
     StopNow,
+    Timings,
     ToWorker,
     UnexpectedError,
     Waiting,
@@ -110,6 +111,8 @@ class Worker:
         while not self._stop:
             for outcome in runner.run(self._group(), self._stop):
                 self._send_outcome(outcome)
+            if runner.timings:
+                self.send(Timings(runner.timings))
             self.send(GroupDone())
 
     def _listen(self) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from sdprep.models.base import Task
+from sdprep.report import StageTime
 
 # From the first share on, a stage dominates a run; from the second on, it is mentioned.
 DOMINANT, NOTABLE = 0.5, 0.15
@@ -13,13 +14,8 @@ DOMINANT, NOTABLE = 0.5, 0.15
 GOOD = 0.8
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A measured stage: seconds by the clock, and CPU seconds (None: unknown)."""
-
-    images: int
-    seconds: float
-    cpu_seconds: float | None
+class Stage(StageTime):
+    """A measured stage of at least one image."""
 
     @property
     def rate(self) -> float:
@@ -28,8 +24,8 @@ class Stage:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds per image; 0 if unknown."""
-        return (self.cpu_seconds or 0.0) / self.images
+        """CPU seconds per image."""
+        return self.cpu_seconds / self.images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +65,13 @@ class BenchVerdict:
 
 
 def judge(stages: dict[str, Stage], env: Environment) -> BenchVerdict:
-    """Judge the stages `read`, `decode` (which also reads), `predict`, `write` and `all`, as far as measured."""
+    """Judge the stages `decode` (which also reads), `predict`, `write` and `all`, as far as measured."""
     shares = cores = limit = reached = None
     # The CPU clock may be too coarse for a few small images.
     if "decode" in stages and "predict" in stages and stages["decode"].cpu > 0:
         decode, predict = stages["decode"], stages["predict"]
-        shares = _shares(stages)
+        cpu = {name: stage.cpu for name, stage in stages.items() if name != "all"}
+        shares = {name: value / sum(cpu.values()) for name, value in cpu.items()}
         cores = decode.cpu * predict.rate
         limit = env.cpus / (decode.cpu + predict.cpu) if env.on_cpu else min(env.cpus / decode.cpu, predict.rate)
     if limit is not None and "all" in stages:
@@ -86,29 +83,15 @@ def judge(stages: dict[str, Stage], env: Environment) -> BenchVerdict:
             advice.append(
                 f"Sidecars and the catalog take {shares['write']:.0%}: a faster disk for --output-dir may help."
             )
-    if limit is not None and "read" in stages and stages["read"].rate < limit:
-        rate = stages["read"].rate
-        advice.append(
-            f"The disk reads {rate:.1f} images/s, the rest could take {limit:.1f}: copy them to a faster one."
-        )
     advice += _advise_whole_run(stages, reached, env)
     return BenchVerdict(shares, cores, limit, reached, tuple(advice))
 
 
-def _shares(stages: dict[str, Stage]) -> dict[str, float]:
-    """Return the shares of CPU time per image; decoding without reading, which is a separate stage."""
-    cpu = {name: stage.cpu for name, stage in stages.items() if name != "all"}
-    if "read" in cpu:
-        cpu["decode"] = max(0.0, cpu["decode"] - cpu["read"])
-    return {name: value / sum(cpu.values()) for name, value in cpu.items()}
-
-
 def _advise_cpu(shares: dict[str, float], env: Environment) -> str:
-    decoding = shares["decode"] + shares.get("read", 0)
-    if decoding >= DOMINANT:
+    if shares["decode"] >= DOMINANT:
         more = f"--workers {env.cpus}, one per CPU core, or " if env.workers < env.cpus else ""
         return (
-            f"Reading images takes {decoding:.0%} of the CPU time: {more}more CPU cores or smaller images "
+            f"Reading images takes {shares['decode']:.0%} of the CPU time: {more}more CPU cores or smaller images "
             "would help, a faster model would not."
         )
     smaller = "a smaller model"

@@ -32,7 +32,7 @@ WORDS = {
     "tag": ["imgs", "--model", "demo-tag", "--workers", "0"],
     "caption": ["imgs", "--model", "no-such-model"],
     "merge": ["imgs"],
-    "bench": ["imgs", "--model", "demo-tag", "--stage", "read", "--limit", "1"],
+    "bench": ["imgs", "--model", "demo-tag", "--workers", "0", "--limit", "1"],
     "log": ["imgs"],
     "undo": ["--dir", "imgs"],
     "restore": ["imgs/a.txt"],

@@ -133,7 +133,7 @@ WAYS = {
     "a catalog": ["log", "{}", "--catalog", EVIL],
     "a preset": ["tag", "{}", "--preset", EVIL],
     "a list": ["tag", "{}", "--aliases", EVIL],
-    "a measurement": ["bench", "{}", "--model", "demo-tag", "--limit", "2", "--stage", "read", "--stage", "decode"],
+    "a measurement": ["bench", "{}", "--model", "demo-tag", "--limit", "2"],
 }
 
 

@@ -9,7 +9,7 @@ from sdprep.images.decoder import decoder_advice
 FIELDS = {
     "schema", "command", "found", "written", "current", "kept", "failed", "remaining", "missing", "kept_paths",
     "missing_paths", "image_changed", "other_settings", "predicted", "failures", "flagged", "model", "revision",
-    "provider", "output", "run", "tag_counts", "dry_run", "stopped", "seconds",
+    "provider", "output", "run", "tag_counts", "dry_run", "stopped", "seconds", "timings",
 }  # fmt: skip
 
 

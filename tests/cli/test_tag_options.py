@@ -67,6 +67,24 @@ def test_nothing_is_said_of_a_text_that_is_not_written(tag):
     assert "a.jpg" not in tag("--debug").err
 
 
+def test_timings_end_a_run_with_a_table_of_its_stages(tag):
+    rows = [line.split()[:2] for line in tag("--timings").err.splitlines()[-5:]]
+    assert rows == [["stage", "images"], ["plan", "2"], ["decode", "2"], ["predict", "2"], ["write", "2"]]
+
+
+def test_timings_of_a_run_without_a_model_have_no_stage_of_it(tag):
+    tag()
+    stages = json.loads(tag("--timings", "--json").out)["timings"]
+    assert {name: stage["images"] for name, stage in stages.items()} == {"plan": 2, "write": 0}
+    assert stages["plan"].keys() == {"images", "seconds", "cpu_seconds"}
+
+
+def test_without_timings_there_are_none(tag):
+    done = tag("--json")
+    assert json.loads(done.out)["timings"] is None
+    assert "CPU seconds" not in done.err
+
+
 def test_merge_says_the_entry_of_every_image(tag, sdprep_command, imgs):
     tag()
     said = sdprep_command("merge", imgs, "--debug").err

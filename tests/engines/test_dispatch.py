@@ -20,11 +20,12 @@ from sdprep.engines.protocol import (
     Predicting,
     Resumed,
     StopNow,
+    Timings,
     Waiting,
     WorkerNote,
 )
 from sdprep.engines.worker_process import WorkerExit
-from sdprep.report import CancelToken
+from sdprep.report import CancelToken, StageTime
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
 LONG = [None] * 100
@@ -95,6 +96,15 @@ def test_results_failures_and_notes_reach_the_caller_and_only_images_without_an_
 
     assert outcomes == [Result(item(0), b"digest", b"data"), Failure(item(1), FailureCode.CORRUPT, "why")]
     assert (notes, list(found.left.values()), found.predicting, found.death) == (["a note"], [item(2)], set(), None)
+
+
+def test_the_times_of_all_workers_of_a_run_are_added_up() -> None:
+    queue = WorkQueue(deque())
+    for seconds in (1.0, 2.0):
+        worker = Recorded([Timings({"decode": StageTime(3, seconds, 0.5)}), GroupDone()])
+        list(Dispatcher(worker, {}, queue, CancelToken(), 60, print).outcomes())  # type: ignore[arg-type]
+
+    assert queue.timings == {"decode": StageTime(6, 3.0, 1.0)}
 
 
 def test_images_are_sent_one_at_a_time_and_then_the_end_of_the_group_once() -> None:

@@ -21,7 +21,7 @@ from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, NullListener
 from sdprep.tasks.annotation.engine_config import engine_config
-from sdprep.types import Failure, Result
+from sdprep.types import Failure, ImageItem, Result
 from tests.engines.engine import images, opened, outcomes
 
 TWO = "cpu,cpu"
@@ -235,6 +235,31 @@ def test_every_session_is_asked_for_on_its_card(tmp_path, monkeypatch):
     assert engine.provider == "cuda:0,cuda:2"
     assert sorted(providers[0][1]["device_id"] for [providers] in told.values()) == ["0", "2"]
     assert {providers[0][0] for [providers] in told.values()} == {"CUDAExecutionProvider"}
+
+
+# Timings
+
+
+@pytest.mark.parametrize(("workers", "device"), [(0, "cpu"), (2, "cpu"), (2, TWO)], ids=["inline", "one", "two"])
+def test_timings_count_the_images_of_each_stage_in_the_last_run(tmp_path, workers, device):
+    items = images(tmp_path, *NAMES[:6])
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    config = config_for("tag", device=device, run=RunOptions(workers=workers, timings=True))
+    with open_engine(config, NullListener().note) as engine:
+        list(engine.run(items[:2], CancelToken()))
+        list(engine.run([*items, ImageItem.at(broken)], CancelToken()))
+
+    assert {name: stage.images for name, stage in engine.timings.items()} == {"decode": 6, "predict": 6}
+    assert all(stage.seconds > 0 and stage.cpu_seconds >= 0 for stage in engine.timings.values())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_without_timings_nothing_is_measured(tmp_path, workers):
+    with open_engine(config_for("tag", run=RunOptions(workers=workers)), NullListener().note) as engine:
+        list(engine.run(images(tmp_path, *NAMES[:2]), CancelToken()))
+
+    assert engine.timings == {}
 
 
 # What they say

@@ -1,17 +1,20 @@
 """`bench` as a function: what it measures, and that it leaves the folder of images unchanged."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sdprep.config import BENCH_STAGES, BenchSettings
-from sdprep.errors import NoImages, UsageError
+from sdprep.config import BenchSettings
+from sdprep.errors import NoImages
 from sdprep.report import NullListener
 from sdprep.resources import configs_folder
 from sdprep.tasks.bench import bench
 from sdprep.tasks.demo import IMAGES
+from sdprep.tasks.tag import tag
 
+STAGES = ("decode", "predict", "write", "all")
 # A model that warns, since its description says fp16, which gains nothing on a CPU.
 DEMO_AS_FP16 = (
     (configs_folder("models") / "demo-tag.toml")
@@ -62,12 +65,12 @@ def contents(folder: Path):
 
 def test_every_stage_of_a_tagger_sees_every_image(album):
     made = bench(album, BenchSettings(model="demo-tag"))
-    assert {name: stage.images for name, stage in made.stages.items()} == dict.fromkeys(BENCH_STAGES, 4)
+    assert {name: stage.images for name, stage in made.stages.items()} == dict.fromkeys(STAGES, 4)
 
 
 def test_every_stage_of_a_captioner_sees_every_image(captioned):
     _, _, made = captioned
-    assert {name: stage.images for name, stage in made.stages.items()} == dict.fromkeys(BENCH_STAGES, 2)
+    assert {name: stage.images for name, stage in made.stages.items()} == dict.fromkeys(STAGES, 2)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -77,23 +80,17 @@ def test_every_stage_takes_time(album, workers):
     assert made.environment.startup > 0
 
 
-def test_the_cpu_time_of_a_run_with_a_worker_is_unknown(album):
-    made = bench(album, BenchSettings(model="demo-tag"))
-    assert [name for name, stage in made.stages.items() if stage.cpu_seconds is None] == ["all"]
+def test_the_stages_come_in_their_order_and_their_cpu_time_adds_up(album):
+    *parts, whole = bench(album, BenchSettings(model="demo-tag")).stages.items()
+    assert [name for name, _ in [*parts, whole]] == list(STAGES)
+    assert whole[1].cpu_seconds == pytest.approx(sum(stage.cpu_seconds for _, stage in parts))
 
 
-@pytest.mark.parametrize("stages", [("read",), ("decode",), ("predict",), ("write",), ("all",), ("read", "all")])
-def test_only_the_requested_stages_are_reported(album, stages):
-    assert tuple(bench(album, BenchSettings(model="demo-tag", stage=stages)).stages) == stages
-
-
-def test_the_stages_come_in_their_order(album):
-    assert tuple(bench(album, BenchSettings(model="demo-tag", stage=("all", "read"))).stages) == ("read", "all")
-
-
-def test_a_stage_that_does_not_exist_is_rejected():
-    with pytest.raises(UsageError, match="read, decode, predict, write, all"):
-        BenchSettings(stage=("sleep",))
+def test_the_seconds_of_decoding_are_those_of_all_threads_shared_by_them(album, monkeypatch):
+    taken = {"decode": {"images": 4, "seconds": 3.0, "cpu_seconds": 2.0}}
+    real = tag
+    monkeypatch.setattr("sdprep.tasks.bench.tag", lambda *a, **k: replace(real(*a, **k), timings=taken))
+    assert bench(album, BenchSettings(model="demo-tag", workers=3)).stages["decode"].seconds == 1.0
 
 
 def test_a_limit_takes_the_first_images(album):
@@ -102,11 +99,7 @@ def test_a_limit_takes_the_first_images(album):
 
 
 def test_the_provider_is_that_of_the_model(album):
-    assert bench(album, BenchSettings(model="demo-tag", stage=("all",))).environment.provider == "cpu"
-
-
-def test_reading_alone_opens_no_model(album):
-    assert bench(album, BenchSettings(model="demo-tag", stage=("read",))).environment.provider is None
+    assert bench(album, BenchSettings(model="demo-tag")).environment.provider == "cpu"
 
 
 def test_without_a_folder_the_images_of_the_demo_are_taken():
@@ -114,12 +107,11 @@ def test_without_a_folder_the_images_of_the_demo_are_taken():
     assert {stage.images for stage in made.stages.values()} == {2}
 
 
-@pytest.mark.parametrize("stages", [("predict",), ("all",), ()], ids=["the model", "a run", "everything"])
-def test_a_note_of_the_model_is_reported_once(album, tmp_path, stages):
+def test_a_note_of_the_model_is_reported_once(album, tmp_path):
     model = tmp_path / "half.toml"
     model.write_text(DEMO_AS_FP16, "utf-8")
     listener = Listening()
-    bench(album, BenchSettings(model=str(model), stage=stages), listener=listener)
+    bench(album, BenchSettings(model=str(model)), listener=listener)
     assert len([note for note in listener.notes if "fp16 is for graphics cards" in note]) == 1
 
 
@@ -138,7 +130,7 @@ def test_a_captioner_leaves_the_folder_unchanged(captioned):
 
 
 def test_a_sidecar_of_the_user_does_not_stop_the_benchmark(album):
-    made = bench(album, BenchSettings(model="demo-tag", stage=("all",)))
+    made = bench(album, BenchSettings(model="demo-tag"))
     assert made.stages["all"].images == 4
 
 
@@ -154,7 +146,7 @@ def test_no_temporary_file_is_left_by_a_run_that_is_broken_off(album, monkeypatc
 
     monkeypatch.setattr("sdprep.tasks.bench.tag", broken_off)
     with pytest.raises(KeyboardInterrupt):
-        bench(album, BenchSettings(model="demo-tag", stage=("all",)))
+        bench(album, BenchSettings(model="demo-tag"))
     assert list((album.parent / "temporary").iterdir()) == []
 
 
@@ -166,20 +158,21 @@ def test_a_folder_without_images_is_an_error(tmp_path):
         bench(tmp_path, BenchSettings(model="demo-tag"))
 
 
-def test_an_image_that_cannot_be_decoded_is_reported_once_and_counts_in_reading_only(album):
+def test_an_image_that_cannot_be_decoded_is_reported_once_and_counts_in_no_stage(album):
     (album / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
     made = bench(album, BenchSettings(model="demo-tag"))
     assert [failure["path"] for failure in made.failures] == ["broken.jpg"]
-    assert {name: stage.images for name, stage in made.stages.items()} == {**dict.fromkeys(BENCH_STAGES, 4), "read": 5}
+    assert {name: stage.images for name, stage in made.stages.items()} == dict.fromkeys(STAGES, 4)
 
 
-def test_only_reading_is_reported_if_every_image_is_broken(tmp_path):
+def test_no_stage_is_reported_if_every_image_is_broken(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
-    assert list(bench(tmp_path, BenchSettings(model="demo-tag")).stages) == ["read"]
+    made = bench(tmp_path, BenchSettings(model="demo-tag"))
+    assert (made.stages, made.verdict.advice, len(made.failures)) == ({}, (), 1)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="whoever runs this may read every file")
 def test_a_file_without_read_permission_is_reported(album):
     (album / "aka.jpg").chmod(0)
-    made = bench(album, BenchSettings(model="demo-tag", stage=("read",)))
+    made = bench(album, BenchSettings(model="demo-tag"))
     assert [failure["code"] for failure in made.failures] == ["unreadable"]

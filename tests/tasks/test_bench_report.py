@@ -4,7 +4,7 @@ import pytest
 
 from sdprep.tasks.bench_report import Environment, Stage, judge
 
-MIXED = {"read": Stage(10, 0.1, 0.05), "decode": Stage(10, 1.0, 1.0)}
+MIXED = {"decode": Stage(10, 1.0, 1.0)}
 
 
 def at(**changes):
@@ -31,11 +31,11 @@ def advice(stages, **changes):
 
 def test_shares_are_of_the_cpu_time_per_image():
     shares = judge(slow_model(9.0), at()).shares
-    assert shares == pytest.approx({"read": 0.005, "decode": 0.095, "predict": 0.9})
+    assert shares == pytest.approx({"decode": 0.1, "predict": 0.9})
 
 
 def test_the_shares_make_a_whole():
-    stages = {**slow_model(), "write": Stage(5, 1.0, 0.3), "all": Stage(10, 3.0, None)}
+    stages = {**slow_model(), "write": Stage(5, 1.0, 0.3), "all": Stage(10, 3.0, 1.0)}
     assert sum(judge(stages, at()).shares.values()) == pytest.approx(1)
 
 
@@ -58,11 +58,11 @@ def test_on_a_gpu_the_slower_of_decoding_and_the_model_is_the_limit():
 
 
 def test_what_a_run_reaches_is_its_share_of_what_is_possible():
-    stages = {**slow_model(7.0), "all": Stage(10, 4.0, None)}
+    stages = {**slow_model(7.0), "all": Stage(10, 4.0, 1.0)}
     assert judge(stages, at()).reached == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("name", ["read", "decode", "predict", "write", "all"])
+@pytest.mark.parametrize("name", ["decode", "predict", "write", "all"])
 def test_from_one_stage_alone_nothing_follows(name):
     found = judge({name: Stage(10, 1.0, 1.0)}, at())
     assert (found.shares, found.cores, found.limit, found.reached, found.advice) == (None, None, None, None, ())
@@ -137,27 +137,18 @@ def test_writing_that_takes_little_is_not():
     assert "catalog" not in advice({**slow_model(), "write": Stage(10, 0.1, 0.1)})
 
 
-def test_a_disk_slower_than_all_the_rest_is_reported():
-    stages = {**slow_model(), "read": Stage(10, 20.0, 0.05)}
-    assert "The disk reads 0.5 images/s, the rest could take 3.6" in advice(stages)
-
-
-def test_a_disk_that_is_fast_enough_is_not():
-    assert "disk" not in advice(slow_model())
-
-
 @pytest.mark.parametrize(("workers", "reason"), [(0, "take turns"), (2, "other running programs")])
 def test_a_run_that_falls_short_gets_a_reason(workers, reason):
-    stages = {**slow_model(7.0), "all": Stage(10, 4.0, None)}
+    stages = {**slow_model(7.0), "all": Stage(10, 4.0, 1.0)}
     assert f"A whole run reaches 50% of what its stages allow: {reason}" in advice(stages, workers=workers).replace(
         "with --workers 0, decoding and the model ", ""
     )
 
 
 def test_a_run_that_comes_close_needs_none():
-    assert "whole run" not in advice({**slow_model(7.0), "all": Stage(10, 2.1, None)})
+    assert "whole run" not in advice({**slow_model(7.0), "all": Stage(10, 2.1, 1.0)})
 
 
 @pytest.mark.parametrize(("startup", "told"), [(3.0, True), (1.0, False)])
 def test_a_start_longer_than_the_work_is_reported(startup, told):
-    assert ("Starting took" in advice({"all": Stage(10, 2.0, None)}, startup=startup)) == told
+    assert ("Starting took" in advice({"all": Stage(10, 2.0, 1.0)}, startup=startup)) == told

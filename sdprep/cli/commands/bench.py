@@ -35,13 +35,11 @@ if TYPE_CHECKING:
                   help="Threads that decode ahead; 0: none."),
     shared.option("--limit", type=param_types.Int64(1), default=100, show_default=True,
                   help="Use the first images of DIR, at most this many."),
-    shared.option("--stage", type=shared.choice(BenchSettings, "stage"), multiple=True,
-                  help="Measure this stage only; can be given several times."),
     shared.option("--json", "json_report", is_flag=True, help="Print the figures as one JSON object on stdout."),
 )  # fmt: skip
 @click.pass_context
 def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_: Any) -> None:
-    """Measure reading, decoding, the model, writing and all together on images of DIR (default: the demo's).
+    """Measure decoding, the model, writing and all together in a run over images of DIR (default: the demo's).
 
     DIR stays unchanged: sidecars and catalog go to a temporary folder, which is deleted.
     """
@@ -56,7 +54,7 @@ def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_:
     for failure in made.failures:
         click.echo(f"failed: {failure['path']}: {failure['code']}: {failure['message']}", err=True)
     if json_report:
-        print_json(_as_dict(made))
+        print_json(_as_dict(made), schema=2)
     else:
         _print(made)
     sys.exit(3 if made.failures else 0)
@@ -69,7 +67,7 @@ def _as_dict(made: Bench) -> dict[str, Any]:
         name: {
             "images": stage.images,
             "seconds": round(stage.seconds, 4),
-            "cpu_seconds": None if stage.cpu_seconds is None else round(stage.cpu_seconds, 4),
+            "cpu_seconds": round(stage.cpu_seconds, 4),
             "images_per_second": round(stage.rate, 2),
         }
         for name, stage in made.stages.items()
@@ -108,9 +106,9 @@ def _print(made: Bench) -> None:
     shares = found.shares or {}
     rows = [("stage", "images", "images/s", "ms/image", "CPU ms/image", "of CPU time")]
     for name, stage in made.stages.items():
-        cpu = "" if stage.cpu_seconds is None else f"{1000 * stage.cpu:.1f}"
         share = f"{shares[name]:.0%}" if name in shares else ""
-        rows.append((name, str(stage.images), f"{stage.rate:.1f}", f"{1000 / stage.rate:.1f}", cpu, share))
+        per_image = (f"{1000 / stage.rate:.1f}", f"{1000 * stage.cpu:.1f}")
+        rows.append((name, str(stage.images), f"{stage.rate:.1f}", *per_image, share))
     print_table(rows, right=range(1, 6))
     click.echo()
     if found.limit is not None and found.cores is not None:
@@ -118,7 +116,7 @@ def _print(made: Bench) -> None:
         click.echo(f"{found.cores:.2f} CPU cores decode as fast as the model takes images.")
     for sentence in found.advice:
         click.echo(sentence)
-    if not made.same_disk and {"write", "all"} & set(made.stages):
+    if not made.same_disk and made.stages:
         click.echo(
             f"Sidecars were written to {made.written_to}, not on the disk of the images; set TMPDIR to change that."
         )

@@ -27,6 +27,7 @@ def engine_config(spec: ModelSpec, files: ModelFiles, settings: TagSettings | Ca
         ),
         captions=caption_options(settings) if isinstance(settings, CaptionSettings) else None,
         engine=WORKERS if run.workers else INLINE,
+        timings=run.timings,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,7 @@ from sdprep.images.source import FolderSource
 from sdprep.models.backends import check_installed
 from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry.registry import unlisted
-from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.report import CancelToken, Listener, NullListener, RunReport, StageTime, add_stages
 from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.tasks.annotation.job import Annotator, Job
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
@@ -29,6 +30,8 @@ from sdprep.types import Failure, FailureCode, ImageItem, Result
 
 # A model that has answered with NaN or infinity this often, and never with numbers, is at fault, and not the images.
 NONFINITE_LIMIT = 8
+# The stages of a run, in their order.
+STAGES = ("plan", "decode", "predict", "write")
 
 
 class Source(Protocol):
@@ -69,6 +72,7 @@ class Annotation:
         self._listener = NullListener() if listener is None else listener
         self._stop = CancelToken() if stop is None else stop
         self._began = time.monotonic()
+        self._timings: dict[str, StageTime] = {}
         if (reason := unlisted()) is not None:
             self._listener.note(reason)
         self._files = find_local(annotator.spec)
@@ -123,7 +127,7 @@ class Annotation:
         if source.skipped:
             self._listener.note(source.skipped)
         self.report.found = len(items)
-        with self._interruptible(sink):
+        with self._interruptible(sink), self._measured("plan", len(items)):
             pending = sink.pending(items, self._job)
         if not pending or self._stop:
             self.report.remaining += len(pending)
@@ -146,9 +150,11 @@ class Annotation:
             with self._interruptible(sink):
                 for outcome in engine.run(pending, self._stop):
                     left -= 1
-                    sink.write(outcome, job)
+                    with self._measured("write", isinstance(outcome, Result)):
+                        sink.write(outcome, job)
                     failures.check(outcome)
                     self._listener.advance()
+        add_stages(self._timings, engine.timings if self._settings.run.timings else {})
         report.predicted -= left
         report.remaining += left
         return job
@@ -160,14 +166,28 @@ class Annotation:
         try:
             yield
         finally:
-            sink.commit()
+            with self._measured("write"):
+                sink.commit()
             self._stop.interruptible = False
+
+    def _measured(self, name: str, images: int = 0) -> AbstractContextManager[None]:
+        """Add the time spent inside to a stage, if timings are asked for."""
+        if not self._settings.run.timings:
+            return nullcontext()
+        stage = self._timings.setdefault(name, StageTime())
+        stage.images += images
+        return stage.measured()
 
     def _close_report(self) -> None:
         report = self.report
         report.revision = self._files.revision if self._files else self._annotator.spec.source.revision
         report.stopped = self._stop.exit_code
         report.seconds = time.monotonic() - self._began
+        if self._settings.run.timings:
+            stages = {name: self._timings[name] for name in STAGES if name in self._timings}
+            report.timings = {
+                name: {key: round(value, 6) for key, value in asdict(stage).items()} for name, stage in stages.items()
+            }
         report.check()
 
 

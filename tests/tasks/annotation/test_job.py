@@ -92,6 +92,7 @@ SHARED = {
     "run": {
         "batch_size": 9, "workers": 0, "memory": 99, "image_timeout": 9.0, "max_pixels": 99, "allow_truncated": True,
         "existing": "append", "update": True, "refresh": True, "limit": 9, "dry_run": True, "debug": True,
+        "timings": True,
     },
 }  # fmt: skip
 # With these settings, each field counts: sampling does not use the beams, and only some models have two backends.
