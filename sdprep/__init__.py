@@ -26,41 +26,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 # The public API, described in docs/api.md. Each name is imported when it is first used.
 __all__ = [
-    "CancelToken",
-    "CatalogError",
-    "FolderInUse",
-    "HubError",
-    "Listener",
-    "MetadataError",
-    "MissingExtra",
-    "MissingProvider",
-    "MissingSidecars",
-    "ModelError",
-    "NoImages",
-    "NullListener",
-    "ReadOnlyFolder",
-    "RunReport",
-    "SdprepError",
-    "UsageError",
-    "WorkerError",
-    "WriteError",
-    "__version__",
-    "caption",
-    "merge",
-    "tag",
-    "undo",
-]
+    "CancelToken", "CatalogError", "FolderInUse", "HubError", "Listener", "MetadataError", "MissingExtra",
+    "MissingProvider", "MissingSidecars", "ModelError", "NoImages", "NullListener", "ReadOnlyFolder", "RunReport",
+    "SdprepError", "UsageError", "WorkerError", "WriteError", "__version__", "caption", "merge", "tag", "undo",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'sdprep' has no attribute {name!r}")
-    module = "sdprep.api"
-    if name[0].isupper():
-        module = (
-            "sdprep.report" if name in ("CancelToken", "Listener", "NullListener", "RunReport") else "sdprep.errors"
-        )
-    return getattr(import_module(module), name)
+    if name in ("CancelToken", "Listener", "NullListener", "RunReport"):
+        return getattr(import_module("sdprep.report"), name)
+    return getattr(import_module("sdprep.errors" if name[0].isupper() else "sdprep.api"), name)
 
 
 def __dir__() -> list[str]:

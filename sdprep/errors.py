@@ -69,10 +69,8 @@ class FolderInUse(CatalogError):  # noqa: N818 - it names a state, as NoImages d
     """Another run is at work with a catalog; `owner` says which, or is empty if that is not known."""
 
     def __init__(self, catalog: Path, owner: str) -> None:
-        named = f": {owner}" if owner else ""
-        super().__init__(
-            f"another run is at work with {catalog}{named}\nWait until it ends, or end it with Ctrl-C there"
-        )
+        run = f"{catalog}{owner and ': '}{owner}"
+        super().__init__(f"another run is at work with {run}\nWait until it ends, or end it with Ctrl-C there")
 
 
 class DamagedCatalog(CatalogError):  # noqa: N818

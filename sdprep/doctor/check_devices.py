@@ -53,12 +53,12 @@ def find_torch(facts: Facts) -> Iterator[Problem]:
         advice = "" if linux else "Install torch with the command that pytorch.org shows for CUDA on this system."
         yield Problem(Code.GPU_UNUSED, "caption", "torch", message, commands, advice)
     else:
-        yield _explain_unseen(facts, probe, "caption", "Reinstall torch for the CUDA version of the driver.", ())
+        yield _explain_unseen(facts, probe, "Reinstall torch for the CUDA version of the driver.")
 
 
-def _explain_unseen(facts: Facts, probe: Probe, part: str, advice: str, commands: tuple[str, ...]) -> Problem:
+def _explain_unseen(facts: Facts, probe: Probe, advice: str = "", commands: tuple[str, ...] = ()) -> Problem:
     """Return why a framework that could use a GPU sees none."""
-    name, machine = probe.name, facts.machine
+    name, part, machine = probe.name, PARTS[probe.name], facts.machine
     if machine.is_gpu_hidden:
         message = f"CUDA_VISIBLE_DEVICES={machine.cuda_visible} hides the GPU from {name}."
         unset = "Remove-Item Env:CUDA_VISIBLE_DEVICES" if machine.system == "win32" else "unset CUDA_VISIBLE_DEVICES"
@@ -115,7 +115,7 @@ def _fitting_extra(names: tuple[str, ...], facts: Facts) -> str:
 def _explain_fallback(facts: Facts, probe: Probe, what: str, blocks: tuple[str, ...]) -> Problem:
     machine = facts.machine
     if machine.is_gpu_hidden or _lacks_driver(probe) or any(sign in probe.output for sign in OLD_DRIVER):
-        return _explain_unseen(facts, probe, "tag", "", ())
+        return _explain_unseen(facts, probe)
     missing = _missing_libraries(probe)
     message = f"{what}{f': it did not find {missing[0]}' if missing else ''}."
     commands: tuple[str, ...]
@@ -185,7 +185,7 @@ def _explain_tensorflow(facts: Facts, probe: Probe) -> Problem:
         wanted = f"CUDA {probe.value('cuda')} and cuDNN {probe.value('cudnn')}"
         message = f"TensorFlow {version} uses the CPU: it was built for {wanted} and did not find {missing[0]}."
         return Problem(Code.TENSORFLOW_LIBRARY, "tensorflow", "tensorflow", message, commands, advice)
-    return _explain_unseen(facts, probe, "tensorflow", advice, commands)
+    return _explain_unseen(facts, probe, advice, commands)
 
 
 def _libraries_for(facts: Facts) -> tuple[tuple[str, ...], str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from packaging.requirements import Requirement
 
-from sdprep.doctor.facts import CORE, JOBS, Facts, Probe
+from sdprep.doctor.facts import CORE, JOBS, Facts
 from sdprep.doctor.packages import RESIZER, is_older, is_too_old, release, requirements
 from sdprep.doctor.probes import USED
 from sdprep.doctor.problems import ALL, Code, Problem, environment_of, extra_of, install
@@ -95,12 +95,15 @@ def find_old(facts: Facts) -> Iterator[Problem]:
                 yield Problem(Code.PACKAGE_TOO_OLD, job, need.name, message, commands, blocks=(job,))
 
 
-def find_broken(facts: Facts) -> Iterator[Problem]:
-    """Find frameworks that cannot be imported, and probes that crashed or hung."""
-    for name, probe in facts.probes.items():
-        if name not in PARTS or probe.outcome == "ok" or any(True for _ in find_known(facts, name)):
+def find_failures(facts: Facts) -> Iterator[Problem]:
+    """Find frameworks that cannot be imported, crash or hang: first those whose message shows the cause."""
+    failed = {name: probe for name, probe in facts.probes.items() if name in PARTS and probe.outcome != "ok"}
+    known = {name: problem for name in failed if (problem := _find_cause(facts, name)) is not None}
+    yield from known.values()
+    for name, probe in failed.items():
+        if name in known:
             continue
-        if name == "transformers" and "torch" in facts.probes and facts.probes["torch"].outcome != "ok":
+        if name == "transformers" and "torch" in failed:
             # It imports torch, whose failure is reported already.
             continue
         part = PARTS[name]
@@ -122,55 +125,38 @@ def find_broken(facts: Facts) -> Iterator[Problem]:
             yield Problem(Code.IMPORT_FAILS, part, name, message, again, blocks=blocks)
 
 
-def find_known(facts: Facts, name: str) -> Iterator[Problem]:
-    """Find failures whose message shows the cause."""
-    probe = facts.probes[name]
-    if probe.outcome == "ok":
-        return
-    part, output = PARTS[name], probe.output
+def _find_cause(facts: Facts, name: str) -> Problem | None:
+    """Return the problem of a framework whose message shows the cause of its failure."""
+    probe, part = facts.probes[name], PARTS[name]
+    output = probe.output
     older = is_older(facts.version(name), "2.18") if name == "tensorflow" else "compiled using NumPy 1" in output
     if "Descriptors cannot be created directly" in output:
         message = f"protobuf {facts.packages.get('protobuf', '')} is too new for {name} {facts.version(name)}."
-        yield Problem(Code.PROTOBUF, part, name, message, ('pip install "protobuf<3.20"',), blocks=(part,))
-    elif older and release(facts.packages.get("numpy", "0")) >= (2,):
+        return Problem(Code.PROTOBUF, part, name, message, ('pip install "protobuf<3.20"',), blocks=(part,))
+    if older and release(facts.packages.get("numpy", "0")) >= (2,):
         message = f"{name} {facts.version(name)} does not work with numpy {facts.packages['numpy']}, only with numpy 1."
-        yield Problem(Code.NUMPY_2, part, name, message, ('pip install "numpy<2"',), blocks=(part,))
-    elif facts.machine.system == "win32" and ("DLL load failed" in output or "[WinError 126]" in output):
+        return Problem(Code.NUMPY_2, part, name, message, ('pip install "numpy<2"',), blocks=(part,))
+    if facts.machine.system == "win32" and ("DLL load failed" in output or "[WinError 126]" in output):
         message = f"{name} cannot load its libraries: the Visual C++ runtime is missing or too old."
         command = "winget install Microsoft.VCRedist.2015+.x64"
-        yield Problem(Code.VISUAL_CPP, part, name, message, (command,), blocks=(part,))
-    elif _is_illegal_instruction(probe):
+        return Problem(Code.VISUAL_CPP, part, name, message, (command,), blocks=(part,))
+    # The signal for an unknown instruction, or the number that Windows has for it.
+    if probe.outcome == "crash" and probe.error in ("SIGILL", "exit code 0xc000001d"):
         message = f"{name} uses instructions (AVX) that this CPU does not have."
         advice = "None of its wheels runs here." + (" Tag with onnxruntime instead." if name == "tensorflow" else "")
-        yield Problem(Code.NO_AVX, part, name, message, advice=advice, blocks=(part,))
-    elif name == "onnxruntime" and "module 'onnxruntime' has no attribute" in output:
+        return Problem(Code.NO_AVX, part, name, message, advice=advice, blocks=(part,))
+    if name == "onnxruntime" and "module 'onnxruntime' has no attribute" in output:
         names = " ".join(facts.modules[name] or ("onnxruntime",))
         message = "Files of onnxruntime are missing, probably because one of two of its packages was uninstalled."
         commands = (f"pip uninstall -y {names}", install(extra_of("tag", facts.machine)))
-        yield Problem(Code.ONNXRUNTIME_BROKEN, part, name, message, commands, blocks=(part,))
+        return Problem(Code.ONNXRUNTIME_BROKEN, part, name, message, commands, blocks=(part,))
+    return None
 
 
-def _is_illegal_instruction(probe: Probe) -> bool:
-    # The number that Windows has for the same signal.
-    return probe.outcome == "crash" and probe.error in ("SIGILL", "exit code 0xc000001d")
-
-
-def find_all_known(facts: Facts) -> Iterator[Problem]:
-    """Find failures of every framework whose message shows the cause."""
-    for name in facts.probes:
-        if name in PARTS:
-            yield from find_known(facts, name)
-
-
-def find_storage(facts: Facts) -> Iterator[Problem]:
-    """Find problems of the Hub, its cache and the dataset folder."""
-    if "hub" in facts.probes:
-        yield from _find_hub(facts.probes["hub"])
-    if "folder" in facts.probes:
-        yield from _find_folder(facts.probes["folder"])
-
-
-def _find_hub(probe: Probe) -> Iterator[Problem]:
+def find_hub(facts: Facts) -> Iterator[Problem]:
+    """Find problems of the Hub and its cache."""
+    if (probe := facts.probes.get("hub")) is None:
+        return
     cache, free, status = probe.value("cache"), probe.about.get("free"), probe.about.get("status")
     elsewhere = "Set HF_HOME to a folder on another disk."
     if probe.about.get("writable") is False:
@@ -187,7 +173,10 @@ def _find_hub(probe: Probe) -> Iterator[Problem]:
         yield Problem(Code.HUB_UNREACHABLE, "hub", "answer", message, advice=f"{WAYS_OUT}.")
 
 
-def _find_folder(probe: Probe) -> Iterator[Problem]:
+def find_folder(facts: Facts) -> Iterator[Problem]:
+    """Find problems of the dataset folder."""
+    if (probe := facts.probes.get("folder")) is None:
+        return
     path, free = probe.value("path"), probe.about.get("free")
     if probe.about.get("writable") is not True:
         reason = probe.value("reason") or probe.error

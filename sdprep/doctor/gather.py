@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import shutil
@@ -10,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,16 +136,15 @@ def read_probe(name: str, ended: Ended, limit: float) -> Probe:
         outcome = "error"
     elif ended.code != 0 or step != "done":
         outcome, error = "crash", _describe_exit(ended.code)
-    return Probe(name, outcome, step, clean(error), about, tuple(devices), _shorten(clean(ended.err)))
+    log = clean(ended.err)
+    if len(log) > LONGEST:
+        log = f"{log[: LONGEST // 2]}\n...\n{log[-LONGEST // 2 :]}"
+    return Probe(name, outcome, step, clean(error), about, tuple(devices), log)
 
 
 def clean(text: str) -> str:
     """Return text without colours and without secrets."""
     return redact(COLOURS.sub("", text))
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}\n...\n{text[-LONGEST // 2 :]}"
 
 
 def _describe_exit(code: int) -> str:
@@ -162,17 +160,10 @@ def _describe_exit(code: int) -> str:
 def read_machine(cuda_visible: str | None = None) -> Machine:
     """Return the version of Python, and the NVIDIA GPUs as their driver names them."""
     gpus, driver, driver_error = _read_gpus()
-    version = sys.version_info
     return Machine(
-        python=(version.major, version.minor, version.micro),
-        system=sys.platform,
-        arch=platform.machine(),
-        sdprep=__version__,
-        cards=gpus,
-        driver=driver,
-        driver_error=driver_error,
-        cuda_visible=cuda_visible,
-    )
+        sys.version_info[:3], sys.platform, platform.machine(), __version__, cards=gpus, driver=driver,
+        driver_error=driver_error, cuda_visible=cuda_visible,
+    )  # fmt: skip
 
 
 def _read_gpus() -> tuple[tuple[str, ...], str, str]:
@@ -192,9 +183,3 @@ def _read_gpus() -> tuple[tuple[str, ...], str, str]:
         return (), "", clean(ended.out.strip() or ended.err.strip())[:200]
     rows = [line.rpartition(",") for line in ended.out.splitlines() if "," in line]
     return tuple(name.strip() for name, _, _ in rows), rows[0][2].strip() if rows else "", ""
-
-
-def facts_as_json(facts: Facts) -> Mapping[str, object]:
-    """Return the facts as values for JSON."""
-    values: Mapping[str, object] = json.loads(msgspec.json.encode(facts))
-    return values

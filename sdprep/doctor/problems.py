@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from sdprep.doctor.facts import CORE, JOBS, Machine
 
@@ -38,8 +39,7 @@ class Code(str, Enum):
     LITTLE_ROOM = "little-room"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True, rename={"message": "says"}):
     """One problem: its row of the table (`part`, `item`), what is wrong, and what fixes it.
 
     `commands` run one after the other; `advice` is what no command can do. `blocks` names the jobs that cannot run.

@@ -29,7 +29,6 @@ from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.execution import Execution
 from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry import registry
-from sdprep.models.taggers.agreement import Agreement, agreement
 from sdprep.models.taggers.onnx_session import write_fp16, write_int8
 from sdprep.models.taggers.onnx_tagger import OnnxTagger
 from sdprep.models.taggers.providers import AUTO, CPU
@@ -47,6 +46,23 @@ GRAPH, AGREEMENT = "model.onnx", "agreement.json"
 RUNS_ON = {"int8": CPU, "fp16": AUTO}
 # The bits of the weights of the copies of which the best is kept. With 8, sums overflow on x86 processors without VNNI.
 BITS = {"int8": (8, 7), "fp16": (16,)}
+BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement over some images: `tags` that the original gives them, the share of these that is `kept`.
+
+    `f1` is the harmonic mean of `kept` and of the share of the other model's tags that the original gives too;
+    the changes are those of single probabilities, 0 to 1. The names are keys of `--json`.
+    """
+
+    pictures: int
+    tags: int
+    kept: float
+    f1: float
+    mean_change: float
+    largest_change: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +126,9 @@ def quantize(
             described = _write_folder(spec, files, new, name, settings.precision)
             evaluator = Evaluator(original, sample, settings.threshold)
             made = Quantizer(spec, files, settings, original, sample).make(described, new, evaluator, folder)
-            _put(new, folder, Path(work) / "old")
+            if folder.exists():
+                os.replace(folder, Path(work) / "old")  # noqa: PTH105 - as the line below
+            os.replace(new, folder)  # noqa: PTH105 - the only call that is atomic on every system
     except OSError as error:
         raise WriteError(error) from error
     add(folder / f"{name}.toml", replace=True)
@@ -134,26 +152,25 @@ class Quantizer:
         best = max(candidates, key=lambda each: each.agreement.f1)
         graph = self.files.folder / self.spec.files[0]
         made = Quantized(
-            name=described.name,
-            original=self.spec.name,
-            weights=self.files.weights,
-            precision=precision,
-            bits=best.bits,
-            folder=folder,
+            name=described.name, original=self.spec.name, weights=self.files.weights,
+            precision=precision, bits=best.bits, folder=folder,
             calibrated=len(self.sample.to_calibrate) if precision == "int8" else 0,
-            threshold=self.settings.threshold,
-            floor=self.settings.min_f1,
-            agreement=best.agreement,
-            provider=self.original.provider,
+            threshold=self.settings.threshold, floor=self.settings.min_f1,
+            agreement=best.agreement, provider=self.original.provider,
             seconds={"original": round(evaluator.seconds, 4), "new": round(best.seconds, 4)},
             bytes={"original": graph.stat().st_size, "new": best.graph.stat().st_size},
             failures=[
                 {"path": each.item.rel, "code": each.code.value, "message": each.message}
                 for each in self.sample.failures
             ],
-        )
-        if best.agreement.f1 < self.settings.min_f1 and not self.settings.force:
-            raise ModelError(_below_minimum(made))
+        )  # fmt: skip
+        found = made.agreement
+        if found.f1 < made.floor and not self.settings.force:
+            raise ModelError(
+                f"{made.name} does not agree enough with {made.original}: F1 {found.f1:.4f} is below {made.floor:g} on "
+                f"{found.pictures} images ({found.kept:.1%} of {found.tags} tags kept); not kept\n"
+                "More images like those that you tag may help (--sample); --force keeps it anyway"
+            )
         for each in candidates:
             if each is best:
                 each.graph.rename(new / GRAPH)
@@ -175,15 +192,6 @@ class Quantizer:
         measured, seconds = evaluator.measure(copy)
         copy.close()
         return Candidate(bits, target, measured, seconds)
-
-
-def _below_minimum(made: Quantized) -> str:
-    found = made.agreement
-    return (
-        f"{made.name} does not agree enough with {made.original}: F1 {found.f1:.4f} is below {made.floor:g} on "
-        f"{found.pictures} images ({found.kept:.1%} of {found.tags} tags kept); not kept\n"
-        "More images like those that you tag may help (--sample); --force keeps it anyway"
-    )
 
 
 def _check_free(name: str, folder: Path) -> None:
@@ -228,16 +236,6 @@ def as_toml(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> str:
 def _key(name: str) -> str:
     """Return a key of TOML, quoted if necessary."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-
-
-def _put(new: Path, folder: Path, old: Path) -> None:
-    """Move a finished folder to its path; an earlier one moves to `old`."""
-    if folder.exists():
-        os.replace(folder, old)  # noqa: PTH105 - as the line below
-    os.replace(new, folder)  # noqa: PTH105 - the only call that is atomic on every system
-
-
-BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,3 +321,18 @@ def _scores(tagger: OnnxTagger, decoded: Sequence[Decoded]) -> tuple[Scores, flo
     began = time.perf_counter()
     found = [cast(TagScores, prediction).scores for _, prediction in tagger.predict(batches)]
     return np.stack(found), (time.perf_counter() - began) / len(decoded)
+
+
+def agreement(original: Scores, other: Scores, threshold: float) -> Agreement:
+    """Compare two arrays of probabilities, float32[images, labels], finite. Nothing agrees with nothing fully."""
+    wanted, given = original >= threshold, other >= threshold
+    both, tags, all_given = (int(each.sum()) for each in (wanted & given, wanted, given))
+    change = np.abs(original - other)
+    return Agreement(
+        pictures=len(original),
+        tags=tags,
+        kept=both / tags if tags else 1.0,
+        f1=2 * both / (tags + all_given) if tags + all_given else 1.0,
+        mean_change=float(change.mean()),
+        largest_change=float(change.max()),
+    )

@@ -15,7 +15,6 @@ from sdprep.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from sdprep.doctor.doctor import Diagnosis, Job
-    from sdprep.doctor.problems import Problem
 
 WIDTH = 80
 
@@ -59,29 +58,21 @@ def _print_script(diagnosis: Diagnosis) -> None:
 
 
 def _print_table(diagnosis: Diagnosis) -> None:
+    # A shorter name leaves more of the line for the details.
     rows = [
-        ("PART", "ITEM", "STATE", "DETAIL"),
-        *((row.part, _shorten(row.item), row.state, row.detail) for row in diagnosis.rows),
+        (row.part, row.item.replace("ExecutionProvider", " provider"), row.state, row.detail) for row in diagnosis.rows
     ]
-    print_table(rows, width=WIDTH)
+    print_table([("PART", "ITEM", "STATE", "DETAIL"), *rows], width=WIDTH)
     for problem in diagnosis.problems:
-        _print_problem(problem)
-    click.echo(f"\npossible here: {_names(diagnosis, True)}; not possible here: {_names(diagnosis, False)}")
-
-
-def _shorten(item: str) -> str:
-    """Shorten an item, which leaves more of the line for the details."""
-    return item.replace("ExecutionProvider", " provider")
-
-
-def _print_problem(problem: Problem) -> None:
-    message = " ".join(filter(None, [f"{problem.part}:", problem.message, problem.advice, f"({problem.code.value})"]))
-    click.echo()
-    click.echo("\n".join(textwrap.wrap(message, WIDTH, subsequent_indent="  ", break_on_hyphens=False)))
-    for command in problem.commands:
-        # Not wrapped, so that it can be copied.
-        click.echo(f"    {command}")
-
-
-def _names(diagnosis: Diagnosis, works: bool) -> str:
-    return ", ".join(part for part, can in diagnosis.works.items() if can is works) or "nothing"
+        parts = [f"{problem.part}:", problem.message, problem.advice, f"({problem.code.value})"]
+        message = " ".join(filter(None, parts))
+        click.echo()
+        click.echo("\n".join(textwrap.wrap(message, WIDTH, subsequent_indent="  ", break_on_hyphens=False)))
+        for command in problem.commands:
+            # Not wrapped, so that it can be copied.
+            click.echo(f"    {command}")
+    can, cannot = (
+        ", ".join(part for part, works in diagnosis.works.items() if works is wanted) or "nothing"
+        for wanted in (True, False)
+    )
+    click.echo(f"\npossible here: {can}; not possible here: {cannot}")

@@ -16,7 +16,7 @@ from sdprep.cli.progress import Terminal
 
 if TYPE_CHECKING:
     from sdprep.models.base import ModelSpec, Task
-    from sdprep.tasks.models import CheckedFile, ModelDetails, ModelFailure, ModelFile, ModelSummary, Verification
+    from sdprep.tasks.models import ModelDetails, ModelFailure, ModelFile, ModelSummary, Verification
 
 UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 FITS = {
@@ -129,7 +129,12 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print_table([_check_row(file) for file in found.files])
+        print_table(
+            [
+                (file.state.value, file.model, file.name, "" if file.state.value == "ok" else str(file.path))
+                for file in found.files
+            ]
+        )
     _exit(found.failures, failed=_print_counts(found))
 
 
@@ -181,10 +186,6 @@ def _print_counts(found: Verification) -> bool:
         if names := found.models(state):
             click.echo(f"{state.value}: {advice}: sdprep models download {shlex.join(names)}", err=True)
     return bool(found.models(FileState.DAMAGED))
-
-
-def _check_row(file: CheckedFile) -> tuple[str, ...]:
-    return file.state.value, file.model, file.name, "" if file.state.value == "ok" else str(file.path)
 
 
 def _row(model: ModelSummary) -> tuple[str, ...]:
