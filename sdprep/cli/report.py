@@ -14,6 +14,8 @@ from sdprep.cli.signals import run_signals
 from sdprep.report import CancelToken, RunReport
 
 MODEL_COMMANDS = ("caption", "tag")
+# The most paths that are printed with one reason.
+NAMED = 10
 
 
 def run_task(task: Callable[..., RunReport], *args: Any, json_report: bool, **kwargs: Any) -> None:
@@ -48,18 +50,20 @@ def summarize(report: RunReport) -> None:
     for failure in report.failures:
         talk(f"failed: {failure['path']}: {failure['code']}: {failure['message']}")
     if report.command == "merge":
-        _name_some(talk, "lacks a sidecar", report.missing_paths)
+        _name_some(talk, "lacks a sidecar:", report.missing_paths)
     else:
-        _name_some(talk, "kept, not written by sdprep or edited since", report.kept_paths)
+        why = f"not written by sdprep {report.command}, or edited since"
+        option = "use --existing overwrite or append to change it"
+        _name_some(talk, "kept the sidecar of", report.kept_paths, f": {why} ({option})")
     for message in dict.fromkeys(flag["message"] for flag in report.flagged):
-        _name_some(talk, message, [flag["path"] for flag in report.flagged if flag["message"] == message])
-    _name_some(talk, "kept although the image has changed", report.image_changed)
+        _name_some(talk, f"{message}:", [flag["path"] for flag in report.flagged if flag["message"] == message])
+    _name_some(talk, "kept although the image has changed:", report.image_changed)
     if report.other_settings:
         talk(f"{report.other_settings} were made with other settings; --update brings them in line")
     remaining = "would be written" if report.dry_run else "remaining"
     what = "file" if report.command in ("undo", "restore") else "image"
     found = f"{report.found} {what}{'' if report.found == 1 else 's'}"
-    counts = f"{report.written} written, {report.current} current, {report.kept} kept, {report.failed} failed"
+    counts = f"{report.written} written, {report.current} up to date, {report.kept} kept, {report.failed} failed"
     lacking = f", {report.missing} lack a sidecar" if report.missing else ""
     talk(f"{report.command}: {found}: {counts}, {report.remaining} {remaining}{lacking} ({report.seconds:.1f} s)")
     if report.output:
@@ -73,8 +77,8 @@ def summarize(report: RunReport) -> None:
         print_table(rows, right=range(1, 4), err=True)
 
 
-def _name_some(talk: Callable[[str], None], what: str, paths: list[str], most: int = 10) -> None:
-    for path in paths[:most]:
-        talk(f"{what}: {path}")
-    if len(paths) > most:
-        talk(f"{what}: and {len(paths) - most} more (--json names all)")
+def _name_some(talk: Callable[[str], None], what: str, paths: list[str], why: str = "") -> None:
+    for path in paths[:NAMED]:
+        talk(f"{what} {path}{why}")
+    if len(paths) > NAMED:
+        talk(f"{what} {len(paths) - NAMED} more (--json names all)")

@@ -48,7 +48,7 @@ def test_a_folder_whose_name_only_begins_like_the_root_is_outside(catalog: Catal
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode there")
-def test_the_key_of_a_name_that_is_no_unicode_is_its_bytes(catalog: Catalog) -> None:
+def test_the_key_of_a_name_that_is_not_unicode_is_its_bytes(catalog: Catalog) -> None:
     assert catalog.key(catalog.root / os.fsdecode(b"caf\xe9.txt")) == b"caf\xe9.txt"
 
 
@@ -143,7 +143,7 @@ def test_the_key_of_a_file_begins_as_its_folder_says(catalog: Catalog, place: st
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode there")
-def test_the_key_of_a_file_in_a_folder_that_is_no_unicode_is_bytes(catalog: Catalog) -> None:
+def test_the_key_of_a_file_in_a_folder_that_is_not_unicode_is_bytes(catalog: Catalog) -> None:
     folder = catalog.root / os.fsdecode(b"caf\xe9")
     assert as_key(catalog.prefix(folder) + "a.txt") == catalog.key(folder / "a.txt") == b"caf\xe9/a.txt"
 

@@ -250,7 +250,7 @@ def test_after_a_crash_a_file_with_the_old_bytes_was_not_written(
     assert (statuses(catalog), catalog.state_of("a.txt")) == (["void"], None)
 
 
-@pytest.mark.parametrize("found", [b"a person was here\n", None], ids=["edited", "deleted"])
+@pytest.mark.parametrize("found", [b"a user was here\n", None], ids=["edited", "deleted"])
 def test_after_a_crash_it_is_unclear_whether_any_other_file_was_written(
     catalog: Catalog, file: Path, monkeypatch: pytest.MonkeyPatch, found: bytes | None
 ) -> None:

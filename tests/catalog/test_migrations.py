@@ -125,7 +125,7 @@ def test_a_new_catalog_has_the_definitions_of_one_that_was_brought_up_to_date(al
 
 
 @pytest.mark.parametrize("step", ["CREATE TABLE more (a); INSERT INTO gone VALUES (1);", "CREATE TABLE more (a); no;"])
-def test_a_step_that_fails_leaves_everything_as_it_was_and_puts_nothing_aside(album, file, monkeypatch, step):
+def test_a_step_that_fails_leaves_everything_as_it_was_and_moves_nothing_aside(album, file, monkeypatch, step):
     before = content(file)
     further_step(monkeypatch, step)
 

@@ -35,8 +35,8 @@ def test_a_demo_shows_a_caption_that_is_true(twice):
     assert "caption of red-hair-hat.jpg: a girl with long red hair" in twice[0][1]
 
 
-def test_a_second_demo_finds_everything_current(twice):
-    assert twice[1][2].count(f"{COUNT} images: 0 written, {COUNT} current") == 3
+def test_a_second_demo_finds_everything_up_to_date(twice):
+    assert twice[1][2].count(f"{COUNT} images: 0 written, {COUNT} up to date") == 3
 
 
 def test_a_second_demo_shows_the_same(twice):

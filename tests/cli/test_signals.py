@@ -96,7 +96,7 @@ def test_the_next_run_does_the_rest(start, stopped):
     assert (process.returncode, len(list(folder.glob("*.txt")))) == (0, COUNT)
 
 
-def test_a_message_of_an_end_is_no_traceback(stopped):
+def test_a_message_at_the_end_is_not_a_traceback(stopped):
     assert "Traceback" not in stopped(signal.SIGINT)[2]
 
 

@@ -85,5 +85,5 @@ def test_tensorflow_adds_nothing_to_stderr(start, imgs, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     out, err = start("tag", "imgs", "--backend", "tensorflow", "--provider", "cpu", cwd=imgs.parent).communicate()
     assert out == ""
-    ours = [decoder_advice(), "tag: 2 images: 2 written, 0 current, 0 kept, 0 failed, 0 remaining"]
+    ours = [decoder_advice(), "tag: 2 images: 2 written, 0 up to date, 0 kept, 0 failed, 0 remaining"]
     assert [line.partition(" (")[0] for line in err.splitlines()] == [line for line in ours if line]

@@ -189,6 +189,6 @@ def test_emoticons_keep_their_underscores(tag: Tag) -> None:
     assert differing(tag(*words("remove_underscore")), expected, "remove_underscore") == {}
 
 
-def test_lists_are_parted_by_commas_whatever_stands_between_tags(tag: Tag) -> None:
+def test_lists_are_separated_by_commas_whatever_is_between_tags(tag: Tag) -> None:
     given = [word.replace("solo;hat", "solo,hat") for word in words("caption_separator")]
     assert differing(tag(*given), by_kohya("caption_separator"), "caption_separator") == {}

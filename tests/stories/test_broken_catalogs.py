@@ -70,7 +70,7 @@ def whole(file):
 
 
 @DAMAGES
-def test_a_damaged_catalog_is_put_aside_and_the_run_goes_on(tagged, drawings, damage):
+def test_a_damaged_catalog_is_moved_aside_and_the_run_goes_on(tagged, drawings, damage):
     held = spoil(tagged, damage)
     (tagged / "d.png").write_bytes(drawings[3])
 
@@ -170,7 +170,7 @@ def scrambled_but_tables(data):
 
 
 def alter(folder, *statements):
-    """Change a catalog as a person with sqlite3 would."""
+    """Change a catalog as someone with sqlite3 would."""
     with closing(sqlite3.connect(folder / CATALOG)) as opened, opened:
         for statement in statements:
             opened.execute(statement)
@@ -185,7 +185,7 @@ ROWS = {
     "pieces that are numbers": "UPDATE states SET checksum = NULL, machine = '[1]'",
     "pieces without end": "UPDATE states SET checksum = NULL, removed = printf('%.*c', 200000, '[')",
     "a text that is gone": "UPDATE states SET checksum = NULL, text = x'00'",
-    "a person's text that is bytes": "UPDATE states SET checksum = NULL, person = x'00'",
+    "a user's text that is bytes": "UPDATE states SET checksum = NULL, person = x'00'",
     "a packed text that is none": "UPDATE texts SET packed = 1",
     "a text that is no Unicode": "UPDATE texts SET data = x'ff'",
 }
@@ -226,7 +226,7 @@ def test_a_damaged_row_of_an_image_leaves_no_trace_of_the_interpreter(tagged):
 
 @pytest.mark.parametrize("command", [log, undo])
 @pytest.mark.parametrize("time", ["'y'", "x'00'", "9e999", "9e99"])
-def test_a_time_that_is_none_is_said_by_commands_that_look_back(tagged, command, time):
+def test_a_time_that_is_invalid_is_reported_by_commands_that_look_back(tagged, command, time):
     alter(tagged, f"UPDATE runs SET started = {time}")
 
     with pytest.raises(DamagedCatalog, match=r"its list of runs is not as sdprep wrote it\. Move it away"):
@@ -251,7 +251,7 @@ def test_undo_says_that_a_text_is_gone(tagged):
 
 
 @pytest.mark.parametrize("data", ["x'00'", "'text'", "7", "x'ffffffff003c'"])
-def test_a_stored_result_that_cannot_be_read_is_made_anew(tagged, data):
+def test_a_stored_result_that_cannot_be_read_is_made_again(tagged, data):
     expected = texts(tagged)
     for name in expected:
         (tagged / name).unlink()
@@ -263,7 +263,7 @@ def test_a_stored_result_that_cannot_be_read_is_made_anew(tagged, data):
     assert texts(tagged) == expected
 
 
-def test_a_stored_caption_that_cannot_be_read_is_made_anew(album):
+def test_a_stored_caption_that_cannot_be_read_is_made_again(album):
     caption(album)
     expected = texts(album, ".caption")
     alter(album, "UPDATE results SET data = x'00'")
@@ -274,7 +274,7 @@ def test_a_stored_caption_that_cannot_be_read_is_made_anew(album):
     assert texts(album, ".caption") == expected
 
 
-def test_a_failure_that_is_remembered_under_no_known_code_is_looked_at_again(tagged):
+def test_a_failure_that_is_remembered_under_no_known_code_is_tried_again(tagged):
     write(tagged / "d.png", "no image")
     first = codes(tag(tagged))
     alter(tagged, "UPDATE failures SET code = 'of old'")
@@ -292,7 +292,7 @@ SCHEMAS = {
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
-def test_a_catalog_with_other_definitions_is_put_aside_and_the_run_goes_on(tagged, schema):
+def test_a_catalog_with_other_definitions_is_moved_aside_and_the_run_goes_on(tagged, schema):
     before = texts(tagged)
     alter(tagged, *SCHEMAS[schema])
 
@@ -304,7 +304,7 @@ def test_a_catalog_with_other_definitions_is_put_aside_and_the_run_goes_on(tagge
     assert (tagged / ".sdprep" / "catalog.sqlite.broken-1").exists()
 
 
-def test_what_sqlite_counts_for_itself_is_no_fault(tagged):
+def test_what_sqlite_counts_for_itself_is_not_damage(tagged):
     alter(tagged, "ANALYZE")
 
     assert counts(tag(tagged)) == {"current": 3}
@@ -459,7 +459,7 @@ def test_undo_works_without_the_log(album):
     assert texts(album) == {"a.txt": b"mine"}
 
 
-def test_on_a_local_disk_the_log_is_used_and_nothing_is_said(album):
+def test_on_a_local_disk_the_log_is_used_and_nothing_is_reported(album):
     report, said = heard(album)
 
     assert counts(report) == {"written": 3}

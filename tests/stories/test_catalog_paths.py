@@ -262,7 +262,7 @@ def test_without_its_catalog_every_text_is_kept(forgotten, monkeypatch):
     assert texts(forgotten) == before
 
 
-def test_without_its_catalog_refresh_adopts_the_machines_texts_and_keeps_a_persons(forgotten):
+def test_without_its_catalog_refresh_adopts_the_machines_texts_and_keeps_a_users(forgotten):
     before = texts(forgotten)
 
     report = tag(forgotten, refresh=True)

@@ -46,7 +46,7 @@ WAYS = [delete_folder, move_folder, delete_files, replace_folder, replace_file, 
 
 
 @pytest.mark.parametrize("vanish", WAYS)
-def test_a_catalog_that_is_gone_in_mid_run_is_noticed_before_the_next_text_is_written(album, monkeypatch, vanish):
+def test_a_catalog_that_is_gone_during_a_run_is_noticed_before_the_next_text_is_written(album, monkeypatch, vanish):
     (album / "a.txt").write_bytes(b"mine")
     before = texts(album)
     with monkeypatch.context() as patch:
@@ -85,7 +85,7 @@ def test_a_run_without_a_model_notices_too(tagged, monkeypatch):
 
 
 @pytest.mark.parametrize("vanish", WAYS)
-def test_an_undo_whose_catalog_is_gone_in_mid_run_is_told(tagged, monkeypatch, vanish):
+def test_an_undo_whose_catalog_is_gone_during_a_run_is_told(tagged, monkeypatch, vanish):
     before = texts(tagged)
     real = history._undo_steps
 

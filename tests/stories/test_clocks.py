@@ -64,7 +64,7 @@ def test_a_run_over_two_catalogs_orders_their_runs(album, drawings, clock):
 
 
 @pytest.mark.parametrize("seconds", [-1.0, -3e9, -6e10, 0.0, 253_402_300_800.0, 1e12])
-def test_a_clock_of_any_year_is_no_trouble(album, clock, seconds):
+def test_a_clock_of_any_year_does_no_harm(album, clock, seconds):
     write(album / "a.txt", "mine")
     clock(seconds)
 

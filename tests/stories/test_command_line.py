@@ -119,8 +119,9 @@ def test_kept_texts_are_named(album):
     result = sdprep("tag", album, "--model", "demo-tag")
 
     assert result.exit_code == 0
-    assert "b.png" in result.stderr
-    assert "2 written, 0 current, 1 kept, 0 failed" in result.stderr
+    why = "not written by sdprep tag, or edited since (use --existing overwrite or append to change it)"
+    assert f"kept the sidecar of b.png: {why}\n" in result.stderr
+    assert "2 written, 0 up to date, 1 kept, 0 failed" in result.stderr
 
 
 def test_a_kept_text_beside_a_replaced_image_is_named(tagged, drawings):
@@ -152,7 +153,7 @@ def test_a_run_with_nothing_to_do_says_that_no_model_was_loaded(tagged, monkeypa
 def test_a_refresh_that_changes_nothing_does_not_say_that_no_model_was_loaded(tagged):
     result = sdprep("tag", tagged, "--model", "demo-tag", "--refresh")
 
-    assert "3 current" in result.stderr
+    assert "3 up to date" in result.stderr
     assert "no model was loaded" not in result.stderr
 
 

@@ -108,7 +108,7 @@ def test_merge_takes_the_tags_of_all_that_have_some(tmp_path):
 
 
 @ON_LINUX
-def test_what_is_not_read_is_passed_over_aloud(album):
+def test_files_that_are_not_read_are_skipped_and_reported(album):
     (album / "a.tiff").touch()
     (album / "loop").symlink_to(album)
     (album / "link.png").symlink_to(album / "a.png")

@@ -23,7 +23,7 @@ from tests.stories.telling import (
 
 @pytest.fixture
 def mixed(album, drawings):
-    """Five images: one has a person's text, one is broken."""
+    """Five images: one has a text of the user's, one is broken."""
     (album / "d.png").write_bytes(drawings[3])
     (album / "e.png").write_bytes(drawings[4])
     (album / "b.png").write_bytes(b"no image")
@@ -209,7 +209,7 @@ def test_a_run_that_is_stopped_before_it_begins_leaves_everything(tagged, monkey
 # What is found
 
 
-def test_a_folder_without_images_says_so(tmp_path):
+def test_a_folder_without_images_is_reported(tmp_path):
     with pytest.raises(NoImages):
         tag(tmp_path)
 

@@ -53,7 +53,7 @@ def die(folder, moment, order):
 
 @pytest.fixture
 def persons(album):
-    """The album with a person's text beside every image."""
+    """The album with a text of the user's for every image."""
     for name in ("a", "b", "c"):
         write(album / f"{name}.txt", f"mine, {name}")
     return album

@@ -144,7 +144,9 @@ def is_sound(after, before, known, words):
     return after is not None and set(pieces) - words == set(by_hand)
 
 
-def test_any_damage_is_met_in_plain_words_and_no_text_is_touched(past, words_of_the_model, seed, monkeypatch, capfd):
+def test_any_damage_is_met_with_a_clear_message_and_no_text_is_touched(
+    past, words_of_the_model, seed, monkeypatch, capfd
+):
     rng = random.Random(seed)
     before, known = texts(past), known_texts(past) | {None}
     damaged = bytearray((past / CATALOG).read_bytes())
@@ -324,7 +326,7 @@ def test_a_small_catalog_whose_texts_unpack_to_much_takes_little_memory(past, co
     assert texts(past) == before
 
 
-def test_a_stored_result_with_a_flipped_bit_is_made_anew(tagged):
+def test_a_stored_result_with_a_flipped_bit_is_made_again(tagged):
     expected = texts(tagged)
     for name in expected:
         (tagged / name).unlink()
@@ -372,7 +374,7 @@ def failing_looks(monkeypatch):
     return pending
 
 
-def test_a_look_that_goes_wrong_once_puts_nothing_aside(tagged, failing_looks):
+def test_a_look_that_goes_wrong_once_moves_nothing_aside(tagged, failing_looks):
     failing_looks.append("Tree 3 page 5: btreeInitPage() returns error code 11")
 
     assert counts(tag(tagged)) == {"current": 3}
@@ -400,7 +402,7 @@ class Db:
         "Tree 3 page 5 cell 0: failed to get page 9",
     ],
 )
-def test_a_page_that_could_not_be_read_is_no_damage(finding):
+def test_a_page_that_could_not_be_read_is_not_damage(finding):
     with pytest.raises(CatalogFailed, match=r"a\.sqlite cannot be read"):
         database.damage_in(Db(finding), Path("a.sqlite"), "quick_check")
 

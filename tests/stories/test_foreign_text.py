@@ -63,7 +63,7 @@ def test_undo_gives_a_foreign_text_back_byte_for_byte(album, existing):
     assert texts(album) == {"b.txt": original}
 
 
-def test_a_line_that_a_person_added_to_the_tags_is_kept(tagged):
+def test_a_line_that_a_user_added_to_the_tags_is_kept(tagged):
     edited = (tagged / "a.txt").read_bytes() + b"and a line\n"
     (tagged / "a.txt").write_bytes(edited)
 
@@ -90,7 +90,7 @@ def test_an_empty_line_of_another_tool_is_kept(album):
     assert (album / "a.txt").read_bytes() == b"\n"
 
 
-def test_a_file_of_no_bytes_is_nobodys_text_and_is_written(album, tmp_path):
+def test_a_sidecar_of_0_bytes_belongs_to_nobody_and_is_written(album, tmp_path):
     tag(album, output_dir=tmp_path / "aside")
     write(album / "a.txt", "")
 

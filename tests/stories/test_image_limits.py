@@ -47,7 +47,7 @@ def test_a_lower_limit_refuses_larger_images(album, run, workers):
     assert report.written == 3
 
 
-def test_an_image_that_was_too_large_is_looked_at_again_under_a_higher_limit_and_not_before(album, monkeypatch):
+def test_an_image_that_was_too_large_is_tried_again_under_a_higher_limit_and_not_before(album, monkeypatch):
     Image.new("RGB", (200, 200)).save(album / "large.png")
     tag(album, max_pixels=30_000)
     with monkeypatch.context() as patch:
@@ -79,7 +79,7 @@ def test_half_an_image_is_written_where_that_is_asked_for_and_named(halved, run,
     assert len([flag for flag in report.flagged if flag["code"] == "truncated"]) == 1
 
 
-def test_an_image_that_was_refused_is_looked_at_again_where_half_of_it_will_do(halved):
+def test_an_image_that_was_refused_is_tried_again_where_half_of_it_will_do(halved):
     tag(halved)
 
     assert counts(tag(halved, allow_truncated=True)) == {"written": 1, "current": 2}

@@ -22,7 +22,7 @@ from tests.stories.telling import (
 # Results by content
 
 
-def test_a_renamed_image_is_not_looked_at_again(tagged, monkeypatch):
+def test_a_renamed_image_is_not_predicted_again(tagged, monkeypatch):
     before = texts(tagged)
     (tagged / "b.png").rename(tagged / "z.png")
     hide_models(monkeypatch)
@@ -45,7 +45,7 @@ def test_a_renamed_image_takes_its_text_along(tagged, monkeypatch):
     assert texts(tagged)["z.txt"] == before["b.txt"]
 
 
-def test_a_copied_image_is_not_looked_at_again(tagged, monkeypatch):
+def test_a_copied_image_is_not_predicted_again(tagged, monkeypatch):
     (tagged / "more").mkdir()
     shutil.copyfile(tagged / "b.png", tagged / "more" / "copy.png")
     hide_models(monkeypatch)
@@ -78,10 +78,10 @@ def test_only_a_new_image_is_looked_at(tagged, drawings, monkeypatch):
     assert counts(report) == {"written": 1, "current": 3}
 
 
-# A person's text beside a replaced image
+# The user's text beside a replaced image
 
 
-def test_a_persons_text_is_kept_and_named_when_its_image_was_replaced(tagged, drawings):
+def test_a_users_text_is_kept_and_named_when_its_image_was_replaced(tagged, drawings):
     write(tagged / "a.txt", "my own words")
     (tagged / "a.png").write_bytes(drawings[3])
 
@@ -92,7 +92,7 @@ def test_a_persons_text_is_kept_and_named_when_its_image_was_replaced(tagged, dr
     assert (tagged / "a.txt").read_bytes() == b"my own words"
 
 
-def test_a_persons_text_beside_the_same_image_is_not_called_changed(tagged):
+def test_a_users_text_beside_the_same_image_is_not_called_changed(tagged):
     write(tagged / "a.txt", "my own words")
 
     assert tag(tagged).image_changed == []
@@ -134,7 +134,7 @@ def test_a_broken_image_that_was_only_touched_is_not_tried_again(broken, monkeyp
     assert counts(tag(broken)) == {"current": 2, "failed": 1}
 
 
-def test_a_mended_image_is_written(broken, drawings):
+def test_a_fixed_image_is_written(broken, drawings):
     tag(broken)
     (broken / "b.png").write_bytes(drawings[1])
 
@@ -163,7 +163,7 @@ def test_an_image_that_breaks_after_its_first_run_fails_and_keeps_its_text(tagge
     assert texts(tagged)["b.txt"] == before["b.txt"]
 
 
-def test_a_broken_image_with_a_persons_text_is_kept(broken):
+def test_a_broken_image_with_a_users_text_is_kept(broken):
     write(broken / "b.txt", "mine")
 
     report = tag(broken)
@@ -171,7 +171,7 @@ def test_a_broken_image_with_a_persons_text_is_kept(broken):
     assert counts(report) == {"written": 2, "kept": 1}
 
 
-def test_an_empty_image_is_told_from_one_that_is_none(album):
+def test_an_empty_file_has_a_code_of_its_own(album):
     (album / "b.png").write_bytes(b"")
 
     assert codes(tag(album)) == {"b.png": "empty_file"}
@@ -209,7 +209,7 @@ def test_an_image_replaced_while_the_model_looks_gets_its_own_tags_in_the_next_r
 # Names
 
 
-def test_an_image_whose_name_is_no_unicode_is_an_ordinary_image(album):
+def test_an_image_whose_name_is_not_unicode_is_an_ordinary_image(album):
     (album / "b.png").rename(album / os.fsdecode(b"b\xff.png"))
     (album / os.fsdecode(b"b\xff.txt")).write_bytes(b"mine")
 
@@ -218,7 +218,7 @@ def test_an_image_whose_name_is_no_unicode_is_an_ordinary_image(album):
     assert counts(report) == {"written": 2, "kept": 1}
 
 
-def test_tags_of_an_image_whose_name_is_no_unicode_are_remembered(album, monkeypatch):
+def test_tags_of_an_image_whose_name_is_not_unicode_are_remembered(album, monkeypatch):
     (album / "b.png").rename(album / os.fsdecode(b"b\xff.png"))
     tag(album)
     hide_models(monkeypatch)

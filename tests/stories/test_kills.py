@@ -36,7 +36,7 @@ RUNS = {
 FIRST = {
     "a.txt": b"mine, a",
     "b.txt": b"mine, b",
-    "b.caption": b"a person's words",
+    "b.caption": b"the user's words",
     "metadata.json": b'{"a.png": {"theirs": 1, "tags": "old"}, "gone.png": {}}',
 }
 SIDECARS = [f"{stem}{ending}" for stem in ("a", "b", "sub/c", "sub/d") for ending in (".txt", ".caption")]
@@ -90,7 +90,7 @@ def mortals(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory, mortals):
-    """A dataset with a past: half of it tagged, two texts of a person, a metadata JSON of somebody's."""
+    """A dataset with a past: half of it tagged, two texts of the user's, a metadata JSON of another tool."""
     folder = tmp_path_factory.mktemp("before") / "album"
     (folder / "sub").mkdir(parents=True)
     paint(folder, "a.png", "sub/c.png")
@@ -99,7 +99,7 @@ def before(tmp_path_factory, mortals):
     assert past["status"] == 0, past["said"]
     paint(folder, "b.png", "sub/d.png")
     write(folder / "b.txt", "mine, b")
-    write(folder / "b.caption", "a person's words")
+    write(folder / "b.caption", "the user's words")
     write(folder / "metadata.json", FIRST["metadata.json"].decode())
     return folder
 
@@ -179,7 +179,7 @@ def test_a_run_that_was_killed_is_completed_by_the_next(completed):
     with closing(sqlite3.connect(folder / CATALOG)) as catalog:
         assert catalog.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert catalog.execute("SELECT count(*) FROM journal WHERE status = 'intent'").fetchone() == (0,)
-    # A person's texts are there, or can be had back.
+    # The user's texts are there, or can be restored.
     assert "mine, a" in [version.excerpt for version in file_versions(folder / "a.txt")]
     assert (folder / "b.txt").read_bytes() == b"mine, b" or file_versions(folder / "b.txt")[0].excerpt == "mine, b"
     undo_everything(folder)

@@ -101,7 +101,7 @@ def test_tag_replacement_replaces_the_tag_that_was_named_and_no_other(album):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_a_downloaded_saved_model_lies_where_tensorflow_finds_it(album, hub, remote):
+def test_a_downloaded_saved_model_is_where_tensorflow_finds_it(album, hub, remote):
     pytest.importorskip("tensorflow", reason="the extra `tensorflow` is not installed here")
 
     result = tag(album, "--model", remote, "--backend", "tensorflow", "--json")

@@ -112,7 +112,7 @@ LINKS = st.lists(
     max_examples=settings().max_examples // 8,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_whatever_links_a_stranger_lays_nothing_outside_changes(drawings, tmp_path_factory, links, existing, mirrored):
+def test_whatever_links_others_make_nothing_outside_changes(drawings, tmp_path_factory, links, existing, mirrored):
     base = tmp_path_factory.mktemp("hostile")
     for folder in ("elsewhere", "album/sub/deep", "out"):
         (base / folder).mkdir(parents=True)

@@ -13,7 +13,7 @@ from tests.stories.telling import CATALOG, STRICT, counts, tag, texts, write
 
 @pytest.fixture
 def lived(album):
-    """The album whose first text was a person's, then tags, then fewer tags."""
+    """The album whose first text was the user's, then tags, then fewer tags."""
     write(album / "a.txt", "mine")
     tag(album, existing="overwrite")
     tag(album, threshold=STRICT)
@@ -50,7 +50,7 @@ def test_the_log_says_of_every_run_that_it_ended(lived):
     assert all(entry.ended is not None for entry in log(lived))
 
 
-def test_the_log_of_a_folder_without_a_catalog_says_so(album):
+def test_the_log_of_a_folder_without_a_catalog_is_reported(album):
     with pytest.raises(CatalogError, match="no catalog"):
         log(album)
 
@@ -147,7 +147,7 @@ def test_the_edit_that_restore_replaced_comes_back_by_undo(lived):
     assert texts(lived)["a.txt"] == b"an edit"
 
 
-def test_a_restored_text_is_what_the_person_ordered_and_is_kept(lived):
+def test_a_restored_text_is_what_the_user_asked_for_and_is_kept(lived):
     restore(lived / "a.txt", 2)
     before = texts(lived)["a.txt"]
 
@@ -171,13 +171,13 @@ def test_restoring_a_number_that_there_is_not_says_which_there_are(lived):
         restore(lived / "a.txt", 4)
 
 
-def test_restoring_a_file_that_sdprep_never_wrote_says_so(lived):
+def test_restoring_a_file_that_sdprep_never_wrote_is_reported(lived):
     write(lived / "notes.txt", "mine")
 
     with pytest.raises(CatalogError, match=r"notes\.txt"):
         restore(lived / "notes.txt")
 
 
-def test_restoring_where_there_is_no_earlier_text_says_so(tagged):
+def test_restoring_where_there_is_no_earlier_text_is_reported(tagged):
     with pytest.raises(CatalogError, match="no earlier text"):
         restore(tagged / "a.txt")

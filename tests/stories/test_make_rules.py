@@ -216,7 +216,7 @@ def test_after_update_nothing_is_said_of_other_settings(tagged):
     assert report.other_settings == 0
 
 
-def test_update_leaves_a_persons_text_alone(tagged):
+def test_update_leaves_a_users_text_alone(tagged):
     write(tagged / "a.txt", "mine")
 
     report = tag_by_default(tagged, threshold=STRICT, update=True)
@@ -225,7 +225,7 @@ def test_update_leaves_a_persons_text_alone(tagged):
     assert (tagged / "a.txt").read_bytes() == b"mine"
 
 
-# Edited by a person, written by another tool, or by another task
+# Edited by the user, written by another tool, or by another task
 
 
 def test_an_edited_text_is_kept_and_named_whatever_is_stated(tagged):

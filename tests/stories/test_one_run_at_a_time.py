@@ -76,7 +76,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("command", WRITERS)
-def test_a_command_that_writes_is_refused_while_a_run_is_at_work(album, monkeypatch, command):
+def test_a_command_that_writes_is_refused_during_a_run(album, monkeypatch, command):
     said = refused(monkeypatch, album, WRITERS[command])
 
     assert f"sdprep tag, process {os.getpid()} on " in said
@@ -119,7 +119,7 @@ def test_the_command_line_says_so_and_leaves_with_1(album, monkeypatch, capsys):
     assert "sdprep: error: another run is at work with" in capsys.readouterr().err
 
 
-def test_the_log_can_be_read_while_a_run_is_at_work(album, monkeypatch):
+def test_the_log_can_be_read_during_a_run(album, monkeypatch):
     at_replace(monkeypatch, "b.txt", lambda *_, **__: log(album))
 
     assert counts(tag(album)) == {"written": 3}

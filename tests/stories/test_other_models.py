@@ -80,7 +80,7 @@ def test_other_weights_under_the_same_name_rewrite_what_the_former_wrote(tagged,
     assert all(tag.startswith("newer_") for name in SIDECARS for tag in tags_of(tagged / name))
 
 
-def test_a_description_that_was_mended_rewrites_what_was_made_by_the_wrong_one(album, other_model):
+def test_a_description_that_was_fixed_rewrites_what_was_made_by_the_wrong_one(album, other_model):
     tag(album, model=describe(other_model, channels="rgb"))
     wrong = texts(album)
 
@@ -90,7 +90,7 @@ def test_a_description_that_was_mended_rewrites_what_was_made_by_the_wrong_one(a
     assert texts(album) != wrong
 
 
-def test_label_categories_that_were_mended_rewrite_what_was_made_by_the_wrong_ones(album, other_model, monkeypatch):
+def test_label_categories_that_were_fixed_rewrite_what_was_made_by_the_wrong_ones(album, other_model, monkeypatch):
     tag(album, model=describe(other_model, categories=SWAPPED))
     wrong = texts(album)
 

@@ -77,7 +77,7 @@ def test_another_threshold_rewrites_an_output_folder_without_the_model(nested, o
     assert counts(tag(nested, output_dir=out, threshold=STRICT)) == {"written": 4}
 
 
-def test_a_text_that_a_person_edited_in_an_output_folder_is_kept(nested, out):
+def test_a_text_that_a_user_edited_in_an_output_folder_is_kept(nested, out):
     tag(nested, output_dir=out)
     write(out / "sub" / "d.txt", "mine")
 

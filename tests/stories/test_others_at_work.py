@@ -30,7 +30,7 @@ def test_a_text_that_appears_while_the_model_looks_is_kept_and_named(album, monk
     assert (album / "b.txt").read_bytes() == b"mine"
 
 
-def test_a_text_that_appeared_in_the_last_moment_stays_the_persons(album, monkeypatch):
+def test_a_text_that_appeared_in_the_last_moment_stays_the_users(album, monkeypatch):
     while_the_model_looks(monkeypatch, lambda: write(album / "b.txt", "mine"))
     tag(album)
 
@@ -119,7 +119,7 @@ def test_a_subfolder_that_is_deleted_while_the_model_looks_stays_away_and_the_ot
     assert not (album / "sub").exists()
 
 
-def test_a_folder_of_images_that_is_deleted_while_the_model_looks_stays_away_and_that_is_said(album, monkeypatch):
+def test_a_folder_of_images_that_is_deleted_while_the_model_looks_stays_away_and_that_is_reported(album, monkeypatch):
     while_the_model_looks(monkeypatch, lambda: shutil.rmtree(album))
 
     with pytest.raises(CatalogFailed, match="was deleted, moved or replaced"):

@@ -47,7 +47,7 @@ def test_texts_of_kohyas_preparation_stay_where_nothing_is_stated(album, monkeyp
     assert report.other_settings == 3
 
 
-def test_naming_the_model_again_is_no_statement_about_the_preparation(album, monkeypatch):
+def test_naming_the_model_again_does_not_count_as_naming_the_preparation(album, monkeypatch):
     tag(album, preprocess="kohya")
     hide_models(monkeypatch)
 

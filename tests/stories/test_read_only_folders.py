@@ -177,7 +177,7 @@ def test_what_the_catalog_knows_is_known_on_a_read_only_disk(tagged):
 
 
 @small_disk
-def test_a_read_only_disk_with_a_run_that_was_broken_off_says_what_to_do(tagged):
+def test_a_read_only_disk_with_a_run_that_was_interrupted_says_what_to_do(tagged):
     (tagged / f"{CATALOG}-wal").write_bytes(b"log")
 
     done = on_a_read_only_disk(tagged, *LOOKS["log"])

@@ -108,7 +108,7 @@ def test_a_sidecar_is_utf_8_without_byte_order_mark_and_ends_in_one_line_feed(ta
         assert data.endswith(b"\n")
 
 
-def test_a_persons_letters_stay_utf_8(album):
+def test_a_users_letters_stay_utf_8(album):
     write(album / "a.txt", "青い髪, café")
 
     tag(album, existing="append")

@@ -17,7 +17,7 @@ ORIGINAL = "\ufeffmine,\r\nwith  odd spaces \r\n\r\n".encode()
 
 @pytest.fixture
 def overwritten(album):
-    """The album where tags took the place of a person's text."""
+    """The album where tags took the place of the user's text."""
     (album / "a.txt").write_bytes(ORIGINAL)
     tag(album, existing="overwrite")
     return album
@@ -68,7 +68,7 @@ def test_undo_takes_the_beginning_of_a_name(overwritten):
     assert texts(overwritten) == {"a.txt": ORIGINAL}
 
 
-def test_undo_of_an_unknown_run_says_so(tagged):
+def test_undo_of_an_unknown_run_is_reported(tagged):
     with pytest.raises(CatalogError, match="19990101"):
         undo(tagged, "19990101")
 
@@ -155,7 +155,7 @@ def test_after_undo_the_earlier_text_is_still_sdpreps(tagged):
     assert counts(report) == {"written": 3}
 
 
-def test_after_undo_a_persons_text_is_the_persons_again(overwritten):
+def test_after_undo_a_users_text_is_the_users_again(overwritten):
     undo(overwritten)
 
     report = tag(overwritten, threshold=STRICT)
@@ -172,7 +172,7 @@ def test_after_undo_of_undo_the_text_is_sdpreps(overwritten, monkeypatch):
     assert counts(tag(overwritten, threshold=STRICT)) == {"written": 3}
 
 
-def test_after_undo_of_an_append_the_text_is_the_persons_alone(album):
+def test_after_undo_of_an_append_the_text_is_the_users_alone(album):
     write(album / "a.txt", "mine")
     tag(album, existing="append")
     undo(album)
@@ -205,12 +205,12 @@ def test_undo_loses_no_results(tagged, monkeypatch):
     assert texts(tagged) == before
 
 
-def test_undo_in_a_folder_without_a_catalog_says_so(album):
+def test_undo_in_a_folder_without_a_catalog_is_reported(album):
     with pytest.raises(CatalogError, match="no catalog"):
         undo(album)
 
 
-def test_undo_where_no_run_changed_anything_says_so(album):
+def test_undo_where_no_run_changed_anything_is_reported(album):
     for name in ("a.txt", "b.txt", "c.txt"):
         write(album / name, "mine")
     tag(album)
@@ -265,7 +265,7 @@ def test_undo_writes_no_file_outside_the_folder_of_a_catalog_that_it_found(overw
     ]
 
 
-def test_undo_follows_a_catalog_that_a_person_names_anywhere(overwritten):
+def test_undo_follows_a_catalog_that_a_user_names_anywhere(overwritten):
     (overwritten.parent / "dataset.json").write_text("{}", encoding="utf-8")
     merge(overwritten, MergeSettings(output=overwritten.parent / "dataset.json"))
     assert counts(undo(overwritten)) == {"failed": 1}

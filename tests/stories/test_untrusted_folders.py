@@ -21,7 +21,7 @@ PAGE, SECTOR = 4096, 512
 
 @pytest.fixture
 def outside(tmp_path):
-    """A folder of the person's beside the album, with one file."""
+    """A folder of the user's beside the album, with one file."""
     folder = tmp_path / "outside"
     folder.mkdir()
     (folder / "victim.txt").write_text("dear diary\n", encoding="utf-8")
@@ -66,7 +66,7 @@ def test_a_journal_of_this_kind_has_sqlite_delete_the_file_that_it_names(tagged,
     assert not kept(outside)
 
 
-def test_a_journal_that_names_another_file_is_put_aside_unread(tagged, outside):
+def test_a_journal_that_names_another_file_is_moved_aside_unread(tagged, outside):
     hostile_journal(tagged / CATALOG, outside / "victim.txt")
 
     assert counts(tag(tagged)) == {"kept": 3}
@@ -162,7 +162,7 @@ def test_a_gitignore_that_is_a_link_to_nothing_makes_no_file(album, outside):
     assert kept(outside)
 
 
-def test_a_catalog_that_a_person_names_may_be_a_link(album, tmp_path):
+def test_a_catalog_that_a_user_names_may_be_a_link(album, tmp_path):
     (tmp_path / "fast").mkdir()
     named = tmp_path / "mine.sqlite"
     named.symlink_to(tmp_path / "fast" / "real.sqlite")
@@ -184,7 +184,7 @@ def test_a_file_of_the_catalog_that_is_a_pipe_is_not_waited_for(tagged, name):
 
 
 @pytest.mark.parametrize("content", [b"", b"# Notes\n", b"# Notes\n" * 5000], ids=["empty", "short", "long"])
-def test_a_file_that_is_no_catalog_is_refused_and_nothing_made_beside_it(album, tmp_path, content):
+def test_a_file_that_is_not_a_catalog_is_refused_and_nothing_is_created_next_to_it(album, tmp_path, content):
     (tmp_path / "mine").mkdir()
     file = tmp_path / "mine" / "notes.md"
     file.write_bytes(content)
@@ -244,7 +244,7 @@ def test_no_change_that_was_begun_outside_the_folder_of_a_catalog_is_settled(tag
     assert status(tagged) == "intent"
 
 
-def test_a_change_that_was_begun_anywhere_is_settled_for_a_catalog_that_a_person_names(tagged, outside):
+def test_a_change_that_was_begun_anywhere_is_settled_for_a_catalog_that_a_user_names(tagged, outside):
     uid, row = open_intent(tagged, str(outside / "victim.txt"))
     temporary = outside / f".sdprep-{uid}-{row}.tmp"
     temporary.touch()

@@ -1,4 +1,4 @@
-"""A text that a person and sdprep wrote together: the person's part stands, the machine's part follows the rules."""
+"""A sidecar that the user and sdprep wrote together: the user's part stays, the machine's part follows the rules."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def machine(album, tmp_path):
 
 @pytest.fixture
 def appended(album, machine):
-    """The album where a person had written to image a, and tags were appended."""
+    """The album where the user had written to image a, and tags were appended."""
     write(album / "a.txt", "my trigger, a Thing")
     tag(album, existing="append")
     return album
@@ -35,7 +35,7 @@ def without(text, *gone):
     return ", ".join(tag for tag in text.split(", ") if tag not in gone)
 
 
-def test_append_puts_the_tags_behind_the_persons_text(album, machine):
+def test_append_puts_the_tags_after_the_users_text(album, machine):
     write(album / "a.txt", "my trigger, a Thing")
 
     report = tag(album, existing="append")
@@ -44,7 +44,7 @@ def test_append_puts_the_tags_behind_the_persons_text(album, machine):
     assert (album / "a.txt").read_text(encoding="utf-8") == f"my trigger, a Thing, {machine}\n"
 
 
-def test_prepend_puts_the_tags_before_the_persons_text(album, machine):
+def test_prepend_puts_the_tags_before_the_users_text(album, machine):
     write(album / "a.txt", "my trigger, a Thing")
 
     tag(album, existing="prepend")
@@ -52,7 +52,7 @@ def test_prepend_puts_the_tags_before_the_persons_text(album, machine):
     assert (album / "a.txt").read_text(encoding="utf-8") == f"{machine}, my trigger, a Thing\n"
 
 
-def test_overwrite_puts_the_tags_in_place_of_the_persons_text(album, machine):
+def test_overwrite_puts_the_tags_in_place_of_the_users_text(album, machine):
     write(album / "a.txt", "my trigger, a Thing")
 
     tag(album, existing="overwrite")
@@ -60,7 +60,7 @@ def test_overwrite_puts_the_tags_in_place_of_the_persons_text(album, machine):
     assert (album / "a.txt").read_text(encoding="utf-8") == f"{machine}\n"
 
 
-def test_append_leaves_the_persons_spelling_as_it_is(album, machine):
+def test_append_leaves_the_users_spelling_as_it_is(album, machine):
     mine = "My  Trigger ,thing,,  (weird:1.2)"
     write(album / "a.txt", mine)
 
@@ -69,7 +69,7 @@ def test_append_leaves_the_persons_spelling_as_it_is(album, machine):
     assert (album / "a.txt").read_text(encoding="utf-8") == f"{mine}, {machine}\n"
 
 
-def test_append_does_not_repeat_a_tag_that_the_person_has_in_another_spelling(album, machine):
+def test_append_does_not_repeat_a_tag_that_the_user_has_in_another_spelling(album, machine):
     write(album / "a.txt", "Simple Background")
 
     tag(album, existing="append")
@@ -157,7 +157,7 @@ def test_after_an_append_a_replaced_image_renews_the_machines_part_alone(appende
     assert after[2:] != before[2:]
 
 
-def test_after_an_append_another_separator_neither_changes_nor_repeats_the_persons_tags(album, machine):
+def test_after_an_append_another_separator_neither_changes_nor_repeats_the_users_tags(album, machine):
     write(album / "a.txt", "my trigger, simple_background")
     tag(album, existing="append")
 
@@ -177,7 +177,7 @@ def test_a_text_edited_after_an_append_is_kept(appended):
     assert (appended / "a.txt").read_text(encoding="utf-8") == edited
 
 
-def test_a_tag_that_the_person_took_out_is_not_put_back_by_appending_again(appended, machine):
+def test_a_tag_that_the_user_removed_is_not_put_back_by_appending_again(appended, machine):
     write(appended / "a.txt", f"my trigger, a Thing, {without(machine, 'simple_background')}\n")
 
     report = tag(appended, existing="append")
@@ -186,7 +186,7 @@ def test_a_tag_that_the_person_took_out_is_not_put_back_by_appending_again(appen
     assert "simple_background" not in tags_of(appended / "a.txt")
 
 
-def test_a_tag_that_the_person_took_out_is_not_put_back_by_any_later_run(appended, machine):
+def test_a_tag_that_the_user_removed_is_not_put_back_by_any_later_run(appended, machine):
     write(appended / "a.txt", f"my trigger, a Thing, {without(machine, 'simple_background')}\n")
     tag(appended, existing="append")
 
@@ -196,7 +196,7 @@ def test_a_tag_that_the_person_took_out_is_not_put_back_by_any_later_run(appende
     assert not {"simple_background", "simple background"} & set(tags_of(appended / "a.txt"))
 
 
-def test_a_tag_that_the_person_took_out_of_the_machines_own_text_is_not_put_back_either(tagged):
+def test_a_tag_that_the_user_removed_from_the_machines_own_text_is_not_put_back_either(tagged):
     left = [tag for tag in tags_of(tagged / "a.txt") if tag != "simple_background"]
     write(tagged / "a.txt", ", ".join(left))
 
@@ -206,7 +206,7 @@ def test_a_tag_that_the_person_took_out_of_the_machines_own_text_is_not_put_back
     assert set(left) < set(tags_of(tagged / "a.txt"))
 
 
-def test_what_the_person_wrote_into_the_machines_part_is_the_persons_from_then_on(appended, machine):
+def test_what_the_user_wrote_into_the_machines_part_is_the_users_from_then_on(appended, machine):
     write(appended / "a.txt", f"my trigger, a Thing, {machine}, a late thought\n")
     tag(appended, existing="append")
 
@@ -215,7 +215,7 @@ def test_what_the_person_wrote_into_the_machines_part_is_the_persons_from_then_o
     assert tags_of(appended / "a.txt")[:3] == ["my trigger", "a Thing", "a late thought"]
 
 
-def test_appending_after_an_edit_leaves_the_persons_spelling_as_it_is(album, machine):
+def test_appending_after_an_edit_leaves_the_users_spelling_as_it_is(album, machine):
     write(album / "a.txt", "My  Trigger ,thing")
     tag(album, existing="append")
     write(album / "a.txt", f"My  Trigger ,other thing, {machine}\n")
@@ -225,7 +225,7 @@ def test_appending_after_an_edit_leaves_the_persons_spelling_as_it_is(album, mac
     assert (album / "a.txt").read_text(encoding="utf-8") == f"My  Trigger ,other thing, {machine}\n"
 
 
-def test_a_machine_tag_that_the_person_respelt_keeps_the_persons_spelling(appended, machine):
+def test_a_machine_tag_that_the_user_respelled_keeps_the_users_spelling(appended, machine):
     respelt = machine.replace("simple_background", "Simple Background")
     write(appended / "a.txt", f"my trigger, a Thing, {respelt}\n")
 
@@ -242,7 +242,7 @@ def test_overwrite_replaces_a_text_that_both_wrote(appended, machine):
     assert (appended / "a.txt").read_text(encoding="utf-8") == f"{machine}\n"
 
 
-def test_undo_after_overwriting_a_text_that_both_wrote_gives_the_person_the_part_back(appended):
+def test_undo_after_overwriting_a_text_that_both_wrote_gives_the_user_the_part_back(appended):
     before = texts(appended)
     tag(appended, existing="overwrite")
 

@@ -115,7 +115,7 @@ def test_the_next_run_passes_over_them_before_a_model_is_loaded(survived, monkey
     assert counts(report) == {"current": 3, "failed": 2}
 
 
-def test_they_are_passed_over_with_the_same_words(first_run, survived):
+def test_they_are_skipped_with_the_same_words(first_run, survived):
     first, second = first_run[1], tag(survived, **SOME)
 
     def by_path(report):
@@ -124,14 +124,14 @@ def test_they_are_passed_over_with_the_same_words(first_run, survived):
     assert by_path(first) == by_path(second)
 
 
-def test_they_are_passed_over_after_a_copy_without_times(survived, monkeypatch):
+def test_they_are_skipped_after_a_copy_without_times(survived, monkeypatch):
     renew_times(survived)
     hide_models(monkeypatch)
 
     assert counts(tag(survived, **SOME)) == {"current": 3, "failed": 2}
 
 
-def test_a_mended_image_is_tried_again(survived, drawings):
+def test_a_fixed_image_is_tried_again(survived, drawings):
     (survived / "segfault.png").rename(survived / "mended.png")
     (survived / "mended.png").write_bytes(drawings[3])
 
@@ -245,7 +245,7 @@ def test_retry_of_a_subfolder_leaves_the_rest_alone(deadly):
     assert names(retry(deadly, quarantined=True)) == ["segfault.png"]
 
 
-def test_retry_without_a_catalog_says_so(tmp_path):
+def test_retry_without_a_catalog_is_reported(tmp_path):
     with pytest.raises(CatalogError, match="no catalog"):
         retry(tmp_path)
 
