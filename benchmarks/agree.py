@@ -3,9 +3,9 @@
     python -m benchmarks.agree --shape base --count 32 --batches 1,32
     python -m benchmarks.agree --shape large --count 4 --batches 1,4
 
-Float32 on the processor. transformers captions all images in batches of 4, sdprep those images in batches of every
-size; for a batch of 1 the first four are enough. A row says how many captions have the same ids, and how far the scores
-lie apart at most, those of captions that differ among them: where both are as good as each other, rounding decides.
+Float32 on the CPU. transformers captions all images in batches of 4, sdprep the same images at each batch size; at
+batch size 1 only the first four. A row has the number of captions with the same ids, and the largest difference between
+scores. Captions may differ where two score the same: then rounding decides.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.caption import END, PROMPT, SHAPES, TOKENS
+from benchmarks.blip_models import END, PROMPT, SHAPES, TOKENS, random_blip
 from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.network import BlipNetwork
@@ -30,17 +30,7 @@ SEARCHES = {
 }
 
 
-def random_blip(shape: str) -> Any:
-    """Random weights so wide that one word is likelier than another."""
-    torch.manual_seed(0)
-    config = transformers.BlipConfig(
-        vision_config={**SHAPES[shape], "image_size": 384, "patch_size": 16, "initializer_range": 0.02},
-        text_config={"num_attention_heads": 12, "initializer_range": 0.05},
-    )
-    return transformers.BlipForConditionalGeneration(config).eval()
-
-
-def pictures(count: int) -> Images:
+def noise(count: int) -> Images:
     """Normalised noise."""
     pixels = 2 * torch.randn(count, 3, 384, 384, generator=torch.Generator().manual_seed(1))
     return Images(tuple(range(count)), tuple(bytes([each]) for each in range(count)), pixels)
@@ -71,9 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="base")
     parser.add_argument("--count", type=int, default=32, help="images")
-    parser.add_argument("--batches", default="1,32", help="sizes, parted by commas")
+    parser.add_argument("--batches", default="1,32", help="batch sizes, separated by commas")
     arguments = parser.parse_args()
-    started, model, whole = time.process_time(), random_blip(arguments.shape), pictures(arguments.count)
+    started, whole = time.process_time(), noise(arguments.count)
+    model = random_blip(arguments.shape, text_range=0.05)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {arguments.shape} shape")
     print("| search | batch | form | same ids | scores apart at most |\n|---|---|---|---|---|")
     for name in SEARCHES:

@@ -1,14 +1,14 @@
-"""Measures captioning on random weights in BLIP's real shapes, against transformers' `generate`.
+"""Benchmarks captioning on random weights in BLIP's real shapes, against transformers' `generate`.
 
     python -m benchmarks.caption speed --shape base --beams 1 --against 1   images per second, from JPEG to tokens
     python -m benchmarks.caption forms        the two forms of cross attention, by batch and beams
-    python -m benchmarks.caption floor        the large shape against the arithmetic that it must do
+    python -m benchmarks.caption floor        the large shape against the arithmetic it needs
     python -m benchmarks.caption memory       peak memory of one batch above the weights, beam 3
-    python -m benchmarks.caption gpu          a card: images per second, large shape, bfloat16, batch 64
+    python -m benchmarks.caption gpu          a GPU: images per second, large shape, bfloat16, batch size 64
 
-Contestants take turns within one process, and every figure is a median with its least and greatest value. CPU seconds
-are of the process and all its threads: on a machine that is shared they are steadier than the clock.
-Random weights never end a caption, so every caption has exactly 12 tokens, in all contestants.
+Contestants take turns within one process, and every figure is a median with its minimum and maximum. CPU seconds are
+those of the process and all its threads: on a shared machine they vary less than the wall clock. Random weights never
+end a caption, so every caption has exactly 12 tokens, in every contestant.
 """
 
 import argparse
@@ -31,6 +31,8 @@ import torch
 import transformers
 from PIL import Image
 
+from benchmarks.blip_models import END, PROMPT, SHAPES, TOKENS, drain, flops, random_blip
+from benchmarks.caption_gpu import Gpu
 from benchmarks.measure import spread
 from sdprep.images.decode import decode
 from sdprep.models.captioners.blip.images import Images
@@ -42,33 +44,15 @@ from sdprep.models.captioners.blip.weights import take_weights
 from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.types import Decoded, Fit, ImageItem
 
-TOKENS = 12
-PROMPT = (30522, 1037, 3861, 1997)
-END = 102
-SHAPES = {
-    "base": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
-    "large": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
-}
-
-
-def random_blip(shape: str) -> Any:
-    """A `BlipForConditionalGeneration` of a real shape with random weights."""
-    torch.manual_seed(0)
-    config = transformers.BlipConfig(
-        vision_config={**SHAPES[shape], "image_size": 384, "patch_size": 16, "initializer_range": 0.02},
-        text_config={"num_attention_heads": 12},
-    )
-    return transformers.BlipForConditionalGeneration(config).eval()
-
 
 def engine(model: Any, decoding: GenerationConfig, batch: int, linear: MakeLinear = linear_layer) -> CaptionEngine:
-    """sdprep's decoder over the weights of a model."""
+    """sdprep's decoder with the weights of a model."""
     network = BlipNetwork(take_weights(model, transformers.__version__), absorbed=True, linear=linear)
     return CaptionEngine(network, PROMPT, END, decoding, batch)
 
 
 def photographs(folder: Path, count: int) -> list[ImageItem]:
-    """JPEG files of about one megapixel with some texture."""
+    """Write textured JPEG files of about one megapixel."""
     items = []
     for number in range(count):
         small = np.random.default_rng(number).integers(0, 256, (77, 102, 3), dtype=np.uint8)
@@ -79,7 +63,7 @@ def photographs(folder: Path, count: int) -> list[ImageItem]:
 
 
 def batches(items: list[ImageItem], size: int) -> Iterator[Images]:
-    """Files decoded, fitted and normalised as `sdprep caption` does it."""
+    """The files decoded, fitted and normalised like `sdprep caption` does."""
     mean, std = (
         torch.tensor(each).view(1, 3, 1, 1)
         for each in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -96,15 +80,15 @@ Measured = list[tuple[float, float]]
 
 
 def take_turns(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[str, Measured]:
-    """Seconds on the clock and of the processor for every contestant and repeat, after one round to warm up."""
+    """Wall-clock and CPU seconds of every contestant and repeat, after one warm-up round."""
     seconds: dict[str, Measured] = {name: [] for name in contestants}
     for repeat in range(repeats + 1):
         for name, work in contestants.items():
             gc.collect()
-            clock, processor = time.perf_counter(), time.process_time()
+            clock, cpu = time.perf_counter(), time.process_time()
             work()
             if repeat:
-                seconds[name].append((time.perf_counter() - clock, time.process_time() - processor))
+                seconds[name].append((time.perf_counter() - clock, time.process_time() - cpu))
     return seconds
 
 
@@ -127,18 +111,18 @@ def run_speed(arguments: argparse.Namespace) -> None:
     model = random_blip(arguments.shape)
     decoding = GenerationConfig(num_beams=arguments.beams, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
     reference = ReferenceDecoder(model, PROMPT, decoding)
-    # Kept for the comparison before the clock starts: the answers must be the same.
+    # Compared before the clock starts: the captions must be the same.
     ours = engine(model, decoding, arguments.batch)
-    # Without oneDNN's kernels: what the decode loop is worth by itself.
+    # Without oneDNN's kernels, to show what the decode loop alone gains.
     others: dict[str, MakeLinear] = {"on torch's linear": LinearLayer, "in int8": Int8Linear}
     contenders = {name: engine(model, decoding, arguments.batch, linear) for name, linear in others.items()}
     contenders["in float32"] = ours
     with tempfile.TemporaryDirectory() as folder:
         items = photographs(Path(folder), arguments.images)
         first = next(batches(items, 1))
-        clock, processor = time.perf_counter(), time.process_time()
+        clock, cpu = time.perf_counter(), time.process_time()
         check_agreement(ours, reference, first, "benchmark")
-        print(f"self-check: {time.perf_counter() - clock:.1f} s, {time.process_time() - processor:.1f} CPU s")
+        print(f"self-check: {time.perf_counter() - clock:.1f} s, {time.process_time() - cpu:.1f} CPU s")
         against = f"transformers, batch {arguments.against}"
         contestants = {against: lambda: drain(reference.captions(batches(items, arguments.against)))}
         for name, each in contenders.items():
@@ -148,13 +132,8 @@ def run_speed(arguments: argparse.Namespace) -> None:
         print_speed(take_turns(contestants, arguments.repeats), len(items), against)
 
 
-def drain(captions: Iterator[Any]) -> None:
-    """Run to the end; every caption must have the length that was asked for."""
-    assert all(len(each.tokens) in (TOKENS, TOKENS - 1) for _, found in captions for each in found)
-
-
 def run_forms(arguments: argparse.Namespace) -> None:
-    """What each form of cross attention takes before the first step and at each step."""
+    """The cost of each form of cross attention before the first step and per step."""
     model = random_blip(arguments.shape)
     print("| batch | beams | absorbed: memory + prompt, step | cached: memory + prompt, step | even after |")
     print("|---|---|---|---|---|")
@@ -167,7 +146,7 @@ def run_forms(arguments: argparse.Namespace) -> None:
 
 
 def parts_of_work(decoder: TextDecoder, embeddings: torch.Tensor, beams: int) -> list[Callable[[], None]]:
-    """What comes before the first step of a decoding, and ten of its steps."""
+    """The work before the first step of a search, and ten of its steps."""
     batch, memory = len(embeddings), decoder.cross.encode(embeddings)
     mask = torch.ones(batch, 1, beams, 11 * beams, dtype=torch.bool)
     span = Span(decoder.new_cache(batch, 16, beams), torch.full((batch,), 10), mask)
@@ -184,7 +163,7 @@ def parts_of_work(decoder: TextDecoder, embeddings: torch.Tensor, beams: int) ->
 
 
 def print_forms(networks: list[BlipNetwork], embeddings: torch.Tensor, beams: int, repeats: int) -> None:
-    """One row: CPU milliseconds, and the number of steps after which both forms have cost the same."""
+    """Print one row: CPU milliseconds, and the number of steps after which both forms cost the same."""
     batch, work = len(embeddings), {}
     for name, network in zip(("absorbed", "cached"), networks, strict=True):
         work[f"{name} first"], work[f"{name} step"] = parts_of_work(network.decoder, embeddings, beams)
@@ -198,7 +177,7 @@ def print_forms(networks: list[BlipNetwork], embeddings: torch.Tensor, beams: in
 
 
 def run_floor(arguments: argparse.Namespace) -> None:
-    """Greedy captions against the time that the multiplications alone take, at the best rate of this machine."""
+    """Compare greedy captions with the time of the matrix products alone, at the best rate of this machine."""
     model = random_blip(arguments.shape)
     decoding = GenerationConfig(min_new_tokens=TOKENS, max_new_tokens=TOKENS)
     ours = engine(model, decoding, arguments.batch)
@@ -212,7 +191,7 @@ def run_floor(arguments: argparse.Namespace) -> None:
     rates = [MATMUL_FLOPS / 1e9 / cpu for _, cpu in seconds["matmul"]]
     print(f"matmul: {spread(rates, '.0f')} GFLOP per CPU second")
     shares = [work / 1e9 / rate / cpu for rate, (_, cpu) in zip(rates, seconds["sdprep"], strict=True)]
-    print(f"{work / len(items) / 1e9:.0f} GFLOP an image; share of the floor: {spread(shares)}")
+    print(f"{work / len(items) / 1e9:.0f} GFLOP per image; share of the floor: {spread(shares)}")
 
 
 SIDES = (4 * 577, 1024, 4096)
@@ -221,7 +200,7 @@ MATMUL_FLOPS = 2 * SIDES[0] * SIDES[1] * SIDES[2] * TIMES
 
 
 def multiply() -> None:
-    """The largest product of the vision tower, again and again, as torch does it best here."""
+    """Repeat the largest matrix product of the vision tower with torch's fastest kernel here."""
     x, weight = torch.randn(SIDES[0], SIDES[1]), torch.randn(SIDES[2], SIDES[1])
     bias = torch.zeros(SIDES[2])
     with torch.inference_mode():
@@ -229,17 +208,8 @@ def multiply() -> None:
             torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def flops(shape: str, images: int) -> float:
-    """Two for each multiplication and addition: vision, and the decoder's layers for prompt and tokens."""
-    width, inner, layers = (SHAPES[shape][name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers"))
-    vision = layers * 577 * (2 * width * (4 * width + 2 * inner) + 4 * 577 * width) + 2 * 576 * 768 * width
-    # Cross attention as the cached form needs it: the least that is known.
-    text = 12 * (2 * 768 * (6 * 768 + 2 * 3072) + 4 * 577 * 768) + 2 * 768 * (768 + 30524)
-    return float(images * (vision + (len(PROMPT) + TOKENS - 1) * text))
-
-
 def run_memory(arguments: argparse.Namespace) -> None:
-    """Each contestant in a process of its own."""
+    """Measure each contestant in its own process."""
     peaks = {}
     for name in ("transformers", "sdprep"):
         command = [sys.executable, "-m", "benchmarks.caption", "peak", "--who", name, "--shape", arguments.shape]
@@ -250,7 +220,7 @@ def run_memory(arguments: argparse.Namespace) -> None:
 
 
 def run_peak(arguments: argparse.Namespace) -> None:
-    """Prints the peak of this process in MB above what it held before (Linux: VmHWM)."""
+    """Print the peak memory of this process in MB above what it held before (VmHWM, Linux only)."""
     model = random_blip(arguments.shape)
     decoding = GenerationConfig(num_beams=3, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
     decoder: Any = ReferenceDecoder(model, PROMPT, decoding)
@@ -258,7 +228,7 @@ def run_peak(arguments: argparse.Namespace) -> None:
         decoder = engine(model, decoding, 4)
     model = None
     digest = hashlib.sha256(b"").digest()
-    # A smaller size of everything first, so that what libraries keep for good is there already.
+    # A small run first, so that memory that libraries never free is not counted.
     drain(decoder.captions([Images(("warm",), (digest,), torch.randn(1, 3, 384, 384))]))
     pixels = torch.randn(4, 3, 384, 384)
     gc.collect()
@@ -270,19 +240,17 @@ def run_peak(arguments: argparse.Namespace) -> None:
 
 def run_gpu(arguments: argparse.Namespace) -> None:
     """See `benchmarks/caption_gpu.py`."""
-    from benchmarks.caption_gpu import Gpu
-
     Gpu(arguments).run()
 
 
 def status(name: str) -> float:
-    """A line of /proc/self/status, in kB."""
+    """A value of /proc/self/status, in kB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return float(next(line for line in lines if line.startswith(name)).split()[1])
 
 
 def main() -> None:
-    """Print what was asked for, with a line about the machine."""
+    """Describe the machine and run the chosen benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "forms", "floor", "memory", "peak", "gpu"])
     parser.add_argument("--shape", choices=sorted(SHAPES), help="base; for gpu large")
@@ -290,7 +258,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="4; for gpu 64")
     parser.add_argument("--against", type=int, default=1, help="batch size of transformers")
     parser.add_argument("--images", type=int, help="8; for gpu 512")
-    parser.add_argument("--device", default="cuda", help="for gpu; cpu only shows that the script runs")
+    parser.add_argument("--device", default="cuda", help="for gpu; cpu only checks that the script runs")
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16", help="for gpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--who", choices=["transformers", "sdprep"], default="sdprep")

@@ -1,7 +1,7 @@
-"""Captioning on a card against `generate` and against the arithmetic; `python -m benchmarks.caption gpu` runs it.
+"""Compares captioning on a GPU with `generate` and with the arithmetic it needs: `python -m benchmarks.caption gpu`.
 
-Model only: normalised pixels lie on the card, token ids come back. The first image goes through the self-check first,
-so what is measured has given the answers of transformers.
+Model only, from normalised pixels on the GPU to token ids. The captions of the first image are compared with those of
+transformers before anything is timed.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks.caption import END, PROMPT, TOKENS, drain, flops, random_blip
+from benchmarks.blip_models import END, PROMPT, TOKENS, drain, flops, random_blip
 from benchmarks.measure import spread
 from sdprep.models.base import ImageSpec
 from sdprep.models.captioners.blip.cuda import LazyCompile
@@ -27,47 +27,45 @@ from sdprep.models.captioners.blip.weights import take_weights
 from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.types import Batch
 
-# The product whose rate stands for what the card can do, in the precision that is measured.
+# Matrices of this size show the peak rate of the GPU, in the precision that is measured.
 SIDE = 8192
 
 
 class Gpu:
-    """One comparison: the model on the device, and who captions with it."""
+    """One comparison: the model on the device, and the contestants."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, self.device = arguments, torch.device(arguments.device)
         self.dtype = getattr(torch, arguments.dtype)
         self.model = random_blip(arguments.shape).to(self.device, self.dtype)
-        self.decoding = GenerationConfig(
-            num_beams=arguments.beams, min_new_tokens=TOKENS, max_new_tokens=TOKENS
-        )  # fmt: skip
+        self.decoding = GenerationConfig(num_beams=arguments.beams, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
         noise = np.random.default_rng(0)
         sizes = [min(arguments.batch, arguments.images - at) for at in range(0, arguments.images, arguments.batch)]
         self.given = [
             Batch(tuple(range(size)), (b"",) * size, noise.integers(0, 256, (size, 384, 384, 3), dtype=np.uint8))
             for size in sizes
         ]
-        self.prepared = Normalizer(
+        self.normalizer = Normalizer(
             ImageSpec(fit="squash", scale="0..1", mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28)),
             self.device,
             self.dtype,
             async_copy=self.device.type == "cuda",
         )
-        # One batch lies on the card and is used again and again: all of them would fill it.
-        self.there = self.prepared(self.given[0])
+        # One batch on the GPU is used again and again: all of them would fill its memory.
+        self.on_device = self.normalizer(self.given[0])
 
     def run(self) -> None:
         """Print the table."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "no card"
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "no GPU"
         print(f"{name}; {self.arguments.shape}, {self.arguments.dtype}, {TOKENS} tokens, {self.arguments.beams} beams")
         engines = {"without graphs": self.engine(graphs=False)}
         if self.device.type == "cuda":
             engines["with graphs"] = self.engine()
             engines["with graphs, compiled"] = self.engine(compiled=True)
         reference = ReferenceDecoder(self.model, PROMPT, self.decoding)
-        check_agreement(list(engines.values())[-1], reference, self.there.part(0, 1), transformers.__version__)
+        check_agreement(list(engines.values())[-1], reference, self.on_device.part(0, 1), transformers.__version__)
         batch, images = self.arguments.batch, self.arguments.images
-        # Batch 1 takes long, and its rate does not depend on how many there are.
+        # Batch size 1 is slow, and its rate does not depend on the number of images.
         alone = min(images, 32)
         work: dict[str, tuple[int, Callable[[], None]]] = {
             "generate, batch 1": (alone, lambda: self.generate(1, alone)),
@@ -76,30 +74,30 @@ class Gpu:
         for form, ours in engines.items():
             work[f"sdprep {form}, batch {batch}"] = (images, partial(self.caption, ours))
         last = list(engines.values())[-1]
-        work["the last, from pixels in the host's memory"] = (images, lambda: self.caption(last, transfer=True))
+        work["the last, with pixels in host memory"] = (images, lambda: self.caption(last, transfer=True))
         self.print_table(work)
 
     def engine(self, *, graphs: bool = True, compiled: bool = False) -> CaptionEngine:
-        """sdprep's decoder in one of its forms."""
+        """sdprep's decoder, with or without graphs and a compiled vision tower."""
         network = BlipNetwork(take_weights(self.model, ""), absorbed=False, cuda_graphs=graphs, note=print)
-        # Compiled at once or not at all.
+        # Compiled now or not at all.
         tower = network.vision._tower if isinstance(network.vision, LazyCompile) else network.vision
         network.vision = torch.compile(tower, dynamic=False) if compiled else tower
         return CaptionEngine(network, PROMPT, END, self.decoding, self.arguments.batch, print)
 
     def caption(self, engine: CaptionEngine, *, transfer: bool = False) -> None:
-        """All images by sdprep."""
-        kept = (self.there.part(0, len(each.keys)) for each in self.given)
-        drain(engine.captions(map(self.prepared, self.given) if transfer else kept))
+        """Caption all images with sdprep."""
+        kept = (self.on_device.part(0, len(each.keys)) for each in self.given)
+        drain(engine.captions(map(self.normalizer, self.given) if transfer else kept))
 
     def generate(self, batch: int, images: int) -> None:
-        """So many images by transformers, in batches, without the scores that sdprep gives as well."""
+        """Caption images with transformers, in batches, without the scores that sdprep also computes."""
         ids = torch.tensor([*PROMPT, END], device=self.device)
         for start in range(0, images, batch):
             size = min(batch, images - start)
             with torch.inference_mode():
                 found = self.model.generate(
-                    pixel_values=self.there.pixels[:size],
+                    pixel_values=self.on_device.pixels[:size],
                     input_ids=ids.repeat(size, 1),
                     min_new_tokens=TOKENS,
                     max_new_tokens=TOKENS,
@@ -109,7 +107,7 @@ class Gpu:
             assert len(found[0]) == len(PROMPT) + TOKENS
 
     def matmul_rate(self) -> float:
-        """Multiplications and additions a second."""
+        """Floating-point operations per second of a large matrix product."""
         side = SIDE if self.device.type == "cuda" else 512
         one, other = (torch.randn(side, side, device=self.device, dtype=self.dtype) for _ in range(2))
 
@@ -121,7 +119,7 @@ class Gpu:
         return max(20 * 2 * side**3 / self.seconds(multiply) for _ in range(self.arguments.repeats))
 
     def seconds(self, work: Callable[[], Any]) -> float:
-        """On the clock, from an idle device to an idle device."""
+        """Wall-clock seconds, from an idle device to an idle device."""
         self.wait()
         start = time.perf_counter()
         work()
@@ -129,12 +127,12 @@ class Gpu:
         return time.perf_counter() - start
 
     def wait(self) -> None:
-        """Until the device is idle."""
+        """Wait until the device is idle."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def print_table(self, work: dict[str, tuple[int, Callable[[], None]]]) -> None:
-        """Images a second of every contestant, in turns, after one round to warm up."""
+        """Print the images per second of every contestant; they take turns, after one warm-up round."""
         rates: dict[str, list[float]] = {name: [] for name in work}
         for repeat in range(self.arguments.repeats + 1):
             for name, (images, each) in work.items():

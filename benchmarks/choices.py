@@ -1,8 +1,8 @@
-"""Measures what the choices of a search and a precision cost: random weights in BLIP's real shapes, on the processor.
+"""Measures the cost of each way to search and each precision, on random weights in BLIP's real shapes, on the CPU.
 
     python -m benchmarks.choices --images 2 --repeats 2
 
-All captions have exactly 12 tokens. The way is the whole one, from JPEG to tokens; all images are decoded together.
+All captions have exactly 12 tokens. The whole path is timed, from JPEG to tokens; all images form one batch.
 """
 
 import argparse
@@ -16,17 +16,8 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.caption import (
-    SHAPES,
-    TOKENS,
-    batches,
-    drain,
-    engine,
-    photographs,
-    print_speed,
-    random_blip,
-    take_turns,
-)
+from benchmarks.blip_models import SHAPES, TOKENS, drain, random_blip
+from benchmarks.caption import batches, engine, photographs, print_speed, take_turns
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.types import ImageItem

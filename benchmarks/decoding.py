@@ -1,7 +1,7 @@
-"""What decoding the fast way costs and changes, against `--exact-decode`: milliseconds, pixels, probabilities, tags.
+"""Compares fast decoding with `--exact-decode`: milliseconds, pixels, probabilities and tags.
 
-One section of `python -m benchmarks`. Drawings with hard edges and generated images with grain, of 0.5 to 12
-megapixels, seen by the demo tagger; the largest also by a stand-in of a ViT; the drawings also by the demo captioner.
+One section of `python -m benchmarks`. The demo tagger gets drawings with hard edges and generated images with grain, of
+0.5 to 12 megapixels; a ViT with random weights gets the largest, the demo captioner the drawings.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ THRESHOLD, BATCH = 0.35, 8
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """Images decoded in one way, in so many CPU milliseconds each, and the probabilities that a tagger gives them."""
+class Measured:
+    """Images decoded in one way, the CPU milliseconds per image, and a tagger's probabilities for them."""
 
     milliseconds: float
     pixels: list[Pixels]
@@ -51,7 +51,7 @@ class Seen:
 
 
 def decoding(plan: Plan) -> str:
-    """Each set of images in both ways, seen by each tagger."""
+    """The table of every tagger and group of images, decoded in both ways."""
     drawings = draw_all(plan.work / f"drawings-{plan.images}", plan.images)
     generated = [path for path in sorted(plan.album(plan.slow_images, 0.5, 12).iterdir()) if path.suffix[1:] in KINDS]
     shrunk = [
@@ -68,25 +68,25 @@ def decoding(plan: Plan) -> str:
     for name, model, what, files in cases:
         spec = resolve(model, "tag")
         tagger = OnnxTagger(spec, ensure_downloaded(spec, NullListener()))
-        ways = [look(tagger, replace(tagger.fit, exact=exact), files) for exact in (True, False)]
+        ways = [measure(tagger, replace(tagger.fit, exact=exact), files) for exact in (True, False)]
         rows.append([name, f"{len(files)} {what}", *compared(*ways)])
     head = ("tagger", "images", "CPU ms, exact", "CPU ms", "mean change of a value", "of a probability, mean",
             "at most", "images above 0.01", f"tags at {THRESHOLD} that change")  # fmt: skip
     return table(head, rows) + "\n" + captions(drawings)
 
 
-def look(tagger: OnnxTagger, fit: Fit, files: Sequence[Path]) -> Seen:
-    """Decode images one by one, and have a tagger look at them."""
+def measure(tagger: OnnxTagger, fit: Fit, files: Sequence[Path]) -> Measured:
+    """Decode images one by one, and tag them."""
     began = time.process_time()
     decoded = all_decoded(files, fit)
     milliseconds = (time.process_time() - began) / len(files) * 1e3
     found = dict(tagger.predict(batches(decoded, BATCH)))
     scores = [found[number].scores for number in range(len(files))]  # type: ignore[union-attr]
-    return Seen(milliseconds, [each.pixels for each in decoded], np.stack(scores))
+    return Measured(milliseconds, [each.pixels for each in decoded], np.stack(scores))
 
 
 def all_decoded(files: Sequence[Path], fit: Fit) -> list[Decoded]:
-    """Images as a model is shown them. Raises RuntimeError if one cannot be decoded."""
+    """The files decoded for a model. Raises RuntimeError if one cannot be decoded."""
     decoded = [decode(ImageItem.at(path), fit) for path in files]
     good = [each for each in decoded if isinstance(each, Decoded)]
     if len(good) < len(decoded):
@@ -95,7 +95,7 @@ def all_decoded(files: Sequence[Path], fit: Fit) -> list[Decoded]:
 
 
 def captions(files: Sequence[Path]) -> str:
-    """How many captions of the demo captioner are those of exact decoding."""
+    """Count the captions of the demo captioner that are the same with exact decoding."""
     texts = []
     for exact in (True, False):
         model = captioner(BATCH)
@@ -110,7 +110,7 @@ def captions(files: Sequence[Path]) -> str:
     )
 
 
-def compared(exact: Seen, fast: Seen) -> list[str]:
+def compared(exact: Measured, fast: Measured) -> list[str]:
     """The columns of a row."""
     values = [np.abs(one.astype(int) - other).mean() for one, other in zip(exact.pixels, fast.pixels, strict=True)]
     change, tags = np.abs(exact.scores - fast.scores), exact.scores >= THRESHOLD
@@ -123,14 +123,14 @@ def compared(exact: Seen, fast: Seen) -> list[str]:
 
 
 def draw_all(folder: Path, count: int) -> list[Path]:
-    """Figures of the demo as JPEG files, always the same ones; what is in the folder already is kept."""
+    """Draw figures of the demo as JPEG files, always the same ones; existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(partial(draw_one, folder), range(count)))
 
 
 def draw_one(folder: Path, number: int) -> Path:
-    """One of them, of 0.5 to 12 megapixels."""
+    """Draw one of them, of 0.5 to 12 megapixels."""
     path, rng = folder / f"{number:04}.jpg", random.Random(f"large {number}")
     pixels, aspect = 1e6 * math.exp(rng.uniform(math.log(0.5), math.log(12))), math.exp(rng.uniform(-0.6, 0.6))
     size = (round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect)))
