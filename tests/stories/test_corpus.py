@@ -110,7 +110,7 @@ def test_what_is_not_read_is_passed_over_aloud(album):
 
     said = run_cli("tag", album, "--model", "demo-tag", "--workers", "0")
 
-    assert "passed over: 1 .tiff, 2 links, 1 pipes, sockets or devices" in said.stderr
+    assert "skipped: 1 .tiff, 2 links, 1 pipes, sockets or devices" in said.stderr
     assert said.returncode == 0
 
 
