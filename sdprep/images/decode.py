@@ -29,8 +29,8 @@ from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem, ImageWar
 
 WHITE = (255, 255, 255)
 
-# Where there may be several frames which are not several images, as there are in MPO.
-MOVING = ("GIF", "WEBP", "PNG", "AVIF")
+# Formats whose frames are an animation; those of MPO are separate images.
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
     "MPO": (".jpg", ".jpeg"),
@@ -46,7 +46,7 @@ SUFFIXES = {
 
 @without_pillow_warnings.turned_on()
 def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
-    """Read, hash, decode and fit one image; every fault of the file becomes a Failure with a code."""
+    """Read, hash, decode and fit one image; every error about the file becomes a Failure with a code."""
     digest = None
     try:
         data = read_file(item, fit.max_pixels)
@@ -61,7 +61,7 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
 
 @without_pillow_warnings.turned_on()
 def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
-    """The first frame of an image, upright by its EXIF tag, alpha on white, mode RGB; or as kohya's scripts have it.
+    """The first frame of an image, upright by its EXIF tag, alpha on white, mode RGB; or as in kohya's scripts.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
@@ -82,7 +82,7 @@ def _open_rgb(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[Imag
         rgb = _rgb(image, data, fit)
     if rgb.size != image.size:
         full = full[1], full[0]
-    return rgb, full, kind, (*remarks, ImageWarning.ANIMATED) if _moves(image, kind) else remarks
+    return rgb, full, kind, (*remarks, ImageWarning.ANIMATED) if _is_animated(image, kind) else remarks
 
 
 def _rgb(image: Image.Image, data: bytes, fit: Fit) -> Image.Image:
@@ -94,13 +94,13 @@ def _rgb(image: Image.Image, data: bytes, fit: Fit) -> Image.Image:
     return to_rgb(image if image.format == "JXL" and not getattr(image, "jpeg", False) else upright(image))
 
 
-def _moves(image: Image.Image, kind: str) -> bool:
-    """Whether there are further frames; what is wrong with them does not matter."""
+def _is_animated(image: Image.Image, kind: str) -> bool:
+    """Whether there are further frames, intact or not."""
     try:
-        return kind in MOVING and bool(getattr(image, "is_animated", False))
+        return kind in ANIMATED and bool(getattr(image, "is_animated", False))
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - whatever a broken frame leads a decoder to
+    except Exception:  # noqa: BLE001 - decoders raise anything about a broken frame
         return False
 
 
@@ -142,7 +142,7 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
 
 @without_pillow_warnings.turned_on()
 def read_size(item: ImageItem, folders: Folders | None = None) -> tuple[int, int]:
-    """Width and height as stored in the file, from its header alone; trainers do not rotate by EXIF. Any size will do.
+    """Width and height as stored in the file, from its header alone; trainers do not rotate by EXIF.
 
     Raises ImageError with the code of what is wrong with the file.
     """

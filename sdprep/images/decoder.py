@@ -1,4 +1,4 @@
-"""The bytes of an image, and which decoder reads them; importing this loads no decoder."""
+"""Reading the bytes of an image, and the version of its decoder; importing this loads no decoder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sdprep.files import CHUNK, read_stream
 from sdprep.folders import open_item
 from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem
 
-OUT_OF_MEMORY = "decoding it takes more memory than there is"
-# What an image file may have besides its pixels.
+OUT_OF_MEMORY = "decoding it takes more memory than is available"
+# The most bytes of an image file besides its pixels.
 METADATA_BYTES = 64_000_000
 
 # Distributions that add formats; installing one is a reason to try again.
@@ -32,53 +32,52 @@ def _installed(name: str) -> str:
         return ""
 
 
-# What remembered decode failures depend on: a newer decoder may read what an older one could not.
+# The key of remembered decode failures, since a newer decoder may read what an older one could not.
 DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}" + "".join(map(_installed, EXTRAS))
 
 
 def decoder_of(decoder: str, max_pixels: int, *, allow_truncated: bool) -> str:
-    """The decoder and the settings that let more images in, or fewer, where they are not the usual ones."""
+    """The decoder with the settings that accept more images or fewer, if they are not the defaults."""
     limit = "" if max_pixels == MAX_PIXELS else f" max-pixels {max_pixels}"
     return decoder + limit + (" allow-truncated" if allow_truncated else "")
 
 
 def decoder_advice() -> str | None:
-    """A warning about an old Pillow; None if there is nothing to say."""
+    """A warning about an old Pillow, or None."""
     if int(pillow_version.split(".")[0]) >= 13:
         return None
     return (
-        f"Pillow {pillow_version} has known holes in its decoders; 13 fixes them but needs Python 3.11. "
+        f"Pillow {pillow_version} has known vulnerabilities in its decoders; 13 fixes them but needs Python 3.11. "
         "Prepare only images that you trust, or use a newer Python"
     )
 
 
 def file_limit(max_pixels: int) -> int:
-    """Return how many bytes an image file may have: 16-bit colour with transparency for each pixel, and metadata."""
+    """The largest size of an image file in bytes: 16-bit colour with transparency for each pixel, and metadata."""
     return 8 * max_pixels + METADATA_BYTES
 
 
 def read_file(item: ImageItem, max_pixels: int = MAX_PIXELS) -> bytes:
-    """The bytes of a file, at rest: if it is changed meanwhile, it is read once more.
+    """The bytes of a file, which is read once more if it changes meanwhile.
 
-    Raises ImageError `unreadable`, `too_large`, or `changing` if it is changed again.
+    Raises ImageError `unreadable`, `too_large`, or `changing` if it changes again.
     """
     limit = file_limit(max_pixels)
-    return _at_rest(item, limit, lambda stream: read_stream(stream.fileno(), limit, item.rel))
+    return _read_unchanged(item, limit, lambda stream: read_stream(stream.fileno(), limit, item.rel))
 
 
 def file_digest(item: ImageItem, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Return the SHA-256 of a file, which is never in memory as a whole. Raises ImageError as `read_file` does."""
+    """The SHA-256 of a file, which is read in pieces. Raises ImageError as `read_file` does."""
     limit = file_limit(max_pixels)
-    return _at_rest(item, limit, lambda stream: _hashed(stream, limit))
+    return _read_unchanged(item, limit, lambda stream: _hashed(stream, limit))
 
 
-def _at_rest(item: ImageItem, limit: int, look: Callable[[IO[bytes]], bytes]) -> bytes:
-    """What `look` makes of a file that has not changed meanwhile."""
+def _read_unchanged(item: ImageItem, limit: int, read: Callable[[IO[bytes]], bytes]) -> bytes:
     try:
         for _ in range(2):
             with open_item(item, 0) as stream:
                 before = os.fstat(stream.fileno())
-                found = look(stream)
+                found = read(stream)
             after = item.path.lstat()
             if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
                 return found
@@ -104,17 +103,14 @@ def _hashed(stream: IO[bytes], limit: int) -> bytes:
 
 
 def failure_of(item: ImageItem, error: BaseException, digest: bytes | None = None) -> Failure:
-    """Return the failure of an image that an exception from any of its stages amounts to.
-
-    What is not about the image, such as KeyboardInterrupt, is raised again.
-    """
+    """The failure of an image for an exception from any of its stages; one that is not about it is raised again."""
     if isinstance(error, ImageError):
         code, message = error.code, str(error)
     elif isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         code, message = FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY
     elif isinstance(error, OSError):
         code, message = FailureCode.UNREADABLE, error.strerror or str(error)
-    # A panic in a library written in Rust, as some decoders and resizers are, is no Exception.
+    # A panic in a library written in Rust, as some decoders and resizers are, is not an Exception.
     elif isinstance(error, Exception) or type(error).__name__ == "PanicException":
         code, message = FailureCode.CORRUPT, f"{type(error).__name__}: {error}"
     else:

@@ -1,8 +1,7 @@
 """Fitting an image into a model's square, without building that square around a large image.
 
-With `Fit.exact` every pixel is that of padding first and resizing then, by Pillow. Without it values may differ by a
-rounding, and a large JPEG comes from its decoder smaller by a whole number, with no less than three times the model's
-side and LEAST pixels.
+With `Fit.exact` the pixels are those of padding and then resizing by Pillow. Otherwise values may differ by one, and a
+large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, but no smaller than MIN_SIDE and three times the model's side.
 """
 
 from __future__ import annotations
@@ -16,41 +15,39 @@ from sdprep.images import kohya as kohya_image
 from sdprep.images.resize import Size, resized
 from sdprep.types import MAX_PIXELS, Fit
 
-# How far the widest of these filters looks to each side, in pixels of the result where it shrinks, else of the image.
+# The reach of the widest filter to each side, in pixels of the result if it shrinks, else of the image.
 SUPPORT = 3
-HAIR = 1e-6
+EPSILON = 1e-6
 # Three times the side of most taggers. With twice the side, probabilities changed by more than 0.01.
-LEAST = 1344
+MIN_SIDE = 1344
 
 Color = tuple[int, int, int]
 
 
 def max_jpeg_shrink(size: Size, fit: Fit) -> int:
-    """By what whole number an image may be shrunk while it is decoded; 1 where every pixel counts."""
+    """The largest factor by which an image may be shrunk while it is decoded."""
     if fit.is_exact:
         return 1
     while fit.first is not None:
         fit = fit.first
     edge = min(size) if fit.mode == "squash" else max(size)
-    return max(1, edge // max(3 * fit.size, LEAST))
+    return max(1, edge // max(3 * fit.size, MIN_SIDE))
 
 
 def padded_pixels(size: Size, fit: Fit) -> int:
-    """The most pixels of an image together with the padding that is laid beside it before it is resized."""
+    """The most pixels of an image together with the padding that is added before it is resized."""
     width, height = size
     if fit.mode == "pad" and fit.preprocess == "kohya":
         return min(MAX_PIXELS, max(size) ** 2)
     if fit.mode != "pad" or width >= height:
         return 0
-    # Beyond this, a strip is made smaller first.
-    return min(MAX_PIXELS, height * (height if _squared(fit) else min(height, width + 2 * _margin(height / fit.size))))
+    # A larger strip is shrunk first.
+    padded = height if _pads_upright(fit) else min(height, width + 2 * _margin(height / fit.size))
+    return min(MAX_PIXELS, height * padded)
 
 
 def fitted(image: Image.Image, fit: Fit, full: Size | None = None) -> Image.Image:
-    """An image fitted into a model's square, by antialiased filters or as kohya's tagger resizes.
-
-    `full` is the size of the whole image, if it was shrunk while it was decoded.
-    """
+    """An image fitted into a model's square; `full` is its size before it was shrunk while decoding, if it was."""
     if fit.first is not None:
         image, full = fitted(image, replace(fit.first, exact=fit.exact), full), None
     side = (fit.size, fit.size)
@@ -58,7 +55,7 @@ def fitted(image: Image.Image, fit: Fit, full: Size | None = None) -> Image.Imag
         left, top = ((edge - fit.size) // 2 for edge in image.size)
         return image.crop((left, top, left + fit.size, top + fit.size))
     if fit.mode == "pad" and fit.preprocess == "kohya":
-        return kohya_image.resized(padded_to_square(_slimmed(image, fit), fit.pad_color), fit.size)
+        return kohya_image.resized(padded_to_square(_shrink_strip(image, fit), fit.pad_color), fit.size)
     full = full or image.size
     by = round(max(full) / max(image.size))
     if fit.mode == "squash":
@@ -67,15 +64,15 @@ def fitted(image: Image.Image, fit: Fit, full: Size | None = None) -> Image.Imag
         small = resized(image, _within(full, fit.size), fit, (0, 0, full[0] / by, full[1] / by))
         return padded_to_square(small, fit.pad_color)
     if by == 1:
-        image = _slimmed(image, fit)
+        image = _shrink_strip(image, fit)
         full = image.size
-        if image.height > image.width and _squared(fit):
+        if image.height > image.width and _pads_upright(fit):
             return resized(padded_to_square(image, fit.pad_color), side, fit)
     return _on_square(image, _Place(full, by), fit)
 
 
 class _Place:
-    """Where an image lies on its square, both `by` times smaller than in truth: numbers that need not be whole."""
+    """Position of an image on its square, both shrunk `by` times: numbers that need not be whole."""
 
     def __init__(self, full: Size, by: int) -> None:
         side = max(full)
@@ -84,34 +81,33 @@ class _Place:
 
 
 def _on_square(image: Image.Image, place: _Place, fit: Fit) -> Image.Image:
-    """The square of `fit`, resized; only where a filter sees both is padding laid beside the image.
+    """The square of `fit`, resized, with only the padding that a filter mixes with pixels of the image.
 
-    Pillow resizes lines before columns, through eight bits, so that what is done to lines alone changes nothing.
+    Pillow resizes rows before columns, with eight bits in between, so that rows can be resized by themselves.
     """
-    image = _faded(image, place.size, fit.pad_color)
+    image = _blend_edges(image, place.size, fit.pad_color)
     if image.width < image.height and place.size[0] < place.side:
         return _between_columns(image, place, fit)
-    lines = resized(image, (fit.size, image.height), fit, (0, 0, place.size[0], image.height))
+    rows = resized(image, (fit.size, image.height), fit, (0, 0, place.size[0], image.height))
     if place.size[1] == place.side:
-        return resized(lines, (fit.size, fit.size), fit, (0, 0, fit.size, place.side))
+        return resized(rows, (fit.size, fit.size), fit, (0, 0, fit.size, place.side))
     top = math.ceil(place.offset[1])
     first = top - place.offset[1]
     canvas = Image.new("RGB", (fit.size, max(math.ceil(first + place.side), top + image.height)), fit.pad_color)
-    canvas.paste(lines, (0, top))
+    canvas.paste(rows, (0, top))
     return resized(canvas, (fit.size, fit.size), fit, (0, first, fit.size, first + place.side))
 
 
-def _squared(fit: Fit) -> bool:
-    """Whether an upright image is laid on its whole square before it is resized.
+def _pads_upright(fit: Fit) -> bool:
+    """Whether an upright image gets all of its padding before it is resized.
 
-    Columns that touch the padding could be computed apart, but then some differ in rounding. By area, which takes a
-    pixel or leaves it, that would move whole pixels.
+    Computing only the columns near the padding rounds some differently; by area, that would move whole pixels.
     """
     return fit.is_exact or fit.resampling == "area"
 
 
 def _margin(scale: float) -> int:
-    """How many columns of padding beside an image its pixels reach, where one pixel of the result is `scale` wide."""
+    """How many columns of padding a filter mixes with the image, if a pixel of the result is `scale` wide."""
     return math.ceil(2 * SUPPORT * max(1.0, scale)) + 1
 
 
@@ -124,20 +120,20 @@ def _between_columns(image: Image.Image, place: _Place, fit: Fit) -> Image.Image
     canvas = Image.new("RGB", (before + image.width + after, image.height), fit.pad_color)
     canvas.paste(image, (before, 0))
     start = left - before
-    # A hair more: a border that lies on a column in truth may lie beside it by rounding.
-    first = max(0, math.ceil(start / scale - HAIR))
-    last = min(fit.size, math.floor((start + canvas.width) / scale + HAIR))
+    # By rounding, a border on a column may be slightly beside it.
+    first = max(0, math.ceil(start / scale - EPSILON))
+    last = min(fit.size, math.floor((start + canvas.width) / scale + EPSILON))
     box = (max(0.0, first * scale - start), 0, min(canvas.width, last * scale - start), canvas.height)
-    # Lines first, as Pillow does with a square; of what is this narrow it would begin with the columns.
-    lines = resized(canvas, (last - first, canvas.height), fit, box)
-    columns = resized(lines, (last - first, fit.size), fit, (0, 0, last - first, place.side))
+    # Rows first, as Pillow does with a square; with an image this narrow it would begin with the columns.
+    rows = resized(canvas, (last - first, canvas.height), fit, box)
+    columns = resized(rows, (last - first, fit.size), fit, (0, 0, last - first, place.side))
     square = Image.new("RGB", (fit.size, fit.size), fit.pad_color)
     square.paste(columns, (first, 0))
     return square
 
 
-def _faded(image: Image.Image, size: tuple[float, float], color: Color) -> Image.Image:
-    """A shrunk image whose last line and column are padding to the part that lies outside the image."""
+def _blend_edges(image: Image.Image, size: tuple[float, float], color: Color) -> Image.Image:
+    """A shrunk image whose last row and column are blended with padding by the share outside the image."""
     width, height = image.size
     edges = ((width - size[0], (width - 1, 0, width, height)), (height - size[1], (0, height - 1, width, height)))
     for outside, box in edges:
@@ -153,8 +149,8 @@ def _within(full: Size, side: int) -> Size:
     return width, height
 
 
-def _slimmed(image: Image.Image, fit: Fit) -> Image.Image:
-    """A strip whose square would be larger than any image may be, made smaller in its own shape."""
+def _shrink_strip(image: Image.Image, fit: Fit) -> Image.Image:
+    """An image whose square would exceed MAX_PIXELS, made smaller in its own shape."""
     longest = math.isqrt(MAX_PIXELS)
     return image if max(image.size) <= longest else resized(image, _within(image.size, longest), fit)
 

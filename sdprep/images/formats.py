@@ -1,11 +1,11 @@
-"""The names of image files, and what other files are by their first bytes; importing this loads no decoder."""
+"""Extensions of image files, and file types by their first bytes; importing this loads no decoder."""
 
 from __future__ import annotations
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl"})
-# Images that sdprep does not read; a run counts them and says so.
+# Images that sdprep does not read; a run reports how many it skipped.
 UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
-# The first bytes of files that are often found under the name of an image.
+# The first bytes of files that often have the extension of an image.
 BEGINNINGS = {
     b"%PDF": "a PDF",
     b"%!PS": "an EPS or PostScript file",
@@ -27,7 +27,7 @@ PAGES = {b"<!doctype html": "a web page (HTML)", b"<html": "a web page (HTML)", 
 
 
 def sniff(data: bytes) -> str | None:
-    """What kind of file begins with these bytes, in words; None if it is not in the tables above."""
+    """The type of a file that begins with these bytes, in words; None if it is not in the tables above."""
     beginning = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if beginning.startswith(b"<?xml"):
         beginning = beginning[max(0, beginning.find(b"<svg")) :]

@@ -1,4 +1,4 @@
-"""Reading no more of an image file than its header can honestly need, whatever the file claims."""
+"""Limits on how much of a file is read as its header, whatever the file claims."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from PIL import TiffImagePlugin
 
 # Metadata before the pixels: EXIF, XMP, ICC profiles, comments, thumbnails. A tenth of this is already rare.
 HEADER_BYTES = 32 * 2**20
-# A header of many tiny pieces takes far more memory and time than its bytes. Honest ones take a few hundred reads.
+# A header of many tiny pieces takes far more memory and time than its bytes. Real ones take a few hundred reads.
 HEADER_READS = 20_000
-# What is looked at to tell a truncated file from a damaged one.
+# What is read at each end of a file to tell a truncated file from a damaged one.
 ENDS_BYTES = 2**20
 
 
 class HeaderReader:
-    """A file that seems to end after so many bytes and reads, until `lift` is called; `exceeded` says that it did."""
+    """A file that seems to end after some bytes or reads, until `lift` is called; `exceeded` tells whether it did."""
 
     def __init__(self, stream: IO[bytes], most: int = HEADER_BYTES, reads: int = HEADER_READS) -> None:
         self._stream, self._left, self._reads = stream, most, reads
@@ -26,7 +26,7 @@ class HeaderReader:
         self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return the next bytes, all that are left without `size`, as far as the limits allow."""
+        """Return the next `size` bytes, or all, within the limits."""
         if self._lifted:
             return self._stream.read(-1 if size is None else size)
         wanted = sys.maxsize if size is None or size < 0 else size
@@ -39,14 +39,14 @@ class HeaderReader:
         return data
 
     def lift(self) -> None:
-        """Let all that follows be read."""
+        """Remove the limits."""
         self._lifted = True
 
 
 def webp_size(head: bytes) -> tuple[int, int] | None:
-    """Return the width and height in the first 30 bytes of a WebP file; None if they do not tell it.
+    """Width and height from the first 30 bytes of a WebP file, or None.
 
-    Pillow's decoder allocates memory for all pixels of the size before it tells it.
+    Pillow's decoder allocates memory for all pixels before it tells the size.
     """
     if not (head.startswith(b"RIFF") and head[8:12] == b"WEBP" and len(head) >= 30):
         return None
@@ -62,12 +62,12 @@ def webp_size(head: bytes) -> tuple[int, int] | None:
 
 
 def riff_end(head: bytes) -> int:
-    """Return where a RIFF file, such as a WebP, ends by what it says."""
+    """The size that a RIFF file, such as a WebP, should have by its header."""
     return 8 + int.from_bytes(head[4:8], "little")
 
 
 def both_ends(stream: IO[bytes]) -> tuple[bytes, int]:
-    """Return the beginning and the end of a file, without what lies between if it is long, and its size."""
+    """The beginning and the end of a file, and its size."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     if size <= 2 * ENDS_BYTES:
@@ -78,11 +78,11 @@ def both_ends(stream: IO[bytes]) -> tuple[bytes, int]:
 
 
 def limit_exif() -> None:
-    """Have Pillow read no more from an EXIF block than the block holds, give or take.
+    """Limit what Pillow reads from an EXIF block to about the size of the block.
 
-    Each of 65,535 entries of a block may claim all its bytes as a value, and Pillow copies them: one megabyte becomes
-    many gigabytes. Honest values do not overlap. Pillow reads such blocks while it opens JPEG and AVIF files, and
-    beyond this limit takes a block as truncated.
+    Each of 65,535 entries may claim the whole block as its value, and Pillow copies them: one megabyte becomes many
+    gigabytes. Real values do not overlap. Pillow reads such blocks while it opens JPEG and AVIF files, and treats a
+    block beyond this limit as truncated.
     """
     load = TiffImagePlugin.ImageFileDirectory_v2.load
 

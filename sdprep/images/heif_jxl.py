@@ -1,4 +1,4 @@
-"""Formats whose decoders are an extra of sdprep: HEIC and JPEG XL."""
+"""HEIC and JPEG XL, whose decoders are an extra of sdprep."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from importlib.util import find_spec
 from sdprep.errors import ImageError
 from sdprep.types import FailureCode
 
-# The names that Pillow knows each by, and the module that decodes it.
+# Pillow's name of each format, and the module that decodes it.
 MODULES = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 JXL_STREAM = b"\xff\x0a"
 JXL_BOXES = b"\0\0\0\x0cJXL \r\n\x87\n"
 STREAM_BOXES = (b"jxlc", b"jxlp")
-# Honest files have some ten boxes at their top, and brands of some forty bytes.
+# Real files have about ten boxes at the top level, and about forty bytes of brands.
 MOST_BOXES, MOST_BRANDS = 10_000, 4096
-# Width by height, as the header of JPEG XL names them.
+# Ratios of width to height in the header of JPEG XL.
 RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-# Bits and least value of a side of an image, by the two bits before it.
+# The number of bits and the smallest value of a side, by the two bits before it.
 SIDES = ((9, 1), (13, 1), (18, 1), (30, 1))
 
 
@@ -31,7 +31,7 @@ def recognised(head: bytes) -> str | None:
 
 
 def is_image_in_boxes(head: bytes) -> bool:
-    """Whether a file is an image of the family of HEIC and AVIF, or JPEG XL in boxes: sound or not."""
+    """Whether a file is HEIC, AVIF, or JPEG XL in boxes, intact or not."""
     return head.startswith(JXL_BOXES) or bool(_brands(head) & (HEIC_BRANDS | AVIF_BRANDS))
 
 
@@ -44,10 +44,9 @@ def _brands(head: bytes) -> set[bytes]:
 
 
 def prepare(name: str, head: bytes) -> tuple[int, int] | None:
-    """Have Pillow know a format; the size of the image where its decoder would not tell it before it decodes.
+    """Register a decoder with Pillow; return the image size if the decoder tells it only after decoding.
 
-    Raises ImageError `missing_decoder` with the command that installs it or the reason why it cannot be loaded, and
-    `corrupt`.
+    Raises ImageError `missing_decoder` if the decoder is not installed or cannot be loaded, and `corrupt`.
     """
     kind = {"HEIF": "HEIC", "JXL": "JPEG XL"}[name]
     if find_spec(MODULES[name]) is None:
@@ -67,17 +66,17 @@ def _register(name: str) -> None:
 
         pillow_heif.register_heif_opener()
     else:
-        import pillow_jxl  # noqa: F401 - importing it makes it known
+        import pillow_jxl  # noqa: F401 - importing it registers it
 
 
 def jxl_size(head: bytes) -> tuple[int, int]:
-    """Width and height that its decoder gives a JPEG XL file (ISO/IEC 18181-1, SizeHeader and ImageMetadata).
+    """Width and height of a decoded JPEG XL file (ISO/IEC 18181-1, SizeHeader and ImageMetadata).
 
-    Raises ImageError `corrupt` if the first bytes do not tell them.
+    Raises ImageError `corrupt` if they are not in the first bytes.
     """
     stream = head if head.startswith(JXL_STREAM) else _stream_in_boxes(head)
     if not stream.startswith(JXL_STREAM):
-        raise ImageError(FailureCode.CORRUPT, "JXL: its first bytes do not tell its size")
+        raise ImageError(FailureCode.CORRUPT, "JXL: its size is not in its first bytes")
     bits = int.from_bytes(stream[2:12], "little")
 
     def take(count: int) -> int:
@@ -97,20 +96,20 @@ def jxl_size(head: bytes) -> tuple[int, int]:
     ratio = take(3)
     across, down = RATIOS[ratio - 1]
     width = side(small=small) if ratio == 0 else height * across // down
-    # A file that is not a recompressed JPEG is turned by its decoder; the last four turns change the sides.
+    # The decoder turns all but recompressed JPEGs; the last four orientations swap width and height.
     has_orientation = not take(1) and take(1)
     turned = has_orientation and take(3) >= 4 and all(kind != b"jbrd" for kind, _ in _boxes(head))
     return (height, width) if turned else (width, height)
 
 
 def _stream_in_boxes(head: bytes) -> bytes:
-    """The beginning of the code stream of a file in boxes: one of kind `jxlc`, or the parts of all of kind `jxlp`."""
+    """The beginning of the code stream: one box of kind `jxlc`, or the parts in all boxes of kind `jxlp`."""
     parts = [content if kind == b"jxlc" else content[4:] for kind, content in _boxes(head) if kind in STREAM_BOXES]
     return b"".join(parts)
 
 
 def end_of_boxes(data: bytes) -> int:
-    """Where a file of boxes ends by what its boxes say; one that ends early says more than it has."""
+    """The size that a file should have by the headers of its boxes; a truncated one is smaller."""
     end = 0
     for _, start, end in _places(data):  # noqa: B007 - the last one is wanted
         pass
@@ -122,7 +121,7 @@ def _boxes(head: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _places(head: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes of a file: kind, beginning and end of the content."""
+    """The boxes of a file: kind, start and end of the content."""
     place = 0
     for _ in range(MOST_BOXES):
         if place + 8 > len(head):

@@ -1,4 +1,4 @@
-"""From the bytes of an image to one that Pillow has opened: by content, from a short list of formats, in bounds."""
+"""Opening an image with Pillow: by content, from a short list of formats, within limits."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from sdprep.images.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_en
 from sdprep.images.resize import Size
 from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem
 
-# Only these decoders may see a file; Pillow registers forty more, some with a history of holes.
+# Only these decoders are used; Pillow registers forty more, some with a history of vulnerabilities.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
-# What a JPEG decoder can shrink by while it decodes.
+# The factors by which a JPEG decoder can shrink an image.
 SHRINKS = (2, 4, 8)
 HEAD_BYTES = 4096
-# A resizing filter takes some fifty bytes for each pixel of a side, however small the other side is.
+# A resizing filter takes about fifty bytes per pixel of a side, however small the other side is.
 MAX_SIDE = 1_000_000
-# Bytes a pixel that a decoder takes besides the image that it gives.
-OF_DECODER = {"WEBP": 13, "AVIF": 6, "HEIF": 10, "JXL": 20}
-# What undoes each EXIF orientation.
+# Bytes per pixel that a decoder takes besides the decoded image.
+DECODER_BYTES = {"WEBP": 13, "AVIF": 6, "HEIF": 10, "JXL": 20}
+# The transposition that undoes each EXIF orientation.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,7 +44,7 @@ TURNS = {
 
 
 class _InThisThread(threading.local):
-    """A switch that is off, except in a thread that turned it on; as a pattern of a warning it matches while on."""
+    """A switch per thread; as the pattern of a warnings filter it matches while it is on."""
 
     on = False
 
@@ -64,12 +64,11 @@ class _InThisThread(threading.local):
             self.on = before
 
 
-# Pillow reads one switch of the whole process to know whether it may fill in the missing part of a file. Set to True,
-# it would also let other threads, and a program that uses sdprep, take half an image for a whole one.
+# Pillow has one switch per process for accepting truncated files. Set to True, it would also affect other threads and
+# the program that uses sdprep.
 _filling_in = _InThisThread()
-# Limits are checked from the header before any pixel is decoded, so Pillow's own warning would only repeat them; an
-# EXIF block that Pillow finds odd is ignored. Other threads, and a program that uses sdprep, keep Pillow's warnings.
-# `warnings.catch_warnings` would not be safe while several threads decode.
+# Limits are checked from the header before a pixel is decoded, so Pillow's own warning is redundant, as are those about
+# EXIF. Other threads, and the program that uses sdprep, keep them: `warnings.catch_warnings` is not thread-safe.
 without_pillow_warnings = _InThisThread()
 warnings.filters[:0] = [  # type: ignore[index]
     ("ignore", without_pillow_warnings, category, None, 0) for category in (Image.DecompressionBombWarning, UserWarning)
@@ -78,9 +77,9 @@ _pillows_limit = threading.Lock()
 
 
 def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool = True) -> Image.Image:
-    """An image whose header is read, and no more; `max_pixels` None lets any size in.
+    """An image of which only the header is read; with `max_pixels` None, of any size.
 
-    Some decoders take the whole file at once; unless `whole`, they too are given no more than a header needs.
+    Some decoders read the whole file at once; unless `whole`, they too get no more than a header needs.
     Raises ImageError with the code of what is wrong with the header.
     """
     extra, size, head = _prepared(stream)
@@ -92,18 +91,18 @@ def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool 
         image = _opened(stream if whole and at_once else header, FORMATS if extra is None else (extra,))
     except MemoryError as error:
         raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
-    except Exception as error:  # decoders raise whatever a broken header leads them to
+    except Exception as error:  # decoders raise anything about a broken header
         if header.exceeded:
             message = f"its header is larger than {HEADER_BYTES // 2**20} MiB, or in too many pieces"
             raise ImageError(FailureCode.TOO_LARGE, message) from error
-        raise _fault_of_header(error, *both_ends(stream)) from error
+        raise _header_error(error, *both_ends(stream)) from error
     header.lift()
     _check_size(image.size, max_pixels)
     return image
 
 
 def size_of(stream: IO[bytes]) -> tuple[int, int]:
-    """Width and height of an image of any size, of which no pixel is decoded. Raises ImageError as `open_image`."""
+    """Width and height of an image of any size, from its header. Raises ImageError as `open_image`."""
     _, size, head = _prepared(stream)
     if size is None:
         return open_image(stream, whole=False).size
@@ -113,22 +112,22 @@ def size_of(stream: IO[bytes]) -> tuple[int, int]:
 
 
 def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None, bytes]:
-    """The format, if it is one of an extra, the size of the image if opening it takes memory for it, and the head."""
+    """The format if an extra decodes it, the image size if opening it takes memory for all pixels, and the head."""
     head = stream.read(HEAD_BYTES)
     extra = heif_jxl.recognised(head)
-    # The size of a JPEG XL may come after its metadata.
+    # The size of a JPEG XL may follow its metadata.
     more = stream.read(HEADER_BYTES) if extra == "JXL" else b""
     stream.seek(0)
     return extra, webp_size(head) if extra is None else heif_jxl.prepare(extra, head + more), head
 
 
 def _opened(source: IO[bytes] | HeaderReader, formats: tuple[str, ...]) -> Image.Image:
-    """Pillow's opening, also of images that are larger than Pillow lets in: the caller looks at the size."""
+    """Open an image even if it exceeds Pillow's own limit; the caller checks the size."""
     stream = cast("IO[bytes]", source)
     try:
         return Image.open(stream, formats=formats)
     except Image.DecompressionBombError:
-        # The limit belongs to the whole process, so it is lifted only while this header is read.
+        # The limit is one per process, so it is lifted only while this header is read.
         with _pillows_limit:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
@@ -149,24 +148,24 @@ def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
         raise ImageError(FailureCode.TOO_LARGE, message)
 
 
-def _fault_of_header(error: Exception, data: bytes, size: int) -> ImageError:
+def _header_error(error: Exception, data: bytes, size: int) -> ImageError:
     if not data:
         return ImageError(FailureCode.EMPTY_FILE, "the file is empty")
     code = code_of(error, data, size)
     unknown = isinstance(error, UnidentifiedImageError) and not heif_jxl.is_image_in_boxes(data)
     if unknown and code is not FailureCode.TRUNCATED:
         known = sniff(data)
-        message = f"it is {known}" if known else "no image that sdprep reads"
-        return ImageError(FailureCode.NOT_AN_IMAGE, f"{message}, whatever its name says")
-    # That it is not identified, Pillow says with the address of an object.
+        message = f"it is {known}, not an image" if known else "not an image that sdprep can read"
+        return ImageError(FailureCode.NOT_AN_IMAGE, f"{message}, whatever its name")
+    # Pillow's message about an unidentified image is the address of an object.
     reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
     return ImageError(code, f"its header cannot be read{reason}")
 
 
 def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
-    """Truncated, if a decoder says so or if the bytes begin like an image and lack the end of one; else corrupt.
+    """TRUNCATED if the decoder says so or the end of an image is missing, else CORRUPT.
 
-    `size` is that of the file; of a long one, `data` may lack the middle.
+    `size` is that of the file; `data` of a long one may lack the middle.
     """
     if data.startswith(b"\xff\xd8"):
         ends_early = not data[-ENDS_BYTES:].rstrip(b"\0").endswith(b"\xff\xd9")
@@ -181,14 +180,15 @@ def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
 
 
 def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
-    """An image with its pixels, and its size; a large JPEG comes smaller than that, shrunk while it is decoded.
+    """A decoded image, and its full size; a large JPEG may be shrunk while it is decoded.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
     image = open_image(io.BytesIO(data), fit.max_pixels)
     full = image.size
     with map_decoder_errors(data, str(image.format)):
-        _shrink(image, fit)
+        if (scale := _decode_scale(image, fit)) > 1:
+            image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
         image.load()
     if image.width > full[0] or image.height > full[1]:
         _check_size(image.size, fit.max_pixels)
@@ -197,22 +197,22 @@ def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What undoes the EXIF orientation of an image; a broken EXIF block says nothing.
+    """The transposition that undoes the EXIF orientation of an image; a broken EXIF block is ignored.
 
-    Pillow's own `exif_transpose` also writes the block anew, and fails where another tag in it is odd.
+    Pillow's own `exif_transpose` also rewrites the block, and fails if another tag in it is invalid.
     """
     try:
-        # Of the base class, since a PNG would have its pixels decoded for an EXIF block that may follow them.
+        # Of the base class, since that of a PNG decodes the pixels to find an EXIF block after them.
         orientation = Image.Image.getexif(image).get(0x0112)
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - whatever a broken block leads the parser to
+    except Exception:  # noqa: BLE001 - the parser raises anything about a broken block
         return None
     return TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
 def stored_bytes(item: ImageItem, fit: Fit) -> int:
-    """The size of a file; 0 for one that is not read, since it is too large or cannot be looked at."""
+    """The size of a file in bytes; 0 if it is too large or cannot be read."""
     try:
         stored = item.path.stat().st_size
     except OSError:
@@ -222,10 +222,9 @@ def stored_bytes(item: ImageItem, fit: Fit) -> int:
 
 @without_pillow_warnings.turned_on()
 def estimate_memory(item: ImageItem, fit: Fit) -> int:
-    """About the most memory that an image takes from its file to the model's square, by its header alone.
+    """About the peak memory in bytes from the file to the model's square, by the header; 0 if it is not decoded.
 
-    Pillow has four bytes for a pixel. What decoders and conversions take besides was measured with images of 12
-    megapixels. 0 for what is not decoded: too large, or cannot be opened.
+    Pillow takes four bytes per pixel. What decoders and conversions add was measured with images of 12 megapixels.
     """
     stored = stored_bytes(item, fit)
     if not stored:
@@ -236,37 +235,37 @@ def estimate_memory(item: ImageItem, fit: Fit) -> int:
             extra, size, _ = _prepared(stream)
             if size is not None:
                 _check_size(size, fit.max_pixels)
-                most = stored + size[0] * size[1] * (20 + OF_DECODER[extra or "WEBP"])
+                most = stored + size[0] * size[1] * (20 + DECODER_BYTES[extra or "WEBP"])
             # Opening a JPEG XL would decode it.
             return most if extra == "JXL" else stored + _pixel_bytes(open_image(stream, fit.max_pixels), fit)
     except (ImageError, OSError):
-        # Decoding it will say why; a WebP may be sound, and lack the memory that opening it takes.
+        # Decoding reports the error; a WebP may be intact, and only the memory to open it is missing.
         return most
 
 
 def _pixel_bytes(image: Image.Image, fit: Fit) -> int:
     pixels = image.width * image.height
-    scale = _decoded_at(image, fit) ** 2
-    # Without its palette, Pillow cannot tell.
-    clear = (image.mode == "P" and image.palette is None) or image.has_transparency_data
-    each = 20 if clear or image.mode.startswith("I") else 9 if image.mode == "CMYK" else 5
+    scale = _decode_scale(image, fit) ** 2
+    # Pillow cannot tell without the palette.
+    may_be_transparent = (image.mode == "P" and image.palette is None) or image.has_transparency_data
+    each = 20 if may_be_transparent or image.mode.startswith("I") else 9 if image.mode == "CMYK" else 5
     turned = turn_of(image) is not None
-    each += 4 * turned + OF_DECODER.get(str(image.format), 0)
-    # A progressive JPEG is held as coefficients of two bytes, however small it comes out.
+    each += 4 * turned + DECODER_BYTES.get(str(image.format), 0)
+    # A progressive JPEG is held as coefficients of two bytes, even if it is decoded smaller.
     whole = 6 * pixels if image.info.get("progressive") else 0
-    # One that is turned may become upright.
+    # A rotated image may become upright.
     size = (min(image.size), max(image.size)) if turned else image.size
     return (each * pixels + 4 * padded_pixels(size, fit)) // scale + whole
 
 
 @contextmanager
 def map_decoder_errors(data: bytes, kind: str) -> Iterator[None]:
-    """Turn whatever a decoder raises inside into an ImageError."""
+    """Turn any exception of a decoder into an ImageError."""
     try:
         yield
     except MemoryError as error:
         raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
-    except Exception as error:  # decoders raise whatever a broken file leads them to
+    except Exception as error:  # decoders raise anything about a broken file
         raise ImageError(code_of(error, data, len(data)), f"{kind}: {error}") from error
 
 
@@ -276,38 +275,28 @@ def can_be_incomplete(data: bytes) -> bool:
 
 
 def load_incomplete(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
-    """A truncated image; the missing part is filled with grey, black, or a palette colour.
-
-    Raises as `load` does.
-    """
+    """A truncated image, the missing part grey, black or in a palette colour. Raises as `load` does."""
     if not ImageFile.LOAD_TRUNCATED_IMAGES:
         ImageFile.LOAD_TRUNCATED_IMAGES = _filling_in  # type: ignore[assignment]
     with _filling_in.turned_on():
         return load(data, fit)
 
 
-def _shrink(image: Image.Image, fit: Fit) -> None:
-    """Have a JPEG decoded at a part of its size: a model sees a few hundred pixels of it in any case.
+def _decode_scale(image: Image.Image, fit: Fit) -> int:
+    """The factor by which a decoder shrinks an image: a model sees only a few hundred pixels of a side.
 
-    Beyond 100 megapixels this is done whatever `fit` says. It depends on the image and on what the model's result is
-    stored under, so that pixels do not depend on any other setting.
+    A JPEG above 100 megapixels is always shrunk. The factor depends only on the image and on settings in the key of
+    stored results, so that no other setting changes pixels.
     """
-    scale = _decoded_at(image, fit)
-    if scale > 1:
-        image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
-
-
-def _decoded_at(image: Image.Image, fit: Fit) -> int:
-    """By what a decoder shrinks an image; 1 where it does not."""
     if image.format != "JPEG":
         return 1
     width, height = image.size
     least = next((each for each in (1, *SHRINKS) if width * height / each**2 <= MAX_PIXELS), SHRINKS[-1])
-    # Turned, a part of a pixel at the right or the bottom would come to lie at the left or the top.
-    whole = turn_of(image) is not None
-    may = [
+    # Rotated, the fraction of a pixel at the right or the bottom would move to the left or the top.
+    divides_evenly = turn_of(image) is not None
+    allowed = [
         each
         for each in SHRINKS
-        if each <= max_jpeg_shrink(image.size, fit) and not (whole and (width % each or height % each))
+        if each <= max_jpeg_shrink(image.size, fit) and not (divides_evenly and (width % each or height % each))
     ]
-    return max((least, *may))
+    return max((least, *allowed))

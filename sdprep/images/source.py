@@ -21,7 +21,7 @@ NUMBER = re.compile("[0-9]+")
 
 
 class FolderSource:
-    """The images of a folder in natural order: no hidden ones, no links, no helper files of trainers."""
+    """The images of a folder in natural order, without hidden files, links and helper files of trainers."""
 
     def __init__(self, directory: Path, *, recursive: bool = True, output_dir: Path | None = None) -> None:
         try:
@@ -47,7 +47,7 @@ class FolderSource:
 
     @property
     def skipped(self) -> str:
-        """What `items` did not take although it looks like images, as a sentence; empty if there is nothing."""
+        """What `items` skipped although it looks like images, as a sentence; empty if there is nothing."""
         kinds = [f"{count} {kind}" for kind, count in sorted(self._unread.items()) if count]
         if self._unlisted:
             names = [f"{folder} ({reason})" for folder, reason in self._unlisted[:NAMES_SHOWN]]
@@ -57,10 +57,10 @@ class FolderSource:
                 + ", ".join(names)
                 + (f" and {more} more" if more else "")
             )
-        return f"passed over: {', '.join(kinds)}" if kinds else ""
+        return f"skipped: {', '.join(kinds)}" if kinds else ""
 
     def _walk(self) -> Iterator[str]:
-        """The images of the folder and of those in it, as paths in it. No recursion: trees may be deep."""
+        """The relative paths of all images. Without recursion, since folders may be nested deeply."""
         folders = [""]
         while folders:
             prefix = folders.pop()
@@ -73,11 +73,11 @@ class FolderSource:
                         elif self._takes(entry):
                             yield prefix + entry.name
             except OSError as error:
-                # Without permission, gone or exchanged since it was listed, or its path is longer than the system's.
+                # No permission, deleted or replaced since it was listed, or a path that is too long for the system.
                 self._unlisted.append((prefix or ".", error.strerror or str(error)))
 
     def _takes(self, entry: os.DirEntry[str]) -> bool:
-        """Whether an entry that is no folder is an image; what looks like one and is not taken is counted."""
+        """Whether a file is an image to prepare; those that only look like one are counted."""
         if entry.name.startswith("."):
             return False
         suffix = entry_suffix(entry.name)
@@ -96,7 +96,7 @@ def _leads_to_folder(link: os.DirEntry[str]) -> bool:
     try:
         return link.is_dir()
     except OSError:
-        # It leads to itself, or through a folder without permission.
+        # A circle of links, or a folder without permission.
         return False
 
 
@@ -118,8 +118,8 @@ def entry_suffix(name: str) -> str:
 def natural_key(text: str) -> str:
     """A sort key under which `img2` comes before `img10`; equal but for letter case falls back to the text.
 
-    One string, since a million of them are sorted: NUL, which no name holds, ends what is no number; then comes 1
-    and a number, the count of its digits first, or 2 and the text as it is.
+    One string, since a million of them are sorted. NUL, which no name contains, ends each part that is not a number;
+    then follow 1 and a number, with the count of its digits first, or 2 and the original text.
     """
     return f"{NUMBER.sub(_number_key, text.casefold())}\0\2{text}"
 

@@ -46,7 +46,7 @@ def test_json_has_the_measurement(sdprep_command, drawings):
 def test_a_tagger_with_fp16_on_the_cpu_warns_that_it_gains_nothing(sdprep_command, drawings):
     sdprep_command("models", "quantize", "demo-tag", "--images", drawings, "--precision", "fp16")
     done = sdprep_command("tag", drawings, "--model", "demo-tag-fp16", "--provider", "cpu")
-    assert (done.code, "fp16 is for graphics cards" in done.err) == (0, True)
+    assert (done.code, "fp16 is for GPUs" in done.err) == (0, True)
 
 
 def test_what_cannot_be_measured_has_exit_code_1_and_nothing_on_stdout(sdprep_command, tmp_path):

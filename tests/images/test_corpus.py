@@ -65,10 +65,10 @@ def test_a_broken_file_is_refused_for_its_reason(trap: Trap, tmp_path: Path) -> 
         ("jpeg-2000.jpg", "a JPEG 2000"),
         ("video.jpg", "a video"),
         ("zip.png", "a ZIP"),
-        ("text.png", "no image that sdprep reads"),
+        ("text.png", "not an image that sdprep can read"),
     ],
 )
 def test_a_file_that_is_no_image_is_called_by_its_name(name: str, words: str) -> None:
     (trap,) = [each for each in TRAPS if each.name == name]
-    with pytest.raises(ImageError, match=f"{words}.*, whatever its name says"):
+    with pytest.raises(ImageError, match=f"{words}.*, whatever its name"):
         open_rgb(trap.data)

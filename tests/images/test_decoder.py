@@ -133,8 +133,12 @@ def test_a_file_that_grows_beyond_the_limit_while_it_is_hashed_is_given_up(
     ("error", "code", "message"),
     [
         (ImageError(FailureCode.TRUNCATED, "cut"), FailureCode.TRUNCATED, "cut"),
-        (MemoryError(), FailureCode.OUT_OF_MEMORY, "decoding it takes more memory than there is"),
-        (OSError(errno.ENOMEM, "no memory"), FailureCode.OUT_OF_MEMORY, "decoding it takes more memory than there is"),
+        (MemoryError(), FailureCode.OUT_OF_MEMORY, "decoding it takes more memory than is available"),
+        (
+            OSError(errno.ENOMEM, "no memory"),
+            FailureCode.OUT_OF_MEMORY,
+            "decoding it takes more memory than is available",
+        ),
         (OSError(errno.EIO, "a bad disk"), FailureCode.UNREADABLE, "a bad disk"),
         (struct.error("short"), FailureCode.CORRUPT, "error: short"),
         (RecursionError("deep"), FailureCode.CORRUPT, "RecursionError: deep"),

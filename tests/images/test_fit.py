@@ -14,7 +14,7 @@ from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from sdprep.images import fit as fitting
 from sdprep.images.decode import decode, open_rgb
-from sdprep.images.fit import LEAST, fitted, max_jpeg_shrink, padded_to_square
+from sdprep.images.fit import MIN_SIDE, fitted, max_jpeg_shrink, padded_to_square
 from sdprep.images.opening import load
 from sdprep.images.resize import FILTERS
 from sdprep.types import Decoded, Fit
@@ -98,11 +98,11 @@ def test_no_square_of_the_long_side_is_made(
 @pytest.mark.parametrize(
     ("size", "fit", "by"),
     [
-        ((2 * LEAST - 1, 100), Fit(448, "pad"), 1),
-        ((2 * LEAST, 100), Fit(448, "pad"), 2),
-        ((100, 3 * LEAST), Fit(448, "letterbox"), 3),
-        ((2 * LEAST, 100), Fit(448, "squash"), 1),
-        ((2 * LEAST, 2 * LEAST), Fit(448, "squash"), 2),
+        ((2 * MIN_SIDE - 1, 100), Fit(448, "pad"), 1),
+        ((2 * MIN_SIDE, 100), Fit(448, "pad"), 2),
+        ((100, 3 * MIN_SIDE), Fit(448, "letterbox"), 3),
+        ((2 * MIN_SIDE, 100), Fit(448, "squash"), 1),
+        ((2 * MIN_SIDE, 2 * MIN_SIDE), Fit(448, "squash"), 2),
         ((6000, 6000), Fit(1000, "pad"), 2),
         ((6000, 6000), Fit(100, "squash", first=Fit(1000, "letterbox")), 2),
         ((9000, 9000), Fit(448, "pad", exact=True), 1),
@@ -129,16 +129,16 @@ def test_a_shrunk_image_lies_where_the_whole_one_does(size: tuple[int, int], mod
 
 
 def test_a_jpeg_is_decoded_at_half_its_size_and_no_less() -> None:
-    data = encoded(Image.new("RGB", (2 * LEAST, LEAST)), "JPEG")
-    assert load(data, Fit(448, "pad"))[0].size == (LEAST, LEAST // 2)
+    data = encoded(Image.new("RGB", (2 * MIN_SIDE, MIN_SIDE)), "JPEG")
+    assert load(data, Fit(448, "pad"))[0].size == (MIN_SIDE, MIN_SIDE // 2)
 
 
 def test_a_jpeg_is_decoded_whole_where_that_is_asked_for() -> None:
-    data = encoded(Image.new("RGB", (2 * LEAST, LEAST)), "JPEG")
-    assert load(data, Fit(448, "pad", exact=True))[0].size == (2 * LEAST, LEAST)
+    data = encoded(Image.new("RGB", (2 * MIN_SIDE, MIN_SIDE)), "JPEG")
+    assert load(data, Fit(448, "pad", exact=True))[0].size == (2 * MIN_SIDE, MIN_SIDE)
 
 
-@pytest.mark.parametrize(("width", "decoded"), [(2 * LEAST, LEAST), (2 * LEAST + 1, 2 * LEAST + 1)])
+@pytest.mark.parametrize(("width", "decoded"), [(2 * MIN_SIDE, MIN_SIDE), (2 * MIN_SIDE + 1, 2 * MIN_SIDE + 1)])
 def test_a_turned_jpeg_is_decoded_at_half_its_size_only_if_that_leaves_no_rest(width: int, decoded: int) -> None:
     data = encoded(Image.new("RGB", (width, 400)), "JPEG", exif=exif(6))
     assert load(data, Fit(448, "pad"))[0].size[0] == decoded
@@ -158,8 +158,8 @@ def test_a_turned_jpeg_lies_where_the_whole_one_does(tmp_path, size: tuple[int, 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_what_is_no_jpeg_is_decoded_whole(kind: str) -> None:
-    data = encoded(Image.new("RGB", (2 * LEAST, 40)), kind)
-    assert load(data, Fit(448, "pad"))[0].size == (2 * LEAST, 40)
+    data = encoded(Image.new("RGB", (2 * MIN_SIDE, 40)), kind)
+    assert load(data, Fit(448, "pad"))[0].size == (2 * MIN_SIDE, 40)
 
 
 def test_a_strip_of_one_line_is_shrunk_too() -> None:

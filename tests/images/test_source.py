@@ -142,7 +142,7 @@ def test_a_tree_whose_paths_become_too_long_is_listed_as_far_as_they_reach(tmp_p
     names, message = skipped(tmp_path)
     room = os.pathconf(tmp_path, "PC_PATH_MAX") - len(os.fsencode(tmp_path))
     assert len(names) == (room - 2) // 200
-    assert re.fullmatch(r"passed over: 1 folder that cannot be read: (d+/)+ \(File name too long\)", message)
+    assert re.fullmatch(r"skipped: 1 folder that cannot be read: (d+/)+ \(File name too long\)", message)
 
 
 def test_a_tree_deeper_than_python_recurses_is_listed_as_a_whole(
@@ -170,7 +170,7 @@ def test_a_folder_that_is_gone_or_exchanged_or_forbidden_is_named_and_the_rest_i
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    expected = "passed over: 1 folder that cannot be read: gone/ (a reason)"
+    expected = "skipped: 1 folder that cannot be read: gone/ (a reason)"
     assert skipped(tmp_path) == (["a.png", "sub/c.png"], expected)
 
 
@@ -197,7 +197,7 @@ def test_a_folder_that_goes_while_it_is_listed_keeps_what_was_listed(
     monkeypatch.setattr(os, "scandir", Listing)
     names, message = skipped(tmp_path)
     assert names == ["a.png", "sub/b.png"]
-    assert message == "passed over: 1 folder that cannot be read: sub/ (a bad disk)"
+    assert message == "skipped: 1 folder that cannot be read: sub/ (a bad disk)"
 
 
 def test_of_many_folders_that_cannot_be_listed_a_few_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_of_many_folders_that_cannot_be_listed_a_few_are_named(tmp_path: Path, m
     monkeypatch.setattr(os, "scandir", lambda path: real(path if path == f"{tmp_path}/" else path + "gone"))
     names, message = skipped(tmp_path)
     assert names == ["a.png"]
-    assert message.startswith("passed over: 9 folders that cannot be read: ")
+    assert message.startswith("skipped: 9 folders that cannot be read: ")
     assert message.count("No such file") == 5
     assert message.endswith(" and 4 more")
 
@@ -291,5 +291,5 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_with_images_that_are_not_read_says_so(tmp_path: Path) -> None:
-    with pytest.raises(NoImages, match=r"passed over: 2 \.tiff"):
+    with pytest.raises(NoImages, match=r"skipped: 2 \.tiff"):
         found(make(tmp_path, "a.tiff", "b.tiff"))

@@ -147,7 +147,7 @@ def test_a_graph_for_images_without_bounds_is_refused(side, tmp_path):
 
 @pytest.mark.parametrize("batch", [0, 10**6, 10**9, 2**40])
 def test_a_graph_for_a_batch_without_bounds_is_refused(batch, tmp_path):
-    with pytest.raises(ModelError, match=rf"model\.onnx.*no batch of {batch}"):
+    with pytest.raises(ModelError, match=rf"model\.onnx.*batch size of {batch}"):
         use(tagger(tmp_path, (batch, 16, 16, 3)), "tag")
 
 
@@ -156,7 +156,7 @@ def test_a_graph_with_one_answer_for_all_images_is_refused(tmp_path):
     mean = helper.make_node("ReduceMean", ["input", "all"], ["line"], keepdims=0)
     folder = tagger(tmp_path, nodes=[mean, helper.make_node("Unsqueeze", ["line", "first"], ["scores"])],
                     constants=[axes, numpy_helper.from_array(np.array([0], np.int64), "first")])  # fmt: skip
-    with pytest.raises(ModelError, match=r"model\.onnx answers with 1 lines of scores for 2 images"):
+    with pytest.raises(ModelError, match=r"model\.onnx outputs 1 rows of scores for 2 images"):
         use(folder, "tag", images=2)
 
 

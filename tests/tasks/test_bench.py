@@ -112,7 +112,7 @@ def test_a_note_of_the_model_is_reported_once(album, tmp_path):
     model.write_text(DEMO_AS_FP16, "utf-8")
     listener = Listening()
     bench(album, BenchSettings(model=str(model)), listener=listener)
-    assert len([note for note in listener.notes if "fp16 is for graphics cards" in note]) == 1
+    assert len([note for note in listener.notes if "fp16 is for GPUs" in note]) == 1
 
 
 # Nothing changes

@@ -1,4 +1,4 @@
-"""What a tagger's graph says of its input and output, pixels as it wants them, and probabilities of its answers."""
+"""The input and output of a tagger's graph: shapes, pixels as it needs them, and probabilities from its scores."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from sdprep.models.taggers.label_file import Columns
     from sdprep.types import Fit, Pixels, Scores
 
-# Rounding may carry a probability this far out of its range.
+# By rounding, a probability may be this far out of its range.
 SLACK = 1e-3
-# The most numbers that a graph is given at once; 512 images of 512 x 512 are fewer.
+# The largest input, in numbers; 512 images of 512 x 512 are fewer.
 MOST_NUMBERS = 2**29
 
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """The input of a graph: a fixed batch (None: any), whether channels come first, and what an image goes through."""
+    """The input of a graph: a fixed batch size (None: any), whether channels come first, and image preparation."""
 
     batch: int | None
     channels_first: bool
@@ -37,9 +37,9 @@ class GraphInput:
 
     @classmethod
     def of(cls, shape: Sequence[Any], spec: ModelSpec, files: ModelFiles) -> GraphInput:
-        """Read a shape of four dimensions; the description says what the graph leaves open.
+        """Read a shape of four dimensions; the description fills in what the graph leaves open.
 
-        Raises ModelError if it is no batch of square RGB images, or if the two contradict each other.
+        Raises ModelError if it is not a batch of square RGB images, or if the two contradict each other.
         """
         path = files.folder / spec.files[0]
         image, fit = prepared(spec.image, files)
@@ -47,20 +47,20 @@ class GraphInput:
         size = _side(shape[2:] if channels_first else shape[1:3], image.size, list(shape), path)
         batch = shape[0] if isinstance(shape[0], int) else None
         if batch is not None and not 1 <= batch <= MOST_NUMBERS // (3 * size * size):
-            raise ModelError(f"{path} takes an input of shape {list(shape)}, and sdprep feeds no batch of {batch}")
+            raise ModelError(f"{path} takes an input of shape {list(shape)}; sdprep cannot use a batch size of {batch}")
         return cls(batch, channels_first, fit or image.fit_to(size), image)
 
     def feed(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Pixels, uint8[n, H, W, 3] in RGB, as float32 in the order, scale and layout of the graph.
 
-        A short batch is filled up with its last image where the graph fixes the batch.
+        If the graph fixes the batch size, a short batch is padded with its last image.
         """
         image = self.image
         if self.batch and len(pixels) < self.batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self.batch - len(pixels), axis=0)])
         if image.channels == "bgr":
             values = np.empty(pixels.shape, dtype=np.float32)
-            # Channel by channel: numpy is three times as slow where it goes backwards through memory.
+            # Channel by channel, since numpy is three times as slow when it reads memory backwards.
             for place in range(3):
                 values[..., place] = pixels[..., 2 - place]
         else:
@@ -75,7 +75,6 @@ class GraphInput:
 
 
 def _channels_first(shape: Sequence[Any], layout: str | None, path: object) -> bool:
-    """Where the channels are: 3 of them, last or second."""
     told = {"nhwc": False, "nchw": True}.get(layout or "")
     if len(shape) == 4:
         possible = {first for first, place in ((False, 3), (True, 1)) if shape[place] == 3}
@@ -85,22 +84,22 @@ def _channels_first(shape: Sequence[Any], layout: str | None, path: object) -> b
         if told in possible or (told is None and len(possible) == 1):
             return possible.pop() if told is None else told
         if told is None and len(possible) == 2:
-            raise ModelError(f"{path} takes an input of shape {list(shape)}\nSay layout in [image]: nhwc or nchw")
+            raise ModelError(f"{path} takes an input of shape {list(shape)}\nSet layout in [image] to nhwc or nchw")
     asked = f" in the layout {layout}" if layout else ""
     raise ModelError(
-        f"{path} takes an input of shape {list(shape)}, which is no batch of square RGB images{asked}"
-        + ("" if layout else "; if it is, say layout in [image]: nhwc or nchw")
+        f"{path} takes an input of shape {list(shape)}, which is not a batch of square RGB images{asked}"
+        + ("" if layout else "; if it is, set layout in [image] to nhwc or nchw")
     )
 
 
 def _side(sides: Sequence[Any], explicit: int | None, shape: list[Any], path: object) -> int:
     fixed = {side for side in sides if isinstance(side, int)}
     if len(fixed) > 1 or not all(1 <= side <= LARGEST_SIDE for side in fixed):
-        raise ModelError(f"{path} takes an input of shape {shape}, which is no batch of square RGB images")
+        raise ModelError(f"{path} takes an input of shape {shape}, which is not a batch of square RGB images")
     size = fixed.pop() if fixed else explicit
     if size is None:
         raise ModelError(f"{path} takes an input of shape {shape}: a batch of square RGB images of any size\n"
-                         "Say size in [image]")  # fmt: skip
+                         "Set size in [image]")  # fmt: skip
     if explicit not in (None, size):
         raise ModelError(f"{path} takes images of {size} x {size}, but its description says {explicit}")
     return size
@@ -114,7 +113,7 @@ def scored(
     answers: str,
     path: object,
 ) -> Iterator[tuple[Hashable, TagScores]]:
-    """The probabilities of every image by `run`; a graph with a fixed batch gets a batch in several pieces."""
+    """The probabilities of every image; if the graph fixes the batch size, batches are split to fit it."""
     for batch in batches:
         step = graph.batch or len(batch.keys)
         for start in range(0, len(batch.keys), step):
@@ -127,7 +126,7 @@ def scored(
 
 
 def chosen_output(names: Sequence[str], wanted: str | int, path: object) -> int:
-    """The place of the output that a description names. Raises ModelError with the names that there are."""
+    """The index of the output that a description names. Raises ModelError if there is no such output."""
     if isinstance(wanted, str) and wanted in names:
         return names.index(wanted)
     if isinstance(wanted, int) and 0 <= wanted < len(names):
@@ -136,33 +135,28 @@ def chosen_output(names: Sequence[str], wanted: str | int, path: object) -> int:
 
 
 def failed_run(path: object, framework: str, error: Exception, batch: Any, images: int) -> ModelError:
-    """The error of a graph that was loaded and fails at work; `batch` is that of its shape, a number where it is fixed.
-
-    TensorFlow's reason is the line above the first that names a node; other messages begin with it.
-    """
+    """The error of a loaded graph that fails on some images; `batch` is a number if its shape fixes the batch size."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     nodes = [place for place, line in enumerate(lines) if line.startswith("[[{{node")]
-    said = lines[max(nodes[0] - 1, 0)] if nodes else lines[0]
+    # The reason comes first, in TensorFlow right above the first line that names a node.
+    reason = lines[max(nodes[0] - 1, 0)] if nodes else lines[0]
     smaller = images > 1 and not isinstance(batch, int)
-    advice = "\nIt may bear one image at a time: sdprep tag --batch-size 1" if smaller else ""
+    advice = "\nTry one image at a time: sdprep tag --batch-size 1" if smaller else ""
     many = f"{images} images" if images > 1 else "one image"
-    return ModelError(f"{path} fails in {framework} on {many}: {said}{advice}")
+    return ModelError(f"{path} fails in {framework} on {many}: {reason}{advice}")
 
 
-def probabilities(answer: npt.NDArray[Any], answers: str, path: object) -> Scores:
-    """Probabilities, float32[n, m], of what a graph answered; of logits by the logistic function.
-
-    Raises ModelError if what should be probabilities is none.
-    """
-    values: Scores = answer.astype(np.float32, copy=False)
+def probabilities(output: npt.NDArray[Any], answers: str, path: object) -> Scores:
+    """Probabilities, float32[n, m], from the output of a graph. Raises ModelError if they are out of range."""
+    values: Scores = output.astype(np.float32, copy=False)
     if answers == "logits":
-        # The logistic function by way of one that cannot overflow.
+        # The logistic function, by tanh, which cannot overflow.
         values = np.tanh(values * np.float32(0.5))
         return (values + np.float32(1)) * np.float32(0.5)
     finite = values[np.isfinite(values)]
     if finite.size and (finite.min() < -SLACK or finite.max() > 1 + SLACK):
         raise ModelError(
-            f"{path} answers with values from {finite.min():.3g} to {finite.max():.3g}, which are no probabilities\n"
+            f"{path} outputs values from {finite.min():.3g} to {finite.max():.3g}, which are not probabilities\n"
             'If they are logits, describe the model in a .toml file with answers = "logits"'
         )
     return values

@@ -26,14 +26,14 @@ from sdprep.sanitize import strip_invisible
 if TYPE_CHECKING:
     from sdprep.types import Scores
 
-# What would break a line of tags, or cannot be written at all: no accident, so it is refused and not taken out.
+# Characters that would break a line of tags or cannot be written; never an accident, so the file is refused.
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # The longest tags of Danbooru have fewer than 200.
 LONGEST_NAME = 1000
 
 
 class Label(NamedTuple):
-    """A label where its file says it: `output` is its place in the graph's answer, `code` its category there."""
+    """A label as its file describes it: `output` is its column in the graph's output, `code` its category."""
 
     where: str
     output: int
@@ -58,34 +58,31 @@ class TwoMaps(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The scores of a graph that have a label, and how many it must give at least, or exactly."""
+    """The outputs of a graph that have a label; with `exact` there must be no others."""
 
     outputs: tuple[int, ...]
     path: Path
     exact: bool
 
     def check(self, shape: Sequence[Any], graph: object) -> None:
-        """Raise ModelError unless a graph answers with one score a label; a size that is not known yet passes."""
+        """Raise ModelError unless a graph outputs one score per label; a size that is not known yet passes."""
         if len(shape) != 2:
-            raise ModelError(f"{graph} answers with shape {list(shape)}, not with one line of scores an image")
+            raise ModelError(f"{graph} outputs the shape {list(shape)}, not one row of scores per image")
         count, needed = shape[1], max(self.outputs) + 1
         if isinstance(count, int) and (count != needed if self.exact else count < needed):
             has = f"has {needed} rows" if self.exact else f"goes up to number {needed - 1}"
-            raise ModelError(f"{graph} answers with {count} scores but its label file {self.path.name} {has}")
+            raise ModelError(f"{graph} outputs {count} scores but its label file {self.path.name} {has}")
 
     def of(self, answer: Any, rows: int, graph: object) -> Scores:
-        """The scores that have a label, [rows, n_labels], of what a graph answered for so many images.
-
-        Raises ModelError if the answer is something else.
-        """
+        """The scores that have a label, [rows, n_labels]. Raises ModelError if `answer` is something else."""
         import numpy as np
 
         if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "fiu":
             kind = answer.dtype if isinstance(answer, np.ndarray) else type(answer).__name__
-            raise ModelError(f"{graph} answers with {kind}, not with numbers")
+            raise ModelError(f"{graph} outputs {kind}, not numbers")
         self.check(answer.shape, graph)
         if len(answer) != rows:
-            raise ModelError(f"{graph} answers with {len(answer)} lines of scores for {rows} images")
+            raise ModelError(f"{graph} outputs {len(answer)} rows of scores for {rows} images")
         return answer if len(self.outputs) == answer.shape[1] else answer[:, self.outputs]
 
 
@@ -95,9 +92,9 @@ def read_labels(spec: ModelSpec, files: ModelFiles) -> LabelTable:
 
 
 def read_columns(spec: ModelSpec, files: ModelFiles) -> tuple[LabelTable, Columns]:
-    """The label table of a model, and which scores of its graph belong to it. Raises ModelError as `read_labels`."""
+    """The label table of a model, and the outputs that belong to it. Raises ModelError as `read_labels`."""
     if spec.labels is None:
-        raise ModelError(f"the description of {spec.name} names no label file")
+        raise ModelError(f"the description of {spec.name} does not name a label file")
     path = files.folder / spec.labels.file
     is_csv = path.suffix == ".csv"
     labels = list((_csv_labels if is_csv else _json_labels)(path, spec.labels))
@@ -117,14 +114,14 @@ def _check(labels: Sequence[Label], words: dict[str, str], path: Path) -> None:
     seen: dict[tuple[str, str], str] = {}
     for label in labels:
         if label.code not in words:
-            raise ModelError(f"{label.where}: category {label.code:.60} is none of {', '.join(words)}")
+            raise ModelError(f"{label.where}: category {label.code:.60} is not one of {', '.join(words)}")
         if len(label.name) > LONGEST_NAME:
             raise ModelError(f"{label.where}: the name has {len(label.name):,} characters, more than {LONGEST_NAME:,}")
         if not label.name.strip() or UNWRITABLE.search(label.name):
             raise ModelError(f"{label.where}: {label.name!a} cannot be the name of a tag")
         other = seen.setdefault((label.name, label.code), label.where)
         if other != label.where:
-            raise ModelError(f"{label.where}: {label.name} is there already: {other}")
+            raise ModelError(f"{label.where}: {label.name} is a duplicate of {other}")
 
 
 def _csv_labels(path: Path, spec: LabelSpec) -> Iterator[Label]:
@@ -133,15 +130,13 @@ def _csv_labels(path: Path, spec: LabelSpec) -> Iterator[Label]:
         rows = csv.reader(io.StringIO(read_data(path).decode("utf-8-sig"), newline=""), strict=True)
         heading = next(rows, [])
         if missing := [name for name in needed if name not in heading]:
-            raise ModelError(f"{path} is no label file: its first line has no column {' and no '.join(missing)}")
+            raise ModelError(f"{path} is not a label file: its first line has no column {' and no '.join(missing)}")
         columns = {name: place for place, name in enumerate(heading)}
         places = [columns[name] for name in needed]
         for output, row in enumerate(filter(None, rows)):
             where = f"{path}, line {rows.line_num}"
             if len(row) != len(heading):
-                raise ModelError(
-                    f"{where}: it has not as many fields as the first line; a comma in a name needs quotes"
-                )
+                raise ModelError(f"{where}: fewer or more fields than the first line; a comma in a name needs quotes")
             threshold = _threshold(row[places[2]], where) if spec.thresholds else None
             yield Label(where, output, _name(row[places[0]]), row[places[1]], threshold)
     except (OSError, UnicodeDecodeError, MemoryError, csv.Error) as error:
@@ -154,7 +149,7 @@ def _threshold(text: str, where: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value <= 1:
-        raise ModelError(f"{where}: {text[:60]!r} is no threshold between 0 and 1")
+        raise ModelError(f"{where}: {text[:60]!r} is not a threshold between 0 and 1")
     return value
 
 
@@ -173,10 +168,10 @@ def _json_labels(path: Path, spec: LabelSpec) -> Iterator[Label]:
         labels = as_type(found, dict[int, OneLabel], path)
     for output, label in sorted(labels.items()):
         if output < 0:
-            raise ModelError(f"{path}: {output} is no number of an output")
+            raise ModelError(f"{path}: {output} is not the number of an output")
         yield Label(f"{path}, label {output}", output, _name(label.tag), str(label.category))
 
 
 def _name(name: str) -> str:
-    """A name without what nobody sees; one that cannot be written stays as it is, to be refused."""
+    # A name that cannot be written stays as it is and is refused later.
     return name if UNWRITABLE.search(name) else strip_invisible(name)

@@ -1,4 +1,4 @@
-"""A graph at work in ONNX Runtime, and smaller graphs made with it; the only file that imports it."""
+"""Running a graph in ONNX Runtime, and quantizing one; the only file that imports onnxruntime."""
 
 from __future__ import annotations
 
@@ -38,11 +38,10 @@ TENSORRT = [f"nvinfer_{n}.dll" if sys.platform == "win32" else f"libnvinfer.so.{
 
 
 class OnnxSession:
-    """A graph with one input, of which one output is wanted, by name or place; `provider` runs it, `notes` say more.
+    """A graph with one input and one output, chosen by name or index; `provider` runs it, `notes` are for the user.
 
     Raises MissingExtra without onnxruntime, MissingProvider for a provider that it lacks, ModelError if onnxruntime
-    cannot be loaded, or the graph cannot be run, is run by another provider than any that was asked for, or is no
-    graph of this kind.
+    cannot be loaded, or if the graph cannot be run, runs on a provider that was not asked for, or has other inputs.
     """
 
     def __init__(self, path: Path, execution: Execution, output: str | int = 0) -> None:
@@ -50,7 +49,7 @@ class OnnxSession:
         asked = candidates(execution.provider, _available(onnxruntime), execution.device)
         self._session, reasons = _open(onnxruntime, path, asked, execution)
         self._path, self._run_options = path, onnxruntime.RunOptions()
-        # It would print what it raises, too.
+        # By default it also prints what it raises.
         self._run_options.log_severity_level = 4
         self.provider, note = check_active(asked, self._session.get_providers(), reasons)
         self.notes = () if note is None else (note,)
@@ -62,7 +61,7 @@ class OnnxSession:
         self.output_name, self.output_shape = made.name, made.shape
 
     def run(self, values: npt.NDArray[np.float32]) -> Scores:
-        """What the graph answers. Raises ModelError if it fails, or memory runs out."""
+        """The output for a batch. Raises ModelError if the graph fails or memory runs out."""
         try:
             scores: Scores = self._session.run([self.output_name], {self.input_name: values}, self._run_options)[0]
         except Exception as error:  # onnxruntime raises a dozen classes of its own
@@ -80,7 +79,7 @@ def _available(onnxruntime: Any) -> list[str]:
     """The providers of the installed onnxruntime; it lists TensorRT even where that is not installed."""
     names: list[str] = onnxruntime.get_available_providers()
     if PROVIDERS["cuda"].full in names and hasattr(onnxruntime, "preload_dlls"):
-        # CUDA that pip installed lies where the system does not look for it.
+        # The system does not search the folder where pip installs CUDA.
         onnxruntime.preload_dlls()
     if PROVIDERS["tensorrt"].full in names and not can_load(TENSORRT):
         names.remove(PROVIDERS["tensorrt"].full)
@@ -88,7 +87,7 @@ def _available(onnxruntime: Any) -> list[str]:
 
 
 def can_load(libraries: Sequence[str]) -> bool:
-    """Whether the system finds any of some libraries."""
+    """Whether the system can load at least one of these libraries."""
     for name in libraries:
         try:
             ctypes.CDLL(name)
@@ -101,7 +100,7 @@ def can_load(libraries: Sequence[str]) -> bool:
 def _open(
     onnxruntime: Any, path: Path, asked: Sequence[str], execution: Execution
 ) -> tuple[InferenceSession, list[str]]:
-    """A session of the first provider that does not refuse, and what the others said."""
+    """A session of the first provider that works, and the errors of those before it."""
     reasons: list[str] = []
     for start in range(len(asked)):
         names = asked[start:] if CPU in asked[start:] else (*asked[start:], CPU)
@@ -117,20 +116,20 @@ def _open(
     raise ModelError(f"{what}: {reasons[-1]}")
 
 
-def _options(name: str, card: str) -> dict[str, str]:
+def _options(name: str, device_id: str) -> dict[str, str]:
     if name == "openvino":
         from onnxruntime.capi import _pybind_state
 
         return openvino_options(_pybind_state.get_available_openvino_device_ids())
-    # Two processes that compile for two cards would write over each other.
-    cache = user_cache_path("sdprep") / f"card-{card}" if card else user_cache_path("sdprep")
+    # Processes that compile for different GPUs must not overwrite each other's files.
+    cache = user_cache_path("sdprep") / f"card-{device_id}" if device_id else user_cache_path("sdprep")
     if name == "tensorrt":
         (cache / name).mkdir(parents=True, exist_ok=True)
-    return options(name, cache, card)
+    return options(name, cache, device_id)
 
 
 def _session_options(onnxruntime: Any, first: str, execution: Execution) -> Any:
-    """One operator after the other, each on the processors that this process may use."""
+    """Run one operator at a time, on the CPUs that this process may use."""
     wanted = onnxruntime.SessionOptions()
     wanted.intra_op_num_threads = thread_count(usable_cpus(), os.cpu_count() or 1, execution.num_processes)
     wanted.inter_op_num_threads = 1
@@ -138,7 +137,7 @@ def _session_options(onnxruntime: Any, first: str, execution: Execution) -> Any:
     if first == "directml":
         wanted.enable_mem_pattern = False
     if first == CPU and execution.decode_threads:
-        # A thread that spins while it waits takes the time of those that decode.
+        # A thread that spins while it waits takes CPU time from the decode threads.
         wanted.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return wanted
 
@@ -146,9 +145,9 @@ def _session_options(onnxruntime: Any, first: str, execution: Execution) -> Any:
 def write_int8(
     graph: Path, target: Path, feeds: Iterable[dict[str, npt.NDArray[np.float32]]], *, reduce_range: bool
 ) -> None:
-    """Write a graph whose matrix products and convolutions compute with int8, ranges calibrated on `feeds`.
+    """Write a graph whose matrix products and convolutions use int8, with ranges calibrated on `feeds`.
 
-    Weights have a scale for each channel, and 8 bits, or 7 with `reduce_range`. Other operators stay in float32, since
+    Weights have a scale per channel and 8 bits, or 7 with `reduce_range`. Other operators stay in float32, since
     onnxruntime has no fast int8 for them. Needs the package onnx.
     """
     with importing("onnx", "quantize"):
@@ -175,14 +174,14 @@ def write_int8(
             reduce_range=reduce_range,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            # Rounding what a product gives costs time and agreement; a convolution computes with int8 only if it is.
+            # Rounding the result of a product costs time and agreement, but a convolution needs it to use int8.
             extra_options={"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
         )
     prepared.unlink()
 
 
 def write_fp16(graph: Path, target: Path) -> None:
-    """Write a graph whose weights and sums are float16; what goes in and comes out stays float32. Needs onnx."""
+    """Write a graph in float16 whose input and output stay float32. Needs onnx."""
     with importing("onnx", "quantize"):
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -193,7 +192,7 @@ def write_fp16(graph: Path, target: Path) -> None:
 
 @contextmanager
 def _less_talk() -> Iterator[None]:
-    """Without the warnings of the quantizer, which are for who writes a quantizer."""
+    """Without the quantizer's warnings, which are meant for its developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class OnnxTagger:
-    """A tagger whose input, and what its description leaves open of it, are read from its graph.
+    """A tagger whose input is read from its graph, as far as its description leaves it open.
 
     Raises what OnnxSession raises, and ModelError if graph, description and label file do not belong together.
     """
@@ -37,7 +37,7 @@ class OnnxTagger:
         self.notes = self._session.notes if advice is None else (*self._session.notes, advice)
         self._graph = GraphInput.of(self._session.input_shape, spec, files)
         if self._graph.batch is None and self.provider in FIXED_SHAPES:
-            # Short batches are filled up then, too.
+            # Short batches are then padded, too.
             self._graph = replace(self._graph, batch=execution.batch_size)
         self.fit = self._graph.fit
         self.labels, self._columns = read_columns(spec, files)
@@ -52,5 +52,5 @@ class OnnxTagger:
         del self._session
 
     def feed(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """What the graph is given for uint8[n, H, W, 3]."""
+        """The input of the graph for uint8[n, H, W, 3]."""
         return self._graph.feed(pixels)

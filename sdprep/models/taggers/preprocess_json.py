@@ -1,4 +1,4 @@
-"""The steps by which a model's own `preprocess.json` prepares an image.
+"""Image preparation as a model's own `preprocess.json` describes it.
 
 The form is that of dghs-imgutils, under "test" in the repositories of animetimm (dbv4) and under "stages" in those of
 deepghs: `{"stages": [{"type": "resize", "size": 448, ...}, ...]}`. What each stage means, and its defaults, is in
@@ -21,7 +21,7 @@ from sdprep.types import Fit
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 Colour = str | tuple[int, int, int]
 Triple = tuple[float, float, float]
-# No `Side` in here: msgspec 0.22 reads beyond its memory at a number with limits beside a tuple.
+# Not `Side`: msgspec 0.22 reads out of bounds for a union of a constrained number and a tuple.
 Size = int | tuple[int, int]
 
 
@@ -52,13 +52,13 @@ class CenterCrop(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ToTensor(msgspec.Struct, forbid_unknown_fields=True):
-    """Bring the values from 0..255 to 0..1."""
+    """Scale the values from 0..255 to 0..1."""
 
     type: str
 
 
 class Normalize(msgspec.Struct, forbid_unknown_fields=True):
-    """Take the mean off and divide by the deviation."""
+    """Subtract the mean and divide by the standard deviation."""
 
     type: str
     mean: float | Triple
@@ -77,9 +77,9 @@ STAGES: dict[str, type[PadToSize | Resize | CenterCrop | ToTensor | Normalize]] 
 
 
 def prepared(image: ImageSpec, files: ModelFiles) -> tuple[ImageSpec, Fit | None]:
-    """What `image` says of the images, its recipe read; and how they are fitted, if the recipe says that.
+    """`image` with the values of its recipe, and how images are fitted, if the recipe says so.
 
-    Raises ModelError naming the file and the stage that cannot be followed.
+    Raises ModelError naming the file and the stage that is not supported.
     """
     if image.recipe is None:
         return image, None
@@ -88,7 +88,7 @@ def prepared(image: ImageSpec, files: ModelFiles) -> tuple[ImageSpec, Fit | None
     fit, in_numbers, done = None, False, False
     for where, stage in _stages(path):
         if done or in_numbers == isinstance(stage, PadToSize | Resize | CenterCrop | ToTensor):
-            raise ModelError(f"{where}: sdprep follows sizes first, then to_tensor, then at most one normalize")
+            raise ModelError(f"{where}: sdprep supports sizes first, then to_tensor, then at most one normalize")
         if isinstance(stage, ToTensor):
             in_numbers, image = True, msgspec.structs.replace(image, scale="0..1")
         elif isinstance(stage, Normalize):
@@ -96,7 +96,7 @@ def prepared(image: ImageSpec, files: ModelFiles) -> tuple[ImageSpec, Fit | None
         else:
             fit = _fitted(stage, fit, where)
     if fit is None or not in_numbers:
-        raise ModelError(f"{path}: its stages make no square of numbers; sdprep needs a size and to_tensor")
+        raise ModelError(f"{path}: its stages do not end in a square of numbers; sdprep needs a size and to_tensor")
     image = msgspec.structs.replace(image, size=fit.size)
     if (fault := image.fault_of_numbers()) is not None:
         raise ModelError(f"{path}: {fault}")
@@ -104,7 +104,6 @@ def prepared(image: ImageSpec, files: ModelFiles) -> tuple[ImageSpec, Fit | None
 
 
 def _stages(path: Path) -> Iterator[tuple[str, PadToSize | Resize | CenterCrop | ToTensor | Normalize]]:
-    """The stages of a file, each with its place for messages."""
     recipe = read_json(path, dict[str, Any])
     stages = as_type(recipe.get("stages") or recipe.get("test") or [], list[dict[str, Any]], path)
     if not stages:
@@ -113,18 +112,17 @@ def _stages(path: Path) -> Iterator[tuple[str, PadToSize | Resize | CenterCrop |
         kind = stage.get("type")
         where = f"{path}, stage {number} ({kind!s:.40})"
         if not isinstance(kind, str) or kind not in STAGES:
-            raise ModelError(f"{where}: sdprep does not know this stage; it knows {', '.join(STAGES)}")
+            raise ModelError(f"{where}: sdprep does not support this stage; it supports {', '.join(STAGES)}")
         yield where, as_type(stage, STAGES[kind], where)
 
 
 def _fitted(stage: PadToSize | Resize | CenterCrop, before: Fit | None, where: str) -> Fit:
-    """A stage after those `before` it, as a way to fit an image into a square."""
     sides = set(stage.size) if isinstance(stage.size, tuple) else {stage.size}
     if len(sides) > 1:
-        raise ModelError(f"{where}: size is {stage.size}, but sdprep feeds squares")
+        raise ModelError(f"{where}: size is {stage.size}, but sdprep supports squares only")
     (size,) = sides
     if not 1 <= size <= LARGEST_SIDE:
-        raise ModelError(f"{where}: size is {size}, but must lie between 1 and {LARGEST_SIDE}")
+        raise ModelError(f"{where}: size is {size}, but must be between 1 and {LARGEST_SIDE}")
     if isinstance(stage, PadToSize):
         return Fit(size, "letterbox", _colour(stage.background_color, where), _sampling(stage), before)
     if isinstance(stage, CenterCrop):

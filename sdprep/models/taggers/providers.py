@@ -1,4 +1,4 @@
-"""What `--provider` and `--device` mean to a tagger: names, order, options, and whether a session got them; pure."""
+"""What `--provider` and `--device` mean to a tagger: names, order, options, and the check of what a session got."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPU = "cpu"
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """An execution provider: the name it has in onnxruntime, what pip installs to bring it, and on which system."""
+    """An execution provider: its name in onnxruntime, the packages for pip, and the system it needs."""
 
     full: str
     packages: str
@@ -33,26 +33,26 @@ PROVIDERS = {
     "coreml": Provider("CoreMLExecutionProvider", '"sdprep[tag]"', "macOS"),
     "openvino": Provider("OpenVINOExecutionProvider", "onnxruntime-openvino"),
 }
-# TensorRT is left out because it builds engines for minutes, OpenVINO because its results are wrong on some cards.
+# Without TensorRT, which builds engines for minutes, and OpenVINO, whose results are wrong on some GPUs.
 AUTO_ORDER = ("cuda", "rocm", "migraphx", "directml", "coreml", CPU)
-# They tune or compile for each shape that they meet, so they are always given the same one.
+# Providers that tune or compile for each new shape, so the shape must stay the same.
 FIXED_SHAPES = frozenset(PROVIDERS) - {CPU, "openvino"}
-# They take the number of a card, `device_id`, and see the cards of NVIDIA and AMD that torch calls cuda.
+# Providers with a `device_id`, for the NVIDIA and AMD GPUs that torch calls cuda.
 NUMBERED = ("cuda", "tensorrt", "rocm", "migraphx")
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The names in `auto` or `tensorrt,cuda,cpu`, each once. Raises UsageError for a name that there is not."""
+    """The names in `auto` or `tensorrt,cuda,cpu`, each once. Raises UsageError for an unknown name."""
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
     unknown = [name for name in names if name not in PROVIDERS]
     if names != (AUTO,) and unknown:
         known = ", ".join((AUTO, *PROVIDERS))
-        raise UsageError(f"--provider takes {known}, or some of them parted by commas without auto, not '{text}'")
+        raise UsageError(f"--provider takes {known}, or several of them separated by commas without auto, not '{text}'")
     return names
 
 
 def check(text: str, backend: str, devices: Sequence[str] = (AUTO,)) -> None:
-    """Raise UsageError if `--provider` says nothing known, what a backend cannot do, or what `--device` contradicts."""
+    """Raise UsageError if `--provider` is unknown, does not suit the backend, or contradicts `--device`."""
     names = parse(text)
     row = BACKENDS[backend]
     if row.providers:
@@ -70,10 +70,7 @@ def _either(words: Sequence[str]) -> str:
 
 
 def on_device(text: str, device: str) -> tuple[str, ...]:
-    """The names in `--provider` for a device; ("auto",) leaves the choice among those that fit it.
-
-    Raises UsageError if one of them cannot be told to run there.
-    """
+    """The names in `--provider` for a device. Raises UsageError if one of them cannot run on it."""
     names = parse(text)
     if device == AUTO:
         return names
@@ -82,7 +79,7 @@ def on_device(text: str, device: str) -> tuple[str, ...]:
     if split_device(device)[0] == "cuda" and (names == (AUTO,) or (names[0] != CPU and {*names} <= {*NUMBERED, CPU})):
         return names
     raise UsageError(
-        f"--device {device} does not go with --provider {text}: cuda:N is a card for {', '.join(NUMBERED)}, and cpu is "
+        f"--device {device} does not go with --provider {text}: cuda:N is a GPU for {', '.join(NUMBERED)}, and cpu is "
         "for the provider cpu"
     )
 
@@ -90,13 +87,13 @@ def on_device(text: str, device: str) -> tuple[str, ...]:
 def candidates(text: str, available: Collection[str], device: str = AUTO) -> tuple[str, ...]:
     """The providers to ask for, best first; `available` are those of the installed onnxruntime, by its names.
 
-    Raises MissingProvider for one that was named and is not there, or where none is there for a card.
+    Raises MissingProvider if a named one is not available, or none is for a GPU.
     """
     names = on_device(text, device)
     if names == (AUTO,) and device == AUTO:
         return tuple(name for name in AUTO_ORDER if name == CPU or PROVIDERS[name].full in available)
     if names == (AUTO,):
-        # Who names a card does not want the processor instead.
+        # If a GPU is named, the CPU is no substitute.
         found = (name for name in AUTO_ORDER if name in NUMBERED and PROVIDERS[name].full in available)
         names = tuple(found) or ("cuda",)
     for name in names:
@@ -106,12 +103,12 @@ def candidates(text: str, available: Collection[str], device: str = AUTO) -> tup
     return names
 
 
-def options(name: str, cache: Path, card: str = "") -> dict[str, str]:
-    """What a provider is told; `cache` is a folder for what it compiles, `card` the number of a card.
+def options(name: str, cache: Path, device_id: str = "") -> dict[str, str]:
+    """The options of a provider; `cache` is a folder for what it compiles.
 
-    The arena of CUDA otherwise doubles whenever it grows, and cuDNN would try every algorithm for every shape.
+    By default the CUDA arena doubles whenever it grows, and cuDNN tries every algorithm for every shape.
     """
-    chosen = {"device_id": card} if card and name in NUMBERED else {}
+    chosen = {"device_id": device_id} if device_id and name in NUMBERED else {}
     if name == "cuda":
         return {**chosen, "arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
     if name == "rocm":
@@ -128,18 +125,18 @@ def options(name: str, cache: Path, card: str = "") -> dict[str, str]:
 
 
 def openvino_options(devices: Sequence[str]) -> dict[str, str]:
-    """What OpenVINO is told: a card where it finds one, in float32.
+    """The options of OpenVINO: a GPU if it finds one, in float32.
 
-    With its device AUTO it lists itself and leaves all of the work to onnxruntime's CPU provider (seen with 1.24).
+    With device AUTO it lists itself and leaves all of the work to onnxruntime's CPU provider (seen with 1.24).
     """
-    card = any(device.startswith("GPU") for device in devices)
-    return {"device_type": "GPU" if card else "CPU", "precision": "FP32"}
+    has_gpu = any(device.startswith("GPU") for device in devices)
+    return {"device_type": "GPU" if has_gpu else "CPU", "precision": "FP32"}
 
 
 def check_active(asked: Sequence[str], got: Sequence[str], reasons: Sequence[str] = ()) -> tuple[str, str | None]:
-    """The provider that serves a session, and a note if it is not the first that was asked for.
+    """The provider of a session, and a note if it is not the first one asked for.
 
-    `got` are onnxruntime's names. Raises ModelError if it is none of those that were asked for.
+    `got` are onnxruntime's names. Raises ModelError if the provider is not one of those asked for.
     """
     short = {provider.full: name for name, provider in PROVIDERS.items()}
     first = short.get(got[0], got[0])
@@ -153,9 +150,9 @@ def check_active(asked: Sequence[str], got: Sequence[str], reasons: Sequence[str
 
 
 def precision_warning(precision: str, provider: str) -> str | None:
-    """Why weights of a precision ("float32", "fp16", "int8") do not fit a provider; None if they do."""
+    """A warning if weights of a precision ("float32", "fp16", "int8") do not suit a provider."""
     if precision == "fp16" and provider == CPU:
-        return "fp16 is for graphics cards: the processor runs it no faster than the original model"
+        return "fp16 is for GPUs: the CPU runs it no faster than the original model"
     if precision == "int8" and provider not in (CPU, "openvino"):
-        return f"int8 is for the processor: {provider} runs it no faster than the original model"
+        return f"int8 is for the CPU: {provider} runs it no faster than the original model"
     return None

@@ -1,7 +1,7 @@
 """Waifu-Diffusion-style taggers through TensorFlow; the only file that imports it.
 
-The SavedModel is called through its signature `serving_default`, which TensorFlow 2.10 and the current one serve
-alike; Keras 3 refuses to load the same folder as a Keras model.
+The SavedModel is called through its signature `serving_default`, which works in TensorFlow 2.10 and in the current
+version; Keras 3 refuses to load the same folder as a Keras model.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from sdprep.types import Scores
 
 SIGNATURE = "serving_default"
-# How much TensorFlow tells by itself. It obeys only once it has begun to log; until then it tells everything.
-TALK, QUIET = "TF_CPP_MIN_LOG_LEVEL", "2"
-# Lines that report no fault, as version 2.10 and the current one write them.
-REMARK = re.compile(rb"WARNING: All log messages before absl|To enable th|I\d{4} |[\d:. -]+ I ")
+# TensorFlow's own log level. It takes effect only after the first messages are printed.
+LOG_LEVEL, QUIET = "TF_CPP_MIN_LOG_LEVEL", "2"
+# Lines that are not errors, as version 2.10 and the current one write them.
+INFO = re.compile(rb"WARNING: All log messages before absl|To enable th|I\d{4} |[\d:. -]+ I ")
 
 
 class TensorflowTagger:
-    """A tagger whose input, and what its description leaves open of it, are read from its SavedModel's signature.
+    """A tagger whose input is read from the signature of its SavedModel, as far as its description leaves it open.
 
     Raises MissingExtra without TensorFlow, ModelError if graph, description and label file do not belong together.
     """
@@ -51,7 +51,7 @@ class TensorflowTagger:
         with _less_talk():
             self._tensorflow = _import_tensorflow()
             self.provider = _choose_device(self._tensorflow, execution.provider)
-            # The signature does not keep the model alive by itself.
+            # The signature alone does not keep the model alive.
             self._model, self._signature = _load(self._tensorflow, files.folder)
         inputs, outputs = self._signature.structured_input_signature[1], self._signature.structured_outputs
         taken = [tensor.dtype.name for tensor in inputs.values()]
@@ -74,7 +74,6 @@ class TensorflowTagger:
         del self._signature, self._model
 
     def _run(self, values: npt.NDArray[np.float32]) -> Scores:
-        """What the graph answers."""
         try:
             scores: Scores = self._signature(**{self._input: self._tensorflow.constant(values)})[self._output].numpy()
         except Exception as error:  # TensorFlow raises a dozen classes of its own
@@ -84,11 +83,11 @@ class TensorflowTagger:
 
 @contextmanager
 def _less_talk() -> Iterator[None]:
-    """Keep back what TensorFlow's own code writes to stderr; faults among it are shown if what is inside fails.
+    """Hide what TensorFlow's native code writes to stderr; if the block fails, print the errors among it.
 
-    A person who sets TF_CPP_MIN_LOG_LEVEL to another level sees everything.
+    If you set TF_CPP_MIN_LOG_LEVEL to another level, you see everything.
     """
-    if os.environ.setdefault(TALK, QUIET) != QUIET:
+    if os.environ.setdefault(LOG_LEVEL, QUIET) != QUIET:
         yield
         return
     if sys.stderr is not None:
@@ -100,7 +99,7 @@ def _less_talk() -> Iterator[None]:
             yield
         except BaseException:
             said.seek(0)
-            os.write(stderr, b"".join([line for line in said if not REMARK.match(line)][-5:]))
+            os.write(stderr, b"".join([line for line in said if not INFO.match(line)][-5:]))
             raise
         finally:
             os.dup2(stderr, 2)
@@ -114,27 +113,24 @@ def _import_tensorflow() -> Any:
 
 
 def _choose_device(tensorflow: Any, wanted: str) -> str:
-    """Hide the cards from a model for the processor; the name of what will run it.
-
-    Raises ModelError if a card is wanted and TensorFlow sees none.
-    """
-    cards = tensorflow.config.list_physical_devices("GPU")
-    if wanted == "cuda" and not cards:
+    """The provider that will run the model, "cuda" or "cpu". Raises ModelError if `wanted` is not available."""
+    gpus = tensorflow.config.list_physical_devices("GPU")
+    if wanted == "cuda" and not gpus:
         raise ModelError(
-            f"--provider asked for cuda, but TensorFlow {tensorflow.__version__} sees no card\n"
-            "Ask `sdprep doctor` why; --provider cpu runs the model on the processor"
+            f"--provider asked for cuda, but TensorFlow {tensorflow.__version__} finds no GPU\n"
+            "Ask `sdprep doctor` why; --provider cpu runs the model on the CPU"
         )
-    if wanted == CPU or not cards:
+    if wanted == CPU or not gpus:
         tensorflow.config.set_visible_devices([], "GPU")
         return CPU
-    for card in cards:
-        # Else the first model takes the whole memory of the card.
-        tensorflow.config.experimental.set_memory_growth(card, True)
+    for gpu in gpus:
+        # By default the first model takes all memory of the GPU.
+        tensorflow.config.experimental.set_memory_growth(gpu, True)
     return "cuda"
 
 
 def _sides(tensor: Any) -> list[int | None] | None:
-    """The shape that a signature states; None where it leaves even the number of dimensions open."""
+    """The shape that a signature states; None if even the number of dimensions is open."""
     return None if tensor.shape.rank is None else list(tensor.shape.as_list())
 
 

@@ -333,13 +333,13 @@ def test_an_output_may_be_given_by_its_name(tmp_path: Path) -> None:
 
 def test_logits_taken_for_probabilities_are_refused(tmp_path: Path) -> None:
     spec = load(write_family(tmp_path, CAMIE_2, lambda text: text.replace('answers = "logits"\n', "")))
-    with pytest.raises(ModelError, match=r'which are no probabilities\n.*answers = "logits"'):
+    with pytest.raises(ModelError, match=r'which are not probabilities\n.*answers = "logits"'):
         scores_of(opened(spec))
 
 
 def test_a_wrong_layout_is_refused(tmp_path: Path) -> None:
     spec = load(write_family(tmp_path, CAMIE_2, lambda text: text.replace('"nchw"', '"nhwc"')))
-    with pytest.raises(ModelError, match="no batch of square RGB images in the layout nhwc"):
+    with pytest.raises(ModelError, match="not a batch of square RGB images in the layout nhwc"):
         opened(spec)
 
 

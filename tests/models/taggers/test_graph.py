@@ -45,12 +45,12 @@ def test_layout_and_size_come_from_the_graph_and_else_from_the_description(shape
 
 
 def test_a_graph_of_any_size_needs_a_stated_one():
-    assert "Say size in [image]" in refusal(["N", 3, "H", "W"])
+    assert "Set size in [image]" in refusal(["N", 3, "H", "W"])
 
 
 @pytest.mark.parametrize("shape", [["N", "A", "B", "C"], ["N", 3, 3, 3]], ids=str)
 def test_a_graph_that_does_not_tell_its_layout_needs_a_stated_one(shape):
-    assert "say layout in [image]: nhwc or nchw" in refusal(shape).replace("Say", "say")
+    assert "set layout in [image] to nhwc or nchw" in refusal(shape).lower()
 
 
 def test_a_stated_size_that_is_not_the_graphs_is_refused():
@@ -60,7 +60,7 @@ def test_a_stated_size_that_is_not_the_graphs_is_refused():
 
 @pytest.mark.parametrize("shape", [[1, 8, 8], [1, 8, 8, 1], [1, 4, 8, 8], [1, 8, 9, 3], [1, 0, 0, 3], []], ids=str)
 def test_an_input_that_is_no_batch_of_square_images_is_refused(shape):
-    assert "no batch of square RGB images" in refusal(shape)
+    assert "not a batch of square RGB images" in refusal(shape)
 
 
 def test_pixels_are_scaled_then_moved_then_divided_in_the_order_of_the_channels():
@@ -92,7 +92,7 @@ def test_other_kinds_of_numbers_become_float32():
 
 @pytest.mark.parametrize("value", [-0.5, 1.01, 12])
 def test_what_cannot_be_a_probability_is_refused(value):
-    with pytest.raises(ModelError, match=r'model\.onnx answers with values .*\n.*answers = "logits"'):
+    with pytest.raises(ModelError, match=r'model\.onnx outputs values .*\n.*answers = "logits"'):
         probabilities(np.array([[0.5, value, np.nan]], dtype=np.float32), "probabilities", "model.onnx")
 
 

@@ -78,15 +78,15 @@ def test_one_name_may_be_in_two_categories(read):
         ("tag_id;name;category\n1;a;0\n", "no column name and no category"),
         ("tag_id,tag,category\n1,a,0\n", "no column name"),
         (f"{HEADER}\n", "has no labels"),
-        (f"{HEADER}\n1,a,0,1,0\n2,b,7,1,0\n", "line 3: category 7 is none of 0, 4, 9"),
-        (f"{HEADER}\n1,Tokyo, Japan,0,1,0\n", "line 2: it has not as many fields as the first line"),
-        (f"{HEADER}\n1,a,0\n", "line 2: it has not as many fields"),
+        (f"{HEADER}\n1,a,0,1,0\n2,b,7,1,0\n", "line 3: category 7 is not one of 0, 4, 9"),
+        (f"{HEADER}\n1,Tokyo, Japan,0,1,0\n", "line 2: fewer or more fields than the first line"),
+        (f"{HEADER}\n1,a,0\n", "line 2: fewer or more fields than the first line"),
         (f"{HEADER}\n1,,0,1,0\n", "line 2: '' cannot be the name of a tag"),
         (f"{HEADER}\n1,  ,0,1,0\n", "line 2: '  ' cannot be the name of a tag"),
         (f'{HEADER}\n1,"a\nb",0,1,0\n', r"line 3: 'a\nb' cannot be the name of a tag"),
         (f"{HEADER}\n1,a\0b,0,1,0\n", r"selected_tags.csv"),
         (f"{HEADER}\n1,a\u2028b,0,1,0\n", "cannot be the name of a tag"),
-        (f"{HEADER}\n1,a,0,1,0\n2,b,0,1,0\n3,a,0,1,0\n", "line 4: a is there already"),
+        (f"{HEADER}\n1,a,0,1,0\n2,b,0,1,0\n3,a,0,1,0\n", "line 4: a is a duplicate of"),
         (f'{HEADER}\n1,"a,0,1,0\n', "cannot be read as a label file"),
         (f"{HEADER}\n1,é,0,1,0\n".encode("latin-1"), "it is not UTF-8 text"),
         (b"PK\x03\x04\xff\xfe", "selected_tags.csv"),
@@ -100,7 +100,7 @@ def test_a_csv_file_that_cannot_be_right_is_refused_with_its_line(read, text, sa
 @pytest.mark.parametrize("value", ["", "high", "1.5", "-0.1", "nan"])
 def test_a_threshold_that_is_none_is_refused(read, value):
     message = refusal(read, f"{HEADER}\n1,a,0,1,{value}\n", thresholds="best_threshold")
-    assert f"line 2: {value!r} is no threshold" in message
+    assert f"line 2: {value!r} is not a threshold" in message
 
 
 def test_a_column_of_thresholds_that_is_missing_is_named(read):
@@ -129,10 +129,10 @@ def test_two_maps_may_lie_deeper_in_the_file(read, within):
         ({}, None, "has no labels"),
         ([], None, "expected a table"),
         ({"a": {"tag": "x", "category": "General"}}, None, "expected a whole number"),
-        ({"-1": {"tag": "x", "category": "General"}}, None, "-1 is no number of an output"),
+        ({"-1": {"tag": "x", "category": "General"}}, None, "-1 is not the number of an output"),
         ({"0": {"tag": "x"}}, None, "missing required field `category`"),
         ({"0": "x"}, None, "expected a table"),
-        ({"0": {"tag": "x", "category": "Odd"}}, None, "label 0: category Odd is none of General, Character"),
+        ({"0": {"tag": "x", "category": "Odd"}}, None, "label 0: category Odd is not one of General, Character"),
         ({"0": {"tag": "a\nb", "category": "General"}}, None, "label 0: 'a\\nb' cannot be"),
         ({**MAPS, "tag_to_category": {"1girl": "General"}}, None, "no category for aka"),
         ({"idx_to_tag": {"0": "x"}}, None, "missing required field `tag_to_category`"),
@@ -160,7 +160,7 @@ def test_a_csv_file_has_one_row_for_each_score(read, shape, right):
     if right:
         columns.check(shape, "model.onnx")
         return
-    with pytest.raises(ModelError, match=rf"model\.onnx answers with {shape[1]} scores but .*selected_tags\.csv has 2"):
+    with pytest.raises(ModelError, match=rf"model\.onnx outputs {shape[1]} scores but .*selected_tags\.csv has 2"):
         columns.check(shape, "model.onnx")
 
 
@@ -173,7 +173,7 @@ def test_a_json_file_may_leave_the_last_scores_without_a_label(read):
 
 @pytest.mark.parametrize("shape", [[2], [1, 2, 1, 1], []])
 def test_an_answer_that_is_no_line_of_scores_is_refused(read, shape):
-    with pytest.raises(ModelError, match=r"model\.onnx answers with shape"):
+    with pytest.raises(ModelError, match=r"model\.onnx outputs the shape"):
         read(CSV)[1].check(shape, "model.onnx")
 
 
@@ -183,7 +183,7 @@ def test_what_nobody_sees_is_taken_out_of_a_name(read, cell):
 
 
 def test_names_that_only_look_different_to_a_machine_are_the_same(read):
-    assert "hat is there already" in refusal(read, f"{HEADER}\n1,hat,0,1,0.5\n2,h\u200bat,0,1,0.5\n")
+    assert "hat is a duplicate of" in refusal(read, f"{HEADER}\n1,hat,0,1,0.5\n2,h\u200bat,0,1,0.5\n")
 
 
 # Any content at all: a table, or an error that names the file

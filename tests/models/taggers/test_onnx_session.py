@@ -233,7 +233,7 @@ def test_waiting_threads_may_spin_where_nobody_else_computes():
 
 def test_weights_that_do_not_fit_what_runs_them_are_noted():
     tagger = OnnxTagger(msgspec.structs.replace(DEMO, precision="fp16"), find_local(DEMO), Execution(provider="cpu"))
-    assert "fp16 is for graphics cards" in tagger.notes[0]
+    assert "fp16 is for GPUs" in tagger.notes[0]
 
 
 def test_a_path_with_other_letters_and_spaces_is_opened(tmp_path):

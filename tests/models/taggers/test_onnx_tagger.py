@@ -137,7 +137,7 @@ def test_the_pixels_of_a_batch_are_not_changed(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_an_input_that_is_no_batch_of_square_images_is_refused(tmp_path: Path, shape: list[Any]) -> None:
     write(tmp_path, graph(shape))
-    assert "no batch of square RGB images" in refusal(tmp_path)
+    assert "not a batch of square RGB images" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.FLOAT16], ids=["uint8", "float16"])
@@ -207,7 +207,7 @@ def test_names_keep_their_underscores_and_signs(tmp_path: Path, name: str) -> No
 
 
 def test_an_unknown_category_is_named_with_file_and_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"selected_tags\.csv, line 3: category 5 is none of 0, 4, 9"):
+    with pytest.raises(ModelError, match=r"selected_tags\.csv, line 3: category 5 is not one of 0, 4, 9"):
         labels(tmp_path, f"{HEADER}\n0,a,0,1\n1,b,5,1\n")
 
 
@@ -235,7 +235,7 @@ def test_a_missing_label_file_is_named(tmp_path: Path) -> None:
 
 def test_a_description_without_a_label_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path)
-    assert "names no label file" in refusal(tmp_path, labels=None)
+    assert "does not name a label file" in refusal(tmp_path, labels=None)
 
 
 def test_the_table_of_a_tagger_follows_its_label_file(tmp_path: Path) -> None:

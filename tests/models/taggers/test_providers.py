@@ -215,7 +215,7 @@ def test_int8_does_not_fit_a_graphics_card(provider):
 
 
 def test_fp16_does_not_fit_the_processor():
-    assert "graphics cards" in precision_warning("fp16", "cpu")
+    assert "fp16 is for GPUs" in precision_warning("fp16", "cpu")
 
 
 @pytest.mark.parametrize(("precision", "provider"), [("float32", "cuda"), ("fp16", "cuda"), ("int8", "cpu")])

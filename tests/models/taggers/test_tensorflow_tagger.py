@@ -19,7 +19,7 @@ from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Sour
 from sdprep.models.execution import Execution
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve, with_preprocess
-from sdprep.models.taggers.tensorflow_tagger import TALK, _choose_device, _less_talk
+from sdprep.models.taggers.tensorflow_tagger import LOG_LEVEL, _choose_device, _less_talk
 from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch
@@ -87,7 +87,7 @@ def test_a_broken_saved_model_is_named(tensorflow, tmp_path):
 def test_a_label_file_of_another_model_is_refused(tensorflow, tmp_path):
     shutil.copytree(find_local(DEMO).folder, tmp_path / "model")
     (tmp_path / "model" / "selected_tags.csv").write_text("tag_id,name,category,count\n0,general,9,1\n")
-    with pytest.raises(ModelError, match=r"answers with 51 scores but its label file selected_tags\.csv has 1 rows"):
+    with pytest.raises(ModelError, match=r"outputs 51 scores but its label file selected_tags\.csv has 1 rows"):
         open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path / "model", None, "weights"))
 
 
@@ -142,7 +142,7 @@ def test_a_graph_that_fails_is_named_with_the_reason_and_a_smaller_batch_is_advi
 
 # What it says on stderr
 
-REMARKS = (
+INFO_LINES = (
     b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
     b"I0000 00:00:1795388952.503610   10378 port.cc:153] oneDNN custom operations are on.\n"
     b"2022-11-22 10:11:12.131415: I tensorflow/core/util/port.cc:104] oneDNN custom operations are on.\n"
@@ -152,13 +152,13 @@ REMARKS = (
 @pytest.fixture
 def unset(monkeypatch):
     """No level of talk is set, as in most terminals."""
-    monkeypatch.setenv(TALK, "0")
-    monkeypatch.delenv(TALK)
+    monkeypatch.setenv(LOG_LEVEL, "0")
+    monkeypatch.delenv(LOG_LEVEL)
 
 
 def test_remarks_are_kept_back_until_the_model_is_loaded(unset, capfd):
     with _less_talk():
-        os.write(2, REMARKS)
+        os.write(2, INFO_LINES)
     os.write(2, b"afterwards\n")
     assert capfd.readouterr().err == "afterwards\n"
 
@@ -166,7 +166,7 @@ def test_remarks_are_kept_back_until_the_model_is_loaded(unset, capfd):
 def test_faults_are_shown_if_the_model_cannot_be_loaded(unset, capfd):
     def load():
         with _less_talk():
-            os.write(2, REMARKS + b"E0000 00:00:1 2 cuda.cc:3] no driver\n")
+            os.write(2, INFO_LINES + b"E0000 00:00:1 2 cuda.cc:3] no driver\n")
             raise ModelError("not loaded")
 
     with pytest.raises(ModelError, match="not loaded"):
@@ -175,10 +175,10 @@ def test_faults_are_shown_if_the_model_cannot_be_loaded(unset, capfd):
 
 
 def test_who_asks_for_the_talk_hears_it(monkeypatch, capfd):
-    monkeypatch.setenv(TALK, "0")
+    monkeypatch.setenv(LOG_LEVEL, "0")
     with _less_talk():
-        os.write(2, REMARKS)
-    assert capfd.readouterr().err == REMARKS.decode()
+        os.write(2, INFO_LINES)
+    assert capfd.readouterr().err == INFO_LINES.decode()
 
 
 # What runs it
@@ -206,7 +206,7 @@ def test_cuda_without_a_card_is_an_error(tensorflow):
     if tensorflow.config.list_physical_devices("GPU"):
         pytest.skip("there is a card here")
     spec = with_backend(DEMO, "tensorflow")
-    with pytest.raises(ModelError, match=r"asked for cuda, but TensorFlow .* sees no card"):
+    with pytest.raises(ModelError, match=r"asked for cuda, but TensorFlow .* finds no GPU"):
         open_tagger(spec, find_local(spec), Execution(provider="cuda"))
 
 
