@@ -60,11 +60,11 @@ def _parts_of(image: PlannedImage) -> tuple[MixedText, str, tuple[str, ...]]:
     if known is None:
         return split_user_text(disk.text or "", None, joiner), request.existing, separators
     is_known = disk.text is None or disk.unmodified
-    if is_known and normalize(text_of(known.parts, known.where, joiner)) == known.text:
-        return known.parts, known.where, separators
+    if is_known and normalize(text_of(known.parts, known.position, joiner)) == known.text:
+        return known.parts, known.position, separators
     text = known.text if disk.text is None else disk.text
-    parts = split_user_text(text, known.parts, joiner, others, known.where)
-    return parts, known.where if is_known else request.existing, separators
+    parts = split_user_text(text, known.parts, joiner, others, known.position)
+    return parts, known.position if is_known else request.existing, separators
 
 
 def _state_of(disk: SidecarStatus, task: str) -> SidecarState | None:
