@@ -56,8 +56,9 @@ def split_user_text(
         user = _trimmed(user, core, start=0 in generated, end=len(segments) - 1 in generated)
     has = _piece_finder(text, joiner, others)
     written = [*_pieces_of(known.user, joiner, others), *known.generated]
-    removed = [piece for piece in written if not has(piece)]
-    return MixedText(user, removed=_unique([*known.removed, *removed])[-MOST_REMOVED:])
+    removed = [*known.removed, *(piece for piece in written if not has(piece))]
+    each_once = {normalize_tag(piece): piece for piece in removed}
+    return MixedText(user, removed=tuple(each_once.values())[-MOST_REMOVED:])
 
 
 def _find_pieces(segments: list[str], pieces: Iterable[str], joiner: str, position: str) -> set[int]:
@@ -144,7 +145,3 @@ def _trimmed(text: str, core: str, *, start: bool, end: bool) -> str:
     if start:
         text = text.lstrip()
     return text.rstrip().removesuffix(core).rstrip() if end else text
-
-
-def _unique(pieces: Iterable[str]) -> tuple[str, ...]:
-    return tuple({normalize_tag(piece): piece for piece in pieces}.values())

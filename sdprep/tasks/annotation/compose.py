@@ -20,7 +20,8 @@ def text_for(image: PlannedImage) -> tuple[bytes, SidecarState]:
     if image.decision.action is Action.COMBINE:
         parts, position, separators = _parts_of(image)
         # The settings of all texts are one object if possible, which saves the catalog a search for each.
-        if earlier := [each for each in separators if each != job.joiner and not _is_tag_separator(each)]:
+        others = (each for each in separators if each != job.joiner)
+        if earlier := [each for each in others if (each.strip() or each) not in TAG_SEPARATORS]:
             settings = {**settings, SEPARATORS: earlier}
         text, parts = merge_generated(parts, pieces, position, job.joiner, separators)
         origin = "mixed" if parts.user or parts.removed else "machine"
@@ -82,10 +83,6 @@ def _separators(image: PlannedImage, known: SidecarState | None) -> tuple[str, .
     listed = (last, *(earlier if isinstance(earlier, list) else ()), joiner)
     found = [each for each in listed if isinstance(each, str) and each]
     return tuple(dict.fromkeys((*found, *(TAG_SEPARATORS if image.job.request.task == "tag" else ()))))
-
-
-def _is_tag_separator(separator: str) -> bool:
-    return (separator.strip() or separator) in TAG_SEPARATORS
 
 
 def _known(value: bytes | None) -> bytes:
