@@ -135,7 +135,7 @@ class Decoded:
     item: ImageItem
     digest: bytes
     pixels: Pixels
-    remarks: tuple[ImageWarning, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Predicted:
     item: ImageItem
     digest: bytes
     prediction: Prediction
-    remarks: tuple[ImageWarning, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,4 +201,4 @@ class Result:
     item: ImageItem
     digest: bytes
     data: bytes
-    remarks: tuple[ImageWarning, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()

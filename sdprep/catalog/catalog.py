@@ -279,12 +279,14 @@ class Catalog:
             texts.update((text, unpacked(packed, data, text, SIDECAR_LIMIT)) for text, packed, data in kept)
             for key, known_sum, *row in rows:
                 check_state(row, known_sum)
-                task, origin, text, digest, settings, where, user, generated, removed = row
+                task, origin, text, digest, settings, position, user, generated, removed = row
                 if len(texts[text]) > SIDECAR_LIMIT:
                     continue  # No sidecar of this size is read, so none is unmodified.
                 parts = MixedText(as_text(user), as_pieces(generated), () if removed == "[]" else as_pieces(removed))
                 known = normalize(texts[text].decode("utf-8"))
-                found[key] = SidecarState(task, origin, known, as_bytes(digest), self._settings(settings), parts, where)
+                found[key] = SidecarState(
+                    task, origin, known, as_bytes(digest), self._settings(settings), parts, position
+                )
         return found
 
     def _settings(self, number: int) -> dict[str, Any]:
@@ -298,7 +300,7 @@ class Catalog:
         """Store a state and return its number."""
         text = self.store_text((state.text + "\n").encode("utf-8"))
         parts = state.parts.user, dump(state.parts.generated), dump(state.parts.removed)
-        row = state.task, state.origin, text, state.digest, self._settings_id(state.settings), state.where, *parts
+        row = state.task, state.origin, text, state.digest, self._settings_id(state.settings), state.position, *parts
         cursor = self.db.execute(
             f"INSERT INTO states ({STATE}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_checksum(row))
         )

@@ -218,7 +218,6 @@ class CatalogSession:
             )
 
     def _lock(self, file: Path) -> None:
-        """Take the lock of a catalog."""
         lock = FolderLock(file, self._access.command)
         try:
             if self._access.mode is AccessMode.ADD:

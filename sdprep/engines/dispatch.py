@@ -143,7 +143,7 @@ class Dispatcher:
         self.predicting.discard(message.number)
         item = self.left.pop(message.number)
         if isinstance(message, Answer):
-            return Result(item, message.digest, message.data, message.remarks)
+            return Result(item, message.digest, message.data, message.warnings)
         return Failure(item, message.code, message.message, message.digest)
 
     def _advance_clock(self) -> None:

@@ -93,7 +93,7 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     number: int
     digest: bytes
     data: bytes
-    remarks: tuple[ImageWarning, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -92,7 +92,7 @@ class StageRunner:
             if isinstance(outcome, Failure):
                 yield outcome
             else:
-                yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction), outcome.remarks)
+                yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction), outcome.warnings)
 
     def _timed_decode(self, decode: Decode) -> Decode:
         """The same decoding, measured; what an image waits for memory is not counted."""

@@ -84,7 +84,7 @@ def predict(
             if isinstance(image, Failure):
                 failures.append(image)
             else:
-                shown[image.item] = (image.digest, image.remarks)
+                shown[image.item] = (image.digest, image.warnings)
                 yield image
 
     batches = takewhile(lambda _: not stop, batched(good(), batch_size))
@@ -93,16 +93,16 @@ def predict(
             yield failures.popleft()
         if not isinstance(key, ImageItem):
             raise TypeError(f"the model answered under a key that it was never given: {key!r}")
-        digest, remarks = shown.pop(key)
-        yield checked(key, digest, prediction, remarks)
+        digest, warnings = shown.pop(key)
+        yield checked(key, digest, prediction, warnings)
     yield from failures
 
 
 def checked(
-    item: ImageItem, digest: bytes, prediction: Prediction, remarks: tuple[ImageWarning, ...] = ()
+    item: ImageItem, digest: bytes, prediction: Prediction, warnings: tuple[ImageWarning, ...] = ()
 ) -> Predicted | Failure:
     """A prediction, or a failure `nonfinite` if the model answered with anything but numbers."""
     values = prediction.scores if isinstance(prediction, TagScores) else prediction.score
     if values is not None and not np.isfinite(values).all():
         return Failure(item, FailureCode.NONFINITE, "the model answered with NaN or infinity", digest)
-    return Predicted(item, digest, prediction, remarks)
+    return Predicted(item, digest, prediction, warnings)

@@ -132,7 +132,7 @@ class Worker:
     def _send_outcome(self, outcome: Result | Failure) -> None:
         number = self._numbers.pop(outcome.item)
         if isinstance(outcome, Result):
-            self.send(Answer(number, outcome.digest, outcome.data, outcome.remarks))
+            self.send(Answer(number, outcome.digest, outcome.data, outcome.warnings))
         else:
             self.send(Failed(number, outcome.code, outcome.message, outcome.digest))
 

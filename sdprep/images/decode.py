@@ -51,10 +51,10 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     try:
         data = read_file(item, fit.max_pixels)
         digest = hashlib.sha256(data).digest()
-        image, full, kind, remarks = _open_rgb(data, fit)
+        image, full, kind, warnings = _open_rgb(data, fit)
         if item.path.suffix.lower() not in SUFFIXES[kind]:
-            remarks = (*remarks, ImageWarning.MISNAMED)
-        return Decoded(item, digest, np.asarray(fitted(image, fit, full)), remarks)
+            warnings = (*warnings, ImageWarning.MISNAMED)
+        return Decoded(item, digest, np.asarray(fitted(image, fit, full)), warnings)
     except BaseException as error:  # noqa: BLE001 - errors that are not about the image are raised again
         return failure_of(item, error, digest)
 
@@ -70,19 +70,19 @@ def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
 
 def _open_rgb(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[ImageWarning, ...]]:
     """The image, its size before shrinking, its format, and its warnings."""
-    remarks: tuple[ImageWarning, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
     try:
         image, full = load(data, fit)
     except ImageError as error:
         if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated or not can_be_incomplete(data):
             raise
-        (image, full), remarks = load_incomplete(data, fit), (ImageWarning.TRUNCATED,)
+        (image, full), warnings = load_incomplete(data, fit), (ImageWarning.TRUNCATED,)
     kind = str(image.format)
     with map_decoder_errors(data, kind):
         rgb = _rgb(image, data, fit)
     if rgb.size != image.size:
         full = full[1], full[0]
-    return rgb, full, kind, (*remarks, ImageWarning.ANIMATED) if _is_animated(image, kind) else remarks
+    return rgb, full, kind, (*warnings, ImageWarning.ANIMATED) if _is_animated(image, kind) else warnings
 
 
 def _rgb(image: Image.Image, data: bytes, fit: Fit) -> Image.Image:

@@ -12,11 +12,8 @@ from sdprep.rules.labels import normalize_tag
 def parse_exclusions(text: str) -> tuple[str, ...]:
     r"""The entries of a list separated by commas; a comma inside `/.../` or written `\,` does not separate."""
     entries = re.findall(r"\s*(/.+?/(?=\s*(?:,|$))|(?:\\,|[^,])+)", text)
-    return tuple(_plain(entry.strip()) for entry in entries if entry.strip())
-
-
-def _plain(entry: str) -> str:
-    return entry if is_regex(entry) else entry.replace(r"\,", ",")
+    stripped = [entry.strip() for entry in entries]
+    return tuple(entry if is_regex(entry) else entry.replace(r"\,", ",") for entry in stripped if entry)
 
 
 def is_regex(entry: str) -> bool:

@@ -37,37 +37,38 @@ def normalize(text: str) -> str:
 
 
 def split_user_text(
-    text: str, known: MixedText | None, joiner: str, others: Sequence[str] = (), where: str = "append"
+    text: str, known: MixedText | None, joiner: str, others: Sequence[str] = (), position: str = "append"
 ) -> MixedText:
     """The user's part of a text, unchanged, given what sdprep last wrote into it (None: nothing).
 
     A piece that is gone was removed by the user, and is remembered. `others` are further separators that the user may
-    have written; `where` is the side of the generated pieces, "append" or "prepend".
+    have written; `position` is the side of the generated pieces, "append" or "prepend".
     """
     text = normalize(text)
     if known is None:
         return MixedText(text)
     core = joiner.strip() or joiner
     segments = text.split(core)
-    generated = _find_pieces([segment.strip() for segment in segments], known.generated, joiner, where)
+    generated = _find_pieces([segment.strip() for segment in segments], known.generated, joiner, position)
     user = text
     if generated:
         user = core.join(segment for index, segment in enumerate(segments) if index not in generated)
         user = _trimmed(user, core, start=0 in generated, end=len(segments) - 1 in generated)
     has = _piece_finder(text, joiner, others)
     written = [*_pieces_of(known.user, joiner, others), *known.generated]
-    removed = [piece for piece in written if not has(piece)]
-    return MixedText(user, removed=_unique([*known.removed, *removed])[-MOST_REMOVED:])
+    removed = [*known.removed, *(piece for piece in written if not has(piece))]
+    each_once = {normalize_tag(piece): piece for piece in removed}
+    return MixedText(user, removed=tuple(each_once.values())[-MOST_REMOVED:])
 
 
-def _find_pieces(segments: list[str], pieces: Iterable[str], joiner: str, where: str) -> set[int]:
+def _find_pieces(segments: list[str], pieces: Iterable[str], joiner: str, position: str) -> set[int]:
     """The indexes of generated segments: those that are exactly a piece, and each piece once.
 
     A piece that the user spelled differently or wrote a second time is the user's.
     """
     indexes: dict[str, list[int]] = defaultdict(list)
     # The generated pieces are at one side, so they are looked for from there.
-    for index in range(len(segments)) if where == "append" else reversed(range(len(segments))):
+    for index in range(len(segments)) if position == "append" else reversed(range(len(segments))):
         indexes[segments[index]].append(index)
     found: set[int] = set()
     # A piece that contains the separator is several segments.
@@ -81,23 +82,23 @@ def _find_pieces(segments: list[str], pieces: Iterable[str], joiner: str, where:
 
 
 def merge_generated(
-    parts: MixedText, pieces: Iterable[str], where: str, joiner: str, others: Sequence[str] = ()
+    parts: MixedText, pieces: Iterable[str], position: str, joiner: str, others: Sequence[str] = ()
 ) -> tuple[str, MixedText]:
     """The text of the user's part and newly generated pieces, and who wrote what in it.
 
-    A piece that the user has already, or has removed, is left out. `where` is "append" or "prepend"; `others` are
+    A piece that the user has already, or has removed, is left out. `position` is "append" or "prepend"; `others` are
     further separators that may be between the user's pieces.
     """
     removed, has = {normalize_tag(piece) for piece in parts.removed}, _piece_finder(parts.user, joiner, others)
     generated = tuple(piece for piece in pieces if normalize_tag(piece) not in removed and not has(piece))
     written = MixedText(parts.user, generated, parts.removed)
-    return text_of(written, where, joiner), written
+    return text_of(written, position, joiner), written
 
 
-def text_of(parts: MixedText, where: str, joiner: str) -> str:
+def text_of(parts: MixedText, position: str, joiner: str) -> str:
     """The user's part and the generated pieces as one text."""
     added = joiner.join(parts.generated)
-    return _joined(parts.user, added, joiner) if where == "append" else _joined(added, parts.user, joiner)
+    return _joined(parts.user, added, joiner) if position == "append" else _joined(added, parts.user, joiner)
 
 
 def _piece_finder(text: str, joiner: str, others: Sequence[str]) -> Callable[[str], bool]:
@@ -144,7 +145,3 @@ def _trimmed(text: str, core: str, *, start: bool, end: bool) -> str:
     if start:
         text = text.lstrip()
     return text.rstrip().removesuffix(core).rstrip() if end else text
-
-
-def _unique(pieces: Iterable[str]) -> tuple[str, ...]:
-    return tuple({normalize_tag(piece): piece for piece in pieces}.values())

@@ -26,7 +26,7 @@ class SidecarState:
     """What sdprep knows of a sidecar that it wrote, adopted, or found nothing to add to.
 
     `text` is normalized; `origin` is "machine", "mixed" or "user"; `digest` is the SHA-256 of the image that the text
-    describes; `settings` are all that shaped the text; `where` ("append" or "prepend") is the side of the generated
+    describes; `settings` are all that shaped the text; `position` ("append" or "prepend") is the side of the generated
     part.
     """
 
@@ -36,7 +36,7 @@ class SidecarState:
     digest: bytes
     settings: Settings
     parts: MixedText
-    where: str = "append"
+    position: str = "append"
 
 
 class Action(str, Enum):

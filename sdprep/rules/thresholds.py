@@ -40,11 +40,9 @@ class Thresholds:
             fixed = self._fixed
             return [pair for pair in scores if pair[1] >= fixed[pair[0]]]
         tags = list(scores)
-        gaps = {category: self._gap(tags, category) for category in self._open_categories(tags)}
+        without = {self._categories[index] for index, _ in tags if self._thresholds[index] is None}
+        gaps = {category: self._gap(tags, category) for category in without}
         return [(index, score) for index, score in tags if score >= self._of(index, gaps)]
-
-    def _open_categories(self, tags: Iterable[tuple[int, float]]) -> set[str]:
-        return {self._categories[index] for index, _ in tags if self._thresholds[index] is None}
 
     def _gap(self, tags: Iterable[tuple[int, float]], category: str) -> float:
         gap = mcut_threshold([score for index, score in tags if self._categories[index] == category])

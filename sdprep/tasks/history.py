@@ -217,7 +217,7 @@ def _versions_of(catalog: Catalog, path: Path) -> list[Version]:
 
 
 def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tuple[str, str | None]:
-    """The run to take back, and the undo of it that is gone on with, if one is."""
+    """The run to undo, and the interrupted undo of it that is resumed, if there is one."""
     changing = [entry for entry in entries if entry.changed]
     if run is None:
         if not changing:
@@ -269,23 +269,25 @@ def retry(
     directory = real_path(directory)
     codes = CRASH_CODES if quarantined else tuple(FailureCode)
     forgotten = []
-    with catalogs_of(
-        directory, catalog, CatalogAccess("retry", AccessMode.CHANGE, (listener or NullListener()).note)
-    ) as found:
+    access = CatalogAccess("retry", AccessMode.CHANGE, (listener or NullListener()).note)
+    with catalogs_of(directory, catalog, access) as found:
         for each in found:
             with each.transaction():
-                failures = _known_failures(each, directory, DECODER, codes)
-                _forget(each, failures)
+                failures = _known_failures(each, directory, codes)
+                keys = [(each.key(failure.path),) for failure in failures]
+                each.db.executemany(
+                    "DELETE FROM failures WHERE digest = (SELECT digest FROM images WHERE key = ?)", keys
+                )
             forgotten += failures
     return forgotten
 
 
-def _known_failures(catalog: Catalog, folder: Path, decoder: str, codes: Collection[FailureCode]) -> list[KnownFailure]:
+def _known_failures(catalog: Catalog, folder: Path, codes: Collection[FailureCode]) -> list[KnownFailure]:
     """The images below a folder that this decoder does not try again, with any settings; sorted by path."""
     rows = catalog.db.execute(
         "SELECT key, code, message FROM images JOIN failures USING (digest)"
         " WHERE decoder = ? OR substr(decoder, 1, ?) = ? ORDER BY decoder",
-        (decoder, len(decoder) + 1, f"{decoder} "),
+        (DECODER, len(DECODER) + 1, f"{DECODER} "),
     )
     with catalog.decoding("what it knows of an image that failed"):
         found = {
@@ -295,9 +297,3 @@ def _known_failures(catalog: Catalog, folder: Path, decoder: str, codes: Collect
         }
     chosen = [each for each in found.values() if each.code in codes and each.path.is_relative_to(folder)]
     return sorted(chosen, key=lambda each: each.path)
-
-
-def _forget(catalog: Catalog, images: Collection[KnownFailure]) -> None:
-    """Forget the failures of these images, so that they are tried again."""
-    keys = [(catalog.key(image.path),) for image in images]
-    catalog.db.executemany("DELETE FROM failures WHERE digest = (SELECT digest FROM images WHERE key = ?)", keys)

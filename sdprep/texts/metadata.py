@@ -127,7 +127,8 @@ def find_claims(
     absolute = _index(items, _absolute)
     relative = _index(items, lambda item: item.rel)
     # In the top folder this would be the bare stem, which only counts if it is unique in all folders.
-    extensionless = _index([item for item in items if "/" in item.rel], _without_extension)
+    nested = [item for item in items if "/" in item.rel]
+    extensionless = _index(nested, lambda item: os.path.splitext(item.rel)[0])  # noqa: PTH122 - as above
     stems = _index(items, _stem)
     wanted = {"absolute": absolute, "relative": relative, "stem": stems}[style]
     readings: list[Callable[[str], tuple[ImageItem, ...]]] = [
@@ -154,10 +155,7 @@ def find_claims(
 
 def locator() -> Callable[[str], str]:
     """Return a function that finds the absolute path of a key in the current folder, resolving each folder once."""
-
-    @functools.cache
-    def real(folder: Path) -> Path:
-        return real_path(folder)
+    real = functools.cache(real_path)
 
     def find_local(key: str) -> str:
         path = Path(key)
@@ -175,10 +173,6 @@ def _index(items: Iterable[ImageItem], name_of: Callable[[ImageItem], str]) -> d
         name = name_of(item)
         index[name] = (*index.get(name, ())[:1], item)
     return index
-
-
-def _without_extension(item: ImageItem) -> str:
-    return os.path.splitext(item.rel)[0]  # noqa: PTH122 - as above
 
 
 def rekey(

@@ -183,7 +183,7 @@ def test_what_was_written_before_a_fault_of_the_disk_is_known(catalog: Catalog, 
 
 
 @pytest.mark.usefixtures("disk_that_fails_at_the_second_file")
-def test_what_a_fault_of_the_disk_prevented_is_settled_at_the_next_look(catalog: Catalog, tmp_path: Path) -> None:
+def test_what_a_fault_of_the_disk_prevented_is_resolved_by_the_next_command(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(WriteError):
         apply(catalog, RUN, [change(tmp_path / name, None) for name in ("a.txt", "b.txt", "c.txt")], catalog.root)
     recover(catalog, catalog.root)

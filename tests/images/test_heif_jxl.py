@@ -74,7 +74,7 @@ def test_with_the_extra_it_is_decoded(kind: str, tmp_path: Path) -> None:
     (tmp_path / f"a.{suffix}").write_bytes(data)
     outcome = decode(item_of(tmp_path / f"a.{suffix}"), Fit(8, "squash"))
     assert isinstance(outcome, Decoded)
-    assert outcome.remarks == ()
+    assert outcome.warnings == ()
     np.testing.assert_allclose(outcome.pixels.mean((0, 1)), PLAIN, atol=3)
     assert read_size(ImageItem.at(tmp_path / f"a.{suffix}")) == (32, 24)
 

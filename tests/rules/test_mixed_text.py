@@ -11,8 +11,8 @@ from sdprep.rules.tags import split_tags
 SIDES = ("append", "prepend")
 
 
-def combine(user: str, pieces: list[str], where: str = "append", joiner: str = ", ") -> str:
-    return merge_generated(MixedText(user), pieces, where, joiner)[0]
+def combine(user: str, pieces: list[str], position: str = "append", joiner: str = ", ") -> str:
+    return merge_generated(MixedText(user), pieces, position, joiner)[0]
 
 
 def test_generated_tags_are_appended_to_the_users() -> None:
@@ -27,14 +27,14 @@ def test_a_generated_caption_becomes_a_line_of_its_own() -> None:
     assert combine("my words", ["a girl"], joiner="\n") == "my words\na girl"
 
 
-@pytest.mark.parametrize("where", SIDES)
-def test_without_a_users_part_there_is_no_separator(where: str) -> None:
-    assert combine("", ["1girl"], where) == "1girl"
+@pytest.mark.parametrize("position", SIDES)
+def test_without_a_users_part_there_is_no_separator(position: str) -> None:
+    assert combine("", ["1girl"], position) == "1girl"
 
 
-@pytest.mark.parametrize("where", SIDES)
-def test_without_a_generated_part_the_users_stays_as_it_is(where: str) -> None:
-    assert combine("mine,best", [], where) == "mine,best"
+@pytest.mark.parametrize("position", SIDES)
+def test_without_a_generated_part_the_users_stays_as_it_is(position: str) -> None:
+    assert combine("mine,best", [], position) == "mine,best"
 
 
 @pytest.mark.parametrize("same", ["long hair", "Long_Hair", "LONG HAIR"])
@@ -96,6 +96,11 @@ def test_a_generated_tag_that_contains_the_separator_is_still_generated() -> Non
     assert split_user_text("mine new long hair solo", parts, " ") == MixedText("mine new")
 
 
+def test_a_generated_tag_is_not_looked_for_inside_one_that_contains_the_separator() -> None:
+    parts = MixedText("mine", ("hair", "long, hair"))
+    assert split_user_text("mine, hair, long, hair", parts, ", ") == MixedText("mine")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -128,11 +133,11 @@ JOINERS = st.sampled_from([", ", ",", " | ", "\n"])
 @st.composite
 def mixtures(draw: st.DrawFn) -> tuple[str, MixedText, list[str], str, str]:
     """A merged text, its parts, the generated pieces, the side and the joiner."""
-    joiner, where = draw(JOINERS), draw(st.sampled_from(SIDES))
+    joiner, position = draw(JOINERS), draw(st.sampled_from(SIDES))
     pieces = draw(PIECES)
     parts = MixedText(joiner.join(draw(PIECES)), removed=tuple(draw(PIECES)))
-    text, parts = merge_generated(parts, pieces, where, joiner)
-    return text, parts, pieces, where, joiner
+    text, parts = merge_generated(parts, pieces, position, joiner)
+    return text, parts, pieces, position, joiner
 
 
 @given(mixtures())
@@ -151,18 +156,18 @@ def test_splitting_an_unmodified_text_finds_nothing_newly_removed(mixture: tuple
 
 @given(mixtures())
 def test_merging_twice_is_merging_once(mixture: tuple) -> None:
-    text, parts, pieces, where, joiner = mixture
-    assert merge_generated(split_user_text(text, parts, joiner), pieces, where, joiner)[0] == text
+    text, parts, pieces, position, joiner = mixture
+    assert merge_generated(split_user_text(text, parts, joiner), pieces, position, joiner)[0] == text
 
 
 @given(mixtures(), st.data())
 def test_nothing_that_the_user_removes_returns(mixture: tuple, data: st.DataObject) -> None:
-    text, parts, pieces, where, joiner = mixture
+    text, parts, pieces, position, joiner = mixture
     gone = data.draw(st.sampled_from(parts.generated)) if parts.generated else None
     edited = joiner.join(
         piece for piece in split_tags(text, joiner) if gone is None or normalize_tag(piece) != normalize_tag(gone)
     )
-    again, _ = merge_generated(split_user_text(edited, parts, joiner), pieces, where, joiner)
+    again, _ = merge_generated(split_user_text(edited, parts, joiner), pieces, position, joiner)
     kept = {normalize_tag(piece) for piece in split_tags(parts.user, joiner)}
     removed = {normalize_tag(piece) for piece in [*parts.removed, *([gone] if gone else [])]} - kept
     assert removed.isdisjoint(normalize_tag(piece) for piece in split_tags(again, joiner))
@@ -170,8 +175,8 @@ def test_nothing_that_the_user_removes_returns(mixture: tuple, data: st.DataObje
 
 @given(mixtures(), PIECES)
 def test_the_users_pieces_survive_any_new_generated_part(mixture: tuple, newer: list[str]) -> None:
-    text, parts, _, where, joiner = mixture
-    again, _ = merge_generated(split_user_text(text, parts, joiner), newer, where, joiner)
+    text, parts, _, position, joiner = mixture
+    again, _ = merge_generated(split_user_text(text, parts, joiner), newer, position, joiner)
     pieces = split_tags(again, joiner)
     assert [piece for piece in pieces if piece in split_tags(parts.user, joiner)] == split_tags(parts.user, joiner)
 
@@ -215,9 +220,9 @@ def test_a_piece_that_the_user_wrote_and_removed_is_not_added_again() -> None:
     assert merge_generated(parts, ["1girl", "solo"], "append", ", ")[0] == "mine, 1girl"
 
 
-@pytest.mark.parametrize("where", SIDES)
-def test_the_indents_of_the_users_lines_stay(where: str) -> None:
-    text, parts = merge_generated(MixedText("  first\n\n\tsecond"), ["a girl"], where, "\n")
+@pytest.mark.parametrize("position", SIDES)
+def test_the_indents_of_the_users_lines_stay(position: str) -> None:
+    text, parts = merge_generated(MixedText("  first\n\n\tsecond"), ["a girl"], position, "\n")
     assert split_user_text(
-        text + " longer" if where == "prepend" else "  new\n" + text, parts, "\n", (), where
-    ).user == ("  first\n\n\tsecond longer" if where == "prepend" else "  new\n  first\n\n\tsecond")
+        text + " longer" if position == "prepend" else "  new\n" + text, parts, "\n", (), position
+    ).user == ("  first\n\n\tsecond longer" if position == "prepend" else "  new\n  first\n\n\tsecond")

@@ -72,7 +72,7 @@ def test_a_limit_holds_for_scores_too(tagged, tmp_path, other_model):
     assert len((tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines()) == 1
 
 
-# Rehearsals
+# Dry runs
 
 
 def test_a_dry_run_counts_what_would_be_done(mixed):

@@ -20,7 +20,8 @@ def text_for(image: PlannedImage) -> tuple[bytes, SidecarState]:
     if image.decision.action is Action.COMBINE:
         parts, position, separators = _parts_of(image)
         # The settings of all texts are one object if possible, which saves the catalog a search for each.
-        if earlier := [each for each in separators if each != job.joiner and not _is_tag_separator(each)]:
+        others = (each for each in separators if each != job.joiner)
+        if earlier := [each for each in others if (each.strip() or each) not in TAG_SEPARATORS]:
             settings = {**settings, SEPARATORS: earlier}
         text, parts = merge_generated(parts, pieces, position, job.joiner, separators)
         origin = "mixed" if parts.user or parts.removed else "machine"
@@ -60,11 +61,11 @@ def _parts_of(image: PlannedImage) -> tuple[MixedText, str, tuple[str, ...]]:
     if known is None:
         return split_user_text(disk.text or "", None, joiner), request.existing, separators
     is_known = disk.text is None or disk.unmodified
-    if is_known and normalize(text_of(known.parts, known.where, joiner)) == known.text:
-        return known.parts, known.where, separators
+    if is_known and normalize(text_of(known.parts, known.position, joiner)) == known.text:
+        return known.parts, known.position, separators
     text = known.text if disk.text is None else disk.text
-    parts = split_user_text(text, known.parts, joiner, others, known.where)
-    return parts, known.where if is_known else request.existing, separators
+    parts = split_user_text(text, known.parts, joiner, others, known.position)
+    return parts, known.position if is_known else request.existing, separators
 
 
 def _state_of(disk: SidecarStatus, task: str) -> SidecarState | None:
@@ -82,10 +83,6 @@ def _separators(image: PlannedImage, known: SidecarState | None) -> tuple[str, .
     listed = (last, *(earlier if isinstance(earlier, list) else ()), joiner)
     found = [each for each in listed if isinstance(each, str) and each]
     return tuple(dict.fromkeys((*found, *(TAG_SEPARATORS if image.job.request.task == "tag" else ()))))
-
-
-def _is_tag_separator(separator: str) -> bool:
-    return (separator.strip() or separator) in TAG_SEPARATORS
 
 
 def _known(value: bytes | None) -> bytes:

@@ -22,14 +22,6 @@ from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
 NOTHING: tuple[None, tuple[ImageWarning, ...]] = (None, ())
 
 
-@dataclass(frozen=True, slots=True)
-class _ImageFolder:
-    """The catalog of the images of one folder, and how its keys for them begin."""
-
-    catalog: Catalog
-    prefix: str
-
-
 @dataclass(slots=True)
 class ImageState:
     """What is known of one image: without the catalog first, then with it."""
@@ -55,7 +47,8 @@ class Planner:
 
     def __init__(self, job: Job, catalogs: CatalogSession, *, want_results: bool) -> None:
         self._job, self._catalogs, self._want_results = job, catalogs, want_results
-        self._folders: dict[str, _ImageFolder] = {}
+        # By folder: the catalog of its images, and how the keys for them begin.
+        self._folders: dict[str, tuple[Catalog, str]] = {}
         self._stored = StoredResults(job)
 
     def plan(self, items: Iterable[ImageItem]) -> Iterator[PlannedImage | Failure]:
@@ -89,19 +82,13 @@ class Planner:
         except OSError as error:
             return Failure(item, FailureCode.UNREADABLE, error.strerror or str(error))
         # Only now: no catalog can be looked for in a folder without permission.
-        known = self._folders.get(folder) or self._folder_of(item, folder)
-        return ImageState(
-            item, known.catalog, as_key(known.prefix + name), as_key(known.prefix + sidecar), before, stamp
-        )
-
-    def _folder_of(self, item: ImageItem, folder: str) -> _ImageFolder:
-        target = item.target_folder / folder
-        catalog = self._catalogs.of(target)
-        self._folders[folder] = _ImageFolder(catalog, catalog.prefix(target))
-        return self._folders[folder]
+        if folder not in self._folders:
+            target = item.target_folder / folder
+            self._folders[folder] = self._catalogs.of(target), self._catalogs.of(target).prefix(target)
+        catalog, prefix = self._folders[folder]
+        return ImageState(item, catalog, as_key(prefix + name), as_key(prefix + sidecar), before, stamp)
 
     def _decide(self, catalog: Catalog, states: list[ImageState]) -> None:
-        """Decide about images of one catalog."""
         texts = (state.before for state in states if state.before is not None)
         sidecars = catalog.states([state.sidecar for state in states], texts)
         images = catalog.images([state.key for state in states])

@@ -40,7 +40,7 @@ class Writer:
         """Take an image with its new result."""
         self._new.add(image.item)
         disk = replace(image.disk, digest=result.digest)
-        self.add(replace(image, disk=disk, result=result.data, warnings=result.remarks))
+        self.add(replace(image, disk=disk, result=result.data, warnings=result.warnings))
 
     def add(self, image: PlannedImage) -> None:
         """Take an image whose result is known."""

@@ -156,7 +156,7 @@ def unset(monkeypatch):
     monkeypatch.delenv(LOG_LEVEL)
 
 
-def test_remarks_are_kept_back_until_the_model_is_loaded(unset, capfd):
+def test_warnings_are_kept_back_until_the_model_is_loaded(unset, capfd):
     with _less_talk():
         os.write(2, INFO_LINES)
     os.write(2, b"afterwards\n")
