@@ -63,6 +63,8 @@ class StageRunner:
         self._execution, options = config.execution, config.decode
         self.timings: dict[str, StageTime] = {}
         self._timed, self._timings_lock = config.timings, threading.Lock()
+        # Before the model, so that a decoder that cannot be imported costs no time.
+        function = import_named(options.function)
         self._model = open_model(config.spec, config.files, config.execution, config.captions, note)
         self._encode = _encoder(config.spec.task, self._model)
         fit = replace(
@@ -72,7 +74,7 @@ class StageRunner:
             exact=options.exact,
         )
         budget, self._ahead = split_budget(config.execution, options.memory, fit.size)
-        decode: Decode = partial(import_named(options.function), fit=fit)
+        decode: Decode = partial(function, fit=fit)
         if self._timed:
             decode = self._timed_decode(decode)
         self._decode = watcher.watched(contained(limit_memory(decode, budget, fit, watcher.held)))

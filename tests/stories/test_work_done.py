@@ -83,8 +83,8 @@ def said_of(folder, statements, **explicit):
 
 
 def test_a_first_run_reads_the_header_of_an_image_and_decodes_it_once(few, monkeypatch):
-    decoded, real = [], decode._look
-    monkeypatch.setattr(decode, "_look", lambda *given: decoded.append(given) or real(*given))
+    decoded, real = [], decode._open_rgb
+    monkeypatch.setattr(decode, "_open_rgb", lambda *given: decoded.append(given) or real(*given))
 
     # Once for the header, which says how much memory the image takes, and once for all of it.
     assert calls(lambda: tag(few), ".png") == {"open": 2 * 4}
