@@ -95,7 +95,7 @@ class ByteSemaphore:
 
     @contextmanager
     def share(self, wanted: int, held: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[None]:
-        """So many bytes, to be had inside; `held` is entered while they have to be waited for."""
+        """Hold this many bytes inside the block; `held` is entered while waiting for them."""
         wanted, given = min(wanted, self.total), threading.Event()
         with self._lock:
             self._waiting.append((wanted, given))

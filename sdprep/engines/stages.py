@@ -52,10 +52,10 @@ def decode_ahead(items: Iterable[ImageItem], decode: Decode, workers: int, ahead
         pool.shutdown(cancel_futures=True)
 
 
-def batched(pictures: Iterable[Decoded], size: int) -> Iterator[Batch]:
+def batched(decoded: Iterable[Decoded], size: int) -> Iterator[Batch]:
     """Batches of up to `size` images, keyed by their items."""
     held: list[Decoded] = []
-    for image in pictures:
+    for image in decoded:
         held.append(image)
         if len(held) == size:
             yield _batch(held)
@@ -64,13 +64,13 @@ def batched(pictures: Iterable[Decoded], size: int) -> Iterator[Batch]:
         yield _batch(held)
 
 
-def _batch(pictures: list[Decoded]) -> Batch:
-    keys = tuple(image.item for image in pictures)
-    return Batch(keys, tuple(image.digest for image in pictures), np.stack([image.pixels for image in pictures]))
+def _batch(decoded: list[Decoded]) -> Batch:
+    keys = tuple(image.item for image in decoded)
+    return Batch(keys, tuple(image.digest for image in decoded), np.stack([image.pixels for image in decoded]))
 
 
 def predict(
-    pictures: Iterable[Decoded | Failure], model: Model, batch_size: int, stop: CancelToken
+    decoded: Iterable[Decoded | Failure], model: Model, batch_size: int, stop: CancelToken
 ) -> Iterator[Predicted | Failure]:
     """Run a model over decoded images; failures pass by the model and keep flowing.
 
@@ -80,7 +80,7 @@ def predict(
     shown: dict[ImageItem, tuple[bytes, tuple[ImageWarning, ...]]] = {}
 
     def good() -> Iterator[Decoded]:
-        for image in pictures:
+        for image in decoded:
             if isinstance(image, Failure):
                 failures.append(image)
             else:

@@ -93,7 +93,7 @@ def find_local(spec: ModelSpec) -> ModelFiles | None:
 def ensure_downloaded(spec: ModelSpec, listener: Listener, *, check: bool = False) -> ModelFiles:
     """The files of a model, downloaded and verified unless they are here; `check` also replaces damaged ones.
 
-    Raises HubError if they cannot be had, are not what they were, or do not fit on the disk.
+    Raises HubError if they are not available, are not what they were, or do not fit on the disk.
     """
     files = find_local(spec)
     if files is not None and not (check and spec.source.repo):

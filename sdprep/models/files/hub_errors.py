@@ -8,12 +8,13 @@ from pathlib import Path
 from sdprep.sanitize import redact
 
 WAYS_OUT = (
-    "Ways out: a folder with the model's files (--model ./folder), a mirror (HF_ENDPOINT=https://...), "
+    "Alternatives: a folder with the model's files (--model ./folder), a mirror (HF_ENDPOINT=https://...), "
     "or `sdprep demo`, which downloads nothing"
 )
 # By the name of the class, so that a module which only words messages imports no client. The most derived name wins.
 ADVICE = {
-    "OfflineModeIsEnabled": "{repo} is not on this machine, and HF_HUB_OFFLINE forbids to download it\n" + WAYS_OUT,
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE=1 is set, so {repo} cannot be downloaded, and it is not on this machine\n"
+    + WAYS_OUT,
     "GatedRepoError": (
         "{repo} is gated\nAccept its licence on {endpoint}/{repo}, then set HF_TOKEN to a token of that account"
     ),
