@@ -138,7 +138,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
 
     def fingerprint(self) -> str:
-        """A checksum of what of this description shapes a text: who mends it gets new texts."""
+        """A checksum of what in this description shapes a text, so that a corrected description gives new texts."""
         shape = {**self.result_key(), "labels": msgspec.to_builtins(self.labels)}
         # Both backends give the same scores, so a text does not depend on them.
         del shape["backend"], shape["graph"]

@@ -144,7 +144,7 @@ def test_few_tags_are_too_close_to_a_threshold_to_tell() -> None:
         assert sum(len(doubtful(image, name)) for image in by_kohya(name)) < 15
 
 
-# What sdprep mends
+# What sdprep fixes
 
 
 def test_a_character_over_the_threshold_does_not_stop_the_run(tag: Tag) -> None:

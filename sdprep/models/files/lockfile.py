@@ -73,6 +73,7 @@ def add_to_lock(repo: str, revision: str, commit: str, files: Mapping[str, Locke
     # The commit stands for itself too: a later request for it finds what a tag or branch has brought.
     locked.revisions.update({revision: commit, commit: commit})
     locked.commits.setdefault(commit, {}).update(files)
+    # A name of its own, unlike in `files.replace_file`: downloads of several processes may end at the same time.
     temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.tmp")
     try:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(lock, order="sorted"), indent=2) + b"\n")
