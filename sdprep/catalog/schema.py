@@ -56,6 +56,17 @@ ALTER TABLE results ADD COLUMN checksum INTEGER;
 ALTER TABLE states ADD COLUMN checksum INTEGER;
 ALTER TABLE journal ADD COLUMN checksum INTEGER;
 """,
+    # The options that were stated for a folder or an image, the parts of a sidecar that several models wrote, and
+    # indexes that find a sidecar by its text and an image by its content, wherever they were moved.
+    """
+CREATE TABLE stated (
+    place NOT NULL, task TEXT NOT NULL, option TEXT NOT NULL, value TEXT NOT NULL, origin TEXT NOT NULL,
+    run TEXT NOT NULL, signature BLOB, PRIMARY KEY (place, task, option)) WITHOUT ROWID;
+ALTER TABLE states ADD COLUMN parts TEXT;
+CREATE INDEX images_by_digest ON images (digest);
+CREATE INDEX states_by_text ON states (text);
+CREATE INDEX sidecars_by_state ON sidecars (state);
+""",
 ]
 
 
