@@ -76,7 +76,9 @@ def test_a_catalog_of_0_1_keeps_all_that_it_had(album, file):
 
     after = content(file)
     assert after[1] == (len(STEPS),)
-    added = [line for line in after[0] if re.match(r"CREATE TABLE stated|CREATE INDEX (images|states|sidecars)_by", line)]
+    added = [
+        line for line in after[0] if re.match(r"CREATE TABLE stated|CREATE INDEX (images|states|sidecars)_by", line)
+    ]
     assert len(after[0]) == len(before) + len(added)
     # Each row of these tables has one or two columns more, which are empty.
     changed = [line for line in before if re.search(r'"(results|states|journal)"|TABLE (results|states|journal)', line)]
@@ -131,7 +133,7 @@ def test_a_step_that_fails_leaves_everything_as_it_was_and_moves_nothing_aside(a
     before = content(file)
     further_step(monkeypatch, step)
 
-    with pytest.raises(CatalogFailed, match="cannot be migrated to schema 3 and is unchanged"):
+    with pytest.raises(CatalogFailed, match=f"cannot be migrated to schema {len(STEPS) + 1} and is unchanged"):
         Catalog(file, album)
     assert content(file) == before
     assert "catalog.sqlite.schema-1" in names(album)
@@ -144,7 +146,7 @@ def test_a_further_step_follows_the_others(album, file, monkeypatch):
     opened.db.execute("INSERT INTO more VALUES (1)")
     opened.close()
 
-    assert opened.backup.name == "catalog.sqlite.schema-2"
+    assert opened.backup.name == f"catalog.sqlite.schema-{len(STEPS)}"
     assert content(file)[1] == (3,)
 
 
