@@ -63,14 +63,17 @@ def overview(prefix: str = "", folder: str = "") -> str:
 
 def reference(words: str) -> str:
     """Return a command's usage, help, options and example."""
+    from sdprep.cli.options import by_heading
+
     command = commands()[words]
     arguments = [_argument(each) for each in command.params if isinstance(each, click.Argument)]
     options = [each for each in command.params if isinstance(each, click.Option)]
     usage = " ".join(["sdprep", words, *arguments, *(["[OPTIONS]"] if options else [])])
     paragraphs = [" ".join(part.split()) for part in (command.help or "").split("\n\n")]
     parts = [_block(usage), *paragraphs, "Example:", _block(str(getattr(command, "example", "")))]
-    if options:
-        parts.append("\n".join(["| option | default | what it does |", "|---|---|---|", *map(_row, options)]))
+    for heading, under in by_heading(options).items() if options else ():
+        table = "\n".join(["| option | default | what it does |", "|---|---|---|", *map(_row, under)])
+        parts.append(f"{heading}:\n\n{table}")
     return "\n\n".join(parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,8 +24,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Option(click.Option):
     """An option with further names that its help leaves out, such as kohya's.
 
-    A shortcut is such a name that stands for the option and a value.
+    A shortcut is such a name that stands for the option and a value. `heading` is where the help shows it.
     """
+
+    heading: str | None = None
 
     def __init__(
         self,
@@ -82,6 +84,14 @@ class Command(click.Command):
         spelt = [part for arg in args[:end] for part in long.get(hyphenate(arg), [arg])]
         return super().parse_args(ctx, spelt + args[end:])
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings; those without one, such as --help, come last."""
+        for heading, params in by_heading(self.get_params(ctx)).items():
+            records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
     def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example under its own heading."""
         with formatter.section("Example"):
@@ -99,13 +109,28 @@ class Command(click.Command):
             raise UsageError(f"{error}{folder_settings.origin(ctx, str(error))}") from error
 
 
-def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one decorator, in the order of the help."""
+def options(heading: str, *decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order of the help and under this heading."""
 
     def decorate(function: F) -> F:
-        return functools.reduce(lambda inner, decorator: decorator(inner), reversed(decorators), function)
+        decorated = functools.reduce(lambda inner, decorator: decorator(inner), reversed(decorators), function)
+        for param in decorated.__click_params__[-len(decorators) :]:  # type: ignore[attr-defined]
+            param.heading = heading
+        return decorated
 
     return decorate
+
+
+def by_heading(params: Iterable[click.Parameter]) -> dict[str, list[click.Option]]:
+    """The options under their headings; those of no heading are under the last one."""
+    headings: dict[str, list[click.Option]] = {}
+    rest: list[click.Option] = []
+    for param in params:
+        if isinstance(param, click.Option):
+            heading = getattr(param, "heading", None)
+            (rest if heading is None else headings.setdefault(heading, [])).append(param)
+    headings.setdefault(next(reversed(headings), "Options"), []).extend(rest)
+    return headings
 
 
 def option(*names: str, **attrs: Any) -> Callable[[F], F]:
@@ -128,20 +153,41 @@ def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:
 
 
 config_options = options(
+    "Settings",
     option("--preset", is_eager=True, callback=load_settings, metavar="kohya",
            help="Settings with a name: kohya, the defaults of kohya's scripts."),
     option("--config", type=FILE, is_eager=True, callback=load_settings, help="Settings file [DIR/sdprep.toml]."),
     option("--show-config", is_flag=True, help="Print every setting and where it comes from, then exit."),
 )  # fmt: skip
-path_options = options(
-    option("--recursive/--no-recursive", default=True, show_default=True, help="Include subfolders."),
-    option("--sidecar-name", type=choice(PathOptions, "sidecar_name"), default="stem", show_default=True,
-           help="a.txt or a.jpg.txt for a.jpg."),
-    option("--output-dir", type=click.Path(file_okay=False, path_type=Path),
-           help="Write sidecars and the catalog to this folder, in the same tree, and nothing to DIR."),
-    option("--catalog", type=FILE, help="Use this catalog file instead of the nearest .sdprep/catalog.sqlite."),
-)  # fmt: skip
+
+
+def _path_options(*output_dir: str) -> Callable[[F], F]:
+    """The options of `PathOptions`; merge has another option `-o`."""
+    return options(
+        "Files",
+        option("--recursive/--no-recursive", default=True, show_default=True, help="Include subfolders."),
+        option("--sidecar-name", type=choice(PathOptions, "sidecar_name"), default="stem", show_default=True,
+               help="a.txt or a.jpg.txt for a.jpg."),
+        option(*output_dir, type=click.Path(file_okay=False, path_type=Path),
+               help="Write sidecars and the catalog to this folder, in the same tree, and nothing to DIR."),
+        option("--catalog", type=FILE, help="Use this catalog file instead of the nearest .sdprep/catalog.sqlite."),
+    )  # fmt: skip
+
+
+path_options = _path_options("-o", "--output-dir")
+merge_path_options = _path_options("--output-dir")
 run_options = options(
+    "Run",
+    option("--existing", type=choice(RunOptions, "existing"), default="keep", show_default=True,
+           shortcuts={"--append-tags": "append"},
+           help="What to do with a sidecar that sdprep did not write, or that was edited since."),
+    option("--update", is_flag=True, help="Update what sdprep wrote earlier with other settings."),
+    option("--refresh", is_flag=True, help="Run the model again even if its result is stored."),
+    option("--limit", type=param_types.Int64(1), help="Process at most this many of the images that need it."),
+    option("--dry-run", is_flag=True, help="Show what would be done; write nothing."),
+)  # fmt: skip
+decode_options = options(
+    "Speed and limits",
     option("--batch-size", type=param_types.Int64(1), default=8, show_default=True, help="Batch size of the model."),
     option("--workers", aliases=("--max-data-loader-n-workers",), type=param_types.Int64(0), default=2,
            show_default=True, help="Decode threads of the worker process; 0: no worker process and no threads."),
@@ -155,16 +201,13 @@ run_options = options(
            help="Decode large JPEG files in full, and resize with Pillow: slower."),
     option("--allow-truncated", is_flag=True,
            help="Accept truncated images; the missing part is filled with grey."),
-    option("--existing", type=choice(RunOptions, "existing"), default="keep", show_default=True,
-           shortcuts={"--append-tags": "append"},
-           help="What to do with a sidecar that sdprep did not write, or that was edited since."),
-    option("--update", is_flag=True, help="Update what sdprep wrote earlier with other settings."),
-    option("--refresh", is_flag=True, help="Run the model again even if its result is stored."),
-    option("--limit", type=param_types.Int64(1), help="Process at most this many of the images that need it."),
-    option("--dry-run", is_flag=True, help="Show what would be done; write nothing."),
+)  # fmt: skip
+measure_options = options(
+    "Output",
     option("--debug", is_flag=True, help="Print every caption or tag list as it is written."),
     option("--timings", is_flag=True, help="Measure each stage of the run, and print a table at the end."),
-)  # fmt: skip
+)
 report_options = options(
+    "Output",
     option("--json", "json_report", is_flag=True, help="Print the run report as one JSON object on stdout."),
 )

@@ -1,5 +1,6 @@
 """Every option in every spelling that is promised."""
 
+import re
 from pathlib import Path
 
 import click
@@ -178,3 +179,35 @@ def sdprep_version():
     from sdprep import __version__
 
     return __version__
+
+
+def test_the_help_has_its_options_under_headings(sdprep_command):
+    shown = sdprep_command("tag", "--help").out
+    heads = re.findall(r"^(\w[\w ]*):$", shown, re.MULTILINE)
+    assert heads == ["Model", "Tags", "Run", "Files", "Speed and limits", "Settings", "Output", "Example"]
+    assert "--help" in shown[shown.index("Output:") :]
+
+
+def test_every_option_of_a_long_command_has_a_heading():
+    bare = [
+        (words, option.name)
+        for words in ("tag", "caption", "merge")
+        for option in COMMANDS[words].params
+        if isinstance(option, click.Option) and option.heading is None
+    ]
+    assert bare == []
+
+
+def test_the_options_that_are_typed_most_have_a_short_form(tmp_path):
+    (tmp_path / "empty.toml").touch()
+    given = parsed(COMMANDS["tag"], ["-m", "demo-tag", "-t", "0.5", "-o", str(tmp_path), str(tmp_path)])
+    assert (given["model"], given["threshold"], given["output_dir"]) == ("demo-tag", 0.5, tmp_path)
+    given = parsed(COMMANDS["caption"], ["-m", "demo-caption", "-o", str(tmp_path), str(tmp_path)])
+    assert (given["model"], given["output_dir"]) == ("demo-caption", tmp_path)
+    assert parsed(COMMANDS["merge"], ["-o", "m.json", str(tmp_path)])["output"] == Path("m.json")
+
+
+def test_no_command_has_two_options_of_one_name():
+    for words, command in COMMANDS.items():
+        names = [name for option in command.params for name in (*option.opts, *option.secondary_opts)]
+        assert (words, sorted(names)) == (words, sorted(set(names)))

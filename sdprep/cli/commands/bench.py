@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 )
 @click.argument("directory", metavar="[DIR]", type=shared.DIRECTORY, required=False)
 @shared.options(
-    shared.option("--model", default="wd-v1-4-swinv2-tagger-v2", show_default=True,
+    "Options",
+    shared.option("-m", "--model", default="wd-v1-4-swinv2-tagger-v2", show_default=True,
                   help="Registry name, TOML file, Hub repository or local folder; a tagger or a captioner."),
     shared.option("--batch-size", type=param_types.Int64(1), default=8, show_default=True,
                   help="Images per model call."),

@@ -21,8 +21,24 @@ from sdprep.config import CaptionSettings, from_options
 )
 @shared.directory_argument()
 @shared.options(
-    shared.option("--model", aliases=("--caption-weights",), default="blip-large", show_default=True,
+    "Model",
+    shared.option("-m", "--model", aliases=("--caption-weights",), default="blip-large", show_default=True,
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
+    shared.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N,...]|mps",
+                  help="Device that runs the model, or several separated by commas to split the work."),
+    shared.option("--dtype", type=shared.choice(CaptionSettings, "dtype"), default="float32",
+                  show_default=True, help="Precision of the weights; int8 on CPUs only."),
+    shared.option("--decoder", type=shared.choice(CaptionSettings, "decoder"), default="fast", show_default=True,
+                  help="sdprep's decoder, or that of transformers: slower, same captions."),
+    shared.option("--cuda-graphs", is_flag=True,
+                  help="Use CUDA graphs, overlapped copies and a compiled vision tower; not yet tested on a GPU."),
+    shared.option("--preprocess", type=shared.choice(CaptionSettings, "preprocess"),
+                  help="Prepare images upright and on white, or exactly as kohya's captioner does.  [default: sdprep]"),
+    shared.option("--allow-pickle", is_flag=True,
+                  help="Allow weights in a pickle file (.bin, .pth, .pt) from a source you trust."),
+)  # fmt: skip
+@shared.options(
+    "Caption",
     shared.option("--prompt", default="a picture of", show_default=True,
                   help="Text that the caption continues; it is not written. Empty for none."),
     shared.option("--num-beams", type=param_types.Int64(1), default=3, show_default=True,
@@ -54,24 +70,17 @@ from sdprep.config import CaptionSettings, from_options
                   help="Maximum tokens per caption, without the prompt."),
     shared.option("--count-prompt", is_flag=True, help="Include the prompt in these lengths, as kohya does."),
     shared.option("--seed", type=param_types.Int64(), default=42, show_default=True, help="Seed of --sample."),
-    shared.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N,...]|mps",
-                  help="Device that runs the model, or several separated by commas to split the work."),
-    shared.option("--dtype", type=shared.choice(CaptionSettings, "dtype"), default="float32",
-                  show_default=True, help="Precision of the weights; int8 on CPUs only."),
-    shared.option("--decoder", type=shared.choice(CaptionSettings, "decoder"), default="fast", show_default=True,
-                  help="sdprep's decoder, or that of transformers: slower, same captions."),
-    shared.option("--cuda-graphs", is_flag=True,
-                  help="Use CUDA graphs, overlapped copies and a compiled vision tower; not yet tested on a GPU."),
-    shared.option("--preprocess", type=shared.choice(CaptionSettings, "preprocess"),
-                  help="Prepare images upright and on white, or exactly as kohya's captioner does.  [default: sdprep]"),
-    shared.option("--allow-pickle", is_flag=True,
-                  help="Allow weights in a pickle file (.bin, .pth, .pt) from a source you trust."),
+)  # fmt: skip
+@shared.run_options
+@shared.options(
+    "Files",
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".caption", show_default=True,
                   help="Extension of caption files."),
 )  # fmt: skip
-@shared.run_options
 @shared.path_options
+@shared.decode_options
 @shared.config_options
+@shared.measure_options
 @shared.report_options
 @click.pass_context
 def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:

@@ -20,6 +20,7 @@ from sdprep.config import MergeSettings, from_options
 )
 @shared.directory_argument("[DIR]", default=".")
 @shared.options(
+    "Entries",
     shared.option("-o", "--output", type=shared.FILE, help="File to write [DIR/metadata.json]."),
     shared.option("--in-json", type=shared.FILE, help="Start from this file instead of the existing output."),
     shared.option("--keys", type=shared.choice(MergeSettings, "keys"), default="absolute", show_default=True,
@@ -30,14 +31,23 @@ from sdprep.config import MergeSettings, from_options
     shared.option("--missing", type=shared.choice(MergeSettings, "missing"), default="skip", show_default=True,
                   help="What to do with an image that has no sidecar."),
     shared.option("--prune", is_flag=True, help="Remove entries of images that no longer exist."),
+)  # fmt: skip
+@shared.options(
+    "Run",
+    shared.option("--dry-run", is_flag=True, help="Show what would be done; write nothing."),
+)  # fmt: skip
+@shared.options(
+    "Files",
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".caption", show_default=True,
                   help="Extension of caption files."),
     shared.option("--tag-extension", default=".txt", show_default=True, help="Extension of tag files."),
-    shared.option("--dry-run", is_flag=True, help="Show what would be done; write nothing."),
+)  # fmt: skip
+@shared.merge_path_options
+@shared.config_options
+@shared.options(
+    "Output",
     shared.option("--debug", is_flag=True, help="Print the entry of every image."),
 )  # fmt: skip
-@shared.path_options
-@shared.config_options
 @shared.report_options
 @click.pass_context
 def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 )
 @click.argument("name")
 @shared.options(
+    "Options",
     shared.option("--images", type=shared.DIRECTORY, required=True, help="Images like those that you tag."),
     shared.option("--precision", type=shared.choice(QuantizeSettings, "precision"), default="int8", show_default=True,
                   help="int8 for CPUs, fp16 for GPUs."),
     shared.option("--out", type=click.Path(file_okay=False, path_type=Path),
                   help="Folder of the new model [sdprep's data folder]."),
-    shared.option("--threshold", type=param_types.FiniteFloat(0.01, 1), default=0.35, show_default=True,
+    shared.option("-t", "--threshold", type=param_types.FiniteFloat(0.01, 1), default=0.35, show_default=True,
                   help="Compare the tags at or above this probability."),
     shared.option("--floor", type=param_types.FiniteFloat(0, 1), default=0.95, show_default=True,
                   help="Keep the copy only if its F1 against the original is this high."),

@@ -66,7 +66,8 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
 )
 @shared.directory_argument()
 @shared.options(
-    shared.option("--model", aliases=("--repo-id",), default="wd-v1-4-swinv2-tagger-v2", show_default=True,
+    "Model",
+    shared.option("-m", "--model", aliases=("--repo-id",), default="wd-v1-4-swinv2-tagger-v2", show_default=True,
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
     shared.option("--backend", type=shared.choice(TagSettings, "backend"), default="auto", show_default=True,
                   shortcuts={"--onnx": "onnx"}, help="Framework that runs the model; auto prefers ONNX."),
@@ -79,7 +80,10 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     shared.option("--model-dir", type=click.Path(file_okay=False, path_type=Path),
                   help="Folder with models that kohya's tagger downloaded; searched first."),
     shared.option("--force-download", is_flag=True, help="Verify the model's files, and download damaged ones again."),
-    shared.option("--threshold", aliases=("--thresh",), type=NUMBER_OR_NAME, callback=threshold,
+)  # fmt: skip
+@shared.options(
+    "Tags",
+    shared.option("-t", "--threshold", aliases=("--thresh",), type=NUMBER_OR_NAME, callback=threshold,
                   default=0.35, show_default=True, metavar="FLOAT|auto|mcut",
                   help="Write tags with at least this probability; auto: as on the model card; mcut: widest gap."),
     *(shared.option(f"--{category}-threshold", type=param_types.FiniteFloat(),
@@ -116,16 +120,24 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     tag_list("--suffix", "Tags that always come last, predicted or not."),
     shared.option("--escape-parentheses", is_flag=True, help=r"Write \( and \), as weighted prompts need it."),
     shared.option("--caption-separator", default=", ", show_default='", "', help="Separator between tags."),
+)  # fmt: skip
+@shared.run_options
+@shared.options(
+    "Files",
     shared.option("--caption-extension", aliases=("--caption-extention",), default=".txt", show_default=True,
                   help="Extension of tag files."),
     shared.option("--scores", type=shared.FILE, help="Write the scores of every image to this JSON Lines file."),
     shared.option("--scores-min", type=param_types.FiniteFloat(), default=0.05, show_default=True,
                   help="Lowest score written to that file."),
-    shared.option("--frequency-tags", is_flag=True, help="Print how many images have each tag."),
 )  # fmt: skip
-@shared.run_options
 @shared.path_options
+@shared.decode_options
 @shared.config_options
+@shared.options(
+    "Output",
+    shared.option("--frequency-tags", is_flag=True, help="Print how many images have each tag."),
+)
+@shared.measure_options
 @shared.report_options
 @click.pass_context
 def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
