@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from sdprep.choices import choices
 from sdprep.cli import folder_settings, param_types
@@ -24,7 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Option(click.Option):
     """An option with further names that its help leaves out, such as kohya's.
 
-    A shortcut is such a name that stands for the option and a value. `heading` is where the help shows it.
+    A shortcut is such a name that stands for the option and a value. `heading` is where the help shows it. Lists, and
+    texts separated by commas of which the option `adds_up`, may be repeated; of any other option only the last value
+    counts, and the others are named.
     """
 
     heading: str | None = None
@@ -35,10 +38,33 @@ class Option(click.Option):
         *,
         aliases: tuple[str, ...] = (),
         shortcuts: Mapping[str, str] | None = None,
+        adds_up: bool = False,
+        may_be_blank: bool = False,
         **attrs: Any,
     ) -> None:
         super().__init__([*declarations, *aliases], **attrs)
         self._aliases, self.shortcuts = aliases, shortcuts or {}
+        self._adds_up, self._may_be_blank = adds_up, may_be_blank
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser collect all values of the option."""
+        before, self.multiple = self.multiple, self.multiple or not self.is_flag
+        super().add_to_parser(parser, ctx)
+        self.multiple = before
+
+    def consume_value(self, ctx: click.Context, opts: Any) -> tuple[Any, ParameterSource]:
+        """Return the value, and where it comes from; values that are repeated on the command line become one."""
+        value, source = super().consume_value(ctx, opts)
+        if source is not ParameterSource.COMMANDLINE or self.is_flag or self.multiple:
+            return value, source
+        if self.type is param_types.TEXTS:
+            return tuple(value), source
+        if self._adds_up:
+            return ",".join(value), source
+        if len(set(value)) > 1:
+            others = " and ".join(map(repr, dict.fromkeys(value[:-1])))
+            click.echo(f"{self.opts[0]} is given more than once: {value[-1]!r} counts, {others} does not", err=True)
+        return value[-1], source
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         """Return the typed value. Raises BadParameter for text with a character that no file can hold."""
@@ -47,6 +73,8 @@ class Option(click.Option):
         for text in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(text, str) and ("\0" in text or (not may_be_path and printable(text) != text)):
                 raise click.BadParameter(f"{text!r} has a character that text files cannot contain", ctx, self)
+        if value == "" and not self._may_be_blank and not isinstance(self.type, param_types.Raw):
+            raise click.BadParameter("it is blank; give a value, or leave the option out", ctx, self)
         return super().type_cast_value(ctx, value)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:

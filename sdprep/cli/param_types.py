@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from sdprep.errors import UsageError
+from sdprep.rules.exclude import COMMAS, split_list
 
 # The largest whole number in a message to a worker.
 MOST = 2**63 - 1
@@ -66,14 +67,28 @@ TEXTS = Raw("text or a list of texts", str, list)
 
 
 def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
-    r"""A callback for text separated by commas, or a list in a settings file; `\,` is a literal comma."""
-    parts = [part.replace(r"\,", ",") for part in re.split(r"(?<!\\),", value)] if isinstance(value, str) else value
-    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
-        raise click.BadParameter(f"{value!r} is not text or a list of texts")
-    found = tuple(part.strip() for part in parts if part.strip())
-    if not found and "," in value:
-        raise click.BadParameter(rf"{value!r} is an empty list; write a literal comma as \,")
-    return found
+    """A callback for lists of tags or words, as `read_list` reads them."""
+    return read_list(value, split_list)
+
+
+def read_list(value: Any, split: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+    """The entries of a list option: of all its texts on the command line (a tuple), or of a list in a settings file.
+
+    Raises BadParameter if a text has separators and no entry.
+    """
+    if isinstance(value, list):
+        return tuple(entry.strip() for entry in value if entry.strip())
+    texts = (value,) if isinstance(value, str) else value
+    found = [split(text) for text in texts]
+    for text, entries in zip(texts, found, strict=True):
+        if not entries and set(text) & set(COMMAS):
+            raise click.BadParameter(rf"{text!r} is an empty list; write a literal comma as \,")
+    return tuple(entry for entries in found for entry in entries)
+
+
+def separator(_: click.Context, __: click.Parameter, value: str) -> str:
+    r"""A callback for a separator, in which the two characters `\n` and `\t` mean a new line and a tab."""
+    return value.replace(r"\n", "\n").replace(r"\t", "\t")
 
 
 def check_kind(option: click.Option, value: Any, where: str) -> None:

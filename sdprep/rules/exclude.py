@@ -1,4 +1,4 @@
-"""Tags that are never written, given by name, by wildcard or by regular expression."""
+"""Lists of tags as users type them, and tags that are never written: names, wildcards, regular expressions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,35 @@ from collections.abc import Iterable
 from sdprep.errors import UsageError
 from sdprep.rules.labels import normalize_tag
 
+# The comma, and those of Chinese and Japanese keyboards.
+COMMAS, SEMICOLONS = ",\uff0c\u3001", ";\uff1b"
+# What people and their shells put around a tag.
+QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
+ENTRY = re.compile(rf"(?:\\[{COMMAS}]|[^{COMMAS}])+")
+EXCLUSION = re.compile(rf"\s*(/.+?/(?=\s*(?:[{COMMAS}]|$))|{ENTRY.pattern})")
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    r"""The entries of a list separated by commas, without quotes around them; `\,` is a literal comma."""
+    entries = (unquoted(entry.strip()) for entry in ENTRY.findall(unquoted(text.strip())))
+    return tuple(_with_literal_commas(entry) for entry in entries if entry)
+
 
 def parse_exclusions(text: str) -> tuple[str, ...]:
-    r"""The entries of a list separated by commas; a comma inside `/.../` or written `\,` does not separate."""
-    entries = re.findall(r"\s*(/.+?/(?=\s*(?:,|$))|(?:\\,|[^,])+)", text)
-    stripped = [entry.strip() for entry in entries]
-    return tuple(entry if is_regex(entry) else entry.replace(r"\,", ",") for entry in stripped if entry)
+    """The entries of a list as `split_list` gives them, except that a comma inside `/.../` does not separate."""
+    entries = (unquoted(entry.strip()) for entry in EXCLUSION.findall(unquoted(text.strip())))
+    return tuple(entry if is_regex(entry) else _with_literal_commas(entry) for entry in entries if entry)
+
+
+def unquoted(text: str) -> str:
+    """A text without the quotes around it, if they belong together."""
+    inner = text[1:-1]
+    is_quoted = len(text) > 1 and QUOTES.get(text[0]) == text[-1] and not {text[0], text[-1]} & set(inner)
+    return inner.strip() if is_quoted else text
+
+
+def _with_literal_commas(entry: str) -> str:
+    return re.sub(rf"\\([{COMMAS}])", r"\1", entry)
 
 
 def is_regex(entry: str) -> bool:

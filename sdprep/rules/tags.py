@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from sdprep.errors import UsageError
-from sdprep.rules.exclude import Exclusion
+from sdprep.rules.exclude import COMMAS, SEMICOLONS, Exclusion, unquoted
 from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, format_tag, normalize_tag
 from sdprep.rules.tag_lists import TagLists
 from sdprep.rules.thresholds import Thresholds
@@ -24,13 +24,14 @@ def split_tags(text: str, separator: str = ",") -> list[str]:
 
 
 def parse_replacements(text: str) -> tuple[tuple[str, str], ...]:
-    r"""The pairs of `old,new;old,new`, in which `\,` and `\;` are literal, as in kohya's scripts.
+    r"""The pairs of `old,new;old,new`, in which `\,` and `\;` are literal, as in kohya's scripts; quotes are dropped.
 
     Raises UsageError for an invalid pair.
     """
     pairs = []
-    for pair in filter(None, re.split(r"(?<!\\);", text)):
-        sides = [re.sub(r"\\([,;])", r"\1", side).strip() for side in re.split(r"(?<!\\),", pair)]
+    for pair in filter(None, re.split(rf"(?<!\\)[{SEMICOLONS}]", unquoted(text.strip()))):
+        parts = re.split(rf"(?<!\\)[{COMMAS}]", unquoted(pair.strip()))
+        sides = [re.sub(rf"\\([{COMMAS}{SEMICOLONS}])", r"\1", unquoted(part.strip())).strip() for part in parts]
         if len(sides) != 2 or not sides[0]:
             raise UsageError(f"'{pair}' is not of the form old,new; a comma inside a tag is written \\,")
         pairs.append((sides[0], sides[1]))
@@ -82,6 +83,10 @@ class TagSelector:
         implies = rules.implied == "drop" and self._lists.implied
         best = self._without_implied(forms) if implies else forms[: rules.max_tags]
         return self._framed([form.name for form in best], ordered)
+
+    def lacks_gap(self, scores: Iterable[tuple[int, float]]) -> bool:
+        """Whether "mcut" separates nothing, as `Thresholds.lacks_gap` says."""
+        return self._thresholds.lacks_gap(scores)
 
     def _written(self, labels: Iterable[int]) -> list[_Form]:
         """The tags of labels as they are written, each once, without unwanted ones."""
@@ -135,7 +140,7 @@ class TagSelector:
         """The forms of one tag after expansion and replacement: key, spelling, category; empty if it is unwanted."""
         expand = self._rules.character_tag_expand and category == "character"
         forms = []
-        for part in _expanded(name) if expand else [name]:
+        for part in expanded(name) if expand else [name]:
             form = self._replaced.get(
                 normalize_tag(part), format_tag(part, remove_underscore=self._rules.remove_underscore)
             )
@@ -173,7 +178,7 @@ def _each_once(names: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
-def _expanded(label: str) -> list[str]:
-    """A character and its series, which is in parentheses at the end, as two tags."""
+def expanded(label: str) -> list[str]:
+    """The tags that a character tag is expanded to: the name, and the series in parentheses at its end."""
     match = re.fullmatch(r"(.+?)_?\(([^()]+)\)", label)
     return [match[1], match[2]] if match and label not in KAOMOJI else [label]

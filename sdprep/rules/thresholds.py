@@ -11,6 +11,8 @@ from sdprep.rules.labels import ARGMAX_CATEGORIES, LabelTable, TagRules, normali
 # With MCut only general tags may have any score: without this floor an image without a known character would get the
 # likeliest one. The value is that of the Waifu Diffusion taggers' own demo.
 GAP_FLOOR = 0.15
+# A difference of scores below this is no gap between tags that fit and others.
+NARROWEST_GAP = 0.05
 
 
 class Thresholds:
@@ -43,6 +45,21 @@ class Thresholds:
         without = {self._categories[index] for index, _ in tags if self._thresholds[index] is None}
         gaps = {category: self._gap(tags, category) for category in without}
         return [(index, score) for index, score in tags if score >= self._of(index, gaps)]
+
+    def lacks_gap(self, scores: Iterable[tuple[int, float]]) -> bool:
+        """Whether the scores of a category whose threshold depends on the image are flat, so that it separates none."""
+        by_category: dict[str, list[float]] = {}
+        for index, score in scores:
+            if self._thresholds[index] is None:
+                by_category.setdefault(self._categories[index], []).append(score)
+        return any(self._is_flat(category, found) for category, found in by_category.items())
+
+    def _is_flat(self, category: str, found: list[float]) -> bool:
+        """Whether all labels of a category are above its gap, or no gap between its general tags is wide."""
+        if len(found) == self._categories.count(category) > 1 and min(found) >= mcut_threshold(found):
+            return True
+        widest = max(upper - lower for lower, upper in itertools.pairwise([0.0, *sorted(found)]))
+        return category == "general" and widest < NARROWEST_GAP
 
     def _gap(self, tags: Iterable[tuple[int, float]], category: str) -> float:
         gap = mcut_threshold([score for index, score in tags if self._categories[index] == category])

@@ -16,6 +16,7 @@ from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.rules.captions import CaptionRules, caption_lines, has_repetition, written_captions
 from sdprep.rules.policy import TextRequest
 from sdprep.rules.shapes import values_that_shape
+from sdprep.tasks.annotation.effects import without_effect
 from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, Replace, Results, model_key, model_settings
 from sdprep.tasks.annotation.run import Annotation
 from sdprep.types import Caption, ImageWarning
@@ -40,12 +41,11 @@ def caption(
     """
     spec = resolve(settings.model, "caption")
     check_pickles(spec, allowed=settings.allow_pickle)
-    annotation = Annotation(
-        Captioning(spec, settings, explicit),
-        settings,
-        listener or NullListener(),
-        CancelToken() if stop is None else stop,
-    )
+    listener = listener or NullListener()
+    annotator = Captioning(spec, settings, explicit)
+    for line in without_effect(explicit, [(settings, annotator.spec)]):
+        listener.note(line)
+    annotation = Annotation(annotator, settings, listener, CancelToken() if stop is None else stop)
     return annotation.run_folder(directory)
 
 

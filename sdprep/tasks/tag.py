@@ -22,15 +22,18 @@ from sdprep.models.registry.registry import resolve, with_preprocess
 from sdprep.models.taggers.label_file import read_labels
 from sdprep.models.taggers.providers import check as check_provider
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
-from sdprep.rules.labels import LabelTable, TagRules
+from sdprep.rules.labels import MCUT, LabelTable, TagRules
 from sdprep.rules.policy import TextRequest
 from sdprep.rules.shapes import values_that_shape
 from sdprep.rules.tags import TagSelector
+from sdprep.rules.unmatched import unmatched
 from sdprep.sanitize import printable
+from sdprep.tasks.annotation.effects import without_effect
 from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, Replace, Results, model_key, model_settings
 from sdprep.tasks.annotation.run import Annotation
 from sdprep.tasks.annotation.scores import check_scores_path, write_scores
 from sdprep.tasks.annotation.tag_lists import TagListFiles, check_categories, with_card_thresholds
+from sdprep.types import ImageWarning
 
 # The setting under which a text remembers the recommendation of a model's card, if it was asked for.
 CARD_THRESHOLD = "card_threshold"
@@ -55,6 +58,8 @@ def tag(
     if settings.model_dir is not None:
         spec = _in_model_dir(spec, settings.model_dir, listener)
     annotator = Tagging(spec, settings, explicit, listener)
+    for line in without_effect(explicit, [(settings, annotator.spec)]):
+        listener.note(line)
     if settings.force_download and spec.source.repo is not None:
         check_installed(spec)
         ensure_downloaded(spec, listener, check=True)
@@ -131,7 +136,10 @@ class ScoreReader:
     @cached_property
     def _selector(self) -> TagSelector:
         labels = self._labels
-        return TagSelector(labels, self.rules, self.lists.lists_for(labels, self.spec.name, self.listener))
+        lists = self.lists.lists_for(labels, self.spec.name, self.listener)
+        for line in unmatched(self.spec.name, labels, self.rules, lists):
+            self.listener.note(line)
+        return TagSelector(labels, self.rules, lists)
 
     def is_sound(self, result: bytes) -> bool:
         """Whether these bytes are scores of the model's labels."""
@@ -141,11 +149,17 @@ class ScoreReader:
         """The tags that the rules keep."""
         return self._selector.select(decode_scores(result))
 
-    def warning(self, result: bytes) -> None:
-        """Nothing: scores give no reason for a warning."""
+    def warning(self, result: bytes) -> ImageWarning | None:
+        """Whether the scores are so flat that "mcut" separates nothing."""
+        if self.rules.threshold != MCUT:
+            return None
+        return ImageWarning.FLAT if self._selector.lacks_gap(decode_scores(result)) else None
 
     def finish(self, results: Results, report: RunReport, replace: Replace) -> None:
         """Write a JSON line for every image whose scores are known, in their order, and count the tags of all."""
+        if self.files is not None:
+            # Options that match nothing are named although nothing was left to write.
+            _ = self._selector
         if self.settings.scores is not None:
             lines = (self._scores_line(rel, result).encode("utf-8") for rel, result in results())
             write_scores(self.settings.scores, lines, replace)

@@ -132,7 +132,10 @@ REFUSED = {
     "a number for a text": ("[tag]\nprovider = 5\n", "[tag] provider takes text, not 5"),
     "a number for a path": ("[tag]\naliases = 5\n", "[tag] aliases takes text, not 5"),
     "a number for a word": ("[tag]\norder = 1\n", "[tag] order takes text, not 1"),
-    "pairs for a text": ('[tag]\ntag-replacement = [["1girl", "woman"]]\n', "[tag] tag-replacement takes text, not"),
+    "pairs for a text": (
+        '[tag]\ntag-replacement = [["1girl", "woman"]]\n',
+        "[tag] tag-replacement takes text or a list of texts, not",
+    ),
     "a fraction for a whole number": ("[tag]\nmax-tags = 2.5\n", "[tag] max-tags takes a whole number, not 2.5"),
     "a text for a number": ('[tag]\nmax_tags = "2"\n', 'sdprep.toml: [tag] max-tags takes a whole number, not "2"'),
     "true for a whole number": ("[tag]\nbatch-size = true\n", "[tag] batch-size takes a whole number, not true"),

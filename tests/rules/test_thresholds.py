@@ -88,3 +88,19 @@ def test_no_score_lies_inside_the_widest_gap(scores: list[float]) -> None:
     below = max([0.0, *(score for score in scores if score <= mcut_threshold(scores))])
     falling = sorted([*scores, 0.0], reverse=True)
     assert above - below == max(upper - lower for upper, lower in pairwise(falling))
+
+
+FLAT = {
+    "scores that fall evenly": ([(1, 0.12), (2, 0.09), (3, 0.05)], True),
+    "equal scores of all labels": ([(1, 0.5), (2, 0.5), (3, 0.5)], True),
+    "equal scores of all labels of one category": ([(1, 0.9), (4, 0.5), (5, 0.5)], True),
+    "a gap": ([(1, 0.9), (2, 0.8), (3, 0.3)], False),
+    "high scores beside labels that are not stored": ([(1, 0.9), (2, 0.88)], False),
+    "no scores": ([], False),
+}
+
+
+@pytest.mark.parametrize(("scores", "is_flat"), FLAT.values(), ids=FLAT.keys())
+def test_scores_without_a_gap_are_noticed(scores: list[tuple[int, float]], is_flat: bool) -> None:
+    assert TagSelector(LABELS, TagRules(threshold="mcut")).lacks_gap(scores) is is_flat
+    assert not TagSelector(LABELS, TagRules()).lacks_gap(scores)

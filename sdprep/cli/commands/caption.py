@@ -24,7 +24,7 @@ from sdprep.config import CaptionSettings, from_options
     "Model",
     shared.option("-m", "--model", aliases=("--caption-weights",), default="blip-large", show_default=True,
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
-    shared.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N,...]|mps",
+    shared.option("--device", adds_up=True, default="auto", show_default=True, metavar="auto|cpu|cuda[:N,...]|mps",
                   help="Device that runs the model, or several separated by commas to split the work."),
     shared.option("--dtype", type=shared.choice(CaptionSettings, "dtype"), default="float32",
                   show_default=True, help="Precision of the weights; int8 on CPUs only."),
@@ -39,7 +39,7 @@ from sdprep.config import CaptionSettings, from_options
 )  # fmt: skip
 @shared.options(
     "Caption",
-    shared.option("--prompt", default="a picture of", show_default=True,
+    shared.option("--prompt", may_be_blank=True, default="a picture of", show_default=True,
                   help="Text that the caption continues; it is not written. Empty for none."),
     shared.option("--num-beams", type=param_types.Int64(1), default=3, show_default=True,
                   help="Beams of the beam search; 1 is greedy search."),
@@ -60,8 +60,8 @@ from sdprep.config import CaptionSettings, from_options
                   help="Words that the model may not use."),
     shared.option("--drop-words", type=param_types.TEXTS, callback=param_types.comma_list, metavar="A,B,...",
                   default="", help="Words to remove from captions, such as arafed."),
-    shared.option("--prefix", default="", help="Text before every caption."),
-    shared.option("--suffix", default="", help="Text after every caption."),
+    shared.option("--prefix", may_be_blank=True, default="", help="Text before every caption."),
+    shared.option("--suffix", may_be_blank=True, default="", help="Text after every caption."),
     shared.option("--decode-again/--no-decode-again", default=True, show_default=True,
                   help="Retry a caption that repeats itself."),
     shared.option("--min-length", type=param_types.Int64(0), default=5, show_default=True,

@@ -48,14 +48,15 @@ def exclusions(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, 
     """A callback for tags, wildcards and regular expressions separated by commas, or a list in a settings file."""
     from sdprep.rules.exclude import parse_exclusions
 
-    return parse_exclusions(value) if isinstance(value, str) else param_types.comma_list(_, __, value)
+    return param_types.read_list(value, parse_exclusions)
 
 
-def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tuple[str, str], ...]:
-    """A callback for pairs of tags, as kohya writes them."""
+def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tuple[str, str], ...]:
+    """A callback for pairs of tags, as kohya writes them, or a list of such texts."""
     from sdprep.rules.tags import parse_replacements
 
-    return parse_replacements(value)
+    texts = (value,) if isinstance(value, str) else value
+    return tuple(pair for text in texts for pair in parse_replacements(text))
 
 
 @click.command(
@@ -71,9 +72,9 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
     shared.option("--backend", type=shared.choice(TagSettings, "backend"), default="auto", show_default=True,
                   shortcuts={"--onnx": "onnx"}, help="Framework that runs the model; auto prefers ONNX."),
-    shared.option("--provider", default="auto", show_default=True, metavar="NAME,...",
+    shared.option("--provider", adds_up=True, default="auto", show_default=True, metavar="NAME,...",
                   help="ONNX providers, best first: cpu, cuda, tensorrt, rocm, migraphx, directml, coreml, openvino."),
-    shared.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N[,N...]",
+    shared.option("--device", adds_up=True, default="auto", show_default=True, metavar="auto|cpu|cuda:N[,N...]",
                   help="GPU to use, or several separated by commas to split the work."),
     shared.option("--preprocess", type=shared.choice(TagSettings, "preprocess"),
                   help="Resize upright and bicubically, or exactly as kohya's tagger does.  [default: sdprep]"),
@@ -102,7 +103,7 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
                   help="CSV file (antecedent,consequent): the first tag implies the second."),
     shared.option("--implied", type=shared.choice(TagRules, "implied"), default="drop", show_default=True,
                   help="Drop tags that other tags imply, or add them even if not predicted."),
-    shared.option("--tag-replacement", callback=replacements, metavar="OLD,NEW;...", default="",
+    shared.option("--tag-replacement", type=param_types.TEXTS, callback=replacements, metavar="OLD,NEW;...", default="",
                   help="Write NEW instead of OLD; an empty NEW drops the tag."),
     shared.option("--character-tag-expand", is_flag=True, help="Write name_(series) as two tags: name, series."),
     shared.option("--ratings", type=shared.choice(TagRules, "ratings"), default="none", show_default=True,
@@ -119,7 +120,8 @@ def replacements(_: click.Context, __: click.Parameter, value: str) -> tuple[tup
     tag_list("--prefix", "Tags that always come first, predicted or not, such as a trigger word."),
     tag_list("--suffix", "Tags that always come last, predicted or not."),
     shared.option("--escape-parentheses", is_flag=True, help=r"Write \( and \), as weighted prompts need it."),
-    shared.option("--caption-separator", default=", ", show_default='", "', help="Separator between tags."),
+    shared.option("--caption-separator", may_be_blank=True, callback=param_types.separator, default=", ",
+                  show_default='", "', help=r"Separator between tags; \n is a new line, \t a tab."),
 )  # fmt: skip
 @shared.run_options
 @shared.options(
