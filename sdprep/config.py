@@ -49,7 +49,7 @@ class RunOptions:
     image_timeout: float = setting(60.0, shapes=None)
     max_pixels: int = setting(MAX_PIXELS, shapes=None)
     allow_truncated: bool = setting(False, shapes=None)
-    existing: Literal["keep", "overwrite", "append", "prepend"] = setting("keep", shapes=None)
+    existing: Literal["keep", "overwrite", "append", "prepend", "fill"] = setting("keep", shapes=None)
     update: bool = setting(False, shapes=None)
     refresh: bool = setting(False, shapes=None)
     limit: int | None = setting(None, shapes=None)

@@ -23,27 +23,25 @@ from sdprep.catalog.schema import (
     CODES,
     NO_SENSE,
     RESULT_LIMIT,
-    STATE,
     FileStat,
     Key,
     as_bytes,
     as_key,
     as_number,
-    as_pieces,
     as_table,
     as_text,
     check_change,
-    check_state,
     checksum,
     dump,
     row_checksum,
     select_many,
     unpacked,
 )
+from sdprep.catalog.states import STATE, decode_state, encode_state
 from sdprep.errors import CatalogFailed, DamagedCatalog
 from sdprep.folders import SIDECAR_LIMIT
-from sdprep.rules.mixed_text import MixedText, normalize
-from sdprep.rules.policy import Settings, SidecarState
+from sdprep.rules.mixed_text import Settings, normalize
+from sdprep.rules.policy import SidecarState
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,15 +276,10 @@ class Catalog:
         with self.decoding("what it knows of a text file"):
             texts.update((text, unpacked(packed, data, text, SIDECAR_LIMIT)) for text, packed, data in kept)
             for key, known_sum, *row in rows:
-                check_state(row, known_sum)
-                task, origin, text, digest, settings, position, user, generated, removed = row
-                if len(texts[text]) > SIDECAR_LIMIT:
-                    continue  # No sidecar of this size is read, so none is unmodified.
-                parts = MixedText(as_text(user), as_pieces(generated), () if removed == "[]" else as_pieces(removed))
-                known = normalize(texts[text].decode("utf-8"))
-                found[key] = SidecarState(
-                    task, origin, known, as_bytes(digest), self._settings(settings), parts, position
-                )
+                text = texts[row[2]]
+                # No sidecar of more than the limit is read, so none is unmodified.
+                if len(text) <= SIDECAR_LIMIT:
+                    found[key] = decode_state(row, known_sum, normalize(text.decode("utf-8")), self._settings)
         return found
 
     def _settings(self, number: int) -> dict[str, Any]:
@@ -299,10 +292,10 @@ class Catalog:
     def store_state(self, state: SidecarState) -> int:
         """Store a state and return its number."""
         text = self.store_text((state.text + "\n").encode("utf-8"))
-        parts = state.parts.user, dump(state.parts.generated), dump(state.parts.removed)
-        row = state.task, state.origin, text, state.digest, self._settings_id(state.settings), state.position, *parts
+        row = encode_state(state, text, self._settings_id)
         cursor = self.db.execute(
-            f"INSERT INTO states ({STATE}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_checksum(row))
+            f"INSERT INTO states ({STATE}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, row_checksum(row)),
         )
         return int(cursor.lastrowid or 0)
 

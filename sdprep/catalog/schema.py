@@ -104,8 +104,7 @@ def file_stat(found: os.stat_result) -> FileStat:
 # The exceptions that decoding raises for content that sdprep never wrote.
 NO_SENSE = (ValueError, TypeError, KeyError, RecursionError, OverflowError, zlib.error)
 CODES = frozenset(code.value for code in FailureCode)
-# The columns of states and changes that never change, in the order of their checksum.
-STATE = "task, origin, text, digest, settings, side, person, machine, removed"
+# The columns of changes that never change, in the order of their checksum.
 CHANGE = "run, key, before, after, state_before, state_after"
 STATUSES = ("intent", "done", "void", "unclear")
 # Characters; more than the settings of a run or the tags of an image take as JSON.
@@ -142,26 +141,14 @@ def row_checksum(row: Sequence[Any]) -> int:
     return zlib.crc32(repr(tuple(row)).encode("utf-8", "surrogatepass"))
 
 
-def check_state(row: Sequence[Any], known: Any) -> None:
-    """Check the STATE columns of a row of `states` against its checksum, None in a row of schema 1.
-
-    Raises ValueError if sdprep never wrote them: a damaged origin would make the user's text sdprep's.
-    """
-    _check_sum(row, known)
-    task, origin, _, _, _, side, user, _, _ = row
-    one_of(task, ("tag", "caption"))
-    one_of(side, ("append", "prepend"))
-    if one_of(origin, ("user", "mixed", "machine")) == "machine" and user != "":
-        raise ValueError("a generated text has a part of the user's")
-
-
 def check_change(row: Sequence[Any], known: Any, status: Any) -> None:
-    """Check the CHANGE columns and the status of a row of `journal` in the same way. Raises ValueError."""
-    _check_sum(row, known)
+    """Check the CHANGE columns and the status of a row of `journal`. Raises ValueError if sdprep never wrote them."""
+    check_sum(row, known)
     one_of(status, STATUSES)
 
 
-def _check_sum(row: Sequence[Any], known: Any) -> None:
+def check_sum(row: Sequence[Any], known: Any) -> None:
+    """Check columns that never change against their checksum, None in a row of schema 1. Raises ValueError."""
     if known is not None and known != row_checksum(row):
         raise ValueError("a row does not match its checksum")
 
@@ -173,10 +160,14 @@ def as_table(text: Any) -> dict[str, Any]:
 
 def as_pieces(text: Any) -> tuple[str, ...]:
     """Return the JSON list of texts of a row. Raises one of NO_SENSE."""
-    pieces = _parsed(text)
-    if not isinstance(pieces, list):
-        raise TypeError(f"{pieces!r:.100} is not a list")
-    return tuple(map(as_text, pieces))
+    return as_texts(_parsed(text))
+
+
+def as_texts(values: Any) -> tuple[str, ...]:
+    """Return a list of texts in the JSON of a row. Raises TypeError."""
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r:.100} is not a list")
+    return tuple(map(as_text, values))
 
 
 def _parsed(text: Any) -> Any:

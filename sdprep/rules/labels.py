@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -21,6 +22,8 @@ ARGMAX_CATEGORIES = ("rating", "quality")
 MCUT = "mcut"
 # Categories whose threshold has its own option, as in kohya's tagger.
 NAMED_THRESHOLDS = ("general", "character", "copyright", "artist", "meta", "model")
+# What hides a parenthesis from a trainer that reads weights like (tag:1.2).
+ESCAPES = re.compile(r"\\+(?=[()])")
 # Where the best rating or quality tag is written.
 Place = Literal["none", "first", "last"]
 
@@ -96,8 +99,17 @@ class TagRules:
 
 @lru_cache(maxsize=65536)
 def normalize_tag(tag: str) -> str:
-    """A tag as it is compared: without underscores, escaped parentheses and letter case."""
-    return tag.strip().replace("\\(", "(").replace("\\)", ")").replace("_", " ").casefold()
+    """A tag as it is compared, everywhere: two tags are the same if this is the same for both.
+
+    Underscores are spaces, letter case does not count, and neither do the backslashes before a parenthesis.
+    """
+    tag = tag.strip().replace("_", " ").casefold()
+    return ESCAPES.sub("", tag) if "\\" in tag else tag
+
+
+def escape_parentheses(tag: str) -> str:
+    r"""A tag with `\(` and `\)` for parentheses, where that is not done yet."""
+    return re.sub(r"(?<!\\)[()]", r"\\\g<0>", tag)
 
 
 def format_tag(tag: str, *, remove_underscore: bool) -> str:

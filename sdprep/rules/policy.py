@@ -1,42 +1,49 @@
 """What a command does with one image's sidecar: the rules of make, but the user's text comes first.
 
-| on disk                                                               | the command                              |
-|-----------------------------------------------------------------------|------------------------------------------|
-| absent, or 0 bytes, as after a power cut                              | writes it                                |
-| exactly what this run would write                                     | up to date                               |
-| sdprep's and unmodified; an explicit setting or the image has changed | rewrites it                              |
-| sdprep's and unmodified; only defaults differ                         | up to date, counted; `--update` rewrites |
-| the user's, another tool's, or another task's                         | kept; `--existing` changes that          |
+| on disk                                                            | the command                                    |
+|--------------------------------------------------------------------|------------------------------------------------|
+| absent, or 0 bytes, as after a power cut                           | writes it                                      |
+| exactly what this run would write                                  | up to date                                     |
+| sdprep's and unmodified; a stated setting or the image has changed | recomputes the part of the run's model         |
+| sdprep's and unmodified; only what nobody stated differs           | up to date, counted; `--update` recomputes     |
+| the user's, another tool's, or another task's                      | kept; `--existing` changes that                |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
-from sdprep.rules.mixed_text import MixedText, normalize
+from sdprep.rules.mixed_text import MixedText, Part, Settings, is_misplaced, normalize
 
-Settings = Mapping[str, Any]
+# Under this name the settings of a part keep the names of those that were stated for it.
+STATED = "stated"
 
 
 @dataclass(frozen=True, slots=True)
 class SidecarState:
     """What sdprep knows of a sidecar that it wrote, adopted, or found nothing to add to.
 
-    `text` is normalized; `origin` is "machine", "mixed" or "user"; `digest` is the SHA-256 of the image that the text
-    describes; `settings` are all that shaped the text; `position` ("append" or "prepend") is the side of the generated
-    part.
+    `task` is that of the run that wrote or read it; `text` is normalized; `digest` is the SHA-256 of the image that
+    the run saw; `content` says who wrote what.
     """
 
     task: str
-    origin: str
     text: str
     digest: bytes
-    settings: Settings
-    parts: MixedText
-    position: str = "append"
+    content: MixedText
+
+    @property
+    def origin(self) -> str:
+        """Who wrote the text: "user", "machine", or "mixed" for both."""
+        if not self.content.generated:
+            return "user"
+        return "mixed" if self.content.user or self.content.removed else "machine"
+
+    def of_task(self, task: str) -> tuple[Part, ...]:
+        """The parts that models wrote for a task."""
+        return tuple(part for part in self.content.parts if part.author == task)
 
 
 class Action(str, Enum):
@@ -50,7 +57,11 @@ class Action(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """The part of a run's settings that decides about a sidecar."""
+    """The part of a run's settings that decides about a sidecar.
+
+    `stated` names the settings that were stated for its image, by any run; `explicit` those that were stated for this
+    one. `existing` is "keep", "overwrite", "append", "prepend" or "fill".
+    """
 
     task: str
     settings: Settings
@@ -58,6 +69,13 @@ class TextRequest:
     existing: str = "keep"
     update: bool = False
     refresh: bool = False
+    stated: frozenset[str] = frozenset()
+    # What a part is stored with; all parts of a run share one object.
+    stored_settings: Settings = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = sorted((self.stated | self.explicit) & self.settings.keys())
+        object.__setattr__(self, "stored_settings", {**self.settings, STATED: names} if names else self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,41 +112,75 @@ class SidecarStatus:
     @property
     def image_changed(self) -> bool:
         """Whether the image has changed since the text was written."""
-        return self.state is not None and self.digest is not None and self.digest != self.state.digest
+        return self.state is not None and self.has_other_image(self.state.digest)
+
+    def has_other_image(self, digest: bytes) -> bool:
+        """Whether the image is known to be another one than that of this SHA-256."""
+        return self.digest is not None and self.digest != digest
 
 
 def decide(disk: SidecarStatus, request: TextRequest) -> Decision:
     """What to do with a sidecar, before there is a result."""
     state = disk.state
     if disk.text is None:
-        # The catalog still has the user's part.
-        is_mixed = state is not None and state.origin == "mixed" and state.task == request.task
-        return COMBINE if disk.is_emptied and is_mixed and request.existing != "overwrite" else REPLACE
-    if state is None or not disk.unmodified or state.task != request.task or state.origin == "user":
-        return _decide_for_foreign(disk, request)
-    if state.origin == "mixed" and request.existing == "overwrite":
+        # The catalog still has what the user and other models wrote.
+        is_known = disk.is_emptied and state is not None and state.of_task(request.task)
+        return COMBINE if state and is_known and request.existing != "overwrite" and not _is_plain(state) else REPLACE
+    if state is None or not disk.unmodified or not state.of_task(request.task):
+        return _decide_for_others(disk, request)
+    if request.existing == "overwrite" and not _is_plain(state):
         return REPLACE
-    rewrite = COMBINE if state.origin == "mixed" else REPLACE
-    if disk.image_changed or request.refresh:
-        return rewrite
-    differing = changed_settings(state.settings, request)
-    if differing and (request.update or differing & request.explicit):
-        return rewrite
-    return Decision(Action.CURRENT, other_settings=True) if differing else CURRENT
+    return _decide_for_own(disk, state, request)
 
 
-def _decide_for_foreign(disk: SidecarStatus, request: TextRequest) -> Decision:
-    if request.existing == "overwrite":
+def _is_plain(state: SidecarState) -> bool:
+    """Whether a text has one author, a model, so that writing it again loses nothing."""
+    return len(state.content.parts) == 1 and state.origin == "machine"
+
+
+def _decide_for_others(disk: SidecarStatus, request: TextRequest) -> Decision:
+    """What to do with a text in which the run's task has no part."""
+    if request.existing == "overwrite" or (request.existing == "fill" and not (disk.text or "").strip("\ufeff \t\r\n")):
         return REPLACE
     if request.existing in ("append", "prepend"):
         return COMBINE
     return Decision(Action.KEEP, image_changed=True) if disk.image_changed else KEEP
 
 
-def changed_settings(then: Settings, request: TextRequest) -> frozenset[str]:
-    """The names of settings that differ from those a text was made with.
+def _decide_for_own(disk: SidecarStatus, state: SidecarState, request: TextRequest) -> Decision:
+    """What to do with an unmodified text in which the run's task has a part."""
+    run = Part(request.task, (), settings=request.settings)
+    mine = next((part for part in state.content.generated if part.is_by(run)), None)
+    if mine is None and request.existing in ("append", "prepend"):
+        return COMBINE
+    checked = state.of_task(request.task) if mine is None else (mine,)
+    if mine is not None and is_misplaced(state.content, mine, request.existing):
+        return COMBINE
+    differing = frozenset(name for part in checked for name in changed_settings(part.settings, request))
+    has_other_image = any(disk.has_other_image(part.digest) for part in checked)
+    if has_other_image or request.refresh or _leads_to_rewriting(differing, checked, request):
+        if request.existing == "fill" and state.text.strip():
+            return Decision(Action.KEEP, image_changed=True) if has_other_image else KEEP
+        return REPLACE if _is_plain(state) else COMBINE
+    return Decision(Action.CURRENT, other_settings=True) if differing else CURRENT
 
-    A setting that did not exist then counts only if it is explicit now.
+
+def _leads_to_rewriting(differing: frozenset[str], parts: Iterable[Part], request: TextRequest) -> bool:
+    """Whether a differing setting is stated, or was when a part was made; with `update`, whether there is any."""
+    stated = request.explicit | request.stated | {name for part in parts for name in _stated_then(part.settings)}
+    return bool(differing if request.update else differing & stated)
+
+
+def _stated_then(settings: Settings) -> Iterable[str]:
+    names = settings.get(STATED, ())
+    return (str(name) for name in names) if isinstance(names, (list, tuple)) else ()
+
+
+def changed_settings(then: Settings, request: TextRequest) -> frozenset[str]:
+    """The names of settings that differ from those a part was made with.
+
+    A setting that did not exist then counts only if it is stated now.
     """
     differing = [name for name, value in request.settings.items() if then.get(name, value) != value]
-    return frozenset(differing + [name for name in request.explicit if name in request.settings and name not in then])
+    stated = request.explicit | request.stated
+    return frozenset(differing + [name for name in stated if name in request.settings and name not in then])

@@ -9,7 +9,7 @@ from functools import cache
 
 from sdprep.errors import UsageError
 from sdprep.rules.exclude import COMMAS, SEMICOLONS, Exclusion, unquoted
-from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, format_tag, normalize_tag
+from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, escape_parentheses, format_tag, normalize_tag
 from sdprep.rules.tag_lists import TagLists
 from sdprep.rules.thresholds import Thresholds
 
@@ -160,7 +160,7 @@ class TagSelector:
         own = {normalize_tag(tag) for tag in (*rules.prefix, *rules.suffix)}
         names = [name for name in names if normalize_tag(name) not in own]
         if rules.escape_parentheses:
-            names = [re.sub(r"([()])", r"\\\1", name) for name in names]
+            names = [escape_parentheses(name) for name in names]
         return _each_once([*rules.prefix, *names, *rules.suffix])
 
     def _best(self, category: str, scores: Sequence[tuple[int, float]]) -> list[str]:

@@ -10,13 +10,16 @@ import pytest
 from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.schema import AT_ONCE, FILE, STEPS, as_key
 from sdprep.errors import CatalogError, DamagedCatalog, NewerCatalog
-from sdprep.rules.mixed_text import MixedText
+from sdprep.rules.mixed_text import USER, MixedText, Part
 from sdprep.rules.policy import SidecarState
 
 RUN = RunInfo("run-1", "tag", {"threshold": 0.35}, {"sdprep": "0"}, "demo-tag", 1.0)
-STATE = SidecarState(
-    "tag", "mixed", "mine, 日本", b"d" * 32, {"threshold": 0.35}, MixedText("mine", ("日本",), ("solo",)), "prepend"
+PARTS = (
+    Part("tag", ("日本", "1girl"), " | ", {"model": "a", "threshold": 0.35}, b"d" * 32),
+    Part(USER, ("mine",)),
+    Part("caption", ("a girl",), " | ", {"model": "b"}, b"e" * 32),
 )
+STATE = SidecarState("tag", "日本 | 1girl | mine | a girl", b"d" * 32, MixedText(PARTS, ("solo",), (" / ",)))
 
 
 @pytest.fixture

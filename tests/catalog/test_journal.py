@@ -15,11 +15,11 @@ from sdprep.catalog.journal import Change, apply, record_existing, recover
 from sdprep.catalog.schema import FILE
 from sdprep.errors import WriteError
 from sdprep.folders import Folder
-from sdprep.rules.mixed_text import MixedText
+from sdprep.rules.mixed_text import MixedText, Part
 from sdprep.rules.policy import SidecarState
 
 RUN = RunInfo("run-1", "tag", {}, {}, None, 1.0)
-STATE = SidecarState("tag", "machine", "new", b"d" * 32, {}, MixedText(generated=("new",)))
+STATE = SidecarState("tag", "new", b"d" * 32, MixedText((Part("tag", ("new",), digest=b"d" * 32),)))
 
 
 class Killed(BaseException):

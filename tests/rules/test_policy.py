@@ -7,12 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.mixed_text import MixedText
+from sdprep.rules.mixed_text import USER, MixedText, Part
 from sdprep.rules.policy import Action, Decision, SidecarState, SidecarStatus, TextRequest, changed_settings, decide
 
 THEN = {"model": "demo-tag", "threshold": 0.35}
-STATE = SidecarState("tag", "machine", "1girl, solo", b"image", THEN, MixedText(generated=("1girl", "solo")))
-MIXED = replace(STATE, origin="mixed", text="mine, 1girl, solo", parts=MixedText("mine", ("1girl", "solo")))
+MACHINE = Part("tag", ("1girl", "solo"), settings=THEN, digest=b"image")
+MINE, CAPTION = Part(USER, ("mine",)), Part("caption", ("a girl",), settings={"model": "blip"}, digest=b"image")
+STATE = SidecarState("tag", "1girl, solo", b"image", MixedText((MACHINE,)))
+MIXED = SidecarState("tag", "mine, 1girl, solo", b"image", MixedText((MINE, MACHINE)))
+USERS = replace(MIXED, content=MixedText((Part(USER, (MIXED.text,)),)))
+CAPTIONED = SidecarState("caption", "a girl", b"image", MixedText((CAPTION,)))
 REQUEST = TextRequest("tag", THEN)
 OTHER = {**THEN, "threshold": 0.5}
 
@@ -60,8 +64,8 @@ def test_a_text_that_both_wrote_and_that_was_emptied_is_merged_again() -> None:
         (on_disk(None, MIXED), "keep"),
         (on_disk(None, STATE, is_emptied=True), "append"),
         (on_disk(None, None, is_emptied=True), "append"),
-        (on_disk(None, replace(MIXED, origin="user"), is_emptied=True), "keep"),
-        (on_disk(None, replace(MIXED, task="caption"), is_emptied=True), "keep"),
+        (on_disk(None, USERS, is_emptied=True), "keep"),
+        (on_disk(None, CAPTIONED, is_emptied=True), "keep"),
         (on_disk(None, MIXED, is_emptied=True), "overwrite"),
     ],
 )
@@ -74,7 +78,7 @@ def test_any_other_sidecar_that_is_gone_or_was_emptied_is_written(disk: SidecarS
     [("overwrite", Action.REPLACE), ("append", Action.COMBINE), ("prepend", Action.COMBINE), ("keep", Action.KEEP)],
 )
 def test_a_text_that_is_known_to_be_the_users_is_treated_as_one(existing: str, expected: Action) -> None:
-    disk = on_disk(MIXED.text, replace(MIXED, origin="user"))
+    disk = on_disk(MIXED.text, USERS)
     assert action(disk, existing=existing, settings=OTHER, explicit=frozenset({"threshold"})) is expected
 
 
@@ -178,7 +182,7 @@ REQUESTS = st.builds(
 
 def is_the_users(disk: SidecarStatus, request: TextRequest) -> bool:
     """Whether the user, another tool or another task wrote all of the text."""
-    return disk.text is not None and (disk.state is None or not disk.unmodified or disk.state.task != request.task)
+    return disk.text is not None and (disk.state is None or not disk.unmodified or request.task != "tag")
 
 
 @given(DISKS, REQUESTS)
@@ -202,7 +206,7 @@ def test_the_users_part_of_a_mixed_text_is_only_dropped_when_overwriting_is_aske
     if (
         disk.state is MIXED
         and (disk.text is not None or disk.is_emptied)
-        and disk.state.task == request.task
+        and request.task == "tag"
         and request.existing != "overwrite"
     ):
         assert decide(disk, request).action is not Action.REPLACE
