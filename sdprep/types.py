@@ -53,6 +53,7 @@ class ImageWarning(str, Enum):
     MISNAMED = "misnamed"
     CUT = "cut"
     REPETITIVE = "repetitive"
+    BLANK = "blank"
 
     @property
     def message(self) -> str:
@@ -66,6 +67,7 @@ WARNING_MESSAGES = {
     ImageWarning.MISNAMED: "format differs from the file name",
     ImageWarning.CUT: "cut at the maximum number of tokens",
     ImageWarning.REPETITIVE: "repeats itself",
+    ImageWarning.BLANK: "blank caption: no words in it",
 }
 
 
