@@ -62,7 +62,7 @@ def run(command: str, folder: Path) -> str:
 
 def record() -> list[tuple[str, str, str]]:
     """Return the lines of the session: what stands before the text, its color, and the text."""
-    from sdprep.tasks.demo import IMAGES
+    from sdprep.demo import IMAGES
 
     lines = []
     with tempfile.TemporaryDirectory() as place:

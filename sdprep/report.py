@@ -102,6 +102,7 @@ class RunReport:
     missing_paths: list[str] = field(default_factory=list)
     image_changed: list[str] = field(default_factory=list)
     other_settings: int = 0
+    other_models: dict[str, int] = field(default_factory=dict)
     predicted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
     flagged: list[dict[str, str]] = field(default_factory=list)

@@ -54,6 +54,7 @@ class ImageWarning(str, Enum):
     CUT = "cut"
     REPETITIVE = "repetitive"
     FLAT = "flat"
+    BLANK = "blank"
 
     @property
     def message(self) -> str:
@@ -68,6 +69,7 @@ WARNING_MESSAGES = {
     ImageWarning.CUT: "cut at the maximum number of tokens",
     ImageWarning.REPETITIVE: "repeats itself",
     ImageWarning.FLAT: "scores without a gap, so --threshold mcut cuts anywhere; use a number",
+    ImageWarning.BLANK: "blank caption: no words in it",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import sdprep
 from sdprep import errors
-from sdprep.tasks.demo import IMAGES
+from sdprep.demo import IMAGES
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"click", "numpy", "PIL", "torch", "onnxruntime", "tensorflow", "transformers", "huggingface_hub", "msgspec",

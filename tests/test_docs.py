@@ -15,10 +15,10 @@ from scripts.cli_page import page_name
 from scripts.terminal_image import OUTPUT, SESSION
 from sdprep import errors
 from sdprep.cli.commands.models import about
+from sdprep.demo import IMAGES
 from sdprep.models.registry.registry import load
 from sdprep.report import RunReport
 from sdprep.resources import configs_folder
-from sdprep.tasks.demo import IMAGES
 from tests.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]

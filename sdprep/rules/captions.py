@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sdprep.rules.shapes import setting
@@ -15,6 +15,8 @@ VOWELS = "aeiou"
 # Punctuation within a sentence and at its end.
 PAUSES, ENDS = ",;:", ".!?"
 PUNCTUATION = PAUSES + ENDS
+# As tokenizers write them: [PAD], <unk>, </s>, <|endoftext|>.
+SPECIAL_TOKEN = re.compile(r"\[(?:PAD|UNK|CLS|SEP|MASK|BOS|EOS|DEC|ENC)\]|</?[a-z_]{1,12}>|<\|\w+\|>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ def _closed(before: str, after: str) -> str:
     if not before.endswith(tuple(ENDS)) and (mark or not rest):
         before = before.rstrip(f" {PAUSES}") + mark
     return f"{before} {rest}".strip()
+
+
+def is_blank(texts: Iterable[str]) -> bool:
+    """Whether captions have no letter and no digit between them, special tokens of a tokenizer left out."""
+    return not any(each.isalnum() for text in texts for each in SPECIAL_TOKEN.sub("", text))
 
 
 def _framed(text: str, rules: CaptionRules) -> str:

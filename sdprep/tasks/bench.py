@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdprep.config import BenchSettings, CaptionSettings, PathOptions, RunOptions, TagSettings
+from sdprep.demo import IMAGES
 from sdprep.models.backends import with_backend
 from sdprep.models.execution import usable_cpus
 from sdprep.models.registry.registry import find
 from sdprep.report import Listener, NullListener, RunReport
 from sdprep.tasks.bench_report import BenchVerdict, Environment, Stage, judge
 from sdprep.tasks.caption import caption
-from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 
 

@@ -13,7 +13,7 @@ from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.trust import check_pickles
 from sdprep.models.registry.registry import resolve, with_preprocess
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
-from sdprep.rules.captions import CaptionRules, caption_lines, has_repetition, written_captions
+from sdprep.rules.captions import CaptionRules, caption_lines, has_repetition, is_blank, written_captions
 from sdprep.rules.policy import TextRequest
 from sdprep.rules.shapes import values_that_shape
 from sdprep.tasks.annotation.effects import without_effect
@@ -107,9 +107,11 @@ class CaptionReader:
         return caption_lines([each.text for each in self._ranked(result)], self.rules)
 
     def warning(self, result: bytes) -> ImageWarning | None:
-        """Whether one of the captions that are written repeats itself or was cut."""
+        """Whether the captions that are written are blank, or one of them repeats itself or was cut."""
         ranked = self._ranked(result)
         written = written_captions([each.text for each in ranked], self.rules)
+        if is_blank(written):
+            return ImageWarning.BLANK
         if any(has_repetition(text.casefold().split()) for text in written):
             return ImageWarning.REPETITIVE
         is_cut = any(ranked[index].finish_reason == "length" for index in written.values())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import sdprep.demo
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
+from sdprep.demo import IMAGES
 from sdprep.errors import UsageError
 from sdprep.files import replace_file
 from sdprep.images.source import is_image
@@ -14,12 +14,12 @@ from sdprep.models.backends import check_installed
 from sdprep.models.base import Task
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, Listener, RunReport
+from sdprep.tasks.annotation.model_notes import holds
 from sdprep.tasks.caption import caption
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag
 
 MODELS: tuple[tuple[str, Task], ...] = (("demo-caption", "caption"), ("demo-tag", "tag"))
-IMAGES = Path(sdprep.demo.__file__).parent / "images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,9 @@ def copy_images(directory: Path) -> None:
     """
     images = {path.relative_to(IMAGES): path.read_bytes() for path in IMAGES.rglob("*") if path.is_file()}
     for path in directory.rglob("*"):
-        if path.is_file() and is_image(path.name) and not _holds(path, images.get(path.relative_to(directory))):
+        if path.is_file() and is_image(path.name) and not holds(path, images.get(path.relative_to(directory))):
             raise UsageError(f"{path} is not an image of the demo; give a folder without images of your own")
     for name, data in images.items():
         if not (directory / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             replace_file(directory / name, [data])
-
-
-def _holds(path: Path, data: bytes | None) -> bool:
-    # By its size first: a foreign file may be huge.
-    return data is not None and path.stat().st_size == len(data) and path.read_bytes() == data

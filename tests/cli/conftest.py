@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sdprep.cli.main
-from sdprep.tasks.demo import IMAGES
+from sdprep.demo import IMAGES
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sdprep.tasks.demo import IMAGES
+from sdprep.demo import IMAGES
 
 PATIENCE = 120.0
 STAGES = ["decode", "predict", "write", "all"]

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from sdprep.demo import IMAGES
 from sdprep.errors import UsageError
-from sdprep.tasks.demo import IMAGES, copy_images
+from sdprep.tasks.demo import copy_images
 
 COUNT = len([path for path in IMAGES.rglob("*") if path.is_file()])
 

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from sdprep.cli import progress, signals
+from sdprep.demo import IMAGES
 from sdprep.tasks import history
-from sdprep.tasks.demo import IMAGES
 from tests.cli.conftest import ROOT
 from tests.stories.telling import FAKE_CAPTION
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.tasks.demo import IMAGES
+from sdprep.demo import IMAGES
 from tests.models.fake_hub import at_home, check_active
 
 DEMO = IMAGES.parent / "models" / "demo-tag"

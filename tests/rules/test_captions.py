@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.captions import CaptionRules, caption_lines, clean_caption, has_repetition, without_words
+from sdprep.rules.captions import CaptionRules, caption_lines, clean_caption, has_repetition, is_blank, without_words
 from sdprep.sanitize import strip_invisible
 
 
@@ -182,3 +182,22 @@ def test_a_sentence_that_only_sounds_alike_is_none(text: str) -> None:
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=6), WORDS, WORDS)
 def test_any_short_phrase_three_times_is_found(phrase: list[str], before: str, after: str) -> None:
     assert has_repetition([*before.split(), *phrase * 3, *after.split()])
+
+
+# Blank captions
+
+
+@pytest.mark.parametrize("text", ["", ".", "...", " , . ", "[PAD] [SEP].", "</s>", "<unk><unk>", "<|endoftext|>", "-"])
+def test_a_caption_without_a_word_is_blank(text: str) -> None:
+    assert is_blank([text])
+    assert is_blank([text, "!"])
+
+
+@pytest.mark.parametrize("text", ["a", "1", "\u72ac", "a <b> c", "[PAD] dog", "[cat]"])
+def test_a_caption_with_one_word_is_not_blank(text: str) -> None:
+    assert not is_blank([text])
+    assert not is_blank(["", text])
+
+
+def test_no_caption_at_all_is_blank() -> None:
+    assert is_blank([])

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from sdprep.config import BenchSettings
+from sdprep.demo import IMAGES
 from sdprep.errors import NoImages
 from sdprep.report import NullListener
 from sdprep.resources import configs_folder
 from sdprep.tasks.bench import bench
-from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 
 STAGES = ("decode", "predict", "write", "all")

@@ -12,12 +12,12 @@ import pytest
 
 from sdprep.catalog.results import decode_caption, encode_caption
 from sdprep.config import CaptionSettings, RunOptions
+from sdprep.demo import IMAGES
 from sdprep.errors import UsageError
 from sdprep.models.captioners.blip import captioner as blip
 from sdprep.report import RunReport
 from sdprep.rules.captions import CaptionRules
 from sdprep.tasks.caption import CaptionReader, caption
-from sdprep.tasks.demo import IMAGES
 from sdprep.types import Caption, ImageWarning
 
 
@@ -210,6 +210,9 @@ WHOLE, CUT, LOOP = ("a girl", "stop", -2.0), ("a girl and", "length", -1.0), ("h
         ([CUT, LOOP], {"captions": 2}, ImageWarning.REPETITIVE),
         ([WHOLE, WHOLE, CUT], {"captions": 2}, ImageWarning.CUT),
         ([LOOP, WHOLE], {"drop_words": ("hat",)}, None),
+        ([("", "stop", -1.0)], {}, ImageWarning.BLANK),
+        ([(" . [SEP]", "stop", -1.0)], {"prefix": "mychar,"}, ImageWarning.BLANK),
+        ([WHOLE], {"drop_words": ("a", "girl")}, ImageWarning.BLANK),
     ],
 )
 def test_a_warning_is_about_the_captions_that_are_written(
@@ -224,6 +227,11 @@ LOOPING = {"repetition_penalty": 0.2, "min_length": 30, "max_length": 40}
 
 def test_a_caption_that_repeats_itself_is_named(folder: Path) -> None:
     assert "repetitive" in {flag["code"] for flag in run(folder, decode_again=False, **LOOPING).flagged}
+
+
+def test_a_blank_caption_is_flagged_in_the_report(folder: Path) -> None:
+    flagged = run(folder, drop_words=tuple(set(text(folder).split()))).flagged
+    assert [flag["message"] for flag in flagged if flag["path"] == "aka.jpg"] == ["blank caption: no words in it"]
 
 
 # The demo captioner says one thing again and again of the first image, and ends well when it may not.

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from sdprep.config import CaptionSettings, TagSettings
+from sdprep.demo import IMAGES
 from sdprep.errors import UsageError, WriteError
 from sdprep.files import FILE_LIMIT
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation import scores
 from sdprep.tasks.annotation.scores import check_scores_path
-from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.history import restore, undo
 from sdprep.tasks.tag import tag
 

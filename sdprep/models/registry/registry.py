@@ -24,6 +24,8 @@ from sdprep.resources import configs_folder
 # `path = "..."` wherever it stands; reading the result tells whether it was the one of [source].
 PATH_VALUE = re.compile(r"""\bpath\b["']?\s*=\s*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""")
 NOUNS: dict[Task, str] = {"caption": "captioner", "tag": "tagger"}
+# What messages and lists advise for illustrations and most datasets.
+RECOMMENDED: dict[Task, str] = {"caption": "blip-large", "tag": "wd-swinv2-tagger-v3"}
 
 
 def user_folder() -> Path:
@@ -75,7 +77,7 @@ def resolve(model: str, task: Task) -> ModelSpec:
     if spec.task != task:
         raise UsageError(
             f"{model} is a {NOUNS[spec.task]}, but `sdprep {task}` needs a {NOUNS[task]}\n"
-            f"Choose one of: {', '.join(names(task))}"
+            f"Choose one of: {', '.join(_real(task))}"
         )
     return spec
 
@@ -172,14 +174,35 @@ def _by_subfolder(model: str) -> ModelSpec | None:
     return next((spec for spec in of_repo if spec.files[0].startswith(f"{subfolder}/")), None)
 
 
+def is_toy(spec: ModelSpec) -> bool:
+    """Whether a model is for demonstrations and tests only, so that no message may advise it."""
+    return spec.source.bundled is not None or spec.backend.startswith("fake-")
+
+
+def _real(task: Task | None) -> list[str]:
+    """The names of the models of a task that are no toys; a TOML file that is wrong hides no other."""
+    found = []
+    for name, path in registered().items():
+        try:
+            spec = named(name, path)
+        except ModelError:
+            continue
+        if task in (None, spec.task) and not is_toy(spec):
+            found.append(name)
+    return sorted(found)
+
+
 def _unknown(model: str, task: Task | None) -> str:
-    # From the file names alone: a broken TOML file of the user must not hide what is wrong here.
-    known = sorted(registered())
-    close = difflib.get_close_matches(model.rpartition("/")[2], known, n=3)
-    guess = f"Did you mean {' or '.join(close)}?" if close else f"Known names: {', '.join(known)}."
+    known = _real(task)
+    asked = model.rpartition("/")[2].casefold()
+    close = [name for name in known if asked and asked in name.casefold()] or difflib.get_close_matches(asked, known)
+    advised = [RECOMMENDED[task]] if task else list(RECOMMENDED.values())
+    what = NOUNS[task] if task else "model"
+    guess = f"Did you mean {' or '.join(close[:3])}?" if close else f"Recommended: {', '.join(advised)}."
     guess += f"\n{reason}" if (reason := unlisted()) is not None else ""
+    every = f"sdprep models list{f' --task {task}' if task else ''}"
     return (
-        f"no {NOUNS[task] if task else 'model'} is called '{model}', and there is no such folder. {guess}\n"
+        f"no {what} is called '{model}', and there is no such folder. {guess} All of them: {every}\n"
         "A model is given as a name, a .toml file, a folder with the model's files, or a Hub repository as owner/name"
     )
 

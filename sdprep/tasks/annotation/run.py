@@ -22,6 +22,7 @@ from sdprep.models.registry.registry import unlisted
 from sdprep.report import CancelToken, Listener, NullListener, RunReport, StageTime, add_stages
 from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.tasks.annotation.job import Annotator, Job
+from sdprep.tasks.annotation.model_notes import other_models_note, toy_note
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
@@ -126,9 +127,14 @@ class Annotation:
         items = source.items()
         if source.skipped:
             self._listener.note(source.skipped)
+        if (warning := toy_note(self._annotator.spec, items)) is not None:
+            self._listener.note(warning)
         self.report.found = len(items)
         with self._interruptible(sink), self._measured("plan", len(items)):
             pending = sink.pending(items, self._job)
+        model = str(self._job.request.settings["model"])
+        if (note := other_models_note(self.report.other_models, model)) is not None:
+            self._listener.note(note)
         if not pending or self._stop:
             self.report.remaining += len(pending)
             return self._job

@@ -13,6 +13,7 @@ from sdprep.folders import write_obstacle
 from sdprep.report import CancelToken, RunReport
 from sdprep.tasks.annotation.job import Job, PlannedImage
 from sdprep.tasks.annotation.lookup import stored_results
+from sdprep.tasks.annotation.model_notes import other_model
 from sdprep.tasks.annotation.planner import Planner
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.texts.sidecar import sidecar_collisions
@@ -55,7 +56,10 @@ class SidecarSink:
             if isinstance(image, Failure):
                 self._failed.add(image.item)
                 self._report.fail(image)
-            elif image.leaves_sidecar and not self._needs_model(image):
+                continue
+            if (model := other_model(image.disk, job.request)) is not None:
+                self._report.other_models[model] = self._report.other_models.get(model, 0) + 1
+            if image.leaves_sidecar and not self._needs_model(image):
                 self._writer.leave(image)
             elif left == 0:
                 self._report.remaining += 1

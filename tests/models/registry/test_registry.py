@@ -20,7 +20,7 @@ from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ModelSpec, Task
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry import infer, registry
-from sdprep.models.registry.registry import load, names, resolve
+from sdprep.models.registry.registry import RECOMMENDED, load, names, resolve
 from sdprep.report import NullListener
 from sdprep.resources import configs_folder
 from sdprep.tasks.tag import tag
@@ -378,6 +378,32 @@ def test_an_unknown_name_brings_close_ones_and_the_four_ways() -> None:
     first, second = str(caught.value).split("\n")
     assert "wd-swinv2-tagger-v3" in first
     assert all(way in second for way in ("a name", ".toml", "folder", "owner/name"))
+
+
+@pytest.mark.parametrize("model", ["demo", "demo-tagg", "demotag", "nothing-like-it", "fake-tag", ""])
+@pytest.mark.parametrize(("task", "other"), [("tag", "blip"), ("caption", "wd-")])
+def test_an_unknown_name_never_suggests_a_toy_or_a_model_of_the_other_task(model: str, task: Task, other: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve(model, task)
+    advice = str(caught.value).replace(f"'{model}'", "")
+    assert RECOMMENDED[task] in advice or "Did you mean" in advice
+    assert not any(word in advice for word in ("demo", "fake", other))
+
+
+def test_a_part_of_a_name_brings_the_names_that_have_it() -> None:
+    with pytest.raises(UsageError, match=r"Did you mean wd-convnext-tagger-v3 or wd-v1-4-convnext"):
+        resolve("convnext-tagger", "tag")
+
+
+def test_a_model_of_the_other_task_is_refused_without_advising_a_toy() -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve("wd-vit-tagger-v3", "caption")
+    assert "demo" not in str(caught.value)
+
+
+def test_the_recommended_models_exist_and_are_of_their_task() -> None:
+    found = {task: resolve(name, task).task for task, name in RECOMMENDED.items()}
+    assert found == {"caption": "caption", "tag": "tag"}
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./a/b", "a/../b", "a/b@../../c", "", "C:\\models\\x"])

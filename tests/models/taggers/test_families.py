@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from sdprep.config import TagSettings
+from sdprep.demo import IMAGES
 from sdprep.errors import ModelError
 from sdprep.images.decode import decode
 from sdprep.models.backends import open_tagger
@@ -28,7 +29,6 @@ from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import load
 from sdprep.resources import configs_folder
 from sdprep.rules.tags import TagRules
-from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch, Decoded, ImageItem
 from tests.models.taggers.tiny_graphs import Contract, expected_probabilities, write_graph

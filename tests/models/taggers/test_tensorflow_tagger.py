@@ -12,6 +12,7 @@ import pytest
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
 from sdprep.config import RunOptions, TagSettings
+from sdprep.demo import IMAGES
 from sdprep.errors import MissingExtra, ModelError
 from sdprep.images.fit import fitted
 from sdprep.models.backends import open_tagger, with_backend
@@ -20,7 +21,6 @@ from sdprep.models.execution import Execution
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve, with_preprocess
 from sdprep.models.taggers.tensorflow_tagger import LOG_LEVEL, _choose_device, _less_talk
-from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch
 

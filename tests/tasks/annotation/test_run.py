@@ -12,12 +12,12 @@ import pytest
 
 from sdprep.catalog.schema import checksum
 from sdprep.config import RunOptions, TagSettings
+from sdprep.demo import IMAGES
 from sdprep.errors import ModelError
 from sdprep.models.files.hub import find_local
 from sdprep.report import CancelToken
 from sdprep.tasks.annotation import run
 from sdprep.tasks.annotation.run import NONFINITE_LIMIT, NonfiniteCheck
-from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 

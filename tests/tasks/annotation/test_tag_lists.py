@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from sdprep.config import TagSettings
+from sdprep.demo import IMAGES
 from sdprep.errors import UsageError
 from sdprep.models.registry.registry import load
 from sdprep.report import NullListener, RunReport
 from sdprep.resources import configs_folder
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation.tag_lists import with_card_thresholds
-from sdprep.tasks.demo import IMAGES
 from sdprep.tasks.tag import tag
 
 USUAL = ["1girl", "solo", "smile", "long_hair"]
