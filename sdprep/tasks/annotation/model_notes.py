@@ -58,10 +58,10 @@ def _size(path: Path) -> int:
 def other_model(disk: SidecarStatus, request: TextRequest) -> str | None:
     """The model that made a sidecar, if it is another one than this run's."""
     state = disk.state
-    if disk.text is None or state is None or state.task != request.task or state.origin == "user":
+    if disk.text is None or state is None:
         return None
-    then, now = state.settings.get("model"), request.settings["model"]
-    if not isinstance(then, str) or then == now:
+    models, now = [part.settings.get("model") for part in state.of_task(request.task)], request.settings["model"]
+    if not models or now in models or not isinstance(then := models[-1], str):
         return None
     # A branch says nothing of the weights, and a name alone does not either.
     return then if _name(then) != _name(now) or (_is_pinned(then) and _is_pinned(now)) else None
