@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sdprep.config import CaptionSettings, MergeSettings, TagSettings, option_names
+from sdprep.config import CaptionSettings, MergeSettings, TagSettings, option_names, remembered_options, with_options
 from sdprep.errors import UsageError
 from sdprep.report import CancelToken, Listener, RunReport
+
+if TYPE_CHECKING:
+    from sdprep.tasks.settings import Layers
 
 T = TypeVar("T")
 
@@ -30,8 +32,8 @@ def caption(
     """
     from sdprep.tasks.caption import caption as task
 
-    settings = _settings(CaptionSettings, options)
-    return task(Path(directory), settings, explicit=frozenset(options), listener=listener, stop=cancel)
+    settings, layers = _layers(CaptionSettings, options)
+    return task(Path(directory), settings, layers=layers, listener=listener, stop=cancel)
 
 
 def tag(
@@ -44,8 +46,8 @@ def tag(
     """Write a tag file for every image in a folder, as `sdprep tag` does with these options. Raises as `caption`."""
     from sdprep.tasks.tag import tag as task
 
-    settings = _settings(TagSettings, options)
-    return task(Path(directory), settings, explicit=frozenset(options), listener=listener, stop=cancel)
+    settings, layers = _layers(TagSettings, options)
+    return task(Path(directory), settings, layers=layers, listener=listener, stop=cancel)
 
 
 def merge(
@@ -58,7 +60,8 @@ def merge(
     """Merge captions and tags into a metadata JSON, as `sdprep merge` does with these options. Raises SdprepError."""
     from sdprep.tasks.merge import merge as task
 
-    return task(Path(directory), _settings(MergeSettings, options), listener=listener, stop=cancel)
+    settings = with_options(MergeSettings(), _typed(MergeSettings, options))
+    return task(Path(directory), settings, listener=listener, stop=cancel)
 
 
 def undo(
@@ -77,39 +80,28 @@ def undo(
     return task(Path(directory), run, force=force, catalog=path, listener=listener, stop=cancel)
 
 
-def _settings(kind: type[T], options: Mapping[str, Any]) -> T:
-    """Make settings from options. Raises UsageError naming an option that is unknown or has a value of a wrong type."""
-    import msgspec
+def _layers(kind: type[T], options: Mapping[str, Any]) -> tuple[T, Layers]:
+    """The settings of the whole run, and what is stated for its images. Raises UsageError as `_typed`."""
+    from sdprep.tasks.settings import Layers, Statement
 
-    known = option_names(kind)
-    for name in options.keys() - known:
-        close = get_close_matches(name, known, 1)
-        raise UsageError(f"unknown option {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-    try:
-        return msgspec.convert(_nested(kind, options), kind, dec_hook=_as_path)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"wrong value: {error}") from error
+    remembered = bool(options.get("remembered", True))
+    typed = _typed(kind, {name: value for name, value in options.items() if name != "remembered"})
+    stated = {name: Statement(typed[name], "api") for name in typed.keys() & remembered_options(kind)}
+    others = {name: value for name, value in typed.items() if name not in stated}
+    return with_options(kind(), others), Layers(now=stated, remembered=remembered)
 
 
-def _nested(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as the settings hold them: those of rules, paths and run in dictionaries of their own."""
-    values: dict[str, Any] = {}
-    for name, hint in get_type_hints(kind).items():
-        if is_dataclass(hint):
-            values[name] = _nested(hint, options)  # type: ignore[arg-type]
-        elif name in options:
-            values[name] = _as_list(options[name]) if get_origin(hint) is tuple else options[name]
-    return values
+def _typed(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the types of their fields. Raises UsageError naming one that is unknown or has another type."""
+    from sdprep.tasks.option_values import OptionValues
 
-
-def _as_list(value: Any) -> Any:
-    """One string as a list of it, and a dictionary as pairs; anything else as it is."""
-    if isinstance(value, str):
-        return [value]
-    return list(value.items()) if isinstance(value, Mapping) else value
-
-
-def _as_path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, (str, os.PathLike)):
-        return Path(value)
-    raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    known, values, typed = option_names(kind), OptionValues(kind), {}
+    for name, value in options.items():
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            raise UsageError(f"unknown option {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+        try:
+            typed[name] = values.from_user(name, value)
+        except ValueError as error:
+            raise UsageError(f"wrong value of {name}: {error}") from error
+    return typed

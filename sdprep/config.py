@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
 
@@ -31,7 +31,7 @@ class PathOptions:
     """Where images, sidecars and the catalog are."""
 
     recursive: bool = setting(True, shapes=None)
-    sidecar_name: Literal["stem", "full"] = setting("stem", shapes=None)
+    sidecar_name: Literal["stem", "full"] = setting("stem", shapes=None, remembered=True)
     output_dir: Path | None = setting(None, shapes=None)
     catalog: Path | None = setting(None, shapes=None)
 
@@ -83,7 +83,7 @@ class TagSettings:
     aliases: Path | None = setting(None, shapes="text")
     implications: Path | None = setting(None, shapes="text")
     caption_separator: str = setting(", ", shapes="text")
-    caption_extension: str = setting(".txt", shapes=None)
+    caption_extension: str = setting(".txt", shapes=None, remembered=True)
     scores: Path | None = setting(None, shapes=None)
     scores_min: float = setting(0.05, shapes=None)
     frequency_tags: bool = setting(False, shapes=None)
@@ -172,7 +172,7 @@ class CaptionSettings:
     exact_decode: bool = setting(False, shapes="model")
     allow_pickle: bool = setting(False, shapes=None)
     rules: CaptionRules = CaptionRules()
-    caption_extension: str = setting(".caption", shapes=None)
+    caption_extension: str = setting(".caption", shapes=None, remembered=True)
     paths: PathOptions = PathOptions()
     run: RunOptions = RunOptions()
 
@@ -208,17 +208,19 @@ class CaptionSettings:
 class MergeSettings:
     """The settings of `sdprep merge`."""
 
-    output: Path | None = None
-    in_json: Path | None = None
-    keys: Literal["absolute", "relative", "stem"] = "absolute"
-    fields: tuple[Literal["caption", "tags", "image_size"], ...] = ("caption", "tags", "image_size")
-    missing: Literal["skip", "empty", "error"] = "skip"
-    prune: bool = False
-    caption_extension: str = ".caption"
-    tag_extension: str = ".txt"
+    output: Path | None = setting(None, shapes=None)
+    in_json: Path | None = setting(None, shapes=None)
+    keys: Literal["absolute", "relative", "stem"] = setting("absolute", shapes=None, remembered=True)
+    fields: tuple[Literal["caption", "tags", "image_size"], ...] = setting(
+        ("caption", "tags", "image_size"), shapes=None, remembered=True
+    )
+    missing: Literal["skip", "empty", "error"] = setting("skip", shapes=None, remembered=True)
+    prune: bool = setting(False, shapes=None)
+    caption_extension: str = setting(".caption", shapes=None, remembered=True)
+    tag_extension: str = setting(".txt", shapes=None, remembered=True)
     paths: PathOptions = PathOptions()
-    dry_run: bool = False
-    debug: bool = False
+    dry_run: bool = setting(False, shapes=None)
+    debug: bool = setting(False, shapes=None)
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -234,6 +236,42 @@ def option_names(kind: type) -> set[str]:
     for each in fields(kind):
         names |= option_names(type(each.default)) if is_dataclass(each.default) else {each.name}
     return names
+
+
+def remembered_options(kind: type) -> frozenset[str]:
+    """The options of a command that are remembered, besides `preset`: those whose fields say so."""
+    names: set[str] = set()
+    for each in fields(kind):
+        if is_dataclass(each.default):
+            names |= remembered_options(type(each.default))
+        elif each.metadata["remembered"]:
+            names.add(each.name)
+    return frozenset(names)
+
+
+def value_of(settings: Any, name: str) -> Any:
+    """The value of an option in the settings of a command. Raises KeyError if it has no such option."""
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if is_dataclass(value) and name in option_names(type(value)):
+            return value_of(value, name)
+        if each.name == name:
+            return value
+    raise KeyError(name)
+
+
+def with_options(settings: T, values: Mapping[str, Any]) -> T:
+    """The same settings with other values by option name; values of other names are ignored.
+
+    Raises UsageError if the settings contradict each other.
+    """
+    made: dict[str, Any] = {}
+    for each in fields(settings):  # type: ignore[arg-type]
+        if is_dataclass(each.default):
+            made[each.name] = with_options(getattr(settings, each.name), values)
+        elif each.name in values:
+            made[each.name] = values[each.name]
+    return replace(settings, **made)  # type: ignore[type-var]
 
 
 def from_options(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -82,9 +82,9 @@ def test_a_path_may_be_a_string(imgs, tmp_path):
     [
         ({"thresold": 0.5}, "unknown option 'thresold'; did you mean 'threshold'"),
         ({"rules": None}, "unknown option 'rules'"),
-        ({"batch_size": "8"}, "wrong value: Expected `int`, got `str` - at `\\$.run.batch_size`"),
+        ({"batch_size": "8"}, "wrong value of batch_size: Expected `int`, got `str`"),
         ({"exclude": [1]}, "Expected `str`, got `int`"),
-        ({"order": "by name"}, "Invalid enum value 'by name' - at `\\$.rules.order`"),
+        ({"order": "by name"}, "wrong value of order: Invalid enum value 'by name'"),
         ({"threshold": 3}, "a threshold is a probability"),
         ({"scores": 5}, "expected Path, got int"),
     ],

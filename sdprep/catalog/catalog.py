@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,10 @@ from sdprep.rules.policy import SidecarState
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """The record of a run: the command, its settings, the versions of packages, and the model."""
+    """The record of a run: the command, its settings, the versions of packages, and the model.
+
+    `remember` is called with each catalog in which the run begins, in the transaction of its first change.
+    """
 
     uid: str
     command: str
@@ -54,6 +57,7 @@ class RunInfo:
     versions: dict[str, str]
     model: str | None
     started: float
+    remember: Callable[[Catalog], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +365,8 @@ class Catalog:
             "INSERT INTO runs (uid, command, settings, versions, model, started) VALUES (?, ?, ?, ?, ?, ?)",
             (info.uid, info.command, dump(info.settings), dump(info.versions), info.model, info.started),
         )
+        if info.remember is not None:
+            info.remember(self)
         return int(cursor.lastrowid or 0)
 
     def end_run(self, uid: str, report: dict[str, Any]) -> None:

@@ -155,12 +155,12 @@ def check_sum(row: Sequence[Any], known: Any) -> None:
 
 def as_table(text: Any) -> dict[str, Any]:
     """Return the JSON object of a row. Raises one of NO_SENSE."""
-    return dict(**_parsed(text))
+    return dict(**parse_json(text))
 
 
 def as_pieces(text: Any) -> tuple[str, ...]:
     """Return the JSON list of texts of a row. Raises one of NO_SENSE."""
-    return as_texts(_parsed(text))
+    return as_texts(parse_json(text))
 
 
 def as_texts(values: Any) -> tuple[str, ...]:
@@ -170,7 +170,8 @@ def as_texts(values: Any) -> tuple[str, ...]:
     return tuple(map(as_text, values))
 
 
-def _parsed(text: Any) -> Any:
+def parse_json(text: Any) -> Any:
+    """Return the JSON value of a row. Raises one of NO_SENSE."""
     if len(as_text(text)) > JSON_LIMIT:
         raise ValueError(f"JSON of more than {JSON_LIMIT} characters")
     return json.loads(text)

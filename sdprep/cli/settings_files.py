@@ -6,13 +6,14 @@ import json
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from sdprep.cli import folder_settings
 from sdprep.cli.param_types import check_kind, hyphenate
+from sdprep.config import from_options, remembered_options
 from sdprep.errors import UsageError
 from sdprep.files import read_toml_bytes
 from sdprep.resources import configs_folder
@@ -22,10 +23,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+if TYPE_CHECKING:
+    from sdprep.tasks.settings import Layers
+
+T = TypeVar("T")
 CONFIG_NAME = "sdprep.toml"
 LARGEST_CONFIG = 1 << 20
 TABLES = ("caption", "tag", "merge")
-EXPLICIT = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 SOURCES = {
     ParameterSource.COMMANDLINE: "flag",
     ParameterSource.ENVIRONMENT: "environment",
@@ -97,9 +101,20 @@ def load_settings(ctx: click.Context, param: click.Parameter, value: Any) -> Any
     return value
 
 
-def explicit(ctx: click.Context) -> frozenset[str]:
-    """The names of the settings that a flag, the environment or a file gives."""
-    return frozenset(name for name in ctx.params if ctx.get_parameter_source(name) in EXPLICIT)
+def settings_and_layers(ctx: click.Context, kind: type[T]) -> tuple[T, Layers]:
+    """The settings of the whole run, and the layers of those that images have each."""
+    from sdprep.tasks.settings import Layers, Statement
+
+    stated, files, whole = {}, {}, {}
+    for name, value in ctx.params.items():
+        source = ctx.get_parameter_source(name) or ParameterSource.DEFAULT
+        if name not in remembered_options(kind):
+            whole[name] = value
+        elif source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
+            stated[name] = Statement(value, SOURCES[source])
+        elif source == ParameterSource.DEFAULT_MAP:
+            files[name] = value
+    return from_options(kind, whole), Layers(user=files, now=stated)
 
 
 def show_config(ctx: click.Context) -> None:

@@ -1,4 +1,4 @@
-"""Which settings shape a text and which shape the result of a model: each field of a settings class says so."""
+"""What the settings of a command shape, and which of them are remembered: each field of a settings class says so."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ Shapes = Literal["text", "result", "model"]
 T = TypeVar("T")
 
 
-def setting(default: T, *, shapes: Shapes | None) -> T:
+def setting(default: T, *, shapes: Shapes | None, remembered: bool = False) -> T:
     """A field of a settings class, with what it shapes; other values leave that as it is.
 
     "result": what the model answers, and with it the text. "model": the same, but through the description or the files
     of the model, which stand for it where results are stored. "text": the text that is made of a result.
+    What shapes anything is remembered for the next run, and so are `remembered` fields, as the names of sidecars.
     """
-    made: T = field(default=default, metadata={"shapes": shapes})
+    made: T = field(default=default, metadata={"shapes": shapes, "remembered": remembered or shapes is not None})
     return made
 
 

@@ -9,16 +9,16 @@ from typing import Any
 from sdprep.catalog.results import decode_caption, is_caption
 from sdprep.config import CaptionSettings
 from sdprep.images.decoder import DECODER, decoder_of
-from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.trust import check_pickles
 from sdprep.models.registry.registry import resolve, with_preprocess
-from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.report import CancelToken, Listener, RunReport
 from sdprep.rules.captions import CaptionRules, caption_lines, has_repetition, is_blank, written_captions
 from sdprep.rules.policy import TextRequest
 from sdprep.rules.shapes import values_that_shape
-from sdprep.tasks.annotation.effects import without_effect
-from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, Replace, Results, model_key, model_settings
+from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, model_key, model_settings
 from sdprep.tasks.annotation.run import Annotation
+from sdprep.tasks.settings import Layers
 from sdprep.types import Caption, ImageWarning
 
 # Both decoders find the same captions by beam search, but draw different samples.
@@ -30,36 +30,29 @@ def caption(
     directory: Path,
     settings: CaptionSettings = CaptionSettings(),
     *,
-    explicit: frozenset[str] = frozenset(),
+    layers: Layers = Layers(),
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
     """Write a caption file for every image that has none, by the rules of `rules/policy.py`.
 
-    `explicit` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
+    `layers` has what is stated for the images, `settings` all else (see `tasks/settings.py`).
     Raises SdprepError if the run cannot continue.
     """
-    spec = resolve(settings.model, "caption")
-    check_pickles(spec, allowed=settings.allow_pickle)
-    listener = listener or NullListener()
-    annotator = Captioning(spec, settings, explicit)
-    for line in without_effect(explicit, [(settings, annotator.spec)]):
-        listener.note(line)
-    annotation = Annotation(annotator, settings, listener, CancelToken() if stop is None else stop)
-    return annotation.run_folder(directory)
+    return Annotation("caption", Captioning, settings, listener, stop).run_folder(directory, layers)
 
 
 class Captioning:
     """The annotation of images with captions, which are stored as the model gave them."""
 
-    command = "caption"
-    want_results = False
-
-    def __init__(self, spec: ModelSpec, settings: CaptionSettings, explicit: frozenset[str]) -> None:
+    def __init__(
+        self, settings: CaptionSettings, stated: frozenset[str] = frozenset(), explicit: frozenset[str] = frozenset()
+    ) -> None:
+        spec = resolve(settings.model, "caption")
+        check_pickles(spec, allowed=settings.allow_pickle)
         self.spec, self._described = with_preprocess(spec, settings.preprocess), spec
-        self._settings = settings
-        # What follows from an explicit setting is explicit with it.
-        self._explicit = explicit | {MODEL_DESCRIPTION} if "model" in explicit else explicit
+        self._settings, self._stated = settings, stated
+        self._explicit = explicit | ({MODEL_DESCRIPTION} if "model" in explicit else set())
 
     def job(self, files: ModelFiles | None) -> Job:
         """The job; a text depends on the model, the search and the rules, and its pieces are lines."""
@@ -72,7 +65,9 @@ class Captioning:
             **values_that_shape(settings, "text"),
         }
         return Job(
-            request=TextRequest("caption", values, self._explicit, options.existing, options.update, options.refresh),
+            request=TextRequest(
+                "caption", values, self._explicit, options.existing, options.update, options.refresh, self._stated
+            ),
             extension=settings.caption_extension,
             naming=settings.paths.sidecar_name,
             joiner="\n",
@@ -122,6 +117,3 @@ class CaptionReader:
         caption = decode_caption(result)
         found = [caption, *caption.others]
         return found if self.best_of is None else sorted(found, key=lambda each: -(each.score or 0.0))
-
-    def finish(self, results: Results, report: RunReport, replace: Replace) -> None:
-        """Nothing is left to do."""

@@ -21,11 +21,11 @@ from sdprep.sanitize import printable_time
 PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 
 
-def run_info(command: str, settings: Any, model: str | None) -> RunInfo:
-    """A new run, with an id from its start time; `settings` is a settings dataclass."""
+def run_info(command: str, settings: Any, model: str | None, **more: Any) -> RunInfo:
+    """A new run, with an id from its start time; `settings` is a settings dataclass, `more` is kept with them."""
     started = time.time()
     uid = printable_time(started, "%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
-    values = msgspec.to_builtins(settings, enc_hook=str)
+    values = msgspec.to_builtins(settings, enc_hook=str) | msgspec.to_builtins(more, enc_hook=str)
     return RunInfo(uid, command, values, _versions(), model, started)
 
 

@@ -6,10 +6,26 @@ then what earlier runs stated there < stated now
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.schema import Key, as_key
+from sdprep.catalog.session import CatalogSession
+from sdprep.catalog.stated import StatedRow, forget, state, stated_rows, user_key
+from sdprep.config import CaptionSettings, MergeSettings, TagSettings, remembered_options, value_of, with_options
+from sdprep.errors import CatalogFailed, UsageError
+from sdprep.sanitize import strip_invisible
+from sdprep.tasks.option_values import OptionValues, as_argument, as_flags, spelt
+from sdprep.types import ImageItem
+
+S = TypeVar("S", bound=TagSettings | CaptionSettings | MergeSettings)
+PRESET = "preset"
+# Folders that the line about remembered settings names.
+MOST_FOLDERS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +41,9 @@ def no_settings(_: Path | str) -> Mapping[str, Any]:
     return {}
 
 
-def refused(option: str, _: Any) -> str | None:
+def refused(_: str, __: Any) -> str:
     """Refuse an option that was not stated on this machine."""
-    return f"{option.replace('_', '-')} was not stated by you on this machine"
+    return "was not stated by you on this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +58,8 @@ class Layers:
     `folder` reads the `sdprep.toml` of one folder, and gives nothing if there is none; it raises UsageError for a wrong
     one, and is asked once per folder. `now` has what flags, the environment and --config state, and "preset". Without
     `remembered`, nothing is read from memory and nothing is written to it. `check` tells why an option and value that
-    came with the folder are refused (those in a catalog without a valid signature), or None.
+    came with the folder are refused (those in a catalog without a valid signature), or None; its answer continues
+    "--exclude ...".
     """
 
     preset: Callable[[str], Mapping[str, Any]] = no_settings
@@ -51,3 +68,260 @@ class Layers:
     now: Mapping[str, Statement] = field(default_factory=dict)
     remembered: bool = True
     check: Callable[[str, Any], str | None] = refused
+
+
+def stating(settings: Any, names: Collection[str]) -> Layers:
+    """Layers in which the values that these settings have for these options are stated now, by flags."""
+    return Layers(now={name: Statement(value_of(settings, name)) for name in names})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Effective(Generic[S]):
+    """The settings of some images; few distinct objects serve all images of a run.
+
+    `stated` names the options that any layer states, and `remembered` has those that earlier runs stated.
+    """
+
+    settings: S
+    stated: frozenset[str] = frozenset()
+    remembered: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A value from a place: the row of a catalog with it, or None for a value from a settings file."""
+
+    value: Any
+    row: StatedRow | None = None
+
+
+_Values = dict[str, _Found]
+
+
+class Cascade(Generic[S]):
+    """The settings of every image of a run over `folder`, where sidecars are written.
+
+    `settings` holds what no layer says, and the options of the whole run. `note` gets what the user should know about
+    files and rows that do not count.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        settings: S,
+        layers: Layers,
+        catalogs: CatalogSession,
+        folder: Path,
+        note: Callable[[str], None],
+    ) -> None:
+        self._task, self._layers, self._catalogs = task, layers, catalogs
+        self._base = settings
+        self._folder, self._note = folder, note
+        self._options = remembered_options(type(settings))
+        self._reader = OptionValues(type(settings))
+        self._rows: dict[int, dict[Key, dict[str, StatedRow]]] = {}
+        self._of_folder: dict[Path, _Values] = {}
+        self._by_values: dict[int, Effective[S]] = {}
+        self._interned: dict[Any, Effective[S]] = {}
+        # The places below the folder of the run whose settings file states something, by catalog.
+        self._files: dict[int, list[tuple[Key, Collection[str]]]] = {}
+        self._noted: set[str] = set()
+        self._recorded: set[int] = set()
+
+    def parts(self, items: Iterable[ImageItem]) -> list[tuple[Effective[S], list[ImageItem]]]:
+        """The images by their settings, in their order; note in a line what earlier runs stated.
+
+        Raises UsageError for settings that contradict each other, or that came with the folder and may not.
+        """
+        found: dict[int, tuple[Effective[S], list[ImageItem]]] = {}
+        for item in items:
+            effective = self.of(item)
+            found.setdefault(id(effective), (effective, []))[1].append(item)
+        parts = list(found.values())
+        if (line := self._remembered_line(parts)) is not None:
+            self._note(strip_invisible(line))
+        return parts
+
+    def of(self, item: ImageItem) -> Effective[S]:
+        """The settings of an image. Raises as `parts`."""
+        values = self._values_at(item)
+        catalog = self._catalog_of(item.target.parent)
+        if own := self._rows_of(catalog).get(catalog.key(item.target)):
+            return self._effective(catalog, {**values, **self._typed(catalog, own)})
+        # The values of a folder are kept, so they have an id of their own.
+        if id(values) not in self._by_values:
+            self._by_values[id(values)] = self._effective(catalog, values)
+        return self._by_values[id(values)]
+
+    def _values_at(self, item: ImageItem) -> _Values:
+        """What is stated from the catalog's folder down to that of an image."""
+        folder = item.target.parent
+        if folder not in self._of_folder:
+            catalog = self._catalog_of(folder)
+            # Outside the catalog's folder, as with --catalog, every folder above counts.
+            above = [each for each in (folder, *folder.parents) if each.is_relative_to(catalog.root)]
+            values: _Values = {}
+            for place in reversed(above or [folder, *folder.parents]):
+                if place not in self._of_folder:
+                    self._of_folder[place] = self._with_own(values, catalog, place, item)
+                values = self._of_folder[place]
+        return self._of_folder[folder]
+
+    def _catalog_of(self, folder: Path) -> Catalog:
+        """The catalog of a folder; of one that cannot be searched, whose images will fail, that of the folder above."""
+        while True:
+            try:
+                return self._catalogs.of(folder)
+            except CatalogFailed:
+                if folder == self._folder or not folder.is_relative_to(self._folder):
+                    raise
+                folder = folder.parent
+
+    def _with_own(self, values: _Values, catalog: Catalog, folder: Path, item: ImageItem) -> _Values:
+        """The values of a folder: those of the folder above, and what is stated here."""
+        key = _key_of(catalog, folder)
+        file = {name: _Found(value) for name, value in self._file_of(catalog, folder, item).items()}
+        own = self._typed(catalog, self._rows_of(catalog).get(key, {}))
+        if file and folder != self._folder and folder.is_relative_to(self._folder):
+            self._files.setdefault(id(catalog), []).append((key, file.keys()))
+        differing = [name for name in file.keys() & own.keys() if own[name].value != file[name].value]
+        if names := [name for name in sorted(differing) if name not in self._layers.now]:
+            self._note(
+                f"{folder}: {', '.join(map(spelt, names))} in its sdprep.toml does not count, since an earlier run "
+                f"stated another value there; drop that with: sdprep settings {as_argument(folder)} --forget "
+                + " ".join(name.replace("_", "-") for name in names)
+            )
+        return {**values, **file, **own} if file or own else values
+
+    def _file_of(self, catalog: Catalog, folder: Path, item: ImageItem) -> Mapping[str, Any]:
+        """What the settings file of a folder states, if it may count: one beside the images, or above them."""
+        if folder.is_relative_to(item.target_folder):
+            found = self._layers.folder(item.folder / folder.relative_to(item.target_folder))
+        elif item.folder == item.target_folder and folder.is_relative_to(catalog.root):
+            found = self._layers.folder(folder)
+        else:
+            return {}
+        return {name: value for name, value in found.items() if name in self._options or name == PRESET}
+
+    def _rows_of(self, catalog: Catalog) -> dict[Key, dict[str, StatedRow]]:
+        """What earlier runs stated, by place and option."""
+        if id(catalog) not in self._rows:
+            rows = stated_rows(catalog, self._task) if self._layers.remembered else []
+            by_place: dict[Key, dict[str, StatedRow]] = {}
+            for row in rows:
+                by_place.setdefault(row.place, {})[row.option] = row
+            self._rows[id(catalog)] = by_place
+        return self._rows[id(catalog)]
+
+    def _typed(self, catalog: Catalog, rows: Mapping[str, StatedRow]) -> _Values:
+        """The values of rows, without those that this sdprep cannot use, which are noted once."""
+        found = {}
+        for option, row in rows.items():
+            if option in self._options or option == PRESET:
+                try:
+                    found[option] = _Found(self._reader.from_row(row, catalog.root), row)
+                    continue
+                except ValueError as error:
+                    fault = str(error)
+            else:
+                fault = "this sdprep has no such setting"
+            if option not in self._noted:
+                self._noted.add(option)
+                self._note(strip_invisible(f"{spelt(option)} of an earlier run is ignored: {fault}"))
+        return found
+
+    def _effective(self, catalog: Catalog, values: _Values) -> Effective[S]:
+        now = {name: each.value for name, each in self._layers.now.items()}
+        found = {name: each for name, each in values.items() if name not in now}
+        preset = now.get(PRESET) or (found[PRESET].value if PRESET in found else None)
+        merged = dict(self._layers.preset(preset)) if preset else {}
+        merged |= {**self._layers.user, **{name: each.value for name, each in found.items()}, **now}
+        merged = {name: value for name, value in merged.items() if name in self._options}
+        remembered = {name: each.value for name, each in sorted(found.items()) if each.row is not None}
+        key = (frozenset(merged.items()), frozenset(remembered.items()))
+        if key not in self._interned:
+            for name, each in found.items():
+                self._check(catalog, name, each)
+            try:
+                settings = with_options(self._base, merged)
+            except UsageError as error:
+                raise UsageError(f"{error}{self.remembered_hint(remembered)}") from error
+            self._interned[key] = Effective(settings, frozenset(merged), remembered)
+        return self._interned[key]
+
+    def _check(self, catalog: Catalog, name: str, found: _Found) -> None:
+        """Raise UsageError if a value that came with the folder may not be set by it."""
+        row = found.row
+        if row is None or row.is_signed:
+            return
+        fault = self._reader.path_fault(row, catalog.root) or self._layers.check(name, found.value)
+        if fault is not None:
+            place = catalog.root / os.fsdecode(row.place)
+            what = strip_invisible(f"the catalog of {place} remembers {as_flags(name, found.value)}, which {fault}")
+            raise UsageError(
+                f"{what}\nState {spelt(name)} yourself, or drop it with: sdprep settings {as_argument(place)} --forget "
+                f"{name.replace('_', '-')}"
+            )
+
+    def remembered_hint(self, remembered: Mapping[str, Any]) -> str:
+        """What to add to an error about settings of which earlier runs stated some; empty without those."""
+        return f"\n{self._line(_flags(remembered))}" if remembered else ""
+
+    def _line(self, what: str) -> str:
+        return strip_invisible(f"using settings of earlier runs: {what} (sdprep settings {as_argument(self._folder)})")
+
+    def _remembered_line(self, parts: list[tuple[Effective[S], list[ImageItem]]]) -> str | None:
+        """The line about what earlier runs stated: for all images, then for those of single folders."""
+        all_of = [set(effective.remembered.items()) for effective, _ in parts]
+        if not any(all_of):
+            return None
+        common = set.intersection(*all_of)
+        texts = [_flags(dict(sorted(common)))] if common else []
+        differing = [(items[0], dict(sorted(own - common))) for own, (_, items) in zip(all_of, parts, strict=True)]
+        differing = [(item, own) for item, own in differing if own]
+        for item, own in differing[:MOST_FOLDERS]:
+            texts.append(f"in {item.rel.rpartition('/')[0] or '.'}: {_flags(own)}")
+        if len(differing) > MOST_FOLDERS:
+            texts.append(f"others in {len(differing) - MOST_FOLDERS} more places")
+        return self._line("; ".join(texts))
+
+    @property
+    def stated_now(self) -> dict[str, Statement]:
+        """What is stated now and remembered from now on."""
+        return {name: each for name, each in self._layers.now.items() if name in self._options or name == PRESET}
+
+    @property
+    def place(self) -> Key:
+        """The folder of the run in its catalog, "" for the catalog's own folder."""
+        return _key_of(self._catalog_of(self._folder), self._folder)
+
+    def record(self, catalog: Catalog, run: str) -> None:
+        """Remember in a catalog what is stated now, for the folder of the run and all below; inside a transaction."""
+        if id(catalog) in self._recorded or not self.stated_now or not self._layers.remembered:
+            return
+        self._recorded.add(id(catalog))
+        if (fault := user_key()[1]) and "key" not in self._noted:
+            self._noted.add("key")
+            self._note(f"what is stated now is remembered as if it had come with the folder: {fault}")
+        inside = self._folder.is_relative_to(catalog.root) or not catalog.root.is_relative_to(self._folder)
+        place = _key_of(catalog, self._folder) if inside else ""
+        forget(catalog, place, self._task, self.stated_now.keys())
+        # A settings file below would count more than a row here, but this statement is younger.
+        below: list[tuple[Key, Collection[str]]] = self._files.get(id(catalog), [])
+        state(
+            catalog,
+            [
+                StatedRow(key, self._task, name, self._reader.to_row(name, each.value, catalog.root), each.origin, run)
+                for key, names in [(place, self.stated_now.keys()), *below]
+                for name, each in self.stated_now.items()
+                if name in names
+            ],
+        )
+
+
+def _key_of(catalog: Catalog, folder: Path) -> Key:
+    return as_key(catalog.prefix(folder).removesuffix("/"))
+
+
+def _flags(values: Mapping[str, Any]) -> str:
+    return " ".join(as_flags(name, value) for name, value in values.items())

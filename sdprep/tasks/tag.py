@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,8 @@ from sdprep.catalog.results import are_scores, decode_scores
 from sdprep.config import TagSettings
 from sdprep.files import real_path
 from sdprep.images.decoder import DECODER, decoder_of
-from sdprep.models.backends import check_installed, with_backend
+from sdprep.models.backends import with_backend
 from sdprep.models.base import ModelFiles, ModelSpec, Source
-from sdprep.models.files.hub import ensure_downloaded
 from sdprep.models.registry.registry import resolve, with_preprocess
 from sdprep.models.taggers.label_file import read_labels
 from sdprep.models.taggers.providers import check as check_provider
@@ -28,11 +28,19 @@ from sdprep.rules.shapes import values_that_shape
 from sdprep.rules.tags import TagSelector
 from sdprep.rules.unmatched import unmatched
 from sdprep.sanitize import printable
-from sdprep.tasks.annotation.effects import without_effect
-from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, Replace, Results, model_key, model_settings
+from sdprep.tasks.annotation.job import (
+    MODEL_DESCRIPTION,
+    Job,
+    Replace,
+    ResultReader,
+    Results,
+    model_key,
+    model_settings,
+)
 from sdprep.tasks.annotation.run import Annotation
 from sdprep.tasks.annotation.scores import check_scores_path, write_scores
 from sdprep.tasks.annotation.tag_lists import TagListFiles, check_categories, with_card_thresholds
+from sdprep.tasks.settings import Layers
 from sdprep.types import ImageWarning
 
 # The setting under which a text remembers the recommendation of a model's card, if it was asked for.
@@ -43,50 +51,50 @@ def tag(
     directory: Path,
     settings: TagSettings = TagSettings(),
     *,
-    explicit: frozenset[str] = frozenset(),
+    layers: Layers = Layers(),
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
     """Write a tag file for every image that has none, by the rules of `rules/policy.py`.
 
-    `explicit` names the settings that were given for this run; only they lead to rewriting what sdprep wrote before.
+    `layers` has what is stated for the images, `settings` all else (see `tasks/settings.py`).
     Raises SdprepError if the run cannot continue.
     """
-    listener = listener or NullListener()
-    spec = with_backend(resolve(settings.model, "tag"), settings.backend)
-    check_provider(settings.provider, spec.backend, settings.devices)
-    if settings.model_dir is not None:
-        spec = _in_model_dir(spec, settings.model_dir, listener)
-    annotator = Tagging(spec, settings, explicit, listener)
-    for line in without_effect(explicit, [(settings, annotator.spec)]):
-        listener.note(line)
-    if settings.force_download and spec.source.repo is not None:
-        check_installed(spec)
-        ensure_downloaded(spec, listener, check=True)
-    return Annotation(annotator, settings, listener, CancelToken() if stop is None else stop).run_folder(directory)
+    wanted = settings.scores is not None or settings.frequency_tags
+    if settings.scores is not None:
+        check_scores_path(settings.scores)
+    tagging = partial(Tagging, note=cache((listener or NullListener()).note))
+    annotation = Annotation("tag", tagging, settings, listener, stop, want_results=wanted)
+    return annotation.run_folder(directory, layers, partial(write_totals, settings))
 
 
 class Tagging:
     """The annotation of images with tags: the scores are stored, and rules make tags of them."""
 
-    command = "tag"
-
-    def __init__(self, spec: ModelSpec, settings: TagSettings, explicit: frozenset[str], listener: Listener) -> None:
+    def __init__(
+        self,
+        settings: TagSettings,
+        stated: frozenset[str] = frozenset(),
+        explicit: frozenset[str] = frozenset(),
+        *,
+        note: Callable[[str], None],
+    ) -> None:
+        spec = with_backend(resolve(settings.model, "tag"), settings.backend)
+        check_provider(settings.provider, spec.backend, settings.devices)
+        if settings.model_dir is not None:
+            spec = _in_model_dir(spec, settings.model_dir, note)
         self.spec, self._described = with_preprocess(spec, settings.preprocess), spec
-        self._settings, self._listener = settings, listener
-        # What follows from an explicit setting is explicit with it.
-        followers = {"model": MODEL_DESCRIPTION, "threshold": CARD_THRESHOLD}
-        self._explicit = explicit | {follower for name, follower in followers.items() if name in explicit}
-        self.want_results = settings.scores is not None or settings.frequency_tags
+        self._settings, self._note = settings, note
+        # What follows from a stated threshold is stated with it.
+        self._stated = stated | ({CARD_THRESHOLD} if "threshold" in stated else set())
+        self._explicit = explicit | ({MODEL_DESCRIPTION} if "model" in explicit else set())
         self._lists = TagListFiles(settings)
         check_categories(settings.rules, spec)
         self._rules = with_card_thresholds(settings.rules, spec)
         if self._rules is not settings.rules:
             recommended = {"threshold": self._rules.threshold, **self._rules.own_thresholds()}
             values = ", ".join(f"{name} {value:g}" for name, value in recommended.items())
-            listener.note(f"--threshold {settings.rules.threshold}, from the card of {spec.name}: {values}")
-        if settings.scores is not None:
-            check_scores_path(settings.scores)
+            note(f"--threshold {settings.rules.threshold}, from the card of {spec.name}: {values}")
 
     def job(self, files: ModelFiles | None) -> Job:
         """The job; a text depends on the model, the rules and the separator."""
@@ -104,11 +112,13 @@ class Tagging:
         if files is not None:
             result_key = model_key(self.spec, files, self.spec.precision, exact) | values_that_shape(settings, "result")
         return Job(
-            request=TextRequest("tag", values, self._explicit, options.existing, options.update, options.refresh),
+            request=TextRequest(
+                "tag", values, self._explicit, options.existing, options.update, options.refresh, self._stated
+            ),
             extension=settings.caption_extension,
             naming=settings.paths.sidecar_name,
             joiner=settings.caption_separator,
-            reader=ScoreReader(self.spec, files, self._rules, self._lists, settings, self._listener),
+            reader=ScoreReader(self.spec, files, self._rules, self._lists, self._note),
             result_key=result_key,
             decoder=decoder_of(DECODER, options.max_pixels, allow_truncated=options.allow_truncated),
             accepts_truncated=options.allow_truncated,
@@ -124,64 +134,73 @@ class ScoreReader:
     files: ModelFiles | None
     rules: TagRules
     lists: TagListFiles
-    settings: TagSettings
-    listener: Listener
+    note: Callable[[str], None]
 
     @cached_property
-    def _labels(self) -> LabelTable:
+    def labels(self) -> LabelTable:
+        """The labels of the model."""
         if self.files is None:
             raise AssertionError("labels were asked for before the model's files were known")
         return read_labels(self.spec, self.files)
 
     @cached_property
-    def _selector(self) -> TagSelector:
-        labels = self._labels
-        lists = self.lists.lists_for(labels, self.spec.name, self.listener)
-        for line in unmatched(self.spec.name, labels, self.rules, lists):
-            self.listener.note(line)
-        return TagSelector(labels, self.rules, lists)
+    def selector(self) -> TagSelector:
+        """The rules for these labels; options that match nothing are noted."""
+        lists = self.lists.lists_for(self.labels, self.spec.name, self.note)
+        for line in unmatched(self.spec.name, self.labels, self.rules, lists):
+            self.note(line)
+        return TagSelector(self.labels, self.rules, lists)
 
     def is_sound(self, result: bytes) -> bool:
         """Whether these bytes are scores of the model's labels."""
-        return are_scores(result, len(self._labels.names))
+        return are_scores(result, len(self.labels.names))
 
     def render(self, result: bytes) -> list[str]:
         """The tags that the rules keep."""
-        return self._selector.select(decode_scores(result))
+        return self.selector.select(decode_scores(result))
 
     def warning(self, result: bytes) -> ImageWarning | None:
         """Whether the scores are so flat that "mcut" separates nothing."""
         if self.rules.threshold != MCUT:
             return None
-        return ImageWarning.FLAT if self._selector.lacks_gap(decode_scores(result)) else None
+        return ImageWarning.FLAT if self.selector.lacks_gap(decode_scores(result)) else None
 
-    def finish(self, results: Results, report: RunReport, replace: Replace) -> None:
-        """Write a JSON line for every image whose scores are known, in their order, and count the tags of all."""
-        if self.files is not None:
+
+def write_totals(
+    settings: TagSettings, readers: Sequence[ResultReader], results: Results, report: RunReport, replace: Replace
+) -> None:
+    """Write a JSON line for every image whose scores are known, in their order, and count the tags of all."""
+    for reader in readers:
+        if isinstance(reader, ScoreReader) and reader.files is not None:
             # Options that match nothing are named although nothing was left to write.
-            _ = self._selector
-        if self.settings.scores is not None:
-            lines = (self._scores_line(rel, result).encode("utf-8") for rel, result in results())
-            write_scores(self.settings.scores, lines, replace)
-        if self.settings.frequency_tags:
-            counts = Counter(tag for _, result in results() for tag in self.render(result))
-            report.tag_counts = dict(counts.most_common())
-
-    def _scores_line(self, rel: str, result: bytes) -> str:
-        labels = self._labels
-        line: dict[str, Any] = {"path": printable(rel), **{category: {} for category in labels.categories}}
-        for index, value in sorted(decode_scores(result), key=lambda pair: -pair[1]):
-            if value >= self.settings.scores_min:
-                line[labels.categories[index]][labels.names[index]] = round(value, 4)
-        return json.dumps(line, ensure_ascii=True) + "\n"
+            _ = reader.selector
+    if settings.scores is not None:
+        lines = (
+            _scores_line(rel, result, reader, settings.scores_min).encode("utf-8") for rel, result, reader in results()
+        )
+        write_scores(settings.scores, lines, replace)
+    if settings.frequency_tags:
+        counts = Counter(tag for _, result, reader in results() for tag in reader.render(result))
+        report.tag_counts = dict(counts.most_common())
 
 
-def _in_model_dir(spec: ModelSpec, folder: Path, listener: Listener) -> ModelSpec:
+def _scores_line(rel: str, result: bytes, reader: ResultReader, least: float) -> str:
+    if not isinstance(reader, ScoreReader):
+        raise AssertionError("a run of tag has a result that is no scores")
+    labels = reader.labels
+    line: dict[str, Any] = {"path": printable(rel), **{category: {} for category in labels.categories}}
+    for index, value in sorted(decode_scores(result), key=lambda pair: -pair[1]):
+        if value >= least:
+            line[labels.categories[index]][labels.names[index]] = round(value, 4)
+    return json.dumps(line, ensure_ascii=True) + "\n"
+
+
+def _in_model_dir(spec: ModelSpec, folder: Path, note: Callable[[str], None]) -> ModelSpec:
     """The same model in a folder of kohya's tagger, which stores `owner/name` as `owner_name`, if it is there."""
     if spec.source.repo is None:
         return spec
     place = folder / spec.source.repo.replace("/", "_")
     if missing := [name for name in spec.files if not (place / name).is_file()]:
-        listener.note(f"{place} has no {' and no '.join(missing)}; the cache of the Hub is used instead")
+        note(f"{place} has no {' and no '.join(missing)}; the cache of the Hub is used instead")
         return spec
     return msgspec.structs.replace(spec, source=Source(path=str(real_path(place))))

@@ -10,6 +10,7 @@ from sdprep.models.taggers.onnx_tagger import OnnxTagger
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation import run
 from sdprep.tasks.caption import caption as caption_task
+from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag as tag_task
 
 ALBUM = ("a.png", "b.png", "c.png")
@@ -46,7 +47,8 @@ def caption_settings(values):
 
 def tag(folder, **explicit):
     """A run of tag for which all these settings were stated."""
-    return tag_task(folder, tag_settings(explicit), explicit=frozenset(explicit))
+    settings = tag_settings(explicit)
+    return tag_task(folder, settings, layers=stating(settings, explicit))
 
 
 def tag_by_default(folder, **defaults):
@@ -56,7 +58,8 @@ def tag_by_default(folder, **defaults):
 
 def caption(folder, **explicit):
     """A run of caption for which all these settings were stated."""
-    return caption_task(folder, caption_settings(explicit), explicit=frozenset(explicit))
+    settings = caption_settings(explicit)
+    return caption_task(folder, settings, layers=stating(settings, explicit))
 
 
 def counts(report):

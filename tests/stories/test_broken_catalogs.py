@@ -12,6 +12,7 @@ from sdprep.catalog.catalog import Catalog
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, NewerCatalog
 from sdprep.tasks.history import file_versions, log, restore, retry, undo
 from sdprep.tasks.merge import merge
+from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import CATALOG, STRICT, caption, codes, counts, run_cli, tag, tag_settings, texts, write
 from tests.stories.test_one_run_at_a_time import Heard
@@ -57,7 +58,8 @@ def make_newer(folder):
 def heard(folder, **explicit):
     """A run of tag, and what it said."""
     listener = Heard()
-    report = tag_task(folder, tag_settings(explicit), explicit=frozenset(explicit), listener=listener)
+    settings = tag_settings(explicit)
+    report = tag_task(folder, settings, layers=stating(settings, explicit), listener=listener)
     return report, "\n".join(listener.notes)
 
 

@@ -7,6 +7,7 @@ import pytest
 from sdprep.errors import NoImages
 from sdprep.report import CancelToken, NullListener
 from sdprep.tasks.history import log
+from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import (
     STRICT,
@@ -168,7 +169,7 @@ class Impatient(NullListener):
 def interrupted(folder, **explicit):
     stop = CancelToken()
     settings = tag_settings({"batch_size": 1, "workers": 0, **explicit})
-    return tag_task(folder, settings, explicit=frozenset(explicit), listener=Impatient(stop), stop=stop)
+    return tag_task(folder, settings, layers=stating(settings, explicit), listener=Impatient(stop), stop=stop)
 
 
 def test_an_interrupted_run_writes_what_is_done_and_counts_the_rest(mixed):
@@ -200,7 +201,8 @@ def test_a_run_that_is_stopped_before_it_begins_leaves_everything(tagged, monkey
     stop = CancelToken()
     stop.exit_code = 143
 
-    report = tag_task(tagged, tag_settings({"threshold": STRICT}), explicit=frozenset({"threshold"}), stop=stop)
+    settings = tag_settings({"threshold": STRICT})
+    report = tag_task(tagged, settings, layers=stating(settings, {"threshold"}), stop=stop)
 
     assert counts(report) == {"remaining": 3}
     assert report.exit_code == 143

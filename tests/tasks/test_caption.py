@@ -18,6 +18,7 @@ from sdprep.models.captioners.blip import captioner as blip
 from sdprep.report import RunReport
 from sdprep.rules.captions import CaptionRules
 from sdprep.tasks.caption import CaptionReader, caption
+from sdprep.tasks.settings import stating
 from sdprep.types import Caption, ImageWarning
 
 
@@ -34,7 +35,8 @@ def run(folder: Path, **settings: Any) -> RunReport:
     rules = {name: settings.pop(name) for name in list(settings) if name in CaptionRules.__dataclass_fields__}
     work = RunOptions(workers=0)
     values = {"model": "demo-caption", "num_beams": 1, "rules": CaptionRules(**rules), "run": work, **settings}
-    return caption(folder, CaptionSettings(**values), explicit=explicit)
+    made = CaptionSettings(**values)
+    return caption(folder, made, layers=stating(made, explicit))
 
 
 def text(folder: Path, **settings: Any) -> str:

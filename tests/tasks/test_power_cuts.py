@@ -23,6 +23,7 @@ from sdprep.config import MergeSettings, RunOptions, TagSettings
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.history import log, undo
 from sdprep.tasks.merge import merge
+from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag
 
 IMAGES = 12
@@ -128,7 +129,7 @@ def look_at(camera: Camera, tmp_path: Path, allowed: list[dict[str, bytes]], fir
                 assert data in [version.get(name) for version in allowed], f"{copy.name}: {name} holds {data!r}"
             check_journal(place / "set")
             # The next run goes on from there, and everything can still be taken back.
-            tag(place / "set", TagSettings(model="demo-tag", run=OVER_MINE), explicit=frozenset({"existing"}))
+            tag(place / "set", TagSettings(model="demo-tag", run=OVER_MINE))
             for run in reversed([entry.uid for entry in log(place / "set") if entry.changed]):
                 undo(place / "set", run)
             assert texts(place / "set") == first, copy.name
@@ -147,7 +148,7 @@ def test_a_power_cut_leaves_every_text_that_is_written_over_whole(disk: Path, ca
     versions = [texts(folder)]
     for threshold in (0.35, 0.9):
         settings = TagSettings(model="demo-tag", rules=TagRules(threshold=threshold), run=OVER_MINE)
-        tag(folder, settings, explicit=frozenset({"threshold", "existing"}))
+        tag(folder, settings, layers=stating(settings, {"threshold", "existing"}))
         versions.append(texts(folder))
     camera.step()
     look_at(camera, tmp_path, versions, versions[0])

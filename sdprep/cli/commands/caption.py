@@ -10,8 +10,8 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
-from sdprep.cli.settings_files import explicit
-from sdprep.config import CaptionSettings, from_options
+from sdprep.cli.settings_files import settings_and_layers
+from sdprep.config import CaptionSettings
 
 
 @click.command(
@@ -90,5 +90,5 @@ def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any)
     """
     from sdprep.tasks.caption import caption as task
 
-    settings = from_options(CaptionSettings, ctx.params)
-    run_task(task, directory, settings, explicit=explicit(ctx), json_report=json_report)
+    settings, layers = settings_and_layers(ctx, CaptionSettings)
+    run_task(task, directory, settings, layers=layers, json_report=json_report)

@@ -11,8 +11,8 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
-from sdprep.cli.settings_files import explicit
-from sdprep.config import TagSettings, from_options
+from sdprep.cli.settings_files import settings_and_layers
+from sdprep.config import TagSettings
 from sdprep.rules.labels import TagRules
 
 NUMBER_OR_NAME = param_types.Raw('a number, "auto" or "mcut"', int, float, str)
@@ -149,5 +149,5 @@ def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> 
     """
     from sdprep.tasks.tag import tag as task
 
-    settings = from_options(TagSettings, ctx.params)
-    run_task(task, directory, settings, explicit=explicit(ctx), json_report=json_report)
+    settings, layers = settings_and_layers(ctx, TagSettings)
+    run_task(task, directory, settings, layers=layers, json_report=json_report)

@@ -142,13 +142,10 @@ def find(model: str, task: Task | None = None) -> ModelSpec:
 
     Raises UsageError for an unknown name or an undecided task, ModelError for files that are wrong.
     """
-    path = _expanded(model)
     if (known := registered().get(model)) is not None:
         return named(model, known)
-    if path.suffix.lower() == ".toml" and not path.is_dir():
-        return load(path)
-    if model and path.is_dir():
-        return from_folder(real_path(path), task)
+    if (path := model_path(model)) is not None:
+        return from_folder(real_path(path), task) if path.is_dir() else load(path)
     if (inside := _by_subfolder(model)) is not None:
         return inside
     if (match := REPO.fullmatch(model)) is not None:
@@ -162,6 +159,14 @@ def _expanded(name: str) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         return Path(name)
+
+
+def model_path(model: str) -> Path | None:
+    """The TOML file or the folder that `find` reads for a model; None for a name or a Hub repository."""
+    path = _expanded(model)
+    if model in registered():
+        return None
+    return path if (path.suffix.lower() == ".toml" and not path.is_dir()) or (model and path.is_dir()) else None
 
 
 def _by_subfolder(model: str) -> ModelSpec | None:

@@ -12,7 +12,6 @@ from sdprep.catalog.journal import Change
 from sdprep.catalog.schema import FileStat
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub import identity
-from sdprep.report import RunReport
 from sdprep.rules.policy import Action, Decision, SidecarStatus, TextRequest
 from sdprep.texts.sidecar import sidecar_path
 from sdprep.types import MAX_PIXELS, ImageItem, ImageWarning
@@ -20,8 +19,8 @@ from sdprep.types import MAX_PIXELS, ImageItem, ImageWarning
 # The setting under which a text remembers how its model was described; it is explicit together with the model.
 MODEL_DESCRIPTION = "model_description"
 
-# Gives the names of images with their stored results.
-Results = Callable[[], Iterable[tuple[str, bytes]]]
+# Gives the names of images with their stored results, and what reads these.
+Results = Callable[[], Iterable[tuple[str, bytes, "ResultReader"]]]
 # Replaces an existing file so that `undo` can bring it back.
 Replace = Callable[[Change], None]
 
@@ -37,9 +36,6 @@ class ResultReader(Protocol):
 
     def is_sound(self, result: bytes) -> bool:
         """Whether these bytes are a result; damaged ones count as missing."""
-
-    def finish(self, results: Results, report: RunReport, replace: Replace) -> None:
-        """Do what is left when all images have their outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +88,9 @@ class PlannedImage:
 
 
 class Annotator(Protocol):
-    """What makes caption and tag differ. With `want_results`, images that need no text are shown to the model too."""
+    """What makes caption and tag differ, for images of the same settings."""
 
-    command: str
     spec: ModelSpec
-    want_results: bool
 
     def job(self, files: ModelFiles | None) -> Job:
         """The job with the model's files, or without them while they are not on this machine."""

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
+from sdprep.catalog.catalog import RunInfo
 from sdprep.catalog.session import AccessMode, CatalogAccess
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.engines.base import open_engine
-from sdprep.errors import CatalogFailed, ModelError, WriteError
+from sdprep.engines.base import EngineConfig, open_engine
+from sdprep.errors import CatalogFailed, ModelError, UsageError, WriteError
 from sdprep.files import real_path
 from sdprep.images.source import FolderSource
 from sdprep.models.backends import check_installed
+from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry.registry import unlisted
 from sdprep.report import CancelToken, Listener, NullListener, RunReport, StageTime, add_stages
+from sdprep.sanitize import printable
+from sdprep.tasks.annotation.effects import without_effect
 from sdprep.tasks.annotation.engine_config import engine_config
-from sdprep.tasks.annotation.job import Annotator, Job
+from sdprep.tasks.annotation.job import Annotator, Job, Replace, ResultReader, Results
 from sdprep.tasks.annotation.model_notes import other_models_note, toy_note
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.run_info import catalogs_for, run_info
+from sdprep.tasks.settings import Cascade, Layers
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
 # A model that has answered with NaN or infinity this often, and never with numbers, is at fault, and not the images.
 NONFINITE_LIMIT = 8
 # The stages of a run, in their order.
 STAGES = ("plan", "decode", "predict", "write")
+
+S = TypeVar("S", bound=TagSettings | CaptionSettings)
+# Does what is left when all images have their outcome.
+Finish = Callable[[Sequence[ResultReader], Results, RunReport, Replace], None]
 
 
 class Source(Protocol):
@@ -49,8 +59,8 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where results go. It counts every image in the report of the run."""
 
-    def pending(self, items: list[ImageItem], job: Job) -> list[ImageItem]:
-        """The images that the model has to see; the others are counted now."""
+    def pending(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> list[ImageItem]:
+        """The images that the model has to see; the others are counted now. Those of a part have the same job."""
 
     def write(self, outcome: Result | Failure, job: Job) -> None:
         """Take the outcome of one pending image; `job.reader` reads its result."""
@@ -59,111 +69,201 @@ class Sink(Protocol):
         """Make everything that was taken durable; also called when the run ends early."""
 
 
-class Annotation:
-    """One run of caption or tag; `report` counts the images."""
+@dataclass(slots=True)
+class Part(Generic[S]):
+    """The images of a run with the same settings, and what is made of them; without `files` until they are there."""
+
+    settings: S
+    items: list[ImageItem]
+    annotator: Annotator
+    files: ModelFiles | None
+    job: Job
+
+
+class Annotation(Generic[S]):
+    """One run of caption or tag; `report` counts the images.
+
+    `annotator` makes the annotator of images with the same settings, from the settings, the names of the options that
+    are stated for them, and of those that are stated now. `want_results` shows the model images that need no text too.
+    """
 
     def __init__(
         self,
-        annotator: Annotator,
-        settings: TagSettings | CaptionSettings,
+        command: str,
+        annotator: Callable[[S, frozenset[str], frozenset[str]], Annotator],
+        settings: S,
         listener: Listener | None = None,
         stop: CancelToken | None = None,
+        *,
+        want_results: bool = False,
     ) -> None:
-        self._annotator, self._settings = annotator, settings
+        self._annotator, self._settings, self._want_results = annotator, settings, want_results
         self._listener = NullListener() if listener is None else listener
         self._stop = CancelToken() if stop is None else stop
         self._began = time.monotonic()
         self._timings: dict[str, StageTime] = {}
+        self._files: dict[tuple[Any, ...], ModelFiles | None] = {}
+        self._parts: list[Part[S]] = []
+        self._providers: dict[str, None] = {}
         if (reason := unlisted()) is not None:
             self._listener.note(reason)
-        self._files = find_local(annotator.spec)
-        self._job = annotator.job(self._files)
-        self._info = run_info(annotator.command, settings, str(self._job.request.settings["model"]))
-        self.report = RunReport(
-            annotator.command, run=self._info.uid, dry_run=settings.run.dry_run, model=annotator.spec.name
-        )
+        self.report = RunReport(command, dry_run=settings.run.dry_run)
 
-    def run_folder(self, directory: Path) -> RunReport:
-        """Annotate the images of a folder with sidecars.
+    def run_folder(self, directory: Path, layers: Layers, finish: Finish | None = None) -> RunReport:
+        """Annotate the images of a folder with sidecars, each by its own settings; `finish` gets the stored results.
 
         Raises SdprepError if the run cannot continue; the fault of an image is in the report.
         """
         try:
-            return self._run_folder(directory)
+            return self._run_folder(directory, layers, finish)
         except (WriteError, CatalogFailed) as error:
             missing = self.report.uncounted + self.report.remaining
             error.args = (f"{error}\n{missing} of {self.report.found} images are missing",)
             raise
 
-    def _run_folder(self, directory: Path) -> RunReport:
+    def _run_folder(self, directory: Path, layers: Layers, finish: Finish | None) -> RunReport:
         paths, options, report = self._settings.paths, self._settings.run, self.report
+        source = FolderSource(directory, recursive=paths.recursive, output_dir=paths.output_dir)
         mode = AccessMode.DRY_RUN if options.dry_run else AccessMode.ADD
-        access = CatalogAccess(self._annotator.command, mode, self._listener.note)
+        access = CatalogAccess(report.command, mode, self._listener.note)
         with catalogs_for(directory, paths, access) as catalogs:
-            writer = Writer(report, self._info, self._listener if options.debug else NullListener())
-            want_results = self._annotator.want_results
-            sink = SidecarSink(catalogs, writer, report, options, self._stop, want_results=want_results)
-            source = FolderSource(directory, recursive=paths.recursive, output_dir=paths.output_dir)
-            job = self._annotate(source, sink)
-            if not options.dry_run:
-                catalog = catalogs.of(paths.output_dir or real_path(directory))
-                job.reader.finish(
-                    partial(sink.results, job), report, partial(replace_through_journal, catalog, self._info)
-                )
+            folder = paths.output_dir and real_path(paths.output_dir)
+            cascade = Cascade(
+                report.command, self._settings, layers, catalogs, folder or real_path(directory), self._listener.note
+            )
+            self._prepare(self._listed(source), cascade, frozenset(layers.now))
+            info = self._run_info(cascade)
+            writer = Writer(report, info, self._listener if options.debug else NullListener())
+            sink = SidecarSink(catalogs, writer, report, options, self._stop, want_results=self._want_results)
+            self._annotate(sink)
+            if finish is not None and not options.dry_run:
+                catalog = catalogs.of(folder or real_path(directory))
+                results = partial(sink.results, self._item_jobs())
+                readers = [part.job.reader for part in self._parts]
+                finish(readers, results, report, partial(replace_through_journal, catalog, info))
             self._close_report()
             for catalog in () if options.dry_run else catalogs:
                 with catalog.transaction():
-                    catalog.end_run(self._info.uid, report.as_dict())
+                    if not self._stop:
+                        cascade.record(catalog, info.uid)
+                    catalog.end_run(info.uid, report.as_dict())
         return report
 
     def run(self, source: Source, sink: Sink) -> RunReport:
-        """Annotate the images of a source. Raises SdprepError if the run cannot continue."""
-        self._annotate(source, sink)
+        """Annotate the images of a source, all by the same settings. Raises SdprepError if the run cannot continue."""
+        self._add_part(self._settings, self._listed(source), frozenset(), frozenset())
+        self._annotate(sink)
         self._close_report()
         return self.report
 
-    def _annotate(self, source: Source, sink: Sink) -> Job:
-        """Give every image of the source an outcome, and return the job with the model's files."""
+    def _listed(self, source: Source) -> list[ImageItem]:
         items = source.items()
         if source.skipped:
             self._listener.note(source.skipped)
-        if (warning := toy_note(self._annotator.spec, items)) is not None:
-            self._listener.note(warning)
         self.report.found = len(items)
-        with self._interruptible(sink), self._measured("plan", len(items)):
-            pending = sink.pending(items, self._job)
-        model = str(self._job.request.settings["model"])
-        if (note := other_models_note(self.report.other_models, model)) is not None:
-            self._listener.note(note)
-        if not pending or self._stop:
-            self.report.remaining += len(pending)
-            return self._job
-        return self._predict(pending, sink)
+        return items
 
-    def _predict(self, pending: list[ImageItem], sink: Sink) -> Job:
-        """Load the model, show it the images, and give the outcomes to the sink."""
-        spec, report, job = self._annotator.spec, self.report, self._job
-        check_installed(spec)
-        if self._files is None:
-            self._files = ensure_downloaded(spec, self._listener)
-            job = self._annotator.job(self._files)
+    def _prepare(self, items: list[ImageItem], cascade: Cascade[S], explicit: frozenset[str]) -> None:
+        """Make the parts of the run. Raises UsageError if the settings of some images do not fit their model."""
+        for effective, some in cascade.parts(items):
+            try:
+                self._add_part(effective.settings, some, effective.stated, explicit)
+            except UsageError as error:
+                raise UsageError(f"{error}{cascade.remembered_hint(effective.remembered)}") from error
+        for line in without_effect(explicit, [(part.settings, part.annotator.spec) for part in self._parts]):
+            self._listener.note(line)
+
+    def _add_part(self, settings: S, items: list[ImageItem], stated: frozenset[str], explicit: frozenset[str]) -> None:
+        annotator = self._annotator(settings, stated, explicit)
+        files = self._files_of(annotator.spec)
+        self._parts.append(Part(settings, items, annotator, files, annotator.job(files)))
+
+    def _files_of(self, spec: ModelSpec) -> ModelFiles | None:
+        """The files of a model if they are on this machine, looked for once; downloaded again if that is forced."""
+        key = _files_key(spec)
+        if key not in self._files:
+            if isinstance(self._settings, TagSettings) and self._settings.force_download and spec.source.repo:
+                check_installed(spec)
+                ensure_downloaded(spec, self._listener, check=True)
+            self._files[key] = find_local(spec)
+        return self._files[key]
+
+    def _run_info(self, cascade: Cascade[S]) -> RunInfo:
+        """The record of the run, which names all its models, and what was stated for which folder."""
+        self.report.model = ", ".join(dict.fromkeys(part.annotator.spec.name for part in self._parts))
+        stated = {name: each.value for name, each in cascade.stated_now.items()}
+        info = run_info(
+            self.report.command,
+            self._parts[0].settings,
+            self._models,
+            stated=stated,
+            folder=printable(os.fsdecode(cascade.place)),
+        )
+        self.report.run = info.uid
+        return replace(info, remember=lambda catalog: cascade.record(catalog, info.uid))
+
+    @property
+    def _models(self) -> str:
+        return ", ".join(dict.fromkeys(str(part.job.request.settings["model"]) for part in self._parts))
+
+    def _item_jobs(self) -> list[tuple[list[ImageItem], Job]]:
+        return [(part.items, part.job) for part in self._parts]
+
+    def _annotate(self, sink: Sink) -> None:
+        """Give every image an outcome."""
+        toys = [toy_note(part.annotator.spec, part.items) for part in self._parts]
+        for warning in dict.fromkeys(toys):
+            if warning is not None:
+                self._listener.note(warning)
+        with self._interruptible(sink), self._measured("plan", self.report.found):
+            pending = sink.pending(self._item_jobs())
+        if (note := other_models_note(self.report.other_models, self._models)) is not None:
+            self._listener.note(note)
+        left = len(pending)
+        for config, jobs in [] if self._stop else self._engines(pending):
+            if not self._stop:
+                left -= self._predict(config, jobs, sink, len(pending))
+        self.report.remaining += left
+
+    def _engines(self, pending: list[ImageItem]) -> list[tuple[EngineConfig, dict[ImageItem, Job]]]:
+        """The images that a model has to see with their jobs, those together that the same loaded model serves."""
+        engines: list[tuple[EngineConfig, dict[ImageItem, Job]]] = []
+        waiting = set(pending)
+        for part in self._parts:
+            items = [item for item in part.items if item in waiting]
+            if not items:
+                continue
+            spec = part.annotator.spec
+            check_installed(spec)
+            if part.files is None:
+                part.files = self._files[_files_key(spec)] = ensure_downloaded(spec, self._listener)
+                part.job = part.annotator.job(part.files)
+            config = engine_config(spec, part.files, part.settings)
+            jobs = next((jobs for known, jobs in engines if known == config), None)
+            if jobs is None:
+                engines.append((config, jobs := {}))
+            jobs.update(dict.fromkeys(items, part.job))
+        return engines
+
+    def _predict(self, config: EngineConfig, jobs: dict[ImageItem, Job], sink: Sink, total: int) -> int:
+        """Load a model, show it images, give the outcomes to the sink, and return how many it has seen."""
+        report, done = self.report, 0
         failures = NonfiniteCheck(max(NONFINITE_LIMIT, 2 * self._settings.run.batch_size))
-        with open_engine(engine_config(spec, self._files, self._settings), self._listener.note) as engine:
-            report.predicted = len(pending)
-            report.provider = engine.provider
-            self._listener.start(len(pending))
-            left = len(pending)
+        with open_engine(config, self._listener.note) as engine:
+            if not self._providers:
+                self._listener.start(total)
+            self._providers[engine.provider] = None
+            report.provider = ", ".join(self._providers)
             with self._interruptible(sink):
-                for outcome in engine.run(pending, self._stop):
-                    left -= 1
+                for outcome in engine.run(list(jobs), self._stop):
+                    done += 1
                     with self._measured("write", isinstance(outcome, Result)):
-                        sink.write(outcome, job)
+                        sink.write(outcome, jobs[outcome.item])
                     failures.check(outcome)
                     self._listener.advance()
         add_stages(self._timings, engine.timings if self._settings.run.timings else {})
-        report.predicted -= left
-        report.remaining += left
-        return job
+        report.predicted += done
+        return done
 
     @contextmanager
     def _interruptible(self, sink: Sink) -> Iterator[None]:
@@ -186,7 +286,8 @@ class Annotation:
 
     def _close_report(self) -> None:
         report = self.report
-        report.revision = self._files.revision if self._files else self._annotator.spec.source.revision
+        revisions = (part.files.revision if part.files else part.annotator.spec.source.revision for part in self._parts)
+        report.revision = ", ".join(dict.fromkeys(each for each in revisions if each)) or None
         report.stopped = self._stop.exit_code
         report.seconds = time.monotonic() - self._began
         if self._settings.run.timings:
@@ -195,6 +296,11 @@ class Annotation:
                 name: {key: round(value, 6) for key, value in asdict(stage).items()} for name, stage in stages.items()
             }
         report.check()
+
+
+def _files_key(spec: ModelSpec) -> tuple[Any, ...]:
+    """What tells the files of models apart."""
+    return spec.source, tuple(spec.files)
 
 
 class NonfiniteCheck:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from heapq import merge
 from pathlib import Path
 
 from sdprep.catalog.session import CatalogSession
 from sdprep.config import RunOptions
 from sdprep.errors import ReadOnlyFolder
 from sdprep.folders import write_obstacle
+from sdprep.images.source import natural_key
 from sdprep.report import CancelToken, RunReport
-from sdprep.tasks.annotation.job import Job, PlannedImage
+from sdprep.tasks.annotation.job import Job, PlannedImage, ResultReader
 from sdprep.tasks.annotation.lookup import stored_results
 from sdprep.tasks.annotation.model_notes import other_model
 from sdprep.tasks.annotation.planner import Planner
@@ -37,27 +39,25 @@ class SidecarSink:
     ) -> None:
         self._catalogs, self._writer, self._report = catalogs, writer, report
         self._options, self._stop, self._want_results = options, stop, want_results
-        self._items: list[ImageItem] = []
         self._failed: set[ImageItem] = set()
         self._waiting: dict[ImageItem, PlannedImage] = {}
         self._obstacles: dict[Path, OSError | None] = {}
 
-    def pending(self, items: list[ImageItem], job: Job) -> list[ImageItem]:
+    def pending(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> list[ImageItem]:
         """Count or write every image that needs no model, and return those that do.
 
         Raises ReadOnlyFolder if none of the sidecars that are needed can be written.
         """
-        self._items = items
-        left = self._options.limit
-        for done, image in enumerate(self._planned(items, job)):
+        left, found = self._options.limit, sum(len(items) for items, _ in parts)
+        for done, image in enumerate(self._planned(parts)):
             if self._stop:
-                self._report.remaining += len(items) - done
+                self._report.remaining += found - done
                 break
             if isinstance(image, Failure):
                 self._failed.add(image.item)
                 self._report.fail(image)
                 continue
-            if (model := other_model(image.disk, job.request)) is not None:
+            if (model := other_model(image.disk, image.job.request)) is not None:
                 self._report.other_models[model] = self._report.other_models.get(model, 0) + 1
             if image.leaves_sidecar and not self._needs_model(image):
                 self._writer.leave(image)
@@ -84,17 +84,29 @@ class SidecarSink:
         """Write all that was taken."""
         self._writer.commit()
 
-    def results(self, job: Job) -> Iterator[tuple[str, bytes]]:
-        """The names and stored results of all images that did not fail while they were planned."""
-        items = [item for item in self._items if item not in self._failed] if self._failed else self._items
-        return stored_results(items, job, self._catalogs)
+    def results(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> Iterator[tuple[str, bytes, ResultReader]]:
+        """The names and stored results of all images that did not fail while they were planned, in their order."""
+        return merge(*map(self._results_of, parts), key=lambda found: natural_key(found[0]))
 
-    def _planned(self, items: list[ImageItem], job: Job) -> Iterator[PlannedImage | Failure]:
-        collisions = sidecar_collisions(items, job.extension, job.naming)
+    def _results_of(self, part: tuple[list[ImageItem], Job]) -> Iterator[tuple[str, bytes, ResultReader]]:
+        items, job = part
+        left = [item for item in items if item not in self._failed] if self._failed else items
+        return ((rel, result, job.reader) for rel, result in stored_results(left, job, self._catalogs))
+
+    def _planned(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> Iterator[PlannedImage | Failure]:
+        collisions = self._collisions(parts)
         yield from collisions
         colliding = {collision.item for collision in collisions}
-        planner = Planner(job, self._catalogs, want_results=self._want_results)
-        yield from planner.plan([item for item in items if item not in colliding] if colliding else items)
+        for items, job in parts:
+            planner = Planner(job, self._catalogs, want_results=self._want_results)
+            yield from planner.plan([item for item in items if item not in colliding] if colliding else items)
+
+    def _collisions(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> list[Failure]:
+        """The images that share a sidecar, also those with different settings."""
+        named: dict[tuple[str, str], list[ImageItem]] = {}
+        for items, job in parts:
+            named.setdefault((job.extension, job.naming), []).extend(items)
+        return [failure for names, items in named.items() for failure in sidecar_collisions(items, *names)]
 
     def _needs_model(self, image: PlannedImage) -> bool:
         if self._options.refresh:

@@ -12,7 +12,6 @@ from sdprep.config import AUTO, TagSettings
 from sdprep.errors import UsageError
 from sdprep.files import read_limited
 from sdprep.models.base import ModelSpec
-from sdprep.report import Listener
 from sdprep.rules.labels import ARGMAX_CATEGORIES, NAMED_THRESHOLDS, LabelTable, TagRules, normalize_tag
 from sdprep.rules.tag_lists import TagLists, parse_pairs, parse_thresholds, resolve_aliases, resolve_implications
 
@@ -45,13 +44,13 @@ class TagListFiles:
         sums = {"aliases": self._aliases_sum, "implications": self._implications_sum}
         return {"tag_thresholds": thresholds, **sums}
 
-    def lists_for(self, labels: LabelTable, model: str, listener: Listener) -> TagLists:
+    def lists_for(self, labels: LabelTable, model: str, note: Callable[[str], None]) -> TagLists:
         """The lists, with the thresholds of the label file if asked for. Raises UsageError if it has none."""
         if not self._by_model:
             unknown = sorted(self._lists.thresholds.keys() - {normalize_tag(name) for name in labels.names})
             if unknown:
                 more = f" and {len(unknown) - MOST_NAMES} more" if len(unknown) > MOST_NAMES else ""
-                listener.note(f"--tag-thresholds: {model} has no tag called {', '.join(unknown[:MOST_NAMES])}{more}")
+                note(f"--tag-thresholds: {model} has no tag called {', '.join(unknown[:MOST_NAMES])}{more}")
             return self._lists
         if not labels.best_thresholds:
             raise UsageError(

@@ -9,9 +9,7 @@ import pytest
 
 from sdprep.catalog.schema import dump
 from sdprep.config import CaptionSettings, TagSettings
-from sdprep.models.backends import with_backend
 from sdprep.models.base import ModelFiles
-from sdprep.models.registry.registry import resolve
 from sdprep.report import NullListener
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.labels import TagRules
@@ -43,9 +41,8 @@ SETTINGS = {
 
 def job(settings: TagSettings | CaptionSettings) -> Job:
     if isinstance(settings, TagSettings):
-        spec = with_backend(resolve(settings.model, "tag"), settings.backend)
-        return Tagging(spec, settings, frozenset(), NullListener()).job(FILES)
-    return Captioning(resolve(settings.model, "caption"), settings, frozenset()).job(FILES)
+        return Tagging(settings, note=NullListener().note).job(FILES)
+    return Captioning(settings).job(FILES)
 
 
 def keys(settings: TagSettings | CaptionSettings) -> dict[str, str]:

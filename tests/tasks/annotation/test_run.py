@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -60,8 +61,8 @@ def test_the_sink_of_the_worked_example_gets_what_a_folder_run_writes(folder: Pa
 def test_a_cancelled_run_shows_the_model_nothing_and_counts_the_rest(folder: Path, export: ModuleType) -> None:
     stop = CancelToken()
     stop.exit_code = 130
-    tagging = export.Tagging(export.resolve("demo-tag", "tag"), SETTINGS, frozenset(), export.NullListener())
-    annotation = export.Annotation(tagging, SETTINGS, stop=stop)
+    tagging = partial(export.Tagging, note=export.NullListener().note)
+    annotation = export.Annotation("tag", tagging, SETTINGS, stop=stop)
 
     report = annotation.run(export.FolderSource(folder), export.JsonLinesSink(folder / "tags.jsonl", annotation.report))
 

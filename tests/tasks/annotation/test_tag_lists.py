@@ -14,6 +14,7 @@ from sdprep.report import NullListener, RunReport
 from sdprep.resources import configs_folder
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation.tag_lists import with_card_thresholds
+from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag
 
 USUAL = ["1girl", "solo", "smile", "long_hair"]
@@ -40,7 +41,8 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *, explicit: frozenset[str] = frozenset(), **settings: Any) -> RunReport:
     rules = {name: settings.pop(name) for name in list(settings) if name in TagRules.__dataclass_fields__}
-    return tag(folder, TagSettings(**{"model": "demo-tag", "rules": TagRules(**rules), **settings}), explicit=explicit)
+    made = TagSettings(**{"model": "demo-tag", "rules": TagRules(**rules), **settings})
+    return tag(folder, made, layers=stating(made, explicit))
 
 
 def tags(folder: Path, **settings: Any) -> list[str]:

@@ -1,0 +1,127 @@
+"""What was stated for the folders of a dataset: rows of the table `stated`, signed with a key of the user.
+
+A catalog may come with the images. A row without a valid signature was not written on this machine by this user, and
+may set no more than a settings file that came with the images.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+
+from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.schema import Key, as_text, dump, parse_json
+from sdprep.files import NEW_FILE, read_limited, write_all
+
+KEY_BYTES = 32
+COLUMNS = "place, task, option, value, origin, run"
+
+
+@dataclass(frozen=True, slots=True)
+class StatedRow:
+    """An option that was stated at a place: the key of a folder ("" for that of the catalog) or of an image.
+
+    `value` is JSON. `origin` says where it was stated: "flag", "environment" or "sdprep.toml". `is_signed` is set on
+    rows that were read, and says whether this user stated it.
+    """
+
+    place: Key
+    task: str
+    option: str
+    value: Any
+    origin: str
+    run: str
+    is_signed: bool = False
+
+
+def stated_rows(catalog: Catalog, task: str | None = None) -> list[StatedRow]:
+    """All that was stated, for a task or all tasks, sorted by place. Raises DamagedCatalog."""
+    rows = catalog.db.execute(f"SELECT {COLUMNS}, signature FROM stated ORDER BY place, task, option").fetchall()
+    found = []
+    with catalog.decoding("a setting of an earlier run"):
+        for place, *texts, signature in rows:
+            if not isinstance(place, (str, bytes)):
+                raise TypeError(f"{place!r:.100} is not the name of a file")
+            of_task, option, value, origin, run = map(as_text, texts)
+            own = _signature(place, *texts)
+            is_signed = own is not None and isinstance(signature, bytes) and hmac.compare_digest(signature, own)
+            row = StatedRow(place, of_task, option, parse_json(value), origin, run, is_signed)
+            if task in (None, of_task):
+                found.append(row)
+    return found
+
+
+def state(catalog: Catalog, rows: Iterable[StatedRow]) -> None:
+    """Write what was stated, inside a transaction; unsigned if this user can have no key."""
+    for row in rows:
+        texts = row.task, row.option, dump(row.value), row.origin, row.run
+        catalog.db.execute(
+            f"INSERT OR REPLACE INTO stated ({COLUMNS}, signature) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (row.place, *texts, _signature(row.place, *texts)),
+        )
+
+
+def forget(catalog: Catalog, place: Key, task: str | None = None, options: Collection[str] | None = None) -> int:
+    """Drop what was stated at a place and below, for a task and some options or for all; return how many rows."""
+    gone = [
+        (row.place, row.task, row.option)
+        for row in stated_rows(catalog, task)
+        if _is_at_or_below(row.place, place) and (options is None or row.option in options)
+    ]
+    with catalog.transaction():
+        catalog.db.executemany("DELETE FROM stated WHERE place = ? AND task = ? AND option = ?", gone)
+    return len(gone)
+
+
+def _is_at_or_below(place: Key, folder: Key) -> bool:
+    name, above = os.fsencode(place), os.fsencode(folder)
+    if not above:
+        # The key of what lies outside the catalog's folder is absolute.
+        return not Path(os.fsdecode(name)).is_absolute()
+    return name == above or name.startswith(above + b"/")
+
+
+def _signature(place: Key, *texts: str) -> bytes | None:
+    key, _ = user_key()
+    message = json.dumps([os.fsencode(place).hex(), *texts])
+    return None if key is None else hmac.digest(key, message.encode("ascii"), "sha256")
+
+
+def user_key() -> tuple[bytes | None, str]:
+    """The key that signs what this user states, made on first use; None with the reason if there can be none."""
+    return _read_key(user_data_path("sdprep") / "key")
+
+
+@lru_cache(maxsize=4)
+def _read_key(file: Path) -> tuple[bytes | None, str]:
+    try:
+        if not file.exists():
+            _make_key(file)
+        key = read_limited(file, KEY_BYTES)
+    except OSError as error:
+        return None, f"{file}: {error.strerror or error}"
+    return (key, "") if len(key) == KEY_BYTES else (None, f"{file} is damaged; delete it, and sdprep makes a new one")
+
+
+def _make_key(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}-{secrets.token_hex(4)}.tmp")
+    try:
+        descriptor = os.open(temporary, NEW_FILE, 0o600)
+        try:
+            write_all(descriptor, secrets.token_bytes(KEY_BYTES))
+        finally:
+            os.close(descriptor)
+        # In one step: another run never reads half a key.
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

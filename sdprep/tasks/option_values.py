@@ -1,0 +1,115 @@
+"""The values of options: as a catalog remembers them, and as a user writes them on the command line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+import msgspec
+
+from sdprep.catalog.stated import StatedRow
+from sdprep.models.registry.registry import model_path
+from sdprep.paths import is_inside, is_safe_relative
+
+# How the value of a path below the catalog's folder begins; it moves with the dataset.
+BELOW = "./"
+
+
+class OptionValues:
+    """Converts values between the fields of a settings class and the rows of catalogs."""
+
+    def __init__(self, kind: type) -> None:
+        self._types: dict[str, Any] = {"preset": str, **_types(kind)}
+
+    def to_row(self, option: str, value: Any, root: Path) -> Any:
+        """The JSON of a value. Paths are those below the catalog's folder, or absolute."""
+        path = _path_in(option, value)
+        if path is None:
+            return msgspec.to_builtins(value)
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay
+        return f"{BELOW}{absolute.relative_to(root).as_posix()}" if absolute.is_relative_to(root) else str(absolute)
+
+    def from_row(self, row: StatedRow, root: Path) -> Any:
+        """The typed value of a row. Raises ValueError if the option takes no such value."""
+        value = row.value
+        if isinstance(value, str) and value.startswith(BELOW) and row.option in PATHS:
+            value = str(root / value.removeprefix(BELOW))
+        return self.typed(row.option, value)
+
+    def from_user(self, option: str, value: Any) -> Any:
+        """A value of Python, where one text stands for a list of it, and a dictionary for pairs. Raises ValueError."""
+        if get_origin(self._types[option]) is tuple:
+            value = [value] if isinstance(value, str) else value
+            value = list(value.items()) if isinstance(value, Mapping) else value
+        return self.typed(option, value)
+
+    def typed(self, option: str, value: Any) -> Any:
+        """A value with the type of its field. Raises ValueError if the option takes no such value."""
+        return msgspec.convert(value, self._types[option], dec_hook=_as_path)
+
+    def path_fault(self, row: StatedRow, root: Path) -> str | None:
+        """Why the path in a row that came with the folder may not be used: it has to stay below that folder."""
+        value = row.value
+        if row.option not in PATHS or not isinstance(value, str) or _path_in(row.option, value) is None:
+            return None
+        name = value.removeprefix(BELOW)
+        is_below = value.startswith(BELOW) and is_safe_relative(name) and is_inside(root / name, root)
+        return None if is_below else "is a path outside the folder"
+
+
+# The options whose values are paths, or may be.
+PATHS = frozenset({"model", "model_dir", "aliases", "implications", "tag_thresholds"})
+
+
+def _types(kind: type) -> dict[str, Any]:
+    """The types of all options of a settings class."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        found |= _types(hint) if is_dataclass(hint) else {name: hint}  # type: ignore[arg-type]
+    return found
+
+
+def _path_in(option: str, value: Any) -> Path | None:
+    """The path that a value is, if it is one."""
+    if option not in PATHS or value is None or (option == "tag_thresholds" and value == "model"):
+        return None
+    return model_path(value) if option == "model" else Path(value)
+
+
+def _as_path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, (str, os.PathLike)):
+        return Path(value)
+    raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+
+
+def spelt(option: str) -> str:
+    """An option as it is written on the command line."""
+    return f"--{option.replace('_', '-')}"
+
+
+def as_argument(value: object) -> str:
+    """A value as one argument of a command line."""
+    return shlex.quote(str(value))
+
+
+def as_flags(option: str, value: Any) -> str:
+    """An option with its value as it is written on the command line, such as `--exclude 1girl,solo`."""
+    name = spelt(option)
+    if isinstance(value, bool):
+        return name if value else f"--no-{name[2:]}"
+    if isinstance(value, Mapping):
+        value = tuple(value.items())
+    if isinstance(value, tuple):
+        if value and all(isinstance(each, tuple) for each in value):
+            if option == "category_threshold":
+                return " ".join(f"{name} {as_argument(f'{category}={each:g}')}" for category, each in value)
+            value = ";".join(",".join(pair) for pair in value)
+        else:
+            value = ",".join(each.replace(",", r"\,") for each in value)
+    if isinstance(value, float):
+        value = f"{value:g}"
+    return f"{name} {as_argument('none' if value is None else value)}"
