@@ -31,6 +31,7 @@ from sdprep.report import CancelToken, RunReport
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation import run
 from sdprep.tasks.merge import merge
+from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag
 from sdprep.types import ImageItem, Result
 
@@ -96,7 +97,7 @@ def list_folder(folder: Path) -> RunReport:
 def another_threshold(folder: Path) -> RunReport:
     """Every text is written anew, from stored scores."""
     settings = TagSettings(model="demo-tag", rules=TagRules(threshold=0.5))
-    return tag(folder, settings, explicit=frozenset({"threshold"}))
+    return tag(folder, settings, layers=stating(settings, {"threshold"}))
 
 
 STEPS: dict[str, Callable[[Path], RunReport]] = {

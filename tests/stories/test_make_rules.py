@@ -193,7 +193,7 @@ def test_a_run_without_the_flags_of_the_first_leaves_its_texts_alone(album):
     report = tag_by_default(album)
 
     assert counts(report) == {"current": 3}
-    assert report.other_settings == 3
+    assert report.other_settings == 0
     assert texts(album) == before
 
 

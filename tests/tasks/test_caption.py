@@ -30,13 +30,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, **settings: Any) -> RunReport:
-    """A run with the demo captioner, greedy unless said otherwise, for which all settings were stated."""
+    """A run with the demo captioner, greedy unless said otherwise, for which only these settings are stated."""
     explicit = frozenset(settings)
     rules = {name: settings.pop(name) for name in list(settings) if name in CaptionRules.__dataclass_fields__}
     work = RunOptions(workers=0)
     values = {"model": "demo-caption", "num_beams": 1, "rules": CaptionRules(**rules), "run": work, **settings}
     made = CaptionSettings(**values)
-    return caption(folder, made, layers=stating(made, explicit))
+    return caption(folder, made, layers=replace(stating(made, explicit), remembered=False))
 
 
 def text(folder: Path, **settings: Any) -> str:

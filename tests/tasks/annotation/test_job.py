@@ -13,6 +13,7 @@ from sdprep.models.base import ModelFiles
 from sdprep.report import NullListener
 from sdprep.rules.captions import CaptionRules
 from sdprep.rules.labels import TagRules
+from sdprep.rules.policy import STATED
 from sdprep.tasks.annotation.job import Job
 from sdprep.tasks.caption import SAMPLING, Captioning
 from sdprep.tasks.tag import Tagging
@@ -47,7 +48,8 @@ def job(settings: TagSettings | CaptionSettings) -> Job:
 
 def keys(settings: TagSettings | CaptionSettings) -> dict[str, str]:
     made = job(settings)
-    return {"settings": dump(made.request.settings), "result_key": dump(made.result_key)}
+    settings = {name: value for name, value in made.request.settings.items() if name != STATED}
+    return {"settings": dump(settings), "result_key": dump(made.result_key)}
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -1,0 +1,278 @@
+"""Settings stay: what is not stated in a run remains as it was, for each folder, image and task."""
+
+import shutil
+from contextlib import closing
+from sqlite3 import connect
+
+import pytest
+from click.testing import CliRunner
+
+from sdprep.catalog.stated import _read_key
+from sdprep.cli.main import cli
+from sdprep.config import TagSettings
+from sdprep.errors import UsageError
+from sdprep.resources import configs_folder
+from sdprep.rules.labels import KAOMOJI
+from sdprep.tasks.settings import Layers, stating
+from sdprep.tasks.tag import tag as tag_task
+from tests.stories.telling import CATALOG, FAKE_CAPTION, STRICT, hide_models, tag_settings, tags_of, texts, watch_model
+
+
+def sdprep(*words):
+    """Run a command; every result must be a success."""
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def sdprep_tag(folder, *words):
+    return sdprep("tag", folder, "--workers", 0, *words)
+
+
+@pytest.fixture
+def styled(album):
+    """An album with a trigger word, spaces for underscores, and a tag that is never written."""
+    stated = ("--prefix", "mychar", "--exclude", "simple_background", "--remove-underscore")
+    sdprep_tag(album, "--model", "demo-tag", *stated)
+    assert_styled(album)
+    return album
+
+
+def assert_styled(album, names=("a.txt", "b.txt", "c.txt")):
+    for name in names:
+        tags = tags_of(album / name)
+        assert tags[0] == "mychar"
+        assert "simple background" not in tags
+        assert not any("_" in tag for tag in tags if tag not in KAOMOJI)
+
+
+# One option of a later run
+
+
+def test_a_threshold_that_is_stated_later_keeps_the_trigger_word_the_exclusions_and_the_spaces(styled):
+    before = texts(styled)
+
+    sdprep_tag(styled, "--threshold", STRICT)
+
+    assert_styled(styled)
+    assert all(len(after) < len(before[name]) for name, after in texts(styled).items())
+
+
+@pytest.mark.parametrize("words", [["--refresh"], ["--update"], ["--existing", "overwrite"]])
+def test_actions_keep_all_settings(styled, words):
+    before = texts(styled)
+
+    sdprep_tag(styled, *words)
+
+    assert texts(styled) == before
+
+
+def test_a_replaced_image_keeps_its_settings(styled, drawings):
+    before = texts(styled)
+    (styled / "b.png").write_bytes(drawings[3])
+
+    sdprep_tag(styled)
+
+    assert_styled(styled)
+    assert texts(styled)["b.txt"] != before["b.txt"]
+
+
+def test_a_deleted_tag_file_comes_back_as_it_was(styled):
+    before = texts(styled)
+    (styled / "b.txt").unlink()
+
+    sdprep_tag(styled)
+
+    assert texts(styled) == before
+
+
+def test_a_new_image_gets_the_settings_of_its_folder(styled):
+    shutil.copy(styled / "b.png", styled / "d.png")
+
+    sdprep_tag(styled)
+
+    assert (styled / "d.txt").read_bytes() == (styled / "b.txt").read_bytes()
+
+
+def test_the_model_is_remembered(styled):
+    result = sdprep_tag(styled, "--refresh", "--json")
+
+    assert '"model": "demo-tag"' in result.stdout
+
+
+def test_the_run_says_in_one_line_what_it_took_from_memory(styled):
+    stderr = sdprep_tag(styled).stderr.splitlines()
+
+    assert stderr[0] == (
+        "using settings of earlier runs: --exclude simple_background --model demo-tag --prefix mychar "
+        f"--remove-underscore (sdprep settings {styled})"
+    )
+    assert sum("earlier runs" in line for line in stderr) == 1
+
+
+def test_actions_and_what_is_the_machines_are_not_remembered(album):
+    sdprep_tag(
+        album, "--model", "demo-tag", "--existing", "overwrite", "--refresh", "--limit", 1, "--batch-size", 1,
+        "--device", "cpu", "--max-pixels", 10**8, "--timings",
+    )  # fmt: skip
+
+    stderr = sdprep_tag(album).stderr
+
+    assert f"using settings of earlier runs: --model demo-tag (sdprep settings {album})" in stderr
+
+
+def test_a_caption_keeps_its_settings(album):
+    sdprep("caption", album, "--model", FAKE_CAPTION, "--workers", 0, "--prefix", "mychar: ", "--max-length", 20)
+    before = texts(album, ".caption")
+    (album / "b.caption").unlink()
+
+    sdprep("caption", album, "--workers", 0, "--suffix", " (end)")
+
+    assert texts(album, ".caption") == {name: data.replace(b"\n", b" (end)\n") for name, data in before.items()}
+    assert all(data.startswith(b"mychar: ") for data in before.values())
+
+
+def test_tags_and_captions_have_settings_of_their_own(styled):
+    sdprep("caption", styled, "--model", FAKE_CAPTION, "--workers", 0)
+
+    assert not any(data.startswith(b"mychar") for data in texts(styled, ".caption").values())
+
+
+# Folders
+
+
+@pytest.fixture
+def folders(album):
+    """A dataset of two characters, each in a folder with its own trigger word."""
+    for name in ("kuro", "aka"):
+        (album / name).mkdir()
+        shutil.copy(album / "a.png", album / name / "a.png")
+    sdprep_tag(album, "--model", "demo-tag")
+    sdprep_tag(album / "kuro", "--prefix", "kuro_")
+    sdprep_tag(album / "aka", "--prefix", "aka_")
+    return album
+
+
+def first_tags(folder):
+    return [tags_of(folder / name)[0] for name in ("kuro/a.txt", "aka/a.txt")]
+
+
+def test_trigger_words_of_folders_survive_a_run_over_the_parent(folders):
+    sdprep_tag(folders, "--threshold", STRICT)
+
+    assert first_tags(folders) == ["kuro_", "aka_"]
+    assert len(tags_of(folders / "kuro" / "a.txt")) == len(tags_of(folders / "a.txt")) + 1
+
+
+def test_a_new_image_in_a_folder_gets_the_trigger_word_of_that_folder(folders):
+    shutil.copy(folders / "b.png", folders / "kuro" / "b.png")
+
+    sdprep_tag(folders)
+
+    assert tags_of(folders / "kuro" / "b.txt")[0] == "kuro_"
+    assert tags_of(folders / "kuro" / "b.txt")[1:] == tags_of(folders / "b.txt")
+
+
+def test_stating_an_option_for_the_parent_replaces_it_below(folders):
+    sdprep_tag(folders, "--prefix", "all")
+    sdprep_tag(folders)
+
+    assert first_tags(folders) == ["all", "all"]
+    assert tags_of(folders / "a.txt")[0] == "all"
+
+
+def test_a_run_below_takes_what_was_stated_above(folders):
+    sdprep_tag(folders, "--threshold", STRICT)
+    (folders / "kuro" / "a.txt").unlink()
+
+    sdprep_tag(folders / "kuro")
+
+    assert tags_of(folders / "kuro" / "a.txt") == ["kuro_", *tags_of(folders / "a.txt")]
+
+
+def test_the_line_names_the_folders_whose_settings_differ(folders):
+    stderr = sdprep_tag(folders).stderr
+
+    assert (
+        "using settings of earlier runs: --model demo-tag; in aka: --prefix aka_; in kuro: --prefix kuro_ "
+        f"(sdprep settings {folders})"
+    ) in stderr
+
+
+def test_only_sidecars_whose_settings_changed_are_rewritten(folders):
+    before = {path: path.stat().st_mtime_ns for path in folders.rglob("*.txt")}
+
+    sdprep_tag(folders / "kuro", "--prefix", "other")
+    sdprep_tag(folders)
+
+    changed = [path for path, time in before.items() if path.stat().st_mtime_ns != time]
+    assert changed == [folders / "kuro" / "a.txt"]
+
+
+def test_models_of_folders_work_in_one_run_that_loads_each_once(folders, monkeypatch, tmp_path):
+    described = (configs_folder("models") / "demo-tag.toml").read_text("utf-8")
+    other = tmp_path / "other.toml"
+    other.write_text(described.replace('name = "demo-tag"', 'name = "other"'), "utf-8")
+    sdprep_tag(folders / "aka", "--model", other)
+    for path in folders.rglob("*.txt"):
+        path.unlink()
+    seen = watch_model(monkeypatch)
+
+    result = sdprep_tag(folders, "--refresh", "--json")
+
+    assert seen == [4, 1]
+    assert '"model": "demo-tag, other"' in result.stdout
+    assert first_tags(folders) == ["kuro_", "aka_"]
+
+
+# What may not happen
+
+
+def test_a_run_that_fails_to_start_states_nothing(styled):
+    failed = CliRunner().invoke(cli, ["tag", str(styled), "--model", "no-such-model", "--prefix", "wrong"])
+
+    assert isinstance(failed.exception, UsageError)
+    assert "--prefix mychar" in sdprep_tag(styled).stderr
+
+
+def test_a_dry_run_states_nothing(styled):
+    sdprep_tag(styled, "--prefix", "other", "--dry-run")
+
+    assert "--prefix mychar" in sdprep_tag(styled).stderr
+
+
+def test_a_run_without_memory_reads_and_writes_none(styled):
+    settings = tag_settings({"prefix": ("x",), "max_tags": 1})
+    tag_task(styled, tag_settings({}), layers=Layers(now=stating(settings, {"prefix"}).now, remembered=False))
+
+    assert [tags_of(path)[0] for path in styled.glob("*.txt")] == ["x"] * 3
+    assert any("_" in tag for path in styled.glob("*.txt") for tag in tags_of(path))
+    assert "--prefix mychar" in sdprep_tag(styled).stderr
+
+
+def test_a_text_is_rewritten_when_what_shaped_it_is_forgotten(styled, monkeypatch):
+    with closing(connect(styled / CATALOG)) as catalog, catalog:
+        catalog.execute("DELETE FROM stated WHERE option = 'prefix'")
+    hide_models(monkeypatch)
+
+    sdprep_tag(styled)
+
+    assert not any(data.startswith(b"mychar") for data in texts(styled).values())
+
+
+def test_an_option_of_another_sdprep_is_named_and_ignored(styled):
+    with closing(connect(styled / CATALOG)) as catalog, catalog:
+        catalog.execute("UPDATE stated SET option = 'sparkle' WHERE option = 'prefix'")
+
+    assert "--sparkle of an earlier run is ignored: this sdprep has no such setting" in sdprep_tag(styled).stderr
+
+
+def test_a_setting_that_came_with_the_folder_may_not_set_what_a_settings_file_may_not(styled, a_home_of_its_own):
+    # Another user's key.
+    for path in a_home_of_its_own.rglob("key"):
+        path.unlink()
+    _read_key.cache_clear()
+    layers = Layers(check=lambda name, _: "is not allowed here" if name == "prefix" else None)
+
+    with pytest.raises(UsageError, match="remembers --prefix mychar, which is not allowed here\nState --prefix yours"):
+        tag_task(styled, TagSettings(), layers=layers)
