@@ -31,6 +31,8 @@ from sdprep.types import Failure, FailureCode, ImageItem, Result
 
 # A model that has answered with NaN or infinity this often, and never with numbers, is at fault, and not the images.
 NONFINITE_LIMIT = 8
+# What a listener is told while the model sees the images, by command.
+DOING = {"caption": "captioning", "tag": "tagging"}
 # The stages of a run, in their order.
 STAGES = ("plan", "decode", "predict", "write")
 
@@ -102,7 +104,9 @@ class Annotation:
         with catalogs_for(directory, paths, access) as catalogs:
             writer = Writer(report, self._info, self._listener if options.debug else NullListener())
             want_results = self._annotator.want_results
-            sink = SidecarSink(catalogs, writer, report, options, self._stop, want_results=want_results)
+            sink = SidecarSink(
+                catalogs, writer, report, options, self._stop, want_results=want_results, advance=self._listener.advance
+            )
             source = FolderSource(directory, recursive=paths.recursive, output_dir=paths.output_dir)
             job = self._annotate(source, sink)
             if not options.dry_run:
@@ -130,6 +134,7 @@ class Annotation:
         if (warning := toy_note(self._annotator.spec, items)) is not None:
             self._listener.note(warning)
         self.report.found = len(items)
+        self._listener.stage("planning", len(items))
         with self._interruptible(sink), self._measured("plan", len(items)):
             pending = sink.pending(items, self._job)
         model = str(self._job.request.settings["model"])
@@ -147,11 +152,12 @@ class Annotation:
         if self._files is None:
             self._files = ensure_downloaded(spec, self._listener)
             job = self._annotator.job(self._files)
+        self._listener.stage(f"loading {spec.name}")
         failures = NonfiniteCheck(max(NONFINITE_LIMIT, 2 * self._settings.run.batch_size))
         with open_engine(engine_config(spec, self._files, self._settings), self._listener.note) as engine:
             report.predicted = len(pending)
             report.provider = engine.provider
-            self._listener.start(len(pending))
+            self._listener.stage(DOING[report.command], len(pending))
             left = len(pending)
             with self._interruptible(sink):
                 for outcome in engine.run(pending, self._stop):

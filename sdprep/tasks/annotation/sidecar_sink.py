@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,9 +34,11 @@ class SidecarSink:
         stop: CancelToken,
         *,
         want_results: bool,
+        advance: Callable[[], None] = lambda: None,
     ) -> None:
         self._catalogs, self._writer, self._report = catalogs, writer, report
         self._options, self._stop, self._want_results = options, stop, want_results
+        self._advance = advance
         self._items: list[ImageItem] = []
         self._failed: set[ImageItem] = set()
         self._waiting: dict[ImageItem, PlannedImage] = {}
@@ -53,6 +55,7 @@ class SidecarSink:
             if self._stop:
                 self._report.remaining += len(items) - done
                 break
+            self._advance()
             if isinstance(image, Failure):
                 self._failed.add(image.item)
                 self._report.fail(image)
