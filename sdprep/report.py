@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sdprep.sanitize import to_json
-from sdprep.types import Failure, FailureCode, ImageWarning
+from sdprep.types import Failure, FailureCode, ImageWarning, KeptReason
 
 
 class Listener(Protocol):
@@ -19,11 +19,11 @@ class Listener(Protocol):
     def note(self, message: str) -> None:
         """Show a message to the user."""
 
-    def start(self, total: int) -> None:
-        """The model is about to see this many images."""
+    def stage(self, name: str, total: int | None = None, unit: str = "images") -> None:
+        """A stage of the run begins, such as "planning" or "tagging"; `total` is None if it cannot be counted."""
 
-    def advance(self) -> None:
-        """One more image has an outcome."""
+    def advance(self, count: int = 1) -> None:
+        """The stage has come so much further."""
 
 
 class NullListener:
@@ -32,10 +32,10 @@ class NullListener:
     def note(self, message: str) -> None:
         """Ignore the message."""
 
-    def start(self, total: int) -> None:
-        """Ignore the total."""
+    def stage(self, name: str, total: int | None = None, unit: str = "images") -> None:
+        """Ignore the stage."""
 
-    def advance(self) -> None:
+    def advance(self, count: int = 1) -> None:
         """Ignore the step."""
 
 
@@ -88,7 +88,10 @@ def add_stages(total: dict[str, StageTime], stages: Mapping[str, StageTime]) -> 
 
 @dataclass(slots=True)
 class RunReport:
-    """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model."""
+    """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model.
+
+    `failed_before` are those of the failures that an earlier run had, and that were not tried again.
+    """
 
     command: str
     found: int = 0
@@ -99,12 +102,14 @@ class RunReport:
     remaining: int = 0
     missing: int = 0
     kept_paths: list[str] = field(default_factory=list)
+    kept_reasons: dict[str, list[str]] = field(default_factory=dict)
     missing_paths: list[str] = field(default_factory=list)
     image_changed: list[str] = field(default_factory=list)
     other_settings: int = 0
     other_models: dict[str, int] = field(default_factory=dict)
     predicted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
+    failed_before: list[str] = field(default_factory=list)
     flagged: list[dict[str, str]] = field(default_factory=list)
     model: str | None = None
     revision: str | None = None
@@ -120,6 +125,8 @@ class RunReport:
     def fail(self, failure: Failure) -> None:
         """Count one failed image and name it."""
         self.refuse(failure.item.rel, failure.code, failure.message)
+        if failure.is_known:
+            self.failed_before.append(failure.item.rel)
 
     def refuse(self, path: str, code: FailureCode, message: str) -> None:
         """Count one file with which nothing could be done, and name it."""
@@ -130,10 +137,12 @@ class RunReport:
         """Name one image with a warning."""
         self.flagged.append({"path": rel, "code": warning.value, "message": warning.message})
 
-    def keep(self, rel: str) -> None:
-        """Count one image whose text was left as it is, and name it."""
+    def keep(self, rel: str, reason: KeptReason | None = None) -> None:
+        """Count one image whose text was left as it is, and name it; a reason if there is a sidecar."""
         self.kept += 1
         self.kept_paths.append(rel)
+        if reason is not None:
+            self.kept_reasons.setdefault(reason.value, []).append(rel)
 
     def check(self) -> None:
         """Raise AssertionError unless every image found is in exactly one count."""

@@ -73,6 +73,16 @@ WARNING_MESSAGES = {
 }
 
 
+class KeptReason(str, Enum):
+    """Why an existing sidecar was left as it is; a closed list."""
+
+    FOREIGN = "foreign"
+    EDITED = "edited"
+    OTHER_TASK = "other_task"
+    NOT_EMPTY = "not_empty"
+    CHANGED_MEANWHILE = "changed_meanwhile"
+
+
 @dataclass(frozen=True, slots=True)
 class ImageItem:
     """One image: where it lies, its name in reports, and the place that its sidecars are named after.
@@ -144,12 +154,16 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that has no result, and why. `digest` is known when the file could be read."""
+    """An image that has no result, and why. `digest` is known when the file could be read.
+
+    With `is_known` it failed in an earlier run and was not tried again.
+    """
 
     item: ImageItem
     code: FailureCode
     message: str
     digest: bytes | None = None
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

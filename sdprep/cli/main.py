@@ -24,6 +24,7 @@ from sdprep.cli.commands.quantize import quantize
 from sdprep.cli.commands.tag import tag
 from sdprep.cli.output import printing
 from sdprep.cli.param_types import hyphenate
+from sdprep.cli.talk import RED, Level, current, talking
 from sdprep.errors import SdprepError, lacks_memory
 from sdprep.sanitize import redact
 
@@ -54,7 +55,7 @@ def main() -> None:
     """The console script."""
     _find_home()
     # Without color=True, click removes what looks like an escape sequence before it could be printed as an escape.
-    with printing(), click.Context(cli, color=True):
+    with printing(), talking(), click.Context(cli, color=True):
         handle_errors(partial(cli, standalone_mode=False))
 
 
@@ -83,16 +84,18 @@ def handle_errors(function: Callable[[], Any]) -> None:
     except OSError as error:
         _leave(str(error) if _current_folder_exists() else "the current folder was deleted; change to another one", 1)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("sdprep: interrupted", err=True)
+        current().end_bar()
+        current().say("sdprep: interrupted", level=Level.ERROR)
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - no error is shown as a traceback unless asked for
         if os.environ.get(TRACEBACK):
-            click.echo(redact(traceback.format_exc()), err=True)
+            current().say(redact(traceback.format_exc()), level=Level.ERROR)
         _leave(_plain_message(error), 1)
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    click.echo(f"sdprep: error: {message}", err=True)
+    current().end_bar()
+    current().say(f" {message}", head="sdprep: error:", style=RED, level=Level.ERROR)
     sys.exit(code)
 
 

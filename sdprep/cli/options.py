@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +16,10 @@ from sdprep.choices import choices
 from sdprep.cli import folder_settings, param_types
 from sdprep.cli.param_types import hyphenate
 from sdprep.cli.settings_files import load_settings, show_config
+from sdprep.cli.talk import Level, current
 from sdprep.config import PathOptions, RunOptions
 from sdprep.errors import UsageError
-from sdprep.sanitize import printable
+from sdprep.sanitize import printable, redact
 from sdprep.types import MAX_PIXELS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -171,6 +174,25 @@ def choice(settings: type, name: str) -> click.Choice[str]:
     return click.Choice(choices(settings, name))
 
 
+def set_level(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """A callback of --quiet and --verbose."""
+    if value and ctx.meta.setdefault("level", param.name) != param.name:
+        raise click.UsageError("--quiet and --verbose cannot be combined", ctx)
+    if value:
+        current().level = Level.ERROR if param.name == "quiet" else Level.DETAIL
+
+
+def open_log(_: click.Context, __: click.Parameter, path: Path | None) -> None:
+    """A callback that starts the log file with the command. Raises BadParameter if it cannot be written."""
+    if path is None:
+        return
+    try:
+        current().open_log(path)
+    except OSError as error:
+        raise click.BadParameter(f"{path} cannot be written: {error.strerror}") from error
+    current().log(redact(shlex.join(["sdprep", *sys.argv[1:]])))
+
+
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -235,7 +257,17 @@ measure_options = options(
     option("--debug", is_flag=True, help="Print every caption or tag list as it is written."),
     option("--timings", is_flag=True, help="Measure each stage of the run, and print a table at the end."),
 )
+talk_options = options(
+    "Output",
+    option("-q", "--quiet", is_flag=True, is_eager=True, expose_value=False, callback=set_level,
+           help="Print only errors and failures: no progress and no summary."),
+    option("-v", "--verbose", is_flag=True, is_eager=True, expose_value=False, callback=set_level,
+           help="Print the stages of the run too, and the names of all images that the summary counts."),
+    option("--log-file", type=FILE, is_eager=True, expose_value=False, callback=open_log,
+           help="Append all messages with their times to this file, also with --quiet."),
+)  # fmt: skip
 report_options = options(
     "Output",
     option("--json", "json_report", is_flag=True, help="Print the run report as one JSON object on stdout."),
+    talk_options,
 )

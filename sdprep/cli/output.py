@@ -28,9 +28,9 @@ LONGEST_MESSAGE = 10_000
 class Printer:
     """A text stream that prints invisible characters as escapes such as `\\x1b`, except line ends.
 
-    Characters that the stream's encoding lacks are escaped too. With `is_talk`, a message is truncated, and dropped if
-    it cannot be written: a run goes on when nobody reads its messages. Otherwise writing raises SdprepError, and
-    later output is discarded. It has no `buffer` through which a library could bypass it.
+    Characters that the stream's encoding lacks are escaped too, and only `write_line` prints colors. With `is_talk`, a
+    message is truncated, and dropped if it cannot be written: a run goes on when nobody reads its messages. Otherwise
+    writing raises SdprepError, and later output is discarded. No library can bypass it through a `buffer`.
     """
 
     def __init__(self, stream: TextIO, *, is_talk: bool) -> None:
@@ -48,16 +48,28 @@ class Printer:
         if not text:
             # click tests in this way whether it is a text stream, and ignores every error.
             return 0
-        if self._is_talk and length > LONGEST_MESSAGE:
-            text = f"{text[:LONGEST_MESSAGE]}...\n"
         bar = BAR.fullmatch(text) and self.isatty()
         if not bar:
-            text = escape(printable(text))
+            text = self._shown(text)
         elif text[0] == "\r":
-            text = "\r" + escape(printable(text[1:]))
-        text = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+            text = "\r" + self._shown(text[1:])
         self._try(lambda: self._stream.write(text))
         return length
+
+    def write_line(self, text: str, *, head: str = "", style: str = "") -> None:
+        """Write a message in one piece; its head has a color if the stream shows colors."""
+        head, text = self._shown(head), self._shown(text)
+        if head and style and has_color(self._stream):
+            head = f"\x1b[{style}m{head}\x1b[0m"
+        self._try(lambda: self._stream.write(f"{head}{text}\n"))
+        self.flush()
+
+    def _shown(self, text: str) -> str:
+        """The text with escapes for what does not reach a terminal."""
+        if self._is_talk and len(text) > LONGEST_MESSAGE:
+            text = f"{text[:LONGEST_MESSAGE]}...\n"
+        text = escape(printable(text))
+        return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
 
     def flush(self) -> None:
         """Write what is buffered."""
@@ -82,6 +94,13 @@ class Printer:
                 if isinstance(error, BrokenPipeError):
                     raise
                 raise SdprepError(f"stdout cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def has_color(stream: TextIO) -> bool:
+    """Whether to print colors: on a terminal, unless NO_COLOR is set; everywhere if FORCE_COLOR is set."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
 
 
 @contextmanager

@@ -1,40 +1,92 @@
-"""Notes and a progress bar while a run works, on stderr."""
+"""The progress of a run: a bar on a terminal, elsewhere a line every 30 seconds."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+import time
+from collections.abc import Callable
 
-import click
+from sdprep.cli.talk import Level, current
+
+# Seconds between two lines where no bar is shown.
+INTERVAL = 30.0
+BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left"
 
 
 class Terminal:
-    """A listener that prints notes on stderr, and a progress bar if stderr is a terminal."""
+    """A listener that prints notes, and shows each stage of the run with its rate and the time that is left."""
 
-    def __init__(self) -> None:
-        self._bar: Any = None
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._talk, self._clock = current(), clock
+        self._name, self._unit = "", ""
+        self._total: int | None = None
+        self._done, self._began, self._said = 0, 0.0, 0.0
 
     def note(self, message: str) -> None:
         """Print a message, above the bar if there is one."""
-        if self._bar is not None:
-            # One write: text without a line end would be taken for a part of the bar.
-            self._bar.write(f"{message}\n", file=sys.stderr, end="")
-        else:
-            click.echo(message, err=True)
+        self._talk.say(message)
 
-    def start(self, total: int) -> None:
-        """Show the bar."""
-        if sys.stderr.isatty():
-            from tqdm import tqdm
+    def stage(self, name: str, total: int | None = None, unit: str = "images") -> None:
+        """Show the name of the stage that begins, with a bar if it has a total."""
+        self.close()
+        self._name, self._total, self._unit, self._done = name, total, unit, 0
+        self._began = self._said = self._clock()
+        shows_bar = sys.stderr.isatty() and self._talk.level > Level.ERROR
+        what = name if total is None else f"{name}: {total} {unit}"
+        self._talk.say(what, level=Level.NOTE if total is None and not shows_bar else Level.DETAIL)
+        if shows_bar:
+            self._show_bar()
 
-            self._bar = tqdm(total=total, unit="img", file=sys.stderr, dynamic_ncols=True)
-
-    def advance(self) -> None:
-        """Advance the bar by one image."""
-        if self._bar is not None:
-            self._bar.update()
+    def advance(self, count: int = 1) -> None:
+        """Count images that have an outcome."""
+        self._done += count
+        if self._talk.bar is not None:
+            self._talk.bar.update(count)
+        now = self._clock()
+        if now - self._said >= INTERVAL:
+            self._said = now
+            if self._talk.bar is None:
+                self._talk.say(self._line(now))
+            else:
+                self._talk.log(self._line(now))
 
     def close(self) -> None:
         """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        self._talk.end_bar()
+
+    def _show_bar(self) -> None:
+        from tqdm import tqdm
+
+        # Its thread would redraw bars that do not advance.
+        tqdm.monitor_interval = 0
+        self._talk.bar = tqdm(
+            desc=self._name,
+            total=self._total,
+            unit="B" if self._unit == "bytes" else f" {self._unit}",
+            unit_scale=self._unit == "bytes",
+            bar_format="{desc}" if self._total is None else BAR_FORMAT,
+            miniters=1,
+            leave=False,
+            file=sys.stderr,
+            dynamic_ncols=True,
+        )
+
+    def _line(self, now: float) -> str:
+        """How far the stage is."""
+        seconds = now - self._began
+        if self._total is None or not self._done:
+            return f"{self._name}: {seconds:.0f} s"
+        rate = self._done / seconds
+        left = max(0, self._total - self._done) / rate
+        done, total, speed = (_amount(value, self._unit) for value in (self._done, self._total, rate))
+        return f"{self._name}: {done} of {total} {self._unit}, {speed} {self._unit} per second, {_time(left)} left"
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:,.0f}" if unit == "bytes" or value == int(value) else f"{value:.1f}"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -11,11 +12,13 @@ import click
 from sdprep.cli.output import print_json, print_table
 from sdprep.cli.progress import Terminal
 from sdprep.cli.signals import run_signals
+from sdprep.cli.talk import GREEN, RED, YELLOW, Level, current
 from sdprep.report import CancelToken, RunReport
+from sdprep.types import KeptReason
 
 MODEL_COMMANDS = ("caption", "tag")
-# The most paths that are printed with one reason.
-NAMED = 10
+# The most paths that are printed with one reason, unless --verbose is given.
+NAMED = 5
 
 
 def run_task(task: Callable[..., RunReport], *args: Any, json_report: bool, **kwargs: Any) -> None:
@@ -41,35 +44,21 @@ def print_report(report: RunReport, *, json_report: bool) -> None:
 
 
 def summarize(report: RunReport) -> None:
-    """Print the outcome of a run on stderr: first what needs your attention, then the counts."""
-
-    def talk(text: str) -> None:
-        # A file name may hold a line break.
-        click.echo(text.replace("\n", r"\n"), err=True)
-
-    for failure in report.failures:
-        talk(f"failed: {failure['path']}: {failure['code']}: {failure['message']}")
-    if report.command == "merge":
-        _name_some(talk, "lacks a sidecar:", report.missing_paths)
-    else:
-        why = f"not written by sdprep {report.command}, or edited since"
-        option = "use --existing overwrite or append to change it"
-        _name_some(talk, "kept the sidecar of", report.kept_paths, f": {why} ({option})")
-    for message in dict.fromkeys(flag["message"] for flag in report.flagged):
-        _name_some(talk, f"{message}:", [flag["path"] for flag in report.flagged if flag["message"] == message])
-    _name_some(talk, "kept although the image has changed:", report.image_changed)
+    """Print the outcome of a run: first what needs your attention, then the counts, then what ran."""
+    print_failures(report.failures, report.failed_before)
+    for reason, paths in report.kept_reasons.items():
+        _say(f" {_names(paths)}: {_why_kept(reason, report.command)}", "kept the sidecar of", YELLOW)
+    for message, paths in _remarks(report).items():
+        _say(f" {_names(paths)}", f"{message}:", YELLOW)
     if report.other_settings:
-        talk(f"{report.other_settings} were made with other settings; --update brings them in line")
-    remaining = "would be written" if report.dry_run else "remaining"
-    what = "file" if report.command in ("undo", "restore") else "image"
-    found = f"{report.found} {what}{'' if report.found == 1 else 's'}"
-    counts = f"{report.written} written, {report.current} up to date, {report.kept} kept, {report.failed} failed"
-    lacking = f", {report.missing} lack a sidecar" if report.missing else ""
-    talk(f"{report.command}: {found}: {counts}, {report.remaining} {remaining}{lacking} ({report.seconds:.1f} s)")
+        _say(f"{report.other_settings} were made with other settings; --update brings them in line")
+    _say(f" {_counts(report)}", f"{report.command}:", RED if report.failed else GREEN)
     if report.output:
-        talk(f"{report.output}")
-    elif report.command in MODEL_COMMANDS and report.current == report.found and not report.predicted:
-        talk("nothing to do, and no model was loaded")
+        _say(report.output)
+    elif report.predicted:
+        _say(f"model {report.model} on {report.provider}")
+    elif report.command in MODEL_COMMANDS and report.current == report.found:
+        _say("nothing to do, and no model was loaded")
     if report.timings is not None:
         rows = [("stage", "images", "seconds", "CPU seconds")]
         for name, stage in report.timings.items():
@@ -77,8 +66,68 @@ def summarize(report: RunReport) -> None:
         print_table(rows, right=range(1, 4), err=True)
 
 
-def _name_some(talk: Callable[[str], None], what: str, paths: list[str], why: str = "") -> None:
-    for path in paths[:NAMED]:
-        talk(f"{what} {path}{why}")
-    if len(paths) > NAMED:
-        talk(f"{what} {len(paths) - NAMED} more (--json names all)")
+def print_failures(failures: Iterable[Mapping[str, str]], failed_before: Collection[str] = ()) -> None:
+    """Print the files that failed, those with one reason together; those that were not tried again are counted."""
+    before = frozenset(failed_before)
+    groups: dict[tuple[str, str], list[str]] = {}
+    again: Counter[str] = Counter()
+    for each in failures:
+        if each["path"] in before:
+            again[each["code"]] += 1
+        else:
+            groups.setdefault((each["code"], each["message"]), []).append(each["path"])
+    for (code, message), paths in groups.items():
+        _say(f" {_names(paths)}: {code}: {message}", "failed:", RED, Level.ERROR)
+    if again:
+        codes = ", ".join(f"{count} {code}" for code, count in again.most_common())
+        what = f" {again.total()} as before ({codes}); they are tried again after: sdprep retry DIR"
+        _say(what, "failed:", RED, Level.ERROR)
+
+
+def _remarks(report: RunReport) -> dict[str, list[str]]:
+    """The images by what is remarkable about them."""
+    remarks: dict[str, list[str]] = {}
+    for flag in report.flagged:
+        remarks.setdefault(flag["message"], []).append(flag["path"])
+    if report.command == "merge" and report.missing_paths:
+        remarks["no sidecar"] = report.missing_paths
+    if report.image_changed:
+        remarks["kept although the image has changed"] = report.image_changed
+    return remarks
+
+
+def _why_kept(reason: str, command: str) -> str:
+    """Why sidecars were kept, and what changes that."""
+    other = "tag" if command == "caption" else "caption"
+    add_or_replace = "--existing append adds to it, --existing overwrite replaces it"
+    return {
+        KeptReason.FOREIGN: f"not written by sdprep ({add_or_replace})",
+        KeptReason.EDITED: f"edited since sdprep wrote it ({add_or_replace})",
+        KeptReason.OTHER_TASK: f"written by sdprep {other} (--existing append adds to it, or use another "
+        "--caption-extension)",
+        KeptReason.NOT_EMPTY: "not empty, and --existing fill only fills empty ones",
+        KeptReason.CHANGED_MEANWHILE: "changed during the run (run the command again)",
+    }[KeptReason(reason)]
+
+
+def _counts(report: RunReport) -> str:
+    what = "file" if report.command in ("undo", "restore") else "image"
+    found = f"{report.found} {what}{'' if report.found == 1 else 's'}"
+    counts = f"{report.written} written, {report.current} up to date, {report.kept} kept, {report.failed} failed"
+    remaining = "would be written" if report.dry_run else "remaining"
+    lacking = f", {report.missing} without a sidecar" if report.missing else ""
+    return f"{found}: {counts}, {report.remaining} {remaining}{lacking} ({report.seconds:.1f} s)"
+
+
+def _names(paths: Sequence[str]) -> str:
+    """The first names of some images, or all of them with --verbose."""
+    if len(paths) == 1:
+        return paths[0]
+    shown = paths if current().level is Level.DETAIL else paths[:NAMED]
+    more = ", ..." if len(shown) < len(paths) else ""
+    return f"{len(paths)} images ({', '.join(shown)}{more})"
+
+
+def _say(text: str, head: str = "", style: str = "", level: Level = Level.NOTE) -> None:
+    # A file name may hold a line break.
+    current().say(text.replace("\n", r"\n"), head=head, style=style, level=level)

@@ -36,7 +36,7 @@ SOURCES = {
     ParameterSource.DEFAULT_MAP: "sdprep.toml",
 }
 # Options that are not settings of the run.
-ASIDE = ("help", "show_config", "config", "preset", "json_report")
+ASIDE = ("help", "show_config", "config", "preset", "json_report", "quiet", "verbose", "log_file")
 
 
 def read_preset(name: str) -> dict[str, dict[str, Any]]:

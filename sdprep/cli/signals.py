@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import click
-
+from sdprep.cli.talk import Level, current
 from sdprep.cli.watchdog import watchdog
 from sdprep.report import CancelToken
 
@@ -39,10 +38,10 @@ def run_signals(stop: CancelToken) -> Iterator[None]:
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
         if not stop.interruptible:
-            click.echo("sdprep: terminated", err=True)
+            current().say("sdprep: terminated", level=Level.ERROR)
             sys.exit(128 + number)
         stop.exit_code = 128 + number
-        click.echo("finishing the current batch; press Ctrl-C again to stop at once", err=True)
+        current().say("finishing the current batch; press Ctrl-C again to stop at once")
 
     handlers: dict[int, Any] = {signal.SIGINT: ask, signal.SIGTERM: ask}
     if hasattr(signal, "SIGALRM"):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from sdprep.rules.mixed_text import MixedText, Part, Settings, is_misplaced, normalize
+from sdprep.types import KeptReason
 
 # Under this name the settings of a part keep the names of those that were stated for it.
 STATED = "stated"
@@ -145,6 +146,16 @@ def _decide_for_others(disk: SidecarStatus, request: TextRequest) -> Decision:
     if request.existing in ("append", "prepend"):
         return COMBINE
     return Decision(Action.KEEP, image_changed=True) if disk.image_changed else KEEP
+
+
+def why_kept(disk: SidecarStatus, task: str) -> KeptReason:
+    """Why a task keeps a sidecar with this text."""
+    state = disk.state
+    if state is None or state.origin == "user":
+        return KeptReason.FOREIGN
+    if not disk.unmodified:
+        return KeptReason.EDITED
+    return KeptReason.NOT_EMPTY if state.of_task(task) else KeptReason.OTHER_TASK
 
 
 def _decide_for_own(disk: SidecarStatus, state: SidecarState, request: TextRequest) -> Decision:

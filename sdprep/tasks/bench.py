@@ -13,6 +13,7 @@ from sdprep.models.backends import with_backend
 from sdprep.models.execution import usable_cpus
 from sdprep.models.registry.registry import find
 from sdprep.report import Listener, NullListener, RunReport
+from sdprep.tasks.annotation.run import DOING
 from sdprep.tasks.bench_report import BenchVerdict, Environment, Stage, judge
 from sdprep.tasks.caption import caption
 from sdprep.tasks.tag import tag
@@ -94,9 +95,10 @@ class _Start:
     def note(self, message: str) -> None:
         self._listener.note(message)
 
-    def start(self, total: int) -> None:
-        self._listener.start(total)
-        self.at = time.perf_counter()
+    def stage(self, name: str, total: int | None = None, unit: str = "images") -> None:
+        self._listener.stage(name, total, unit)
+        if name in DOING.values():
+            self.at = time.perf_counter()
 
-    def advance(self) -> None:
-        self._listener.advance()
+    def advance(self, count: int = 1) -> None:
+        self._listener.advance(count)

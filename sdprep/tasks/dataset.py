@@ -80,7 +80,7 @@ class Dataset:
         """Read all images in order, or fewer after a stop; `failures` are those that are known before, by `rel`."""
         images: list[DatasetImage] = []
         groups = iter([items[start : start + GROUP] for start in range(0, len(items), GROUP)])
-        listener.start(len(items))
+        listener.stage("merging", len(items))
         stop.interruptible = True
         with ThreadPoolExecutor(THREADS) as pool:
             while not stop and (some := list(islice(groups, 2 * THREADS))):

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from sdprep.cli.main import cli
+from sdprep.cli.talk import talking
 from tests.commands import COMMANDS
 
 OPTIONS = [
@@ -69,7 +70,7 @@ KOHYA = [
 def parsed(command, words):
     """The parameters that a command makes of these words."""
     group = click.Context(cli, **cli.context_settings)
-    with command.make_context(command.name, words, parent=group) as context:
+    with talking(), command.make_context(command.name, words, parent=group) as context:
         return context.params
 
 
@@ -89,8 +90,8 @@ def value_of(option, folder):
         return []
     if isinstance(option.type, click.Choice):
         return [str(option.type.choices[-1])]
-    if option.name == "config":
-        return [str(folder / "empty.toml")]
+    if option.name in ("config", "log_file"):
+        return [str(folder / {"config": "empty.toml", "log_file": "run.log"}[option.name])]
     if option.name in ("directory", "images"):
         return [str(folder)]
     if option.name in SPECIAL:

@@ -79,7 +79,7 @@ def test_a_note_above_a_bar_is_as_harmless_as_one_without(monkeypatch):
     stream = OnATerminal()
     monkeypatch.setattr(sys, "stderr", Printer(stream, is_talk=True))
     terminal = Terminal()
-    terminal.start(3)
+    terminal.stage("tagging", 3)
     terminal.note("\r" + EVIL)
     terminal.note("\x1b[A")
     terminal.close()

@@ -67,7 +67,7 @@ def test_a_signal_ends_the_run_with_its_code(number, code, stopped):
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_is_answered_with_what_happens_now(number, code, stopped):
-    assert stopped(number)[2].startswith("finishing the current batch")
+    assert "\nfinishing the current batch" in stopped(number)[2]
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
@@ -230,6 +230,7 @@ def test_handlers_and_timers_are_as_before_when_a_run_has_ended(sdprep_command, 
 def test_a_second_ctrl_c_ends_the_run_at_once_and_the_next_goes_on(stuck, tmp_path, start, command, workers):
     process = stuck(command, workers, (NEVER, NEVER))
     process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("loading demo-")
     assert process.stderr.readline().startswith("finishing the current batch; press Ctrl-C again to stop at once")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)

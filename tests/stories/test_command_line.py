@@ -119,7 +119,7 @@ def test_kept_texts_are_named(album):
     result = sdprep("tag", album, "--model", "demo-tag")
 
     assert result.exit_code == 0
-    why = "not written by sdprep tag, or edited since (use --existing overwrite or append to change it)"
+    why = "not written by sdprep (--existing append adds to it, --existing overwrite replaces it)"
     assert f"kept the sidecar of b.png: {why}\n" in result.stderr
     assert "2 written, 0 up to date, 1 kept, 0 failed" in result.stderr
 

@@ -154,7 +154,7 @@ def _known_failure(image: PlannedImage) -> Failure | None:
     if image.disk.digest is None:
         return None
     known = image.catalog.failure(image.disk.digest, image.job.decoder)
-    return Failure(image.item, FailureCode(known[0]), known[1]) if known else None
+    return Failure(image.item, FailureCode(known[0]), known[1], is_known=True) if known else None
 
 
 def _text(data: bytes | None) -> str | None:

@@ -37,6 +37,8 @@ from sdprep.types import Failure, FailureCode, ImageItem, Result
 
 # A model that has answered with NaN or infinity this often, and never with numbers, is at fault, and not the images.
 NONFINITE_LIMIT = 8
+# What a listener is told while the model sees the images, by command.
+DOING = {"caption": "captioning", "tag": "tagging"}
 # The stages of a run, in their order.
 STAGES = ("plan", "decode", "predict", "write")
 
@@ -134,7 +136,15 @@ class Annotation(Generic[S]):
             self._prepare(self._listed(source), cascade, frozenset(layers.now))
             info = self._run_info(cascade)
             writer = Writer(report, info, self._listener if options.debug else NullListener())
-            sink = SidecarSink(catalogs, writer, report, options, self._stop, want_results=self._want_results)
+            sink = SidecarSink(
+                catalogs,
+                writer,
+                report,
+                options,
+                self._stop,
+                want_results=self._want_results,
+                advance=self._listener.advance,
+            )
             self._annotate(sink)
             if finish is not None and not options.dry_run:
                 catalog = catalogs.of(folder or real_path(directory))
@@ -215,6 +225,7 @@ class Annotation(Generic[S]):
         for warning in dict.fromkeys(toys):
             if warning is not None:
                 self._listener.note(warning)
+        self._listener.stage("planning", self.report.found)
         with self._interruptible(sink), self._measured("plan", self.report.found):
             pending = sink.pending(self._item_jobs())
         if (note := other_models_note(self.report.other_models, self._models)) is not None:
@@ -222,7 +233,7 @@ class Annotation(Generic[S]):
         left = len(pending)
         for config, jobs in [] if self._stop else self._engines(pending):
             if not self._stop:
-                left -= self._predict(config, jobs, sink, len(pending))
+                left -= self._predict(config, jobs, sink)
         self.report.remaining += left
 
     def _engines(self, pending: list[ImageItem]) -> list[tuple[EngineConfig, dict[ImageItem, Job]]]:
@@ -245,13 +256,13 @@ class Annotation(Generic[S]):
             jobs.update(dict.fromkeys(items, part.job))
         return engines
 
-    def _predict(self, config: EngineConfig, jobs: dict[ImageItem, Job], sink: Sink, total: int) -> int:
+    def _predict(self, config: EngineConfig, jobs: dict[ImageItem, Job], sink: Sink) -> int:
         """Load a model, show it images, give the outcomes to the sink, and return how many it has seen."""
         report, done = self.report, 0
         failures = NonfiniteCheck(max(NONFINITE_LIMIT, 2 * self._settings.run.batch_size))
+        self._listener.stage(f"loading {config.spec.name}")
         with open_engine(config, self._listener.note) as engine:
-            if not self._providers:
-                self._listener.start(total)
+            self._listener.stage(DOING[report.command], len(jobs))
             self._providers[engine.provider] = None
             report.provider = ", ".join(self._providers)
             with self._interruptible(sink):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from heapq import merge
 from pathlib import Path
@@ -36,9 +36,11 @@ class SidecarSink:
         stop: CancelToken,
         *,
         want_results: bool,
+        advance: Callable[[], None] = lambda: None,
     ) -> None:
         self._catalogs, self._writer, self._report = catalogs, writer, report
         self._options, self._stop, self._want_results = options, stop, want_results
+        self._advance = advance
         self._failed: set[ImageItem] = set()
         self._waiting: dict[ImageItem, PlannedImage] = {}
         self._obstacles: dict[Path, OSError | None] = {}
@@ -53,6 +55,7 @@ class SidecarSink:
             if self._stop:
                 self._report.remaining += found - done
                 break
+            self._advance()
             if isinstance(image, Failure):
                 self._failed.add(image.item)
                 self._report.fail(image)

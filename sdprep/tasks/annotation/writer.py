@@ -13,11 +13,11 @@ from sdprep.catalog.journal import Change, record_existing
 from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.report import Listener, RunReport
 from sdprep.rules.mixed_text import normalize
-from sdprep.rules.policy import Action, SidecarState
+from sdprep.rules.policy import Action, SidecarState, why_kept
 from sdprep.tasks.annotation.compose import adopted_state, equals_stored_result, text_for
 from sdprep.tasks.annotation.job import PlannedImage
 from sdprep.tasks.changes import apply_changes
-from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning, Result
+from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning, KeptReason, Result
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
 COMMIT_IMAGES = 128
@@ -78,7 +78,7 @@ class Writer:
             report.current += 1
             report.other_settings += decision.other_settings
             return
-        report.keep(image.item.rel)
+        report.keep(image.item.rel, why_kept(image.disk, image.job.request.task))
         if decision.image_changed:
             report.image_changed.append(image.item.rel)
 
@@ -136,7 +136,7 @@ class Writer:
         if same:
             self._report.current += 1
         else:
-            self._report.keep(rel)
+            self._report.keep(rel, KeptReason.CHANGED_MEANWHILE)
 
     def _change_of(self, image: PlannedImage) -> Change | None:
         """The change that a result asks for; None, and counted, if the sidecar stays as it is."""
@@ -156,7 +156,7 @@ class Writer:
         if state.origin != "user" or disk.state is None or disk.state.task == state.task:
             record_existing(image.catalog, sidecar, state)
         if state.origin == "user":
-            self._report.keep(image.item.rel)
+            self._report.keep(image.item.rel, KeptReason.FOREIGN)
         else:
             self._report.current += 1
         return None
