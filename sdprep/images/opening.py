@@ -20,7 +20,7 @@ from sdprep.images.fit import max_jpeg_shrink, padded_pixels
 from sdprep.images.formats import sniff
 from sdprep.images.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_ends, riff_end, webp_size
 from sdprep.images.resize import Size
-from sdprep.images.segments import PNG, with_more_data, without_metadata
+from sdprep.images.segments import with_more_data, without_metadata
 from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem, ImageWarning
 
 # Only these decoders are used; Pillow registers forty more, some with a history of vulnerabilities.
@@ -88,8 +88,7 @@ def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool 
         return _open_strictly(stream, max_pixels, whole=whole)
     except ImageError:
         stream.seek(0)
-        head = stream.read(len(PNG))
-        sound = without_metadata(head + stream.read(file_limit(MAX_PIXELS))) if head == PNG else None
+        sound = without_metadata(stream, header_only=True)
         if sound is None:
             raise
     return _open_strictly(io.BytesIO(sound), max_pixels, whole=whole)
@@ -201,7 +200,7 @@ def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size, tuple[ImageWarning, 
     try:
         return *_load(data, fit), ()
     except ImageError:
-        sound = without_metadata(data)
+        sound = without_metadata(io.BytesIO(data))
         if sound is None:
             raise
     return *_load(sound, fit), (ImageWarning.METADATA,)

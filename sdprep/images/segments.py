@@ -6,10 +6,10 @@ a PNG with a damaged or large chunk of text, which other programs leave out.
 
 from __future__ import annotations
 
+import os
 import random
 import zlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,9 +27,11 @@ COEFFICIENTS = 64
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # The chunks that decide the pixels or the frames of a PNG; without the others it is the same image.
-ESSENTIAL = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
+ESSENTIAL = frozenset({b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
 # A PNG of 100 megapixels has some 50,000 chunks.
 MOST_CHUNKS = 500_000
+# Bytes of a chunk before the pixels; a palette has 780.
+LARGEST_CHUNK = 1 << 20
 
 
 def with_more_data(data: bytes, image: Image.Image) -> bytes | None:
@@ -82,35 +84,33 @@ def _frame(data: bytes) -> tuple[int, int]:
     return 0, -1
 
 
-def without_metadata(data: bytes) -> bytes | None:
+def without_metadata(stream: IO[bytes], *, header_only: bool = False) -> bytes | None:
     """A PNG without its text, profile and other chunks that do not decide its pixels; None if there are none.
 
-    An EXIF block stays if its checksum is right, since it may say how the image is turned.
+    An EXIF block stays if its checksum is right, since it may say how the image is turned. With `header_only` the
+    result ends where the pixels begin, and little of a large file is read.
     """
-    if not data.startswith(PNG):
+    if stream.read(len(PNG)) != PNG:
         return None
     kept, dropped = [PNG], False
-    for count, (kind, chunk) in enumerate(_chunks(data)):
-        if count > MOST_CHUNKS:
-            return None
-        if _is_needed(kind, chunk):
-            kept.append(chunk)
-        else:
+    for _ in range(MOST_CHUNKS):
+        head = stream.read(8)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if len(head) < 8 or (header_only and kind == b"IDAT"):
+            return b"".join((*kept, head)) if dropped else None
+        if not _is_needed(kind):
             dropped = True
-    return b"".join(kept) if dropped else None
+            stream.seek(length + 4, os.SEEK_CUR)
+        elif header_only and length > LARGEST_CHUNK:
+            return None
+        else:
+            body = stream.read(length + 4)
+            is_sound = kind != b"eXIf" or zlib.crc32(kind + body[:-4]) == int.from_bytes(body[-4:], "big")
+            kept += [head, body] if is_sound else []
+            dropped = dropped or not is_sound
+    return None
 
 
-def _is_needed(kind: bytes, chunk: bytes) -> bool:
-    """Whether a chunk belongs to the image: a critical one, which begins with a capital, or a sound EXIF block."""
-    if kind[:1].isupper() or not kind.isalpha() or kind in ESSENTIAL:
-        return True
-    return kind == b"eXIf" and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The chunks of a PNG with their names; what follows the last whole one comes as one more."""
-    at = len(PNG)
-    while at < len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        yield data[at + 4 : at + 8], data[at:end]
-        at = end
+def _is_needed(kind: bytes) -> bool:
+    """Whether a chunk may belong to the image: a critical one, which begins with a capital, or one of a few others."""
+    return kind[:1].isupper() or not kind.isalpha() or kind in ESSENTIAL
