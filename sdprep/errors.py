@@ -39,12 +39,17 @@ NO_MEMORY = re.compile(
 )
 # Characters of the reason why an image failed.
 LONGEST_MESSAGE = 500
+# How Python shows an object that has no text of its own: it tells a user nothing, and differs in each run.
+OBJECT = re.compile(r"\s?<[^<>]* at 0x[0-9a-fA-F]+>")
 
 
 class SdprepError(Exception):
     """The base of all errors of sdprep; the message is for the user who typed the command."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_addresses(each) if isinstance(each, str) else each for each in args))
 
 
 class UsageError(SdprepError):
@@ -164,6 +169,12 @@ def lacks_memory(error: BaseException | str) -> bool:
     return isinstance(error, MemoryError) or NO_MEMORY.search(str(error)) is not None
 
 
+def without_addresses(message: str) -> str:
+    """Return a message without the objects that a library quotes by their address in memory."""
+    return OBJECT.sub("", message)
+
+
 def shortened(message: str) -> str:
-    """Return the beginning of a message, since decoders quote file contents."""
+    """Return the beginning of a message, since decoders quote file contents, without addresses."""
+    message = without_addresses(message)
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}..."

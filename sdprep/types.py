@@ -51,6 +51,7 @@ class ImageWarning(str, Enum):
     TRUNCATED = "truncated"
     ANIMATED = "animated"
     MISNAMED = "misnamed"
+    METADATA = "metadata"
     CUT = "cut"
     REPETITIVE = "repetitive"
     FLAT = "flat"
@@ -66,6 +67,7 @@ WARNING_MESSAGES = {
     ImageWarning.TRUNCATED: "truncated: part of what the model saw is blank",
     ImageWarning.ANIMATED: "animated: only the first frame was used",
     ImageWarning.MISNAMED: "format differs from the file name",
+    ImageWarning.METADATA: "metadata damaged or too large: only the pixels were read",
     ImageWarning.CUT: "cut at the maximum number of tokens",
     ImageWarning.REPETITIVE: "repeats itself",
     ImageWarning.FLAT: "scores without a gap, so --threshold mcut cuts anywhere; use a number",

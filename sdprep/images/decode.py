@@ -70,13 +70,13 @@ def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
 
 def _open_rgb(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[ImageWarning, ...]]:
     """The image, its size before shrinking, its format, and its warnings."""
-    warnings: tuple[ImageWarning, ...] = ()
     try:
-        image, full = load(data, fit)
+        image, full, warnings = load(data, fit)
     except ImageError as error:
         if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated or not can_be_incomplete(data):
             raise
-        (image, full), warnings = load_incomplete(data, fit), (ImageWarning.TRUNCATED,)
+        image, full, warnings = load_incomplete(data, fit)
+        warnings = (ImageWarning.TRUNCATED, *warnings)
     kind = str(image.format)
     with map_decoder_errors(data, kind):
         rgb = _rgb(image, data, fit)

@@ -20,7 +20,8 @@ from sdprep.images.fit import max_jpeg_shrink, padded_pixels
 from sdprep.images.formats import sniff
 from sdprep.images.header import ENDS_BYTES, HEADER_BYTES, HeaderReader, both_ends, riff_end, webp_size
 from sdprep.images.resize import Size
-from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem
+from sdprep.images.segments import with_more_data, without_metadata
+from sdprep.types import MAX_PIXELS, FailureCode, Fit, ImageItem, ImageWarning
 
 # Only these decoders are used; Pillow registers forty more, some with a history of vulnerabilities.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
@@ -79,9 +80,21 @@ _pillows_limit = threading.Lock()
 def open_image(stream: IO[bytes], max_pixels: int | None = None, *, whole: bool = True) -> Image.Image:
     """An image of which only the header is read; with `max_pixels` None, of any size.
 
-    Some decoders read the whole file at once; unless `whole`, they too get no more than a header needs.
+    Some decoders read the whole file at once; unless `whole`, they too get no more than a header needs. A PNG with
+    metadata that Pillow rejects is opened without it.
     Raises ImageError with the code of what is wrong with the header.
     """
+    try:
+        return _open_strictly(stream, max_pixels, whole=whole)
+    except ImageError:
+        stream.seek(0)
+        sound = without_metadata(stream, header_only=True)
+        if sound is None:
+            raise
+    return _open_strictly(io.BytesIO(sound), max_pixels, whole=whole)
+
+
+def _open_strictly(stream: IO[bytes], max_pixels: int | None, *, whole: bool = True) -> Image.Image:
     extra, size, head = _prepared(stream)
     if size is not None:
         _check_size(size, max_pixels)
@@ -179,21 +192,49 @@ def code_of(error: Exception, data: bytes, size: int) -> FailureCode:
     return FailureCode.TRUNCATED if truncated else FailureCode.CORRUPT
 
 
-def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
-    """A decoded image, and its full size; a large JPEG may be shrunk while it is decoded.
+def load(data: bytes, fit: Fit) -> tuple[Image.Image, Size, tuple[ImageWarning, ...]]:
+    """A decoded image, its full size, and its warnings; a large JPEG may be shrunk while it is decoded.
 
     Raises ImageError with the code of what is wrong with the bytes.
     """
-    image = open_image(io.BytesIO(data), fit.max_pixels)
+    try:
+        return *_load(data, fit), ()
+    except ImageError:
+        sound = without_metadata(io.BytesIO(data))
+        if sound is None:
+            raise
+    return *_load(sound, fit), (ImageWarning.METADATA,)
+
+
+def _load(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
+    image = _open_strictly(io.BytesIO(data), fit.max_pixels)
     full = image.size
     with map_decoder_errors(data, str(image.format)):
         if (scale := _decode_scale(image, fit)) > 1:
             image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
         image.load()
+        if image.format in ("JPEG", "MPO") and not _filling_in and _lacks_data(data, image):
+            raise ImageError(FailureCode.TRUNCATED, "JPEG: its data ends before the image does")
     if image.width > full[0] or image.height > full[1]:
         _check_size(image.size, fit.max_pixels)
         full = image.size
     return image, full
+
+
+def _lacks_data(data: bytes, image: Image.Image) -> bool:
+    """Whether a JPEG was cut and then given an end marker, which libjpeg accepts: it fills the rest with grey."""
+    longer = with_more_data(data, image)
+    # In a progressive image, more data may change details alone.
+    by = 2 if "progressive" in image.info else 8
+    return longer is not None and _shrunk(longer, by).tobytes() != _shrunk(data, by).tobytes()
+
+
+def _shrunk(data: bytes, by: int) -> Image.Image:
+    """A JPEG decoded at a fraction of its size: the memory for it is small beside that of the image."""
+    image = _open_strictly(io.BytesIO(data), None)
+    image.draft(None, (max(1, image.width // by), max(1, image.height // by)))
+    image.load()
+    return image
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -263,6 +304,8 @@ def map_decoder_errors(data: bytes, kind: str) -> Iterator[None]:
     """Turn any exception of a decoder into an ImageError."""
     try:
         yield
+    except ImageError:
+        raise
     except MemoryError as error:
         raise ImageError(FailureCode.OUT_OF_MEMORY, OUT_OF_MEMORY) from error
     except Exception as error:  # decoders raise anything about a broken file
@@ -274,7 +317,7 @@ def can_be_incomplete(data: bytes) -> bool:
     return data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM"))
 
 
-def load_incomplete(data: bytes, fit: Fit) -> tuple[Image.Image, Size]:
+def load_incomplete(data: bytes, fit: Fit) -> tuple[Image.Image, Size, tuple[ImageWarning, ...]]:
     """A truncated image, the missing part grey, black or in a palette colour. Raises as `load` does."""
     if not ImageFile.LOAD_TRUNCATED_IMAGES:
         ImageFile.LOAD_TRUNCATED_IMAGES = _filling_in  # type: ignore[assignment]

@@ -119,7 +119,7 @@ def test_a_shrunk_image_lies_where_the_whole_one_does(size: tuple[int, int], mod
     data = encoded(drawing(*size), "JPEG")
     fast, exact = Fit(224, mode, BLUE), Fit(224, mode, BLUE, exact=True)
     expected = np.asarray(fitted(open_rgb(data), exact)).astype(int)
-    image, full = load(data, fast)
+    image, full, _ = load(data, fast)
 
     found = np.abs(np.asarray(fitted(image, fast, full)).astype(int) - expected)
 
@@ -165,6 +165,6 @@ def test_what_is_no_jpeg_is_decoded_whole(kind: str) -> None:
 def test_a_strip_of_one_line_is_shrunk_too() -> None:
     stream = io.BytesIO()
     Image.new("RGB", (9000, 1)).save(stream, "JPEG")
-    image, full = load(stream.getvalue(), Fit(32, "pad"))
+    image, full, _ = load(stream.getvalue(), Fit(32, "pad"))
     assert fitted(image, Fit(32, "pad"), full).size == (32, 32)
     assert math.isclose(full[0], 9000)

@@ -90,19 +90,18 @@ def test_what_is_no_whole_header_of_a_webp_has_no_size(data: bytes) -> None:
 # Headers that are larger than any
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        raw_png((1, 1), 8, 2, bytes(3), extra=chunk(b"tEXt", b"a\0" + bytes(5000))),
-        behind(2, encoded(NOISE, "JPEG"), b"\xff\xfe\x13\x88" + bytes(4998)),
-    ],
-    ids=["PNG", "JPEG"],
-)
-def test_a_header_that_is_too_large_says_so(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_that_is_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = behind(2, encoded(NOISE, "JPEG"), b"\xff\xfe\x13\x88" + bytes(4998))
     monkeypatch.setattr(opening, "HeaderReader", lambda stream: HeaderReader(stream, 4000))
     with pytest.raises(ImageError, match="its header is larger than 32 MiB") as caught:
         open_image(io.BytesIO(data))
     assert caught.value.code is FailureCode.TOO_LARGE
+
+
+def test_a_png_whose_header_is_too_large_is_read_without_its_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = raw_png((1, 1), 8, 2, bytes(3), extra=chunk(b"tEXt", b"a\0" + bytes(5000)))
+    monkeypatch.setattr(opening, "HeaderReader", lambda stream: HeaderReader(stream, 4000))
+    assert open_image(io.BytesIO(data)).size == (1, 1)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF"])
