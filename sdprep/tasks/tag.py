@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -60,12 +59,12 @@ def tag(
     `layers` has what is stated for the images, `settings` all else (see `tasks/settings.py`).
     Raises SdprepError if the run cannot continue.
     """
-    wanted = settings.scores is not None or settings.frequency_tags
+    wanted = settings.scores is not None
     if settings.scores is not None:
         check_scores_path(settings.scores)
     tagging = partial(Tagging, note=cache((listener or NullListener()).note))
     annotation = Annotation("tag", tagging, settings, listener, stop, want_results=wanted)
-    return annotation.run_folder(directory, layers, partial(write_totals, settings))
+    return annotation.run_folder(directory, layers, partial(write_all_scores, settings))
 
 
 class Tagging:
@@ -122,6 +121,7 @@ class Tagging:
             result_key=result_key,
             decoder=decoder_of(DECODER, options.max_pixels, allow_truncated=options.allow_truncated),
             accepts_truncated=options.allow_truncated,
+            counts_tags=settings.frequency_tags,
             max_pixels=options.max_pixels,
         )
 
@@ -166,10 +166,10 @@ class ScoreReader:
         return ImageWarning.FLAT if self.selector.lacks_gap(decode_scores(result)) else None
 
 
-def write_totals(
-    settings: TagSettings, readers: Sequence[ResultReader], results: Results, report: RunReport, replace: Replace
+def write_all_scores(
+    settings: TagSettings, readers: Sequence[ResultReader], results: Results, replace: Replace
 ) -> None:
-    """Write a JSON line for every image whose scores are known, in their order, and count the tags of all."""
+    """Write a JSON line for every image whose scores are known, in their order."""
     for reader in readers:
         if isinstance(reader, ScoreReader) and reader.files is not None:
             # Options that match nothing are named although nothing was left to write.
@@ -179,14 +179,11 @@ def write_totals(
             _scores_line(rel, result, reader, settings.scores_min).encode("utf-8") for rel, result, reader in results()
         )
         write_scores(settings.scores, lines, replace)
-    if settings.frequency_tags:
-        counts = Counter(tag for _, result, reader in results() for tag in reader.render(result))
-        report.tag_counts = dict(counts.most_common())
 
 
 def _scores_line(rel: str, result: bytes, reader: ResultReader, least: float) -> str:
     if not isinstance(reader, ScoreReader):
-        raise AssertionError("a run of tag has a result that is no scores")
+        raise AssertionError("a run of tag met a result without scores")
     labels = reader.labels
     line: dict[str, Any] = {"path": printable(rel), **{category: {} for category in labels.categories}}
     for index, value in sorted(decode_scores(result), key=lambda pair: -pair[1]):

@@ -44,7 +44,7 @@ STAGES = ("plan", "decode", "predict", "write")
 
 S = TypeVar("S", bound=TagSettings | CaptionSettings)
 # Does what is left when all images have their outcome.
-Finish = Callable[[Sequence[ResultReader], Results, RunReport, Replace], None]
+Finish = Callable[[Sequence[ResultReader], Results, Replace], None]
 
 
 class Source(Protocol):
@@ -150,7 +150,7 @@ class Annotation(Generic[S]):
                 catalog = catalogs.of(folder or real_path(directory))
                 results = partial(sink.results, self._item_jobs())
                 readers = [part.job.reader for part in self._parts]
-                finish(readers, results, report, partial(replace_through_journal, catalog, info))
+                finish(readers, results, partial(replace_through_journal, catalog, info))
             self._close_report()
             for catalog in () if options.dry_run else catalogs:
                 with catalog.transaction():

@@ -86,6 +86,7 @@ class SidecarSink:
     def commit(self) -> None:
         """Write all that was taken."""
         self._writer.commit()
+        self._writer.count_tags()
 
     def results(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> Iterator[tuple[str, bytes, ResultReader]]:
         """The names and stored results of all images that did not fail while they were planned, in their order."""
@@ -122,7 +123,7 @@ class SidecarSink:
             if image.leaves_sidecar:
                 self._writer.leave(image)
             else:
-                self._report.remaining += 1
+                self._writer.preview(image)
         elif not image.leaves_sidecar and (error := self._obstacle(image.item)) is not None:
             message = f"its folder cannot be written: {error.strerror}"
             self._writer.add_failure(image, Failure(image.item, FailureCode.UNWRITABLE, message))
