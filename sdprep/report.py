@@ -101,6 +101,10 @@ class RunReport:
     failed: int = 0
     remaining: int = 0
     missing: int = 0
+    rekeyed: int = 0
+    outside: int = 0
+    vanished: int = 0
+    pruned: int = 0
     kept_paths: list[str] = field(default_factory=list)
     kept_reasons: dict[str, list[str]] = field(default_factory=dict)
     missing_paths: list[str] = field(default_factory=list)

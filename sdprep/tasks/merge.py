@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from sdprep.config import MergeSettings
 from sdprep.errors import MetadataError, MissingSidecars, UsageError
 from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import check_writable, read_below
-from sdprep.images.formats import IMAGE_SUFFIXES
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.tasks.changes import replace_through_journal
@@ -23,8 +22,9 @@ from sdprep.tasks.dataset import SIZE, Dataset, DatasetImage
 from sdprep.tasks.run_info import catalogs_for, run_info
 from sdprep.texts import metadata
 from sdprep.texts.exact_json import Number
-from sdprep.texts.metadata import Entries, Entry
-from sdprep.types import ImageItem
+from sdprep.texts.metadata import Claims, Entries, Entry
+from sdprep.texts.moved import Likeness, Place, find_places, former_places
+from sdprep.texts.orphans import Orphans, folders_of, has_file, name_places, paths_here, sort_orphans
 
 OUTPUT_NAME = "metadata.json"
 TEXT_FIELDS = ("caption", "tags")
@@ -93,9 +93,9 @@ def _merged(
 ) -> bytes:
     """The new bytes of the metadata JSON; every image is counted."""
     _count_missing(images, settings, report)
-    entries = _arrange(output.base, images, directory, settings, listener)
+    entries = _arrange(output, images, directory, settings, report, listener)
     changed = _fill(entries, images, output, settings, report)
-    _note_replaced(output, entries, [image.item for image in images], settings.keys, listener)
+    _note_replaced(output, entries, images, directory, settings, listener)
     for image in images if settings.debug else ():
         listener.note(f"{image.item.rel}: {entries.get(metadata.key_of(image.item, settings.keys))}")
     report.remaining, report.written = (changed, 0) if settings.dry_run else (0, changed)
@@ -170,34 +170,102 @@ def _count_missing(images: list[DatasetImage], settings: MergeSettings, report: 
         raise MissingSidecars(f"{report.missing} of {report.found} images lack a {which} sidecar: {names}{more}")
 
 
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """Whose entries the keys of a JSON are, at which places the images were before, and which keys fit no image.
+
+    `moved` has the new keys of entries that fit no image but whose place is a former one.
+    """
+
+    claims: Claims
+    former: list[Place]
+    orphans: Orphans
+    moved: dict[str, str]
+
+
+def _claim(
+    entries: Entries, images: list[DatasetImage], directory: Path, settings: MergeSettings, *, came_along: bool
+) -> Arrangement:
+    """Find the image of each entry, also where the dataset has moved since the JSON was written."""
+    items, contents = [image.item for image in images], {image.item.rel: _fields_of(image, "skip") for image in images}
+    claims = metadata.find_claims(entries, items, settings.keys, metadata.locator())
+    orphans = sort_orphans(claims.orphans, directory)
+
+    def compare(key: str, rel: str) -> Likeness:
+        return _compare(entries[key], contents[rel])
+
+    places = find_places([*orphans.outside, *orphans.vanished], contents.keys())
+    former = former_places(places, claims.named, compare, f"{directory.as_posix()}/" if came_along else None)
+    adopted = {key for place in former for key in place.keys}
+    orphans.outside = [key for key in orphans.outside if key not in adopted]
+    rels = paths_here(orphans, former, {item.rel.rpartition("/")[0] for item in items}, directory)
+    moved = {key: rel if settings.keys == "relative" else str(directory / rel) for key, rel in rels.items()}
+    orphans.outside = [key for key in orphans.outside if key not in moved]
+    orphans.vanished = [key for key in orphans.vanished if key not in adopted]
+    orphans.vanished += [moved[key] for key, rel in rels.items() if not has_file(rel, directory)]
+    return Arrangement(metadata.adopt(claims, former), former, orphans, moved)
+
+
+def _compare(entry: Entry, content: Entry) -> Likeness:
+    """Compare an entry with what is on disk for an image."""
+    texts = [name for name in TEXT_FIELDS if content.get(name) and entry.get(name)]
+    if any(entry[name] == content[name] for name in texts):
+        return Likeness.SAME_TEXT
+    if SIZE in entry and SIZE in content and entry[SIZE] != content[SIZE]:
+        return Likeness.OTHER_SIZE
+    return Likeness.OTHER_TEXT if texts else Likeness.UNKNOWN
+
+
 def _arrange(
-    base: Entries, images: list[DatasetImage], directory: Path, settings: MergeSettings, listener: Listener
+    output: MetadataFile,
+    images: list[DatasetImage],
+    directory: Path,
+    settings: MergeSettings,
+    report: RunReport,
+    listener: Listener,
 ) -> Entries:
     """The entries to start from, under the wanted keys; entries of vanished images are dropped with --prune."""
-    items = [image.item for image in images]
+    came_along = is_inside(settings.in_json or output.path, settings.paths.output_dir or directory)
+    found = _claim(output.base, images, directory, settings, came_along=came_along)
     sound = [image for image in images if image.failure is None]
-    claims = metadata.find_claims(base, items, settings.keys, metadata.locator())
-    entries, lost = metadata.rekey(base, (image.item for image in sound), claims, settings.keys)
+    entries, lost = metadata.rekey(output.base, (image.item for image in sound), found.claims, settings.keys)
+    entries = metadata.rename(entries, found.moved)
+    report.rekeyed = len(output.base.keys() - entries.keys())
     lossy = [image for image in sound if lost.get(image.item.rel, set()) - _fields_of(image, settings.missing).keys()]
-    inside = [key for key in claims.orphans if is_inside(directory / key, directory)]
-    vanished = [key for key in inside if not _has_file(key, directory)]
-    _note(listener, len(claims.shared), "{} fit several images by their key and stay as they are")
+    moved = Counter({place.path: len(place.keys) for place in found.former})
+    moved.update(next(place.path for place in found.former if place.holds(key)) for key in found.moved)
+    where = f"{name_places(moved)}: the dataset was moved or copied to {directory}"
+    _note(listener, moved.total(), f"{'would rekey' if settings.dry_run else 'rekeyed'} {{}} of {where}")
+    _note(listener, len(found.claims.shared), "{} fit several images by their key and stay as they are")
     _note(listener, len(lossy), "{} had different values under several keys; the most exact key was used")
+    outside, vanished = found.orphans.outside, found.orphans.vanished
+    report.outside = len(outside)
+    _note(listener, len(outside), f"{{}} of images outside {directory} stay: {name_places(folders_of(outside))}")
     if not settings.prune:
+        report.vanished = len(vanished)
         _note(listener, len(vanished), "{} without an image; --prune drops them")
         return entries
+    report.pruned = len(vanished)
     _note(listener, len(vanished), f"{'would prune' if settings.dry_run else 'pruned'} {{}} of vanished images")
     return metadata.drop(entries, vanished)
 
 
 def _note_replaced(
-    output: MetadataFile, entries: Entries, items: list[ImageItem], style: str, listener: Listener
+    output: MetadataFile,
+    entries: Entries,
+    images: list[DatasetImage],
+    directory: Path,
+    settings: MergeSettings,
+    listener: Listener,
 ) -> None:
     """Note how many entries of the output are lost because the run started from another JSON."""
     if output.base is output.held or not output.held:
         return
-    claims = metadata.find_claims(output.held, items, style, metadata.locator())
-    safe = {key for item in items if metadata.key_of(item, style) in entries for key in claims.keys.get(item.rel, ())}
+    came_along = is_inside(output.path, settings.paths.output_dir or directory)
+    claims = _claim(output.held, images, directory, settings, came_along=came_along).claims
+    items = [image.item for image in images]
+    kept = [item for item in items if metadata.key_of(item, settings.keys) in entries]
+    safe = {key for item in kept for key in claims.keys.get(item.rel, ())}
     lost = output.held.keys() - output.base.keys() - entries.keys() - safe
     _note(listener, len(lost), f"{{}} of {output.path.name} that are not in the JSON to start from are dropped")
 
@@ -205,24 +273,6 @@ def _note_replaced(
 def _note(listener: Listener, count: int, message: str) -> None:
     if count:
         listener.note(message.replace("{}", f"{count} {'entry' if count == 1 else 'entries'}", 1))
-
-
-def _has_file(key: str, directory: Path) -> bool:
-    """Whether the file of a key exists although this run does not include it, such as a link or a subfolder's image."""
-    return any(_is_file(directory / (key + ending)) for ending in _endings(key))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _endings(key: str) -> Iterable[str]:
-    if Path(key).suffix.lower() in IMAGE_SUFFIXES:
-        return ("",)
-    return ("", *IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 
 
 def _fill(

@@ -10,7 +10,7 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,12 +18,15 @@ from sdprep.errors import MetadataError
 from sdprep.files import FILE_LIMIT, read_limited, real_path
 from sdprep.paths import is_local_path
 from sdprep.texts.exact_json import dump_exactly, parse_exactly
+from sdprep.texts.moved import Place, with_slashes
 from sdprep.types import Failure, FailureCode, ImageItem
 
 Entry = dict[str, Any]
 Entries = dict[str, Entry]
 
 NAMES_SHOWN = 3
+# The place among the readings of a key of the one that looks it up from the current folder.
+FROM_HERE = 3
 
 
 def load(path: Path) -> Entries:
@@ -108,11 +111,12 @@ def _is_unicode(text: str) -> bool:
 class Claims:
     """Which image each entry belongs to.
 
-    `keys` has the keys of an image by its `rel`, the most exact one first; `shared` are keys that fit several images,
-    `orphans` keys that fit none.
+    `keys` has the keys of an image by its `rel`, the most exact one first, and `named` the images of which one key is
+    their present path; `shared` are keys that fit several images, `orphans` keys that fit none.
     """
 
     keys: dict[str, list[str]] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
     shared: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
 
@@ -122,7 +126,8 @@ def find_claims(
 ) -> Claims:
     """Find the image of each key; an exact key of the wanted style counts before any other meaning.
 
-    `find_local` returns the absolute path that a key means in the current folder.
+    Where a key fits no image as it is spelled, `\\` counts as `/`, since the JSON may come from Windows. `find_local`
+    returns the absolute path that a key means in the current folder.
     """
     absolute = _index(items, _absolute)
     relative = _index(items, lambda item: item.rel)
@@ -142,15 +147,28 @@ def find_claims(
     claims = Claims()
     ranked: dict[str, list[tuple[int, str]]] = {}
     for key in keys:
-        named = ((rank, read(key)) for rank, read in enumerate(readings))
-        rank, owners = next((pair for pair in named if pair[1]), (0, ()))
+        spellings = (key, with_slashes(key)) if "\\" in key else (key,)
+        found = ((rank, read(name)) for name in spellings for rank, read in enumerate(readings))
+        rank, owners = next((pair for pair in found if pair[1]), (0, ()))
         if len(owners) == 1:
             ranked.setdefault(owners[0].rel, []).append((rank, key))
+            if rank == FROM_HERE or key in absolute:
+                claims.named.add(owners[0].rel)
         else:
             (claims.shared if owners else claims.orphans).append(key)
-    for rel, found in ranked.items():
-        claims.keys[rel] = [key for _, key in sorted(found, key=lambda pair: pair[0])]
+    for rel, pairs in ranked.items():
+        claims.keys[rel] = [key for _, key in sorted(pairs, key=lambda pair: pair[0])]
     return claims
+
+
+def adopt(claims: Claims, places: Iterable[Place]) -> Claims:
+    """The claims with the keys of former places for their images, as the least exact ones."""
+    keys = {rel: list(own) for rel, own in claims.keys.items()}
+    for place in places:
+        for key, rel in place.keys.items():
+            keys.setdefault(rel, []).append(key)
+    adopted = {key for place in places for key in place.keys}
+    return replace(claims, keys=keys, orphans=[key for key in claims.orphans if key not in adopted])
 
 
 def locator() -> Callable[[str], str]:
@@ -209,6 +227,15 @@ def unite(entries: Sequence[Entry]) -> tuple[Entry, set[str]]:
         differing |= {name for name, value in entry.items() if name in united and united[name] != value}
         united |= {name: value for name, value in entry.items() if name not in united}
     return united, differing
+
+
+def rename(entries: Mapping[str, Entry], names: Mapping[str, str]) -> Entries:
+    """The entries under new keys, in their order; where a key is taken, its entry counts field by field."""
+    result: Entries = {}
+    for key, entry in entries.items():
+        name = names.get(key, key)
+        result[name] = unite([entries[name], *([entry] if name != key else [])])[0] if name in entries else entry
+    return result
 
 
 def drop(entries: Mapping[str, Entry], keys: Iterable[str]) -> Entries:

@@ -389,7 +389,7 @@ def test_existing_entries_keep_their_place_and_new_ones_follow_in_natural_order(
 
 
 @pytest.mark.parametrize(
-    "key", ["", ".", "..", "nul\0l", "nul\0l/a.png", "x" * 5000, "C:\\imgs\\a.png", "s3://a/b.png"]
+    "key", ["", ".", "..", "nul\0l", "nul\0l/a.png", "x" * 5000, "C:\\imgs\\b.png", "s3://a/b.png"]
 )
 def test_a_key_that_is_no_path_here_is_left_alone(tmp_path, key):
     image(tmp_path, "a.png", "x")
@@ -510,6 +510,9 @@ def test_settings_that_cannot_be_followed_are_refused(tmp_path, wrong):
 # -- vanished images
 
 
+OUTSIDE = "1 entry of images outside {} stay: {}/elsewhere (1)"
+
+
 @pytest.fixture
 def vanished(tmp_path):
     elsewhere = image(tmp_path, "elsewhere/e.png")
@@ -522,20 +525,20 @@ def vanished(tmp_path):
 def test_entries_of_vanished_images_stay_and_are_told(vanished):
     ear = Ear()
     assert len(merged(vanished, RELATIVE, ear)) == 5
-    assert ear.notes == ["3 entries without an image; --prune drops them"]
+    assert ear.notes == [OUTSIDE.format(vanished, vanished.parent), "3 entries without an image; --prune drops them"]
 
 
 def test_pruning_drops_entries_of_vanished_images_but_not_of_files_elsewhere(vanished):
     ear = Ear()
     kept = merged(vanished, replace(RELATIVE, prune=True), ear)
     assert list(kept) == ["a.png", str(vanished.parent / "elsewhere" / "e.png")]
-    assert ear.notes == ["pruned 3 entries of vanished images"]
+    assert ear.notes == [OUTSIDE.format(vanished, vanished.parent), "pruned 3 entries of vanished images"]
 
 
 def test_a_dry_run_tells_what_it_would_prune(vanished):
     ear = Ear()
     merge(vanished, replace(RELATIVE, prune=True, dry_run=True), listener=ear)
-    assert ear.notes == ["would prune 3 entries of vanished images"]
+    assert ear.notes == [OUTSIDE.format(vanished, vanished.parent), "would prune 3 entries of vanished images"]
 
 
 @pytest.mark.parametrize("key", ["sub/c.png", "sub/c"])
