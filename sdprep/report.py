@@ -88,7 +88,11 @@ def add_stages(total: dict[str, StageTime], stages: Mapping[str, StageTime]) -> 
 
 @dataclass(slots=True)
 class RunReport:
-    """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model."""
+    """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model.
+
+    `recognised` counts sidecars that were found at new paths; `orphans` names those whose image is gone, with the image
+    that has the same content.
+    """
 
     command: str
     found: int = 0
@@ -103,6 +107,8 @@ class RunReport:
     image_changed: list[str] = field(default_factory=list)
     other_settings: int = 0
     other_models: dict[str, int] = field(default_factory=dict)
+    recognised: int = 0
+    orphans: list[dict[str, str | None]] = field(default_factory=list)
     predicted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
     flagged: list[dict[str, str]] = field(default_factory=list)

@@ -58,6 +58,9 @@ def summarize(report: RunReport) -> None:
     for message in dict.fromkeys(flag["message"] for flag in report.flagged):
         _name_some(talk, f"{message}:", [flag["path"] for flag in report.flagged if flag["message"] == message])
     _name_some(talk, "kept although the image has changed:", report.image_changed)
+    _name_orphans(talk, report.orphans)
+    if report.recognised:
+        talk(f"{report.recognised} sidecar{'' if report.recognised == 1 else 's'} recognised at new paths")
     if report.other_settings:
         talk(f"{report.other_settings} were made with other settings; --update brings them in line")
     remaining = "would be written" if report.dry_run else "remaining"
@@ -75,6 +78,13 @@ def summarize(report: RunReport) -> None:
         for name, stage in report.timings.items():
             rows.append((name, str(stage["images"]), f"{stage['seconds']:.3f}", f"{stage['cpu_seconds']:.3f}"))
         print_table(rows, right=range(1, 4), err=True)
+
+
+def _name_orphans(talk: Callable[[str], None], orphans: list[dict[str, str | None]]) -> None:
+    for orphan in orphans[:NAMED]:
+        talk(f"{orphan['path']} has no image" + (f"; {orphan['image']} has its content" if orphan["image"] else ""))
+    if len(orphans) > NAMED:
+        talk(f"{len(orphans) - NAMED} more sidecars have no image (--json names all)")
 
 
 def _name_some(talk: Callable[[str], None], what: str, paths: list[str], why: str = "") -> None:

@@ -14,6 +14,7 @@ from sdprep.report import CancelToken, RunReport
 from sdprep.tasks.annotation.job import Job, PlannedImage
 from sdprep.tasks.annotation.lookup import stored_results
 from sdprep.tasks.annotation.model_notes import other_model
+from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.planner import Planner
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.texts.sidecar import sidecar_collisions
@@ -48,6 +49,7 @@ class SidecarSink:
         Raises ReadOnlyFolder if none of the sidecars that are needed can be written.
         """
         self._items = items
+        self._recognise(items, job)
         left = self._options.limit
         for done, image in enumerate(self._planned(items, job)):
             if self._stop:
@@ -71,6 +73,12 @@ class SidecarSink:
             folder, error = blocked[0]
             raise ReadOnlyFolder(folder, error, OUTPUT_DIR)
         return list(self._waiting)
+
+    def _recognise(self, items: list[ImageItem], job: Job) -> None:
+        """Let what is known of sidecars that were moved or copied hold at their new paths, and report it."""
+        found = recognise(self._catalogs, items, self._stop, job.max_pixels)
+        self._report.recognised += len(found.sidecars)
+        self._report.orphans += [{"path": each.sidecar, "image": each.image} for each in found.orphans]
 
     def write(self, outcome: Result | Failure, job: Job) -> None:
         """Take the outcome of one image that the model was shown."""
