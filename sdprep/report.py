@@ -91,6 +91,8 @@ class RunReport:
     """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model.
 
     `failed_before` are those of the failures that an earlier run had, and that were not tried again.
+    `recognised` counts sidecars that were found at new paths; `orphans` names those whose image is gone, with the image
+    that has the same content.
     """
 
     command: str
@@ -111,6 +113,8 @@ class RunReport:
     image_changed: list[str] = field(default_factory=list)
     other_settings: int = 0
     other_models: dict[str, int] = field(default_factory=dict)
+    recognised: int = 0
+    orphans: list[dict[str, str | None]] = field(default_factory=list)
     predicted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
     failed_before: list[str] = field(default_factory=list)

@@ -99,6 +99,8 @@ class Catalog:
         self._images: list[tuple[Key, int, int, bytes]] = []
         self._known_settings: dict[int, dict[str, Any]] = {}
         self._last_settings: tuple[Settings, int] | None = None
+        # The former keys of sidecars that were recognised at new ones, in a catalog that is only read.
+        self.formers: dict[Key, Key] = {}
         # The outcome of unfinished changes, by row, in a catalog that is only read.
         self.outcomes: dict[int, str] = {}
         self.db.create_function("outcome", 1, self.outcomes.get)
@@ -274,6 +276,11 @@ class Catalog:
             f"SELECT key, checksum, {STATE} FROM sidecars JOIN states ON states.id = sidecars.state WHERE key IN ({{}})"
         )
         rows = list(select_many(self.db, select, keys))
+        if self.formers:
+            own = {key: self.formers[key] for key in keys if key in self.formers}
+            by_former = {row[0]: row[1:] for row in select_many(self.db, select, list(own.values()))}
+            rows = [row for row in rows if row[0] not in own]
+            rows += [(key, *by_former[former]) for key, former in own.items() if former in by_former]
         texts = {hashlib.sha256(data).digest(): data for data in held}
         missing = [row[4] for row in rows if row[4] not in texts]
         kept = list(select_many(self.db, "SELECT hash, packed, data FROM texts WHERE hash IN ({})", missing))

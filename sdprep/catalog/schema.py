@@ -57,7 +57,9 @@ ALTER TABLE states ADD COLUMN checksum INTEGER;
 ALTER TABLE journal ADD COLUMN checksum INTEGER;
 """,
     # The options that were stated for a folder or an image, the parts of a sidecar that several models wrote, and
-    # indexes that find a sidecar by its text and an image by its content, wherever they were moved.
+    # indexes that find a sidecar by its text and an image by its content, wherever they were moved. A row of `moves`
+    # says that a sidecar of the former key was found at another; `last` is the newest row of the journal then, and
+    # `gone` whether it is no longer at the former key.
     """
 CREATE TABLE stated (
     place NOT NULL, task TEXT NOT NULL, option TEXT NOT NULL, value TEXT NOT NULL, origin TEXT NOT NULL,
@@ -66,6 +68,10 @@ ALTER TABLE states ADD COLUMN parts TEXT;
 CREATE INDEX images_by_digest ON images (digest);
 CREATE INDEX states_by_text ON states (text);
 CREATE INDEX sidecars_by_state ON sidecars (state);
+CREATE TABLE moves (
+    id INTEGER PRIMARY KEY, key NOT NULL, former NOT NULL, last INTEGER NOT NULL, gone INTEGER NOT NULL);
+CREATE INDEX moves_by_key ON moves (key);
+CREATE INDEX moves_by_former ON moves (former);
 """,
 ]
 

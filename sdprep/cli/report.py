@@ -50,6 +50,9 @@ def summarize(report: RunReport) -> None:
         _say(f" {_names(paths)}: {_why_kept(reason, report.command)}", "kept the sidecar of", YELLOW)
     for message, paths in _remarks(report).items():
         _say(f" {_names(paths)}", f"{message}:", YELLOW)
+    _say_orphans(report.orphans)
+    if report.recognised:
+        _say(f"{report.recognised} sidecar{'' if report.recognised == 1 else 's'} recognised at new paths")
     if report.other_settings:
         _say(f"{report.other_settings} were made with other settings; --update brings them in line")
     _say(f" {_counts(report)}", f"{report.command}:", RED if report.failed else GREEN)
@@ -126,6 +129,14 @@ def _names(paths: Sequence[str]) -> str:
     shown = paths if current().level is Level.DETAIL else paths[:NAMED]
     more = ", ..." if len(shown) < len(paths) else ""
     return f"{len(paths)} images ({', '.join(shown)}{more})"
+
+
+def _say_orphans(orphans: Sequence[Mapping[str, str | None]]) -> None:
+    shown = orphans if current().level is Level.DETAIL else orphans[:NAMED]
+    for orphan in shown:
+        _say(f"{orphan['path']} has no image" + (f"; {orphan['image']} has its content" if orphan["image"] else ""))
+    if len(shown) < len(orphans):
+        _say(f"{len(orphans) - len(shown)} more sidecars have no image (--verbose names all)")
 
 
 def _say(text: str, head: str = "", style: str = "", level: Level = Level.NOTE) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from sdprep.catalog.catalog import RunInfo
-from sdprep.catalog.session import AccessMode, CatalogAccess
+from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.engines.base import EngineConfig, open_engine
 from sdprep.errors import CatalogFailed, ModelError, UsageError, WriteError
@@ -28,6 +28,7 @@ from sdprep.tasks.annotation.effects import without_effect
 from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.tasks.annotation.job import Annotator, Job, Replace, ResultReader, Results
 from sdprep.tasks.annotation.model_notes import other_models_note, toy_note
+from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
@@ -133,7 +134,9 @@ class Annotation(Generic[S]):
             cascade = Cascade(
                 report.command, self._settings, layers, catalogs, folder or real_path(directory), self._listener.note
             )
-            self._prepare(self._listed(source), cascade, frozenset(layers.now))
+            items = self._listed(source)
+            self._recognise(items, catalogs)
+            self._prepare(items, cascade, frozenset(layers.now))
             info = self._run_info(cascade)
             writer = Writer(report, info, self._listener if options.debug else NullListener())
             sink = SidecarSink(
@@ -158,6 +161,14 @@ class Annotation(Generic[S]):
                         cascade.record(catalog, info.uid)
                     catalog.end_run(info.uid, report.as_dict())
         return report
+
+    def _recognise(self, items: list[ImageItem], catalogs: CatalogSession) -> None:
+        """Let what is known of sidecars that were moved or copied hold at their new paths, and report it."""
+        self._stop.interruptible = True
+        found = recognise(catalogs, items, self._stop, self._settings.run.max_pixels)
+        self._stop.interruptible = False
+        self.report.recognised += len(found.sidecars)
+        self.report.orphans += [{"path": each.sidecar, "image": each.image} for each in found.orphans]
 
     def run(self, source: Source, sink: Sink) -> RunReport:
         """Annotate the images of a source, all by the same settings. Raises SdprepError if the run cannot continue."""

@@ -1,0 +1,255 @@
+"""Images and sidecars that were moved, renamed or copied between runs: their history goes with them."""
+
+import shutil
+
+import pytest
+
+from tests.stories.telling import (
+    FAKE_CAPTION,
+    STRICT,
+    caption,
+    codes,
+    counts,
+    hide_models,
+    renew_times,
+    tag,
+    tag_by_default,
+    tags_of,
+    texts,
+    write,
+)
+
+
+@pytest.fixture
+def dataset(tmp_path, drawings):
+    """A dataset with two folders as kohya names them, tagged."""
+    folder = tmp_path / "dataset"
+    for index, name in enumerate(("10_x/a.png", "10_x/b.png", "2_y/a.png")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(drawings[index])
+    tag(folder)
+    return folder
+
+
+def names(orphans):
+    return {each["path"]: each["image"] for each in orphans}
+
+
+def test_a_renamed_folder_is_up_to_date(dataset, monkeypatch):
+    (dataset / "10_x").rename(dataset / "5_x")
+    hide_models(monkeypatch)
+
+    report = tag(dataset)
+
+    assert counts(report) == {"current": 3}
+    assert report.recognised == 2
+    assert report.orphans == []
+
+
+def test_a_text_of_a_renamed_folder_is_rewritten_for_another_setting(dataset):
+    (dataset / "10_x").rename(dataset / "5_x")
+
+    report = tag(dataset, threshold=STRICT)
+
+    assert counts(report) == {"written": 3}
+
+
+def test_a_moved_sidecar_is_recognised_once(dataset):
+    (dataset / "10_x").rename(dataset / "5_x")
+    tag(dataset)
+
+    assert tag(dataset).recognised == 0
+
+
+def test_an_edit_before_the_folder_was_renamed_stays_the_users(dataset):
+    write(dataset / "10_x" / "a.txt", "mine")
+    (dataset / "10_x").rename(dataset / "5_x")
+
+    report = tag(dataset, threshold=STRICT)
+
+    assert counts(report) == {"written": 2, "kept": 1}
+    assert (dataset / "5_x" / "a.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_tag_that_was_removed_around_the_move_is_not_put_back(dataset):
+    before = tags_of(dataset / "10_x" / "a.txt")
+    (dataset / "10_x").rename(dataset / "5_x")
+    write(dataset / "5_x" / "a.txt", ", ".join([*before[1:], "mine"]))
+
+    report = tag(dataset, existing="append")
+
+    assert report.recognised == 2
+    assert sorted(tags_of(dataset / "5_x" / "a.txt")) == sorted([*before[1:], "mine"])
+
+
+def test_a_folder_that_was_renamed_back_is_up_to_date(dataset):
+    (dataset / "10_x").rename(dataset / "5_x")
+    tag(dataset, threshold=STRICT)
+    (dataset / "5_x").rename(dataset / "10_x")
+
+    assert counts(tag(dataset, threshold=STRICT)) == {"current": 3}
+
+
+def test_a_renamed_image_takes_its_caption_and_its_tags_along(dataset):
+    caption(dataset, model=FAKE_CAPTION)
+    for suffix in (".png", ".txt", ".caption"):
+        (dataset / "10_x" / f"a{suffix}").rename(dataset / "2_y" / f"hero{suffix}")
+
+    report = caption(dataset, model=FAKE_CAPTION)
+
+    assert counts(report) == {"current": 3}
+    assert report.recognised == 2
+    assert counts(tag(dataset, threshold=STRICT)) == {"written": 3}
+
+
+def test_a_sidecar_with_the_full_name_of_its_image_is_recognised(album):
+    tag(album, sidecar_name="full")
+    for suffix in (".png", ".png.txt"):
+        (album / f"a{suffix}").rename(album / f"hero{suffix}")
+
+    report = tag(album, sidecar_name="full", threshold=STRICT)
+
+    assert counts(report) == {"written": 3}
+    assert report.recognised == 1
+
+
+def test_images_that_were_numbered_anew_keep_each_its_own_history(album):
+    tag(album)
+    write(album / "b.txt", "mine")
+    for old, new in (("c", "d"), ("b", "c"), ("a", "b")):
+        for suffix in (".png", ".txt"):
+            (album / f"{old}{suffix}").rename(album / f"{new}{suffix}")
+
+    report = tag(album, threshold=STRICT)
+
+    assert counts(report) == {"written": 2, "kept": 1}
+    assert (album / "c.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_two_images_that_changed_their_names_are_up_to_date(album, monkeypatch):
+    tag(album)
+    for old, new in (("a", "x"), ("b", "a"), ("x", "b")):
+        for suffix in (".png", ".txt"):
+            (album / f"{old}{suffix}").rename(album / f"{new}{suffix}")
+    hide_models(monkeypatch)
+
+    assert counts(tag(album)) == {"current": 3}
+
+
+def test_a_copied_folder_goes_on_separately(dataset):
+    shutil.copytree(dataset / "10_x", dataset / "5_x")
+    report = tag(dataset)
+    assert (counts(report), report.recognised) == ({"current": 5}, 2)
+
+    write(dataset / "5_x" / "a.txt", "mine")
+
+    assert counts(tag(dataset, threshold=STRICT)) == {"written": 4, "kept": 1}
+
+
+@pytest.mark.parametrize("copy", [False, True], ids=["moved", "copied"])
+def test_a_dataset_takes_its_history_along(dataset, tmp_path, copy, monkeypatch):
+    write(dataset / "10_x" / "a.txt", "mine")
+    (shutil.copytree if copy else shutil.move)(dataset, tmp_path / "elsewhere")
+    hide_models(monkeypatch)
+
+    report = tag(tmp_path / "elsewhere")
+
+    assert counts(report) == {"current": 2, "kept": 1}
+    assert report.recognised == 0
+
+
+def test_a_dataset_that_was_copied_without_its_times_is_up_to_date(dataset, tmp_path, monkeypatch):
+    shutil.copytree(dataset, tmp_path / "elsewhere")
+    renew_times(tmp_path / "elsewhere")
+    hide_models(monkeypatch)
+
+    assert counts(tag(tmp_path / "elsewhere")) == {"current": 3}
+
+
+def test_a_dry_run_recognises_and_records_nothing(dataset):
+    (dataset / "10_x").rename(dataset / "5_x")
+
+    first, second = tag(dataset, dry_run=True), tag(dataset, dry_run=True)
+
+    assert counts(first) == counts(second) == {"current": 3}
+    assert first.recognised == second.recognised == 2
+
+
+def test_an_image_that_was_renamed_without_its_sidecar_is_named(album):
+    tag(album)
+    (album / "a.png").rename(album / "hero.png")
+
+    report = tag(album)
+
+    assert names(report.orphans) == {"a.txt": "hero.png"}
+    assert report.recognised == 0
+    assert (album / "a.txt").exists()
+    assert names(tag(album).orphans) == {"a.txt": "hero.png"}
+
+
+def test_a_sidecar_whose_image_was_deleted_is_named(album):
+    tag(album)
+    (album / "a.png").unlink()
+
+    assert names(tag(album).orphans) == {"a.txt": None}
+
+
+def test_a_sidecar_that_was_deleted_with_its_image_is_not_named(album):
+    tag(album)
+    (album / "a.png").unlink()
+    (album / "a.txt").unlink()
+
+    assert tag(album).orphans == []
+
+
+def test_a_sidecar_whose_image_was_saved_in_another_format_is_not_named(album, drawings):
+    tag(album)
+    (album / "a.png").unlink()
+    (album / "a.webp").write_bytes(drawings[4])
+
+    assert tag(album).orphans == []
+
+
+def test_a_text_of_the_users_at_a_copy_is_the_users(album):
+    tag(album)
+    shutil.copyfile(album / "a.png", album / "hero.png")
+    write(album / "hero.txt", "mine")
+
+    report = tag(album, threshold=STRICT)
+
+    assert counts(report) == {"written": 3, "kept": 1}
+    assert report.recognised == 0
+
+
+def test_a_text_that_was_given_to_another_image_is_the_users(album, drawings):
+    tag(album)
+    (album / "new.png").write_bytes(drawings[4])
+    shutil.copyfile(album / "a.txt", album / "new.txt")
+
+    report = tag(album, threshold=STRICT)
+
+    assert counts(report) == {"written": 3, "kept": 1}
+
+
+def test_sidecars_in_an_output_folder_go_with_their_images(album, tmp_path):
+    out = tmp_path / "out"
+    tag(album, output_dir=out)
+    (album / "a.png").rename(album / "hero.png")
+    (out / "a.txt").rename(out / "hero.txt")
+
+    report = tag(album, output_dir=out, threshold=STRICT)
+
+    assert counts(report) == {"written": 3}
+    assert report.recognised == 1
+    assert codes(report) == {}
+
+
+def test_nothing_of_other_runs_is_recognised_for_new_images(album, drawings, tmp_path):
+    tag(album)
+    (album / "new.png").write_bytes(drawings[4])
+    write(album / "new.txt", "mine")
+
+    report = tag_by_default(album)
+
+    assert (counts(report), report.recognised) == ({"current": 3, "kept": 1}, 0)
+    assert texts(album)["new.txt"] == b"mine"
