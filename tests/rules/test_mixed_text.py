@@ -1,18 +1,50 @@
 """Text that the user and sdprep wrote together."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.rules.labels import normalize_tag
-from sdprep.rules.mixed_text import MOST_REMOVED, MixedText, merge_generated, normalize, split_user_text
+from sdprep.rules.mixed_text import (
+    MOST_REMOVED,
+    USER,
+    MixedText,
+    Part,
+    normalize,
+    place_part,
+    read_parts,
+    user_text,
+    without_repeats,
+)
 from sdprep.rules.tags import split_tags
 
 SIDES = ("append", "prepend")
 
 
+def known(user: str, generated: list[str], removed: tuple[str, ...] = (), joiner: str = ", ") -> MixedText:
+    """A text with a part of the user's and one of a model."""
+    return MixedText((Part(USER, (user,)), Part("tag", tuple(generated), joiner)), removed)
+
+
+def merged(
+    text: MixedText, pieces: list[str], position: str = "append", joiner: str = ", ", others: tuple[str, ...] = ()
+) -> MixedText:
+    own = Part("tag", tuple(pieces), joiner)
+    return without_repeats(place_part(text, own, position), own, [joiner, *others])
+
+
 def combine(user: str, pieces: list[str], position: str = "append", joiner: str = ", ") -> str:
-    return merge_generated(MixedText(user), pieces, position, joiner)[0]
+    return merged(user_text(user), pieces, position, joiner).text
+
+
+def generated(text: MixedText) -> tuple[str, ...]:
+    return tuple(piece for part in text.generated for piece in part.pieces)
+
+
+def read(text: str, before: MixedText, joiner: str = ", ", position: str = "append") -> MixedText:
+    return read_parts(text, before, position, [joiner])
 
 
 def test_generated_tags_are_appended_to_the_users() -> None:
@@ -49,56 +81,55 @@ def test_a_separator_at_the_end_of_a_users_text_makes_no_empty_tag(user: str) ->
 
 
 def test_a_tag_that_the_user_removed_is_remembered() -> None:
-    assert split_user_text("mine, solo", MixedText("mine", ("1girl", "solo")), ", ").removed == ("1girl",)
+    assert read("mine, solo", known("mine", ["1girl", "solo"])).removed == ("1girl",)
 
 
 def test_a_tag_that_the_user_removed_is_not_added_again() -> None:
-    parts = split_user_text("mine, solo", MixedText("mine", ("1girl", "solo")), ", ")
-    assert merge_generated(parts, ["1girl", "solo", "smile"], "append", ", ")[0] == "mine, solo, smile"
+    parts = read("mine, solo", known("mine", ["1girl", "solo"]))
+    assert merged(parts, ["1girl", "solo", "smile"]).text == "mine, solo, smile"
 
 
 def test_what_was_removed_earlier_is_not_added_again() -> None:
-    parts = split_user_text("mine, solo", MixedText("mine", ("solo",), ("1girl",)), ", ")
+    parts = read("mine, solo", known("mine", ["solo"], ("1girl",)))
     assert parts.removed == ("1girl",)
 
 
 def test_a_tag_removed_twice_in_two_spellings_is_remembered_once() -> None:
-    parts = split_user_text("mine", MixedText("mine", ("long_hair",), ("Long Hair",)), ", ")
+    parts = read("mine", known("mine", ["long_hair"], ("Long Hair",)))
     assert [normalize_tag(tag) for tag in parts.removed] == ["long hair"]
 
 
 def test_a_tag_that_the_user_added_becomes_the_users() -> None:
-    assert split_user_text("mine, 1girl, new", MixedText("mine", ("1girl",)), ", ").user == "mine, new"
+    assert read("mine, 1girl, new", known("mine", ["1girl"])).user == "mine, new"
 
 
 def test_a_text_without_a_known_state_is_all_the_users() -> None:
-    assert split_user_text("mine,best \n", None, ", ") == MixedText("mine,best ")
+    assert user_text("mine,best \n").user == "mine,best "
 
 
 def test_a_text_without_a_generated_part_is_all_the_users() -> None:
-    assert split_user_text("mine,best", MixedText("mine", (), ("1girl",)), ", ") == MixedText(
-        "mine,best", (), ("1girl",)
-    )
+    parts = read("mine,best", known("mine", [], ("1girl",)))
+    assert (parts.user, generated(parts), parts.removed) == ("mine,best", (), ("1girl",))
 
 
 def test_the_blank_lines_and_indents_of_an_edited_caption_stay() -> None:
-    parts = MixedText("first\n\n  second", ("a girl",))
-    assert split_user_text("first\n\n  second, longer\na girl", parts, "\n").user == "first\n\n  second, longer"
+    parts = known("first\n\n  second", ["a girl"], joiner="\n")
+    assert read("first\n\n  second, longer\na girl", parts, "\n").user == "first\n\n  second, longer"
 
 
 def test_the_spacing_of_a_users_edited_tags_stays() -> None:
-    parts = MixedText("mine,best", ("1girl",))
-    assert split_user_text("mine,best,new, 1girl", parts, ", ").user == "mine,best,new"
+    parts = known("mine,best", ["1girl"])
+    assert read("mine,best,new, 1girl", parts).user == "mine,best,new"
 
 
 def test_a_generated_tag_that_contains_the_separator_is_still_generated() -> None:
-    parts = MixedText("mine", ("long hair", "solo"))
-    assert split_user_text("mine new long hair solo", parts, " ") == MixedText("mine new")
+    parts = read("mine new long hair solo", known("mine", ["long hair", "solo"], joiner=" "), " ")
+    assert (parts.user, parts.removed) == ("mine new", ())
 
 
 def test_a_generated_tag_is_not_looked_for_inside_one_that_contains_the_separator() -> None:
-    parts = MixedText("mine", ("hair", "long, hair"))
-    assert split_user_text("mine, hair, long, hair", parts, ", ") == MixedText("mine")
+    parts = read("mine, hair, long, hair", known("mine", ["hair", "long, hair"]))
+    assert (parts.user, parts.removed) == ("mine", ())
 
 
 @pytest.mark.parametrize(
@@ -131,43 +162,42 @@ JOINERS = st.sampled_from([", ", ",", " | ", "\n"])
 
 
 @st.composite
-def mixtures(draw: st.DrawFn) -> tuple[str, MixedText, list[str], str, str]:
-    """A merged text, its parts, the generated pieces, the side and the joiner."""
+def mixtures(draw: st.DrawFn) -> tuple[MixedText, list[str], str, str]:
+    """A merged text, the generated pieces, the side and the joiner."""
     joiner, position = draw(JOINERS), draw(st.sampled_from(SIDES))
     pieces = draw(PIECES)
-    parts = MixedText(joiner.join(draw(PIECES)), removed=tuple(draw(PIECES)))
-    text, parts = merge_generated(parts, pieces, position, joiner)
-    return text, parts, pieces, position, joiner
+    theirs = replace(user_text(joiner.join(draw(PIECES))), removed=tuple(draw(PIECES)))
+    return merged(theirs, pieces, position, joiner), pieces, position, joiner
 
 
 @given(mixtures())
 def test_splitting_gives_the_users_part_back(mixture: tuple) -> None:
-    text, parts, _, _, joiner = mixture
-    assert split_user_text(text, parts, joiner).user == parts.user
+    parts, _, position, joiner = mixture
+    assert read(parts.text, parts, joiner, position).user == parts.user
 
 
 @given(mixtures())
 def test_splitting_an_unmodified_text_finds_nothing_newly_removed(mixture: tuple) -> None:
-    text, parts, _, _, joiner = mixture
-    assert {normalize_tag(tag) for tag in split_user_text(text, parts, joiner).removed} == {
+    parts, _, position, joiner = mixture
+    assert {normalize_tag(tag) for tag in read(parts.text, parts, joiner, position).removed} == {
         normalize_tag(tag) for tag in parts.removed
     }
 
 
 @given(mixtures())
 def test_merging_twice_is_merging_once(mixture: tuple) -> None:
-    text, parts, pieces, position, joiner = mixture
-    assert merge_generated(split_user_text(text, parts, joiner), pieces, position, joiner)[0] == text
+    parts, pieces, position, joiner = mixture
+    assert merged(read(parts.text, parts, joiner, position), pieces, position, joiner).text == parts.text
 
 
 @given(mixtures(), st.data())
 def test_nothing_that_the_user_removes_returns(mixture: tuple, data: st.DataObject) -> None:
-    text, parts, pieces, position, joiner = mixture
-    gone = data.draw(st.sampled_from(parts.generated)) if parts.generated else None
+    parts, pieces, position, joiner = mixture
+    gone = data.draw(st.sampled_from(generated(parts))) if generated(parts) else None
     edited = joiner.join(
-        piece for piece in split_tags(text, joiner) if gone is None or normalize_tag(piece) != normalize_tag(gone)
+        piece for piece in split_tags(parts.text, joiner) if gone is None or normalize_tag(piece) != normalize_tag(gone)
     )
-    again, _ = merge_generated(split_user_text(edited, parts, joiner), pieces, position, joiner)
+    again = merged(read(edited, parts, joiner, position), pieces, position, joiner).text
     kept = {normalize_tag(piece) for piece in split_tags(parts.user, joiner)}
     removed = {normalize_tag(piece) for piece in [*parts.removed, *([gone] if gone else [])]} - kept
     assert removed.isdisjoint(normalize_tag(piece) for piece in split_tags(again, joiner))
@@ -175,34 +205,34 @@ def test_nothing_that_the_user_removes_returns(mixture: tuple, data: st.DataObje
 
 @given(mixtures(), PIECES)
 def test_the_users_pieces_survive_any_new_generated_part(mixture: tuple, newer: list[str]) -> None:
-    text, parts, _, position, joiner = mixture
-    again, _ = merge_generated(split_user_text(text, parts, joiner), newer, position, joiner)
+    parts, _, position, joiner = mixture
+    again = merged(read(parts.text, parts, joiner, position), newer, position, joiner).text
     pieces = split_tags(again, joiner)
     assert [piece for piece in pieces if piece in split_tags(parts.user, joiner)] == split_tags(parts.user, joiner)
 
 
 @given(mixtures())
 def test_no_generated_piece_repeats_one_of_the_user(mixture: tuple) -> None:
-    _, parts, _, _, joiner = mixture
-    assert {normalize_tag(piece) for piece in parts.generated}.isdisjoint(
+    parts, _, _, joiner = mixture
+    assert {normalize_tag(piece) for piece in generated(parts)}.isdisjoint(
         map(normalize_tag, split_tags(parts.user, joiner))
     )
 
 
 def test_of_too_many_removed_tags_the_latest_are_remembered() -> None:
     older = tuple(map(str, range(MOST_REMOVED)))
-    removed = split_user_text("mine", MixedText("mine", ("latest",), older), ", ").removed
+    removed = read("mine", known("mine", ["latest"], older)).removed
     assert (len(removed), removed[0], removed[-1]) == (MOST_REMOVED, "1", "latest")
 
 
 def test_a_tag_that_the_user_typed_beside_the_same_generated_tag_is_the_users() -> None:
-    assert split_user_text("mine, solo, 1girl, solo", MixedText("mine", ("1girl", "solo")), ", ").user == "mine, solo"
+    assert read("mine, solo, 1girl, solo", known("mine", ["1girl", "solo"])).user == "mine, solo"
 
 
 @pytest.mark.parametrize("theirs", ["mine | long_hair", "mine; Long Hair|x", "mine\nlong hair", "mine、long hair; b"])
 def test_a_tag_between_any_separators_is_not_added_again(theirs: str) -> None:
     others = ("|", ";", "\n", "、")
-    assert merge_generated(MixedText(theirs), ["long_hair", "solo"], "append", ", ", others)[1].generated == ("solo",)
+    assert generated(merged(user_text(theirs), ["long_hair", "solo"], others=others)) == ("solo",)
 
 
 def test_a_tag_with_escaped_parentheses_is_the_same_tag() -> None:
@@ -210,19 +240,18 @@ def test_a_tag_with_escaped_parentheses_is_the_same_tag() -> None:
 
 
 def test_a_tag_of_several_words_is_found_where_a_space_separates() -> None:
-    assert merge_generated(MixedText("mine long hair"), ["long hair", "hair band"], "append", " ")[1].generated == (
-        "hair band",
-    )
+    parts = merged(user_text("mine long hair"), ["long hair", "hair band"], joiner=" ")
+    assert generated(parts) == ("hair band",)
 
 
 def test_a_piece_that_the_user_wrote_and_removed_is_not_added_again() -> None:
-    parts = split_user_text("mine, 1girl", MixedText("mine, solo", ("1girl",)), ", ")
-    assert merge_generated(parts, ["1girl", "solo"], "append", ", ")[0] == "mine, 1girl"
+    parts = read("mine, 1girl", known("mine, solo", ["1girl"]))
+    assert merged(parts, ["1girl", "solo"]).text == "mine, 1girl"
 
 
 @pytest.mark.parametrize("position", SIDES)
 def test_the_indents_of_the_users_lines_stay(position: str) -> None:
-    text, parts = merge_generated(MixedText("  first\n\n\tsecond"), ["a girl"], position, "\n")
-    assert split_user_text(
-        text + " longer" if position == "prepend" else "  new\n" + text, parts, "\n", (), position
-    ).user == ("  first\n\n\tsecond longer" if position == "prepend" else "  new\n  first\n\n\tsecond")
+    parts = merged(user_text("  first\n\n\tsecond"), ["a girl"], position, "\n")
+    edited = parts.text + " longer" if position == "prepend" else "  new\n" + parts.text
+    theirs = "  first\n\n\tsecond longer" if position == "prepend" else "  new\n  first\n\n\tsecond"
+    assert read(edited, parts, "\n", position).user == theirs

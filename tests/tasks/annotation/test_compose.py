@@ -173,14 +173,14 @@ EDITS = st.one_of(
 
 
 class CaptionFile(File):
-    """A caption file, of which the pieces are lines."""
+    """A caption file of runs that ask for several captions, so that the pieces are lines."""
 
     @property
     def lines(self):
         return self.text.split("\n") if self.text else []
 
     def run(self, explicit):
-        values = {"best_of": 1, **explicit}
+        values = {"captions": 3, "best_of": 1, **explicit}
         request = TextRequest("caption", values, frozenset(explicit) - {"existing"}, values.pop("existing"))
         self.apply(Job(request, ".caption", "stem", "\n", Pieces(LINES[: values["best_of"]]), {}, "decoder"))
 
