@@ -23,6 +23,7 @@ from sdprep.catalog.schema import (
     CODES,
     NO_SENSE,
     RESULT_LIMIT,
+    STATE,
     FileStat,
     Key,
     as_bytes,
@@ -37,7 +38,7 @@ from sdprep.catalog.schema import (
     select_many,
     unpacked,
 )
-from sdprep.catalog.states import STATE, decode_state, encode_state
+from sdprep.catalog.states import decode_state, encode_state
 from sdprep.errors import CatalogFailed, DamagedCatalog
 from sdprep.folders import SIDECAR_LIMIT
 from sdprep.rules.mixed_text import Settings, normalize

@@ -104,7 +104,9 @@ def file_stat(found: os.stat_result) -> FileStat:
 # The exceptions that decoding raises for content that sdprep never wrote.
 NO_SENSE = (ValueError, TypeError, KeyError, RecursionError, OverflowError, zlib.error)
 CODES = frozenset(code.value for code in FailureCode)
-# The columns of changes that never change, in the order of their checksum.
+# The columns of states and changes that never change, in the order of their checksum. States of schemas before 3 have
+# no `parts`, and their checksum is without it: `side`, `person` and `machine` say who wrote what.
+STATE = "task, origin, text, digest, settings, side, person, machine, removed, parts"
 CHANGE = "run, key, before, after, state_before, state_after"
 STATUSES = ("intent", "done", "void", "unclear")
 # Characters; more than the settings of a run or the tags of an image take as JSON.

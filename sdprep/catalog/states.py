@@ -12,9 +12,6 @@ from sdprep.catalog.schema import as_bytes, as_number, as_pieces, as_table, as_t
 from sdprep.rules.mixed_text import DEFAULT_SEPARATOR, USER, MixedText, Part, Settings
 from sdprep.rules.policy import SidecarState
 
-# The columns that never change, in the order of their checksum. Rows of schemas before 3 have no `parts`, and their
-# checksum is without it: `side`, `person` and `machine` say who wrote what.
-STATE = "task, origin, text, digest, settings, side, person, machine, removed, parts"
 TASKS = ("tag", "caption")
 # The settings of earlier versions kept the separators of the user's part under this name.
 SEPARATORS = "separators"

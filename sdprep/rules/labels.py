@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -105,6 +107,15 @@ def normalize_tag(tag: str) -> str:
     """
     tag = tag.strip().replace("_", " ").casefold()
     return ESCAPES.sub("", tag) if "\\" in tag else tag
+
+
+def merge_spellings(counts: Mapping[str, int]) -> dict[str, int]:
+    """How often each tag occurs, the most frequent first, with all spellings of it under the most frequent one."""
+    totals, names = Counter[str](), dict[str, str]()
+    for tag, count in sorted(counts.items(), key=lambda pair: -pair[1]):
+        totals[normalize_tag(tag)] += count
+        names.setdefault(normalize_tag(tag), tag)
+    return {names[key]: count for key, count in totals.most_common()}
 
 
 def escape_parentheses(tag: str) -> str:

@@ -78,6 +78,15 @@ class MixedText:
         return tuple(part for part in self.parts if part.author != USER)
 
     @property
+    def tags(self) -> list[str]:
+        """The tags of the text: what taggers and the user wrote, without what captioners wrote."""
+        separators = (*self.separators, *TAG_SEPARATORS)
+        parts = (part for part in self.parts if part.author != "caption")
+        return [
+            tag for part in parts for tag in (pieces_of(part.text, separators) if part.author == USER else part.pieces)
+        ]
+
+    @property
     def text(self) -> str:
         """All parts as one text."""
         text, last = "", None
@@ -213,9 +222,12 @@ def without_repeats(text: MixedText, own: Part, others: Sequence[str]) -> MixedT
     """The text where this part has no piece that the user removed, or that another part has in any spelling."""
     removed = {normalize_tag(piece) for piece in text.removed}
     rest = [piece_finder(part.text, [part.joiner, *others]) for part in text.parts if part is not own]
-    pieces = tuple(
-        piece for piece in own.pieces if normalize_tag(piece) not in removed and not any(has(piece) for has in rest)
-    )
+
+    def is_removed(piece: str) -> bool:
+        # A caption with commas that was the user's was removed comma by comma.
+        return normalize_tag(piece) in removed or removed.issuperset(map(normalize_tag, pieces_of(piece, others)))
+
+    pieces = tuple(piece for piece in own.pieces if not is_removed(piece) and not any(has(piece) for has in rest))
     return replace(text, parts=tuple(replace(part, pieces=pieces) if part is own else part for part in text.parts))
 
 

@@ -17,7 +17,7 @@ from enum import Enum
 
 from sdprep.rules.mixed_text import MixedText, Part, Settings, is_misplaced, normalize
 
-# Under this name the settings of a part keep the names of those that were stated for it.
+# Among the settings of a part, the names of those that were stated; it is not compared.
 STATED = "stated"
 
 
@@ -59,8 +59,9 @@ class Action(str, Enum):
 class TextRequest:
     """The part of a run's settings that decides about a sidecar.
 
-    `stated` names the settings that were stated for its image, by any run; `explicit` those that were stated for this
-    one. `existing` is "keep", "overwrite", "append", "prepend" or "fill".
+    `stated` names the settings that are stated anywhere for the image, by this run or earlier, and `explicit` those
+    that follow from what this run states. A part keeps the names that were stated when it was made, under STATED.
+    `existing` is "keep", "overwrite", "append", "prepend" or "fill".
     """
 
     task: str
@@ -70,12 +71,6 @@ class TextRequest:
     update: bool = False
     refresh: bool = False
     stated: frozenset[str] = frozenset()
-    # What a part is stored with; all parts of a run share one object.
-    stored_settings: Settings = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        names = sorted((self.stated | self.explicit) & self.settings.keys())
-        object.__setattr__(self, "stored_settings", {**self.settings, STATED: names} if names else self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +162,14 @@ def _decide_for_own(disk: SidecarStatus, state: SidecarState, request: TextReque
 
 def _leads_to_rewriting(differing: frozenset[str], parts: Iterable[Part], request: TextRequest) -> bool:
     """Whether a differing setting is stated, or was when a part was made; with `update`, whether there is any."""
-    stated = request.explicit | request.stated | {name for part in parts for name in _stated_then(part.settings)}
-    return bool(differing if request.update else differing & stated)
+    then = (name for part in parts for name in _stated_then(part.settings))
+    return bool(differing if request.update else differing & (request.explicit | request.stated).union(then))
 
 
-def _stated_then(settings: Settings) -> Iterable[str]:
-    names = settings.get(STATED, ())
-    return (str(name) for name in names) if isinstance(names, (list, tuple)) else ()
+def _stated_then(then: Settings) -> frozenset[str]:
+    """The settings that were stated when a part was made; the catalog may come from another sdprep, or elsewhere."""
+    names = then.get(STATED)
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
 
 
 def changed_settings(then: Settings, request: TextRequest) -> frozenset[str]:
@@ -181,6 +177,6 @@ def changed_settings(then: Settings, request: TextRequest) -> frozenset[str]:
 
     A setting that did not exist then counts only if it is stated now.
     """
-    differing = [name for name, value in request.settings.items() if then.get(name, value) != value]
+    differing = [name for name, value in request.settings.items() if then.get(name, value) != value and name != STATED]
     stated = request.explicit | request.stated
     return frozenset(differing + [name for name in stated if name in request.settings and name not in then])

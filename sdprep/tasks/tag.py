@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +76,7 @@ class Tagging:
         # What follows from an explicit setting is explicit with it.
         followers = {"model": MODEL_DESCRIPTION, "threshold": CARD_THRESHOLD}
         self._explicit = explicit | {follower for name, follower in followers.items() if name in explicit}
-        self.want_results = settings.scores is not None or settings.frequency_tags
+        self.want_results = settings.scores is not None
         self._lists = TagListFiles(settings)
         check_categories(settings.rules, spec)
         self._rules = with_card_thresholds(settings.rules, spec)
@@ -112,6 +111,7 @@ class Tagging:
             result_key=result_key,
             decoder=decoder_of(DECODER, options.max_pixels, allow_truncated=options.allow_truncated),
             accepts_truncated=options.allow_truncated,
+            counts_tags=settings.frequency_tags,
             max_pixels=options.max_pixels,
         )
 
@@ -155,17 +155,14 @@ class ScoreReader:
             return None
         return ImageWarning.FLAT if self._selector.lacks_gap(decode_scores(result)) else None
 
-    def finish(self, results: Results, report: RunReport, replace: Replace) -> None:
-        """Write a JSON line for every image whose scores are known, in their order, and count the tags of all."""
+    def finish(self, results: Results, report: RunReport, replace: Replace) -> None:  # noqa: ARG002 - of all readers
+        """Write a JSON line for every image whose scores are known, in their order."""
         if self.files is not None:
             # Options that match nothing are named although nothing was left to write.
             _ = self._selector
         if self.settings.scores is not None:
             lines = (self._scores_line(rel, result).encode("utf-8") for rel, result in results())
             write_scores(self.settings.scores, lines, replace)
-        if self.settings.frequency_tags:
-            counts = Counter(tag for _, result in results() for tag in self.render(result))
-            report.tag_counts = dict(counts.most_common())
 
     def _scores_line(self, rel: str, result: bytes) -> str:
         labels = self._labels

@@ -173,7 +173,11 @@ def test_any_damage_is_met_with_a_clear_message_and_no_text_is_touched(
 
 # One flipped bit in a row, of which SQLite knows nothing
 
-ROWS = {"states": content.STATE.split(", "), "journal": [*content.CHANGE.split(", "), "status"]}
+# Only rows of earlier schemas have a text in the column `person`.
+ROWS = {
+    "states": [column for column in content.STATE.split(", ") if column != "person"],
+    "journal": [*content.CHANGE.split(", "), "status"],
+}
 
 
 def flip_a_bit_of_a_row(folder, rng):

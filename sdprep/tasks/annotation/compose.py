@@ -35,7 +35,7 @@ def _own_part(image: PlannedImage) -> Part:
         raise AssertionError("a text was asked for before its image was known")
     job = image.job
     pieces = tuple(job.reader.render(image.result))
-    return Part(job.request.task, pieces, job.joiner, job.request.stored_settings, image.disk.digest)
+    return Part(job.request.task, pieces, job.joiner, job.request.settings, image.disk.digest)
 
 
 def _combined(image: PlannedImage, own: Part) -> MixedText:
@@ -102,6 +102,13 @@ def _parts_on_disk(disk: SidecarStatus, job: Job) -> MixedText:
     text = disk.state.text if disk.text is None else disk.text
     position = "prepend" if job.request.existing == "prepend" else "append"
     return read_parts(text, known, position, _separators(known, job))
+
+
+def text_on_disk(disk: SidecarStatus) -> MixedText:
+    """Who wrote what in a sidecar that stays as it is; nothing in bytes that are not text."""
+    if disk.state is not None and disk.unmodified:
+        return disk.state.content
+    return MixedText() if disk.text is None or "\0" in disk.text else user_text(disk.text)
 
 
 def _separators(text: MixedText, job: Job) -> tuple[str, ...]:

@@ -48,7 +48,8 @@ class Job:
 
     `joiner` separates the pieces of a text. `result_key` is everything that a result depends on besides the image; it
     is None while the model's files are not on this machine, and then no result can be looked up. `decoder` is what a
-    failure to decode depends on. With `accepts_truncated`, results of truncated images are used too.
+    failure to decode depends on. With `accepts_truncated`, results of truncated images are used too. With
+    `counts_tags`, the report says how often each tag occurs in the sidecars.
     """
 
     request: TextRequest
@@ -59,6 +60,7 @@ class Job:
     result_key: dict[str, Any] | None
     decoder: str
     accepts_truncated: bool = False
+    counts_tags: bool = False
     max_pixels: int = MAX_PIXELS
 
     @property

@@ -83,6 +83,7 @@ class SidecarSink:
     def commit(self) -> None:
         """Write all that was taken."""
         self._writer.commit()
+        self._writer.count_tags()
 
     def results(self, job: Job) -> Iterator[tuple[str, bytes]]:
         """The names and stored results of all images that did not fail while they were planned."""
@@ -107,7 +108,7 @@ class SidecarSink:
             if image.leaves_sidecar:
                 self._writer.leave(image)
             else:
-                self._report.remaining += 1
+                self._writer.preview(image)
         elif not image.leaves_sidecar and (error := self._obstacle(image.item)) is not None:
             message = f"its folder cannot be written: {error.strerror}"
             self._writer.add_failure(image, Failure(image.item, FailureCode.UNWRITABLE, message))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.journal import Change, record_existing
 from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.report import Listener, RunReport
-from sdprep.rules.mixed_text import normalize
+from sdprep.rules.labels import merge_spellings
+from sdprep.rules.mixed_text import MixedText, normalize
 from sdprep.rules.policy import Action, SidecarState
-from sdprep.tasks.annotation.compose import adopted_state, equals_stored_result, text_for
-from sdprep.tasks.annotation.job import PlannedImage
+from sdprep.tasks.annotation.compose import adopted_state, equals_stored_result, text_for, text_on_disk
+from sdprep.tasks.annotation.job import Job, PlannedImage
 from sdprep.tasks.changes import apply_changes
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning, Result
 
@@ -35,6 +37,7 @@ class Writer:
         # Those of them whose result is not in the catalog yet.
         self._new: set[ImageItem] = set()
         self._committed = time.monotonic()
+        self._tags = Counter[str]()
 
     def add_result(self, image: PlannedImage, result: Result) -> None:
         """Take an image with its new result."""
@@ -72,8 +75,24 @@ class Writer:
         if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
+    def preview(self, image: PlannedImage) -> None:
+        """Take an image of a dry run whose sidecar would be written."""
+        self._report.remaining += 1
+        if image.result is not None:
+            self._count_tags(image.job, text_for(image)[1].content)
+
+    def count_tags(self) -> None:
+        """Report how often each tag occurs in the sidecars of all images so far, if that was asked for."""
+        if self._tags:
+            self._report.tag_counts = merge_spellings(self._tags)
+
+    def _count_tags(self, job: Job, content: MixedText) -> None:
+        if job.counts_tags:
+            self._tags.update(content.tags)
+
     def _count_left(self, image: PlannedImage, is_current: bool) -> None:
         report, decision = self._report, image.decision
+        self._count_tags(image.job, text_on_disk(image.disk))
         if is_current:
             report.current += 1
             report.other_settings += decision.other_settings
@@ -101,6 +120,7 @@ class Writer:
 
     def _commit_to(self, catalog: Catalog, ready: list[PlannedImage]) -> None:
         names: dict[Path, str] = {}
+        jobs: dict[Path, Job] = {}
         root = ready[0].item.target_folder
 
         def prepare() -> list[Change]:
@@ -111,7 +131,7 @@ class Writer:
                 change = self._change_of(image)
                 if change is not None:
                     changes.append(change)
-                    names[change.path] = image.item.rel
+                    names[change.path], jobs[change.path] = image.item.rel, image.job
             return changes
 
         made = apply_changes(
@@ -124,6 +144,8 @@ class Writer:
             name=lambda change: names[change.path],
         )
         for change in made:
+            if isinstance(change.state, SidecarState):
+                self._count_tags(jobs[change.path], change.state.content)
             self._listener.note(f"{names[change.path]}: {normalize((change.after or b'').decode())}")
 
     def _count_conflict(self, rel: str, change: Change, root: Path) -> None:
@@ -155,6 +177,7 @@ class Writer:
         # What another task knows of its own text is not forgotten for a text of the user's.
         if state.origin != "user" or disk.state is None or disk.state.task == state.task:
             record_existing(image.catalog, sidecar, state)
+        self._count_tags(image.job, state.content)
         if state.origin == "user":
             self._report.keep(image.item.rel)
         else:
