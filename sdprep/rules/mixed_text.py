@@ -150,7 +150,9 @@ class _Segments:
     """A text between its separators."""
 
     def __init__(self, text: str, joiners: Sequence[str]) -> None:
-        marks = _marks(joiners or [DEFAULT_SEPARATOR])
+        # What the user added to a line stands behind a comma.
+        lines = not joiners or any("\n" in joiner for joiner in joiners)
+        marks = _marks([*joiners, DEFAULT_SEPARATOR] if lines else joiners)
         self._split = re.compile(f"({'|'.join(map(re.escape, marks))})")
         found = self._split.split(text)
         self._raw, self._separators = found[::2], ["", *found[1::2]]
@@ -184,13 +186,10 @@ class _Segments:
         if not kept:
             return ""
         text = self._raw[kept[0]] + "".join(self._separators[index] + self._raw[index] for index in kept[1:])
-        visible = [mark for mark in set(self._separators) if mark.strip()]
-        if 0 in found and visible:
+        if self._separators[kept[0]].strip():
             text = text.lstrip()
-        if len(self._raw) - 1 in found and visible:
-            text = text.rstrip()
-            text = next((text.removesuffix(mark) for mark in visible if text.endswith(mark)), text).rstrip()
-        return text
+        joint = self._separators[kept[-1] + 1] if kept[-1] + 1 < len(self._raw) else ""
+        return text.rstrip().removesuffix(joint).rstrip() if joint.strip() else text
 
 
 def place_part(text: MixedText, own: Part, existing: str) -> MixedText:

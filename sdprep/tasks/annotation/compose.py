@@ -132,7 +132,8 @@ def adopted_state(image: PlannedImage) -> SidecarState | None:
     empty line in a file means that the user wants no text in it.
     """
     disk = image.disk
-    if image.result is None or disk.digest is None or disk.state is not None or not (disk.text or "").strip():
+    is_unknown = disk.state is None and image.before is not None
+    if image.result is None or disk.digest is None or not is_unknown or not (disk.text or "").strip():
         return None
     own = _own_part(image)
     return SidecarState(own.author, normalize(own.text), disk.digest, MixedText((own,)))

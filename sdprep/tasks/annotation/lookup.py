@@ -1,14 +1,20 @@
-"""Results that the catalogs hold for a run."""
+"""What catalogs know of the images of a run: stored results, and who wrote the sidecars beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any
 
 from sdprep.catalog.catalog import Catalog
-from sdprep.catalog.session import CatalogSession
+from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession, find_catalog
+from sdprep.errors import CatalogError
+from sdprep.rules.mixed_text import normalize
 from sdprep.tasks.annotation.job import Job
+from sdprep.texts.sidecar import decode_text
 from sdprep.types import ImageItem, ImageWarning
 
 # Images per query of the catalog; no more are held in memory.
@@ -59,3 +65,31 @@ def stored_results(items: Iterable[ImageItem], job: Job, catalogs: CatalogSessio
             results = stored.results(catalog, [digest for _, digest in images.values()])
             found |= {names[key]: results[digest][0] for key, (_, digest) in images.items() if digest in results}
         yield from ((item.rel, found[item.rel]) for item in chunk if item.rel in found)
+
+
+def written_by_models(sidecars: Mapping[Path, bytes]) -> set[Path]:
+    """Those of these sidecars that sdprep alone wrote there and nobody edited; all others count as the user's."""
+    by_catalog: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in sidecars:
+        # A catalog that cannot be read knows nothing of a text, like one that was deleted.
+        with suppress(CatalogError):
+            if (file := find_catalog(path.parent)) is not None:
+                by_catalog[file].append(path)
+    found: set[Path] = set()
+    for file, paths in by_catalog.items():
+        with suppress(CatalogError):
+            found |= _unmodified(file, {path: sidecars[path] for path in paths})
+    return found
+
+
+def _unmodified(file: Path, sidecars: Mapping[Path, bytes]) -> set[Path]:
+    access = CatalogAccess("log", AccessMode.READ, lambda _: None)
+    with CatalogSession(next(iter(sidecars)).parent, access) as session:
+        catalog = session.at(file)
+        keys = {catalog.key(path): path for path in sidecars}
+        states = catalog.states(list(keys), sidecars.values())
+    return {
+        keys[key]
+        for key, state in states.items()
+        if state.origin == "machine" and normalize(decode_text(sidecars[keys[key]]) or "\0") == state.text
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from sdprep.catalog.catalog import Catalog
@@ -13,10 +13,11 @@ from sdprep.catalog.session import CatalogSession
 from sdprep.errors import ImageError
 from sdprep.folders import Folders
 from sdprep.images.decoder import file_digest
-from sdprep.rules.policy import KEEP, Action, Decision, SidecarStatus, decide
+from sdprep.rules.policy import KEEP, REPLACE, Action, Decision, SidecarStatus, decide
+from sdprep.tasks.annotation.compose import equals_stored_result
 from sdprep.tasks.annotation.job import Job, PlannedImage
-from sdprep.tasks.annotation.lookup import CHUNK, Stored, StoredResults
-from sdprep.texts.sidecar import NO_ENCODING, decode_text, sidecar_name
+from sdprep.tasks.annotation.lookup import CHUNK, Stored, StoredResults, written_by_models
+from sdprep.texts.sidecar import NO_ENCODING, decode_text, sidecar_name, sidecar_path
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
 
 NOTHING: tuple[None, tuple[ImageWarning, ...]] = (None, ())
@@ -24,13 +25,17 @@ NOTHING: tuple[None, tuple[ImageWarning, ...]] = (None, ())
 
 @dataclass(slots=True)
 class ImageState:
-    """What is known of one image: without the catalog first, then with it."""
+    """What is known of one image: without the catalog first, then with it.
+
+    `beside` is the sidecar beside the image where there is none yet in the output folder.
+    """
 
     item: ImageItem
     catalog: Catalog
     key: Key
     sidecar: Key
     before: bytes | None = None
+    beside: bytes | None = None
     stamp: FileStat = (0, 0)
     failure: Failure | None = None
     digest: bytes | None = None
@@ -56,9 +61,10 @@ class Planner:
         queue = iter(items)
         while chunk := list(islice(queue, CHUNK)):
             # The sidecar first: if another run writes it now, it must not look as if the user had edited it since.
-            with Folders(chunk[0].target_folder) as folders:
-                states = [self._read_state(item, folders) for item in chunk]
+            with Folders(chunk[0].target_folder) as folders, Folders(chunk[0].folder) as own:
+                states = [self._read_state(item, folders, own) for item in chunk]
             readable = [state for state in states if isinstance(state, ImageState)]
+            self._forget_generated(readable)
             for catalog in {id(state.catalog): state.catalog for state in readable}.values():
                 self._decide(catalog, [state for state in readable if state.catalog is catalog])
             results = self._results(readable)
@@ -68,12 +74,14 @@ class Planner:
                 else:
                     yield state.failure or self._plan(state, *results.get((id(state.catalog), state.digest), NOTHING))
 
-    def _read_state(self, item: ImageItem, folders: Folders) -> ImageState | Failure:
+    def _read_state(self, item: ImageItem, folders: Folders, own: Folders) -> ImageState | Failure:
         folder, _, name = item.rel.rpartition("/")
         sidecar = sidecar_name(name, self._job.extension, self._job.naming)
         try:
             sidecars = folders.find(folder)
             before = None if sidecars is None else sidecars.read(sidecar)
+            is_elsewhere = before is None and item.folder != item.target_folder
+            beside = images.read(sidecar) if is_elsewhere and (images := own.find(folder)) is not None else None
         except OSError as error:
             return Failure(item, FailureCode.UNREADABLE, f"{sidecar}: {error.strerror}")
         try:
@@ -86,14 +94,21 @@ class Planner:
             target = item.target_folder / folder
             self._folders[folder] = self._catalogs.of(target), self._catalogs.of(target).prefix(target)
         catalog, prefix = self._folders[folder]
-        return ImageState(item, catalog, as_key(prefix + name), as_key(prefix + sidecar), before, stamp)
+        return ImageState(item, catalog, as_key(prefix + name), as_key(prefix + sidecar), before, beside, stamp)
+
+    def _forget_generated(self, states: list[ImageState]) -> None:
+        """Leave only sidecars of the user's beside the images: what a model wrote there may be written elsewhere."""
+        naming = self._job.extension, self._job.naming
+        found = {sidecar_path(state.item.path, *naming): state for state in states if state.beside}
+        for path in written_by_models({path: state.beside or b"" for path, state in found.items()}) if found else ():
+            found[path].beside = None
 
     def _decide(self, catalog: Catalog, states: list[ImageState]) -> None:
         texts = (state.before for state in states if state.before is not None)
         sidecars = catalog.states([state.sidecar for state in states], texts)
         images = catalog.images([state.key for state in states])
         for state in states:
-            sidecar = sidecars.get(state.sidecar)
+            sidecar = None if state.beside else sidecars.get(state.sidecar)
             stamp, state.digest = images.get(state.key, (None, None))
             if stamp != state.stamp:
                 state.digest = None
@@ -101,8 +116,9 @@ class Planner:
                 if sidecar is not None or self._stored.keys_in(catalog):
                     self._hash(state)
             # A first run holds all its images, and most have nothing.
-            if (state.before, sidecar, state.digest) != (None, None, None):
-                state.disk = SidecarStatus(_text(state.before), sidecar, state.digest, state.before == b"")
+            if (state.before or state.beside, sidecar, state.digest) != (None, None, None):
+                text = _text(state.before or state.beside)
+                state.disk = SidecarStatus(text, sidecar, state.digest, state.before == b"")
             state.decision = decide(state.disk, self._job.request)
         catalog.flush()
 
@@ -140,6 +156,9 @@ class Planner:
             result=result,
             warnings=warnings,
         )
+        if state.beside and planned.leaves_sidecar and equals_stored_result(planned):
+            # The user has it beside the image, and sdprep may write the same elsewhere.
+            planned = replace(planned, decision=REPLACE)
         return _known_failure(planned) or planned
 
 
@@ -147,7 +166,7 @@ def _known_failure(image: PlannedImage) -> Failure | None:
     """Why nothing can be written for an image, as far as that is known without a model."""
     if image.leaves_sidecar:
         return None
-    if image.decision.action is Action.COMBINE and image.before and decode_text(image.before) is None:
+    if image.decision.action is Action.COMBINE and "\0" in (image.disk.text or ""):
         name = image.job.sidecar(image.item).name
         message = f"{name} is {NO_ENCODING}, so nothing can be added to it; save it as UTF-8"
         return Failure(image.item, FailureCode.BAD_TEXT, message)

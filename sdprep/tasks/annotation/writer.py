@@ -172,7 +172,7 @@ class Writer:
             return None
         after, state = text_for(image)
         disk = image.disk
-        if disk.text is None or normalize(disk.text) != state.text:
+        if not image.before or disk.text is None or normalize(disk.text) != state.text:
             return Change(sidecar, image.before, after, state)
         # What another task knows of its own text is not forgotten for a text of the user's.
         if state.origin != "user" or disk.state is None or disk.state.task == state.task:
