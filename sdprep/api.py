@@ -66,6 +66,7 @@ def undo(
     run: str | None = None,
     *,
     force: bool = False,
+    dry_run: bool = False,
     catalog: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
     cancel: CancelToken | None = None,
@@ -74,7 +75,7 @@ def undo(
     from sdprep.tasks.history import undo as task
 
     path = None if catalog is None else Path(catalog)
-    return task(Path(directory), run, force=force, catalog=path, listener=listener, stop=cancel)
+    return task(Path(directory), run, force=force, dry_run=dry_run, catalog=path, listener=listener, stop=cancel)
 
 
 def _settings(kind: type[T], options: Mapping[str, Any]) -> T:

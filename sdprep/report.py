@@ -91,7 +91,7 @@ class RunReport:
     """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model.
 
     `recognised` counts sidecars that were found at new paths; `orphans` names those whose image is gone, with the image
-    that has the same content.
+    that has the same content. `planned` lists what a dry run of undo would do.
     """
 
     command: str
@@ -109,6 +109,7 @@ class RunReport:
     other_models: dict[str, int] = field(default_factory=dict)
     recognised: int = 0
     orphans: list[dict[str, str | None]] = field(default_factory=list)
+    planned: list[dict[str, str]] = field(default_factory=list)
     predicted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
     flagged: list[dict[str, str]] = field(default_factory=list)

@@ -58,12 +58,15 @@ def summarize(report: RunReport) -> None:
     for message in dict.fromkeys(flag["message"] for flag in report.flagged):
         _name_some(talk, f"{message}:", [flag["path"] for flag in report.flagged if flag["message"] == message])
     _name_some(talk, "kept although the image has changed:", report.image_changed)
+    for what in ("restore", "delete"):
+        _name_some(talk, f"would {what}", [each["path"] for each in report.planned if each["change"] == what])
     _name_orphans(talk, report.orphans)
     if report.recognised:
         talk(f"{report.recognised} sidecar{'' if report.recognised == 1 else 's'} recognised at new paths")
     if report.other_settings:
         talk(f"{report.other_settings} were made with other settings; --update brings them in line")
-    remaining = "would be written" if report.dry_run else "remaining"
+    planned = "would be changed" if report.command == "undo" else "would be written"
+    remaining = planned if report.dry_run else "remaining"
     what = "file" if report.command in ("undo", "restore") else "image"
     found = f"{report.found} {what}{'' if report.found == 1 else 's'}"
     counts = f"{report.written} written, {report.current} up to date, {report.kept} kept, {report.failed} failed"

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -100,7 +101,7 @@ def test_files_of_any_year_are_known_again(album, year):
 
 
 def entry(uid, started):
-    return RunEntry(uid, "tag", None, started, None, 1)
+    return RunEntry(uid, "tag", None, started, None, 1, Path())
 
 
 @given(st.lists(st.tuples(st.sets(st.integers(0, 4), min_size=1), st.floats(-1e9, 1e9)), max_size=12))
