@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -13,21 +13,19 @@ from pathlib import Path
 from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.history import UNDONE, RunEntry, UndoStep, Version, file_hash, in_order, reversals, runs, versions
 from sdprep.catalog.journal import Change
-from sdprep.catalog.moves import stem_of
 from sdprep.catalog.schema import CODES, as_text
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession, catalogs_below, find_catalog
-from sdprep.errors import CatalogError, NoImages, UsageError
+from sdprep.errors import CatalogError, UsageError
 from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import Folders, read_below
 from sdprep.images.decoder import DECODER
-from sdprep.images.source import FolderSource, is_image
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.sanitize import printable, strip_invisible
-from sdprep.tasks.annotation.moves import recognise
+from sdprep.tasks.annotation.moves import recognise_below, recognise_sidecar
 from sdprep.tasks.changes import apply_changes, path_of
 from sdprep.tasks.run_info import run_info
-from sdprep.types import FailureCode, ImageItem
+from sdprep.types import FailureCode
 
 CHANGED = "it was edited after that run; use --force to undo the change anyway"
 GONE = "it was moved or deleted after that run, and is at no other place here; --force writes it again"
@@ -73,20 +71,14 @@ def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
 def _runs_below(
     session: CatalogSession, catalogs: list[Catalog], directory: Path, fixed: Path | None
 ) -> list[RunEntry]:
-    """The runs that changed files below a folder, oldest first; all of a catalog that was named, or is at or below it."""
+    """The runs that changed files below a folder, oldest first; all runs of a catalog that was named or is below it."""
     folder, found = real_path(directory), []
     for catalog in catalogs:
         is_inside_dataset = fixed is None and folder.is_relative_to(catalog.root) and folder != catalog.root
         if is_inside_dataset:
-            _find_moved(session, folder, CancelToken())
+            recognise_below(session, folder, CancelToken())
         found.append(runs(catalog, catalog.prefix(folder) if is_inside_dataset else ""))
     return in_order(found)
-
-
-def _find_moved(session: CatalogSession, folder: Path, stop: CancelToken) -> None:
-    """Recognise the sidecars in a folder that were moved since the last run."""
-    with suppress(NoImages):
-        recognise(session, FolderSource(folder).items(), stop)
 
 
 def undo(
@@ -170,7 +162,7 @@ def _steps(
     """The steps that undo a run below a folder; files that were moved since are looked for."""
     steps = reversals(catalog, uid)
     if fixed is None and any(step.after is not None and _is_missing(catalog, step.path) for step in steps):
-        _find_moved(session, catalog.root, stop)
+        recognise_below(session, catalog.root, stop)
         steps = reversals(catalog, uid)
     folder = real_path(directory)
     if fixed is not None or not folder.is_relative_to(catalog.root) or folder == catalog.root:
@@ -309,20 +301,11 @@ def _versions_of(session: CatalogSession, catalog: Catalog, path: Path) -> list[
     path = real_path(path)
     known = versions(catalog, path)
     if not known:
-        recognise(session, _images_of(path), CancelToken())
+        recognise_sidecar(session, path)
         known = versions(catalog, path)
     if not known:
         raise CatalogError(f"{catalog.file} knows nothing of {path}: sdprep has not written it")
     return known
-
-
-def _images_of(sidecar: Path) -> list[ImageItem]:
-    """The images in the folder of a sidecar that are named as it is."""
-    try:
-        names = sorted(path.name for path in sidecar.parent.iterdir() if is_image(path.name))
-    except OSError:
-        return []
-    return [ImageItem.at(sidecar.parent / name) for name in names if sidecar.name.startswith(f"{stem_of(name)}.")]
 
 
 def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tuple[RunEntry, str | None]:

@@ -59,7 +59,7 @@ def test_a_run_over_two_catalogs_orders_their_runs(album, drawings, clock):
     third = tag(album / "sub", threshold=LOOSE).run
 
     assert [entry.uid for entry in log(album)] == [first, second, third]
-    undo(album)
+    undo(album / "sub")
     assert [entry.command for entry in log(album)] == ["tag", "tag", "tag", "undo"]
     assert [entry.changed for entry in log(album)] == [1, 4, 1, 1]
 

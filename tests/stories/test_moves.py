@@ -4,9 +4,12 @@ import shutil
 
 import pytest
 
+from sdprep.tasks.history import file_versions, restore, undo
 from tests.stories.telling import (
     FAKE_CAPTION,
+    LOOSE,
     STRICT,
+    USUAL,
     caption,
     codes,
     counts,
@@ -253,3 +256,78 @@ def test_nothing_of_other_runs_is_recognised_for_new_images(album, drawings, tmp
 
     assert (counts(report), report.recognised) == ({"current": 3, "kept": 1}, 0)
     assert texts(album)["new.txt"] == b"mine"
+
+
+# Looking back
+
+
+def test_the_log_of_a_moved_sidecar_has_the_history_of_its_former_path(dataset):
+    before = file_versions(dataset / "10_x" / "a.txt")
+    (dataset / "10_x").rename(dataset / "5_x")
+
+    assert file_versions(dataset / "5_x" / "a.txt") == before
+    tag(dataset)
+    assert file_versions(dataset / "5_x" / "a.txt") == before
+    tag(dataset, threshold=STRICT)
+    assert file_versions(dataset / "5_x" / "a.txt")[: len(before)] == before
+    assert len(file_versions(dataset / "5_x" / "a.txt")) == len(before) + 1
+
+
+def test_a_sidecar_that_moved_twice_has_its_whole_history(dataset):
+    for old, new, threshold in (("10_x", "5_x", STRICT), ("5_x", "3_x", LOOSE), ("3_x", "10_x", USUAL)):
+        (dataset / old).rename(dataset / new)
+        tag(dataset, threshold=threshold)
+
+    assert [each.text is None for each in file_versions(dataset / "10_x" / "a.txt")] == [True, *[False] * 4]
+
+
+def test_restore_of_a_moved_sidecar_gives_an_earlier_text(dataset):
+    before = (dataset / "10_x" / "a.txt").read_bytes()
+    tag(dataset, threshold=STRICT)
+    (dataset / "10_x").rename(dataset / "5_x")
+
+    restore(dataset / "5_x" / "a.txt")
+
+    assert (dataset / "5_x" / "a.txt").read_bytes() == before
+
+
+@pytest.mark.parametrize("is_recognised", [True, False], ids=["after a run", "at once"])
+def test_undo_finds_files_at_the_place_where_they_were_moved(dataset, is_recognised):
+    before = (dataset / "10_x" / "a.txt").read_bytes()
+    run = tag(dataset, threshold=STRICT).run
+    (dataset / "10_x").rename(dataset / "5_x")
+    if is_recognised:
+        assert counts(tag(dataset, threshold=STRICT)) == {"current": 3}
+
+    planned = undo(dataset, run, dry_run=True).planned
+    report = undo(dataset, run)
+
+    assert counts(report) == {"written": 3}
+    assert (dataset / "5_x" / "a.txt").read_bytes() == before
+    assert len(planned) == 3
+    assert not (dataset / "10_x").exists()
+
+
+def test_undo_deletes_what_a_first_run_wrote_where_it_was_moved(dataset):
+    (dataset / "10_x").rename(dataset / "5_x")
+
+    assert counts(undo(dataset)) == {"written": 3}
+    assert texts(dataset) == {}
+
+
+def test_undo_of_a_run_leaves_a_copy_alone(dataset):
+    shutil.copytree(dataset / "10_x", dataset / "5_x")
+    tag(dataset)
+
+    assert counts(undo(dataset)) == {"written": 3}
+    assert sorted(texts(dataset)) == ["5_x/a.txt", "5_x/b.txt"]
+
+
+def test_undo_names_a_file_that_is_nowhere(dataset):
+    run = tag(dataset, threshold=STRICT).run
+    shutil.rmtree(dataset / "10_x")
+
+    report = undo(dataset, run)
+
+    assert counts(report) == {"written": 1, "failed": 2}
+    assert all("moved or deleted" in each["message"] for each in report.failures)
