@@ -1,5 +1,6 @@
 """Images and sidecars that were moved, renamed or copied between runs: their history goes with them."""
 
+import random
 import shutil
 
 import pytest
@@ -331,3 +332,83 @@ def test_undo_names_a_file_that_is_nowhere(dataset):
 
     assert counts(report) == {"written": 1, "failed": 2}
     assert all("moved or deleted" in each["message"] for each in report.failures)
+
+
+# Any moves, copies and edits
+
+
+class Mover:
+    """A user who moves, copies and edits images with their sidecars; `edited` has the texts that are the user's."""
+
+    def __init__(self, folder, chance):
+        self.folder, self.chance, self.number = folder, chance, 0
+        self.edited = {}
+
+    def images(self):
+        return sorted(path for path in self.folder.rglob("*.png"))
+
+    def new_path(self):
+        self.number += 1
+        return self.folder / self.chance.choice(["x", "y", "x/deep", "."]) / f"{self.number}.png"
+
+    def transfer(self, act, old, new):
+        """Move or copy an image with its sidecar, and the knowledge of whose text it is."""
+        new.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".png", ".txt"):
+            act(old.with_suffix(suffix), new.with_suffix(suffix))
+        if old in self.edited:
+            self.edited[new] = self.edited.pop(old) if act is shutil.move else self.edited[old]
+
+    def move(self):
+        self.transfer(shutil.move, self.chance.choice(self.images()), self.new_path())
+
+    def copy(self):
+        self.transfer(shutil.copy2, self.chance.choice(self.images()), self.new_path())
+
+    def swap(self):
+        one, other = self.chance.sample(self.images(), 2)
+        spare = self.new_path()
+        for old, new in ((one, spare), (other, one), (spare, other)):
+            self.transfer(shutil.move, old, new)
+
+    def rename_folder(self):
+        folder = self.chance.choice(self.images()).parent
+        if folder == self.folder:
+            return
+        self.number += 1
+        new = folder.with_name(f"renamed{self.number}")
+        folder.rename(new)
+        self.edited = {
+            new / path.relative_to(folder) if path.is_relative_to(folder) else path: text
+            for path, text in self.edited.items()
+        }
+
+    def edit(self):
+        path = self.chance.choice(self.images())
+        self.number += 1
+        write(path.with_suffix(".txt"), f"typed {self.number}")
+        self.edited[path] = f"typed {self.number}".encode()
+
+    def act(self):
+        self.chance.choice([self.move, self.copy, self.swap, self.rename_folder, self.edit])()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_after_any_moves_copies_and_edits_each_text_has_the_author_it_had(album, seed):
+    wanted = {}
+    for threshold in (USUAL, STRICT, LOOSE):
+        tag(album, threshold=threshold)
+        for path in album.glob("*.png"):
+            wanted[path.read_bytes(), threshold] = path.with_suffix(".txt").read_bytes()
+    user = Mover(album, random.Random(seed))
+
+    for _ in range(5):
+        for _ in range(user.chance.randint(1, 3)):
+            user.act()
+        threshold = user.chance.choice([USUAL, STRICT, LOOSE])
+        report = tag(album, threshold=threshold)
+
+        for path in user.images():
+            expected = user.edited.get(path, wanted[path.read_bytes(), threshold])
+            assert path.with_suffix(".txt").read_bytes() == expected, path
+        assert (report.kept, report.failed, report.orphans) == (len(user.edited), 0, [])
