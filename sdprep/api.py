@@ -69,6 +69,7 @@ def undo(
     run: str | None = None,
     *,
     force: bool = False,
+    dry_run: bool = False,
     catalog: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
     cancel: CancelToken | None = None,
@@ -77,7 +78,7 @@ def undo(
     from sdprep.tasks.history import undo as task
 
     path = None if catalog is None else Path(catalog)
-    return task(Path(directory), run, force=force, catalog=path, listener=listener, stop=cancel)
+    return task(Path(directory), run, force=force, dry_run=dry_run, catalog=path, listener=listener, stop=cancel)
 
 
 def _layers(kind: type[T], options: Mapping[str, Any]) -> tuple[T, Layers]:

@@ -92,7 +92,7 @@ class RunReport:
 
     `failed_before` are those of the failures that an earlier run had, and that were not tried again.
     `recognised` counts sidecars that were found at new paths; `orphans` names those whose image is gone, with the image
-    that has the same content.
+    that has the same content. `planned` lists what a dry run of undo would do.
     """
 
     command: str
@@ -115,6 +115,7 @@ class RunReport:
     other_models: dict[str, int] = field(default_factory=dict)
     recognised: int = 0
     orphans: list[dict[str, str | None]] = field(default_factory=list)
+    planned: list[dict[str, str]] = field(default_factory=list)
     predicted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
     failed_before: list[str] = field(default_factory=list)

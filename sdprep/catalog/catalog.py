@@ -99,8 +99,10 @@ class Catalog:
         self._images: list[tuple[Key, int, int, bytes]] = []
         self._known_settings: dict[int, dict[str, Any]] = {}
         self._last_settings: tuple[Settings, int] | None = None
-        # The former keys of sidecars that were recognised at new ones, in a catalog that is only read.
+        # In a catalog that is only read: the former keys of sidecars that were found at new ones, and the new keys of
+        # those that are no longer at their former ones.
         self.formers: dict[Key, Key] = {}
+        self.left: dict[Key, Key] = {}
         # The outcome of unfinished changes, by row, in a catalog that is only read.
         self.outcomes: dict[int, str] = {}
         self.db.create_function("outcome", 1, self.outcomes.get)
@@ -336,7 +338,7 @@ class Catalog:
 
     # Runs and their changes
 
-    def changes(self, where: str = "", *values: Key) -> Iterator[RecordedChange]:
+    def changes(self, where: str = "", *values: Key | int) -> Iterator[RecordedChange]:
         """The rows of the journal, oldest first, each checked. Raises DamagedCatalog."""
         last = 0
         rows = self.db.execute(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
-from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.catalog import Catalog, RecordedChange
+from sdprep.catalog.moves import has_moves, history_of, key_now
 from sdprep.catalog.schema import STATUSES, Key, as_table, as_text, as_time, one_of
 from sdprep.folders import SIDECAR_LIMIT
 from sdprep.sanitize import strip_invisible
@@ -27,7 +30,8 @@ MADE = ("done", "unclear")
 class RunEntry:
     """A run as the log shows it; `ended` is None if it was killed or is still running.
 
-    `undone` is the run that an undo undoes.
+    `folder` is the one that it was given, as far as that is known, or that of its catalog; `undone` is the run that an
+    undo undoes.
     """
 
     uid: str
@@ -36,6 +40,7 @@ class RunEntry:
     started: float
     ended: float | None
     changed: int
+    folder: Path
     undone: str | None = None
 
 
@@ -58,12 +63,16 @@ class Version:
     origin: str
 
 
-def runs(catalog: Catalog) -> list[RunEntry]:
-    """All recorded runs, oldest first. Raises DamagedCatalog."""
+def runs(catalog: Catalog, prefix: str = "") -> list[RunEntry]:
+    """All recorded runs, oldest first, or those that changed a file whose key begins with this, with their number.
+
+    Raises DamagedCatalog.
+    """
     with catalog.decoding("its journal"):
         # The counts below would leave out a change whose status is damaged.
         for [status] in catalog.db.execute("SELECT DISTINCT status FROM journal"):
             one_of(status, STATUSES)
+    counts = Counter(change.uid for change in _changes_below(catalog, prefix)) if prefix else None
     rows = catalog.db.execute(
         "SELECT uid, command, model, started, ended,"
         f" (SELECT count(*) FROM journal WHERE run = runs.id AND {STATUS} = 'done'), settings FROM runs ORDER BY id"
@@ -76,11 +85,28 @@ def runs(catalog: Catalog) -> list[RunEntry]:
                 None if model is None else as_text(model),
                 as_time(started),
                 None if ended is None else as_time(ended),
-                changed,
+                changed if counts is None else counts[uid],
+                _folder(catalog, settings),
                 _undone(command, settings),
             )
             for uid, command, model, started, ended, changed, settings in rows
+            if counts is None or counts[uid]
         ]
+
+
+def _changes_below(catalog: Catalog, prefix: str) -> Iterator[RecordedChange]:
+    """The changes that were made of files whose key begins with this now."""
+    moved = has_moves(catalog)
+    for change in catalog.changes():
+        if catalog.outcomes.get(change.row, change.status) == "done":
+            name = os.fsdecode(key_now(catalog, change.key, change.row) if moved else change.key)
+            if name.startswith(prefix) and ".." not in name.split("/"):
+                yield change
+
+
+def _folder(catalog: Catalog, settings: str) -> Path:
+    named = as_table(settings).get("folder")
+    return catalog.root / named if isinstance(named, str) else catalog.root
 
 
 def in_order(catalogs: Sequence[Sequence[RunEntry]]) -> list[RunEntry]:
@@ -119,25 +145,28 @@ def _undone(command: str, settings: str) -> str | None:
 
 
 def reversals(catalog: Catalog, uid: str) -> list[UndoStep]:
-    """The steps that undo a run, one per file, in the order of the run."""
+    """The steps that undo a run, one per file, in the order of the run, for each file at the place where it is now."""
     files: dict[Key, UndoStep] = {}
+    moved = has_moves(catalog)
     # Every row is read and checked: one with a damaged run number would be left out silently.
     for change in catalog.changes():
-        if change.uid == uid and change.status in MADE:
+        if change.uid == uid and catalog.outcomes.get(change.row, change.status) in MADE:
             first, before, state = files.get(change.key), change.before, change.state_before
             if first is not None:
                 with catalog.decoding("its journal"):
                     if not change.is_summed and first.after != before:
                         raise ValueError("a change does not begin with what the one before left")
                 before, state = first.before, first.state
-            files[change.key] = UndoStep(catalog.path(change.key), before, change.after, state)
+            key = key_now(catalog, change.key, change.row) if moved else change.key
+            files[change.key] = UndoStep(catalog.path(key), before, change.after, state)
     return list(files.values())
 
 
 def versions(catalog: Catalog, path: Path) -> list[Version]:
-    """The texts that a file has had according to the journal, oldest first."""
+    """The texts that a file has had according to the journal, oldest first, also those at its former paths."""
     found: list[Version] = []
-    for change in catalog.changes("WHERE key = ?", catalog.key(path)):
+    where = "WHERE key = ? AND journal.id BETWEEN ? AND ?"
+    for change in chain.from_iterable(catalog.changes(where, *span) for span in history_of(catalog, catalog.key(path))):
         if catalog.outcomes.get(change.row, change.status) in MADE:
             uid, before, after = change.uid, change.before, change.after
             if not found or found[-1].text != before:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sdprep.catalog.catalog import Catalog
@@ -136,16 +136,29 @@ def record_moves(catalog: Catalog, sidecars: Iterable[Move], gone_images: Collec
 
 
 def history_of(catalog: Catalog, key: Key) -> list[Span]:
-    """The parts of the journal that tell the history of a file, oldest first: under its former keys, then its own."""
-    spans: list[Span] = []
-    end, number = NO_LIMIT, NO_LIMIT
+    """The parts of the journal that tell the history of a file, oldest first: under its former keys, then its own.
+
+    What was at a key before the file came there belongs to it too, unless that has moved away.
+    """
+    # In a catalog that is only read, the last move may not be recorded.
+    spans: list[Span] = [(key, NO_LIMIT, NO_LIMIT)] if key in catalog.formers else []
+    key, end, number = catalog.formers.get(key, key), NO_LIMIT, NO_LIMIT
+    replaced: list[Span] = []
     while row := catalog.db.execute(
         "SELECT id, former, last FROM moves WHERE key = ? AND id < ? ORDER BY id DESC LIMIT 1", (key, number)
     ).fetchone():
         number, former, last = as_number(row[0]), row[1], as_number(row[2])
         spans.append((key, last + 1, end))
+        left = "SELECT 1 FROM moves WHERE former = ? AND gone AND last <= ?"
+        if catalog.db.execute(left, (key, last)).fetchone() is None:
+            replaced.append((key, 0, last))
         key, end = former, last
-    return [(key, 0, end), *reversed(spans)]
+    return [*reversed(replaced), (key, 0, end), *reversed(spans)]
+
+
+def has_moves(catalog: Catalog) -> bool:
+    """Whether any file is known to have left its key."""
+    return bool(catalog.left) or catalog.db.execute("SELECT 1 FROM moves WHERE gone LIMIT 1").fetchone() is not None
 
 
 def key_now(catalog: Catalog, key: Key, row: int) -> Key:
@@ -156,10 +169,12 @@ def key_now(catalog: Catalog, key: Key, row: int) -> Key:
         (key, row, number),
     ).fetchone():
         number, key = as_number(found[0]), found[1]
-    return key
+    return catalog.left.get(key, key)
 
 
 def remember_formers(catalog: Catalog, sidecars: Iterable[Move]) -> None:
     """Let a catalog that is only read answer for the new keys of sidecars as for their former ones."""
-    formers: Mapping[Key, Key] = {move.key: move.former for move in sidecars}
-    catalog.formers.update(formers)
+    for move in sidecars:
+        catalog.formers[move.key] = move.former
+        if move.is_gone:
+            catalog.left[move.former] = move.key

@@ -50,6 +50,9 @@ def summarize(report: RunReport) -> None:
         _say(f" {_names(paths)}: {_why_kept(reason, report.command)}", "kept the sidecar of", YELLOW)
     for message, paths in _remarks(report).items():
         _say(f" {_names(paths)}", f"{message}:", YELLOW)
+    for change in ("restore", "delete"):
+        if paths := [each["path"] for each in report.planned if each["change"] == change]:
+            _say(f"would {change} {_names(paths, 'file')}")
     _say_orphans(report.orphans)
     if report.recognised:
         _say(f"{report.recognised} sidecar{'' if report.recognised == 1 else 's'} recognised at new paths")
@@ -117,18 +120,19 @@ def _counts(report: RunReport) -> str:
     what = "file" if report.command in ("undo", "restore") else "image"
     found = f"{report.found} {what}{'' if report.found == 1 else 's'}"
     counts = f"{report.written} written, {report.current} up to date, {report.kept} kept, {report.failed} failed"
-    remaining = "would be written" if report.dry_run else "remaining"
+    planned = "would be changed" if report.command == "undo" else "would be written"
+    remaining = planned if report.dry_run else "remaining"
     lacking = f", {report.missing} without a sidecar" if report.missing else ""
     return f"{found}: {counts}, {report.remaining} {remaining}{lacking} ({report.seconds:.1f} s)"
 
 
-def _names(paths: Sequence[str]) -> str:
-    """The first names of some images, or all of them with --verbose."""
+def _names(paths: Sequence[str], what: str = "image") -> str:
+    """The first names of some files, or all of them with --verbose."""
     if len(paths) == 1:
         return paths[0]
     shown = paths if current().level is Level.DETAIL else paths[:NAMED]
     more = ", ..." if len(shown) < len(paths) else ""
-    return f"{len(paths)} images ({', '.join(shown)}{more})"
+    return f"{len(paths)} {what}s ({', '.join(shown)}{more})"
 
 
 def _say_orphans(orphans: Sequence[Mapping[str, str | None]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,24 +15,28 @@ from sdprep.catalog.history import UNDONE, RunEntry, UndoStep, Version, file_has
 from sdprep.catalog.journal import Change
 from sdprep.catalog.schema import CODES, as_text
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession, catalogs_below, find_catalog
-from sdprep.errors import CatalogError
+from sdprep.errors import CatalogError, UsageError
 from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import Folders, read_below
 from sdprep.images.decoder import DECODER
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
-from sdprep.sanitize import strip_invisible
+from sdprep.sanitize import printable, strip_invisible
+from sdprep.tasks.annotation.moves import recognise_below, recognise_sidecar
 from sdprep.tasks.changes import apply_changes, path_of
 from sdprep.tasks.run_info import run_info
 from sdprep.types import FailureCode
 
 CHANGED = "it was edited after that run; use --force to undo the change anyway"
+GONE = "it was moved or deleted after that run, and is at no other place here; --force writes it again"
 OUTSIDE = "it is outside the folder of its catalog; if you trust the catalog, use --catalog {}"
 EMPTY = file_hash(b"")
 # Failures that end or block the process that decodes the image; all others are reported by the decoder.
 CRASH_CODES = (FailureCode.CRASHED, FailureCode.TIMED_OUT)
 # Files of an undo that are committed together; a stop is checked between two groups.
 GROUP = 64
+# Datasets that are listed if an undo could mean several.
+MOST_LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,13 @@ class KnownFailure:
 
 
 def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
-    """The runs in the catalogs of a folder, oldest first; a run over several catalogs is one entry."""
-    with catalogs_of(directory, catalog, CatalogAccess("log", AccessMode.READ, NullListener().note)) as found:
-        entries = in_order([runs(each) for each in found])
+    """The runs in the catalogs of a folder, oldest first; a run over several catalogs is one entry.
+
+    For a folder inside a dataset, those that changed a file below it.
+    """
+    access = CatalogAccess("log", AccessMode.READ, NullListener().note)
+    with catalogs_of(directory, catalog, access) as (session, found):
+        entries = _runs_below(session, found, directory, catalog)
     # The catalog is untrusted, as it may have come with the images: nothing in it may move a cursor.
     return [
         replace(
@@ -59,40 +68,110 @@ def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
     ]
 
 
+def _runs_below(
+    session: CatalogSession, catalogs: list[Catalog], directory: Path, fixed: Path | None
+) -> list[RunEntry]:
+    """The runs that changed files below a folder, oldest first; all runs of a catalog that was named or is below it."""
+    folder, found = real_path(directory), []
+    for catalog in catalogs:
+        is_inside_dataset = fixed is None and folder.is_relative_to(catalog.root) and folder != catalog.root
+        if is_inside_dataset:
+            recognise_below(session, folder, CancelToken())
+        found.append(runs(catalog, catalog.prefix(folder) if is_inside_dataset else ""))
+    return in_order(found)
+
+
 def undo(
     directory: Path,
     run: str | None = None,
     *,
     force: bool = False,
+    dry_run: bool = False,
     catalog: Path | None = None,
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
-    """Restore every file that a run changed; without a name, of the last run that changed any.
+    """Restore every file below a folder that a run changed; without a name, of the last run that changed any there.
 
-    A file that was edited since is a failure unless `force` is set. An undo is itself a run and can be undone; an
-    interrupted one is resumed. Raises CatalogError if there is no such run.
+    That run is looked for in the nearest catalog at or above the folder, or else in the only one below it. A file that
+    was edited since is a failure unless `force` is set. An undo is itself a run and can be undone; an interrupted one
+    is resumed. A dry run lists the files.
+
+    Raises CatalogError if there is no such run, and UsageError if only several catalogs below the folder have runs.
     """
     began = time.monotonic()
     note, stop = (listener or NullListener()).note, CancelToken() if stop is None else stop
-    with catalogs_of(directory, catalog, CatalogAccess("undo", AccessMode.CHANGE, note)) as found:
-        uid, unfinished = _chosen_run(in_order([runs(each) for each in found]), run, directory)
-        note(f"undoing run {uid}")
-        info = run_info("undo", {UNDONE: uid, "force": force}, None)
-        report = RunReport("undo", run=info.uid)
+    access = CatalogAccess("undo", AccessMode.READ if dry_run else AccessMode.CHANGE, note)
+    if run is None and catalog is None:
+        _check_one_dataset(directory)
+    with catalogs_of(directory, catalog, access) as (session, found):
+        entries = _runs_below(session, found[:1] if run is None else found, directory, catalog)
+        chosen, unfinished = _chosen_run(entries, run, directory)
+        info = run_info("undo", {UNDONE: chosen.uid, "force": force}, None)
+        report = RunReport("undo", run=None if dry_run else info.uid, dry_run=dry_run)
         stop.interruptible = True
-        for each in found:
-            steps = _confined(each, reversals(each, uid), report) if catalog is None else reversals(each, uid)
-            _undo_steps(each, steps, info, report, stop, trusted=catalog is not None)
+        steps = [(each, _steps(each, chosen.uid, session, directory, catalog, stop)) for each in found]
+        note(_announcement(chosen, sum(len(some) for _, some in steps), dry_run=dry_run))
+        for each, some in steps:
+            confined = _confined(each, some, report) if catalog is None else some
+            _undo_steps(each, confined, info, report, stop, trusted=catalog is not None)
         stop.interruptible = False
         report.stopped, report.seconds = stop.exit_code, time.monotonic() - began
-        for each in () if stop else found:
+        for each in () if stop or dry_run else found:
             with each.transaction():
                 each.end_run(info.uid, report.as_dict())
                 if unfinished is not None:
                     each.end_run(unfinished, report.as_dict())
     report.check()
     return report
+
+
+def _check_one_dataset(directory: Path) -> None:
+    """Raise UsageError if no catalog is at or above a folder and several below it have runs: they are listed."""
+    folder = real_path(directory)
+    if find_catalog(folder) is not None or len(files := list(catalogs_below(folder))) < 2:
+        return
+    lines = []
+    with CatalogSession(folder, CatalogAccess("undo", AccessMode.READ, NullListener().note)) as opened:
+        for file in files:
+            catalog = opened.at(file)
+            changing = [entry for entry in runs(catalog) if entry.changed]
+            last = _described(changing[-1]) if changing else "no run has changed a file"
+            lines.append(f"  {catalog.root}: {last}")
+    shown = [*lines[:MOST_LISTED], *([f"  and {len(lines) - MOST_LISTED} more"] if len(lines) > MOST_LISTED else [])]
+    raise UsageError(
+        "\n".join([f"{len(lines)} datasets below {directory} have runs of their own; the last of each:", *shown])
+        + "\nChoose one: sdprep undo --dir FOLDER, or name a run of several: sdprep undo RUN"
+    )
+
+
+def _described(entry: RunEntry) -> str:
+    """A run in words: its id, command and model."""
+    words = entry.command if entry.model is None else f"{entry.command}, {entry.model.partition('#')[0]}"
+    return strip_invisible(f"{entry.uid} ({words})")
+
+
+def _announcement(entry: RunEntry, count: int, *, dry_run: bool) -> str:
+    files, folder = f"{count} file{'' if count == 1 else 's'}", strip_invisible(printable(str(entry.folder)))
+    return f"{'would undo' if dry_run else 'undoing'} run {_described(entry)} in {folder}: {files}"
+
+
+def _steps(
+    catalog: Catalog, uid: str, session: CatalogSession, directory: Path, fixed: Path | None, stop: CancelToken
+) -> list[UndoStep]:
+    """The steps that undo a run below a folder; files that were moved since are looked for."""
+    steps = reversals(catalog, uid)
+    if fixed is None and any(step.after is not None and _is_missing(catalog, step.path) for step in steps):
+        recognise_below(session, catalog.root, stop)
+        steps = reversals(catalog, uid)
+    folder = real_path(directory)
+    if fixed is not None or not folder.is_relative_to(catalog.root) or folder == catalog.root:
+        return steps
+    return [step for step in steps if Path(os.path.normpath(step.path)).is_relative_to(folder)]
+
+
+def _is_missing(catalog: Catalog, path: Path) -> bool:
+    return is_inside(path.parent, catalog.root) and not os.path.lexists(path)
 
 
 def _confined(catalog: Catalog, steps: Iterable[UndoStep], report: RunReport) -> Iterator[UndoStep]:
@@ -117,10 +196,18 @@ def _undo_steps(
             with Folders(root) as folders:
                 changes = [_change_for(catalog, step, folders, force, report) for step in some]
             wanted = [change for change in changes if change is not None]
+            if report.dry_run:
+                report.remaining += len(wanted)
+                report.planned += [_as_planned(change) for change in wanted]
+                continue
             apply_changes(catalog, info, wanted, root, report, on_conflict=_refuse(report, CHANGED))
     rest = len(list(queue))
     report.found += rest
     report.remaining += rest
+
+
+def _as_planned(change: Change) -> dict[str, str]:
+    return {"path": path_of(change), "change": "delete" if change.after is None else "restore"}
 
 
 def _refuse(report: RunReport, message: str) -> Callable[[Change], None]:
@@ -141,15 +228,16 @@ def _change_for(catalog: Catalog, step: UndoStep, folders: Folders, force: bool,
         return None
     # A power cut may have left a file of 0 bytes.
     if data != b"" and file_hash(data) != step.after and not force:
-        report.refuse(str(step.path), FailureCode.CHANGED_SINCE, CHANGED)
+        report.refuse(str(step.path), FailureCode.CHANGED_SINCE, GONE if data is None else CHANGED)
         return None
     return Change(step.path, data, None if step.before is None else catalog.text(step.before), step.state)
 
 
 def file_versions(path: Path, *, catalog: Path | None = None) -> list[Version]:
     """The texts that a file has had, oldest first. Raises CatalogError if no catalog knows the file."""
-    with _catalog_of(path, catalog, CatalogAccess("log", AccessMode.READ, NullListener().note)) as found:
-        return _versions_of(found, path)
+    access = CatalogAccess("log", AccessMode.READ, NullListener().note)
+    with _catalog_of(path, catalog, access) as (session, found):
+        return _versions_of(session, found, path)
 
 
 def restore(
@@ -162,8 +250,8 @@ def restore(
     """
     path = real_path(path)
     access = CatalogAccess("restore", AccessMode.CHANGE, (listener or NullListener()).note)
-    with _catalog_of(path, catalog, access) as found:
-        known = _versions_of(found, path)
+    with _catalog_of(path, catalog, access) as (session, found):
+        known = _versions_of(session, found, path)
         data = _read_current(path)
         chosen = _chosen_version(known, version, file_hash(data), path)
         info = run_info("restore", {"path": str(path), "version": version}, None)
@@ -209,33 +297,42 @@ def _chosen_version(known: list[Version], version: int | None, held: bytes | Non
     return texts[-1]
 
 
-def _versions_of(catalog: Catalog, path: Path) -> list[Version]:
-    known = versions(catalog, real_path(path))
+def _versions_of(session: CatalogSession, catalog: Catalog, path: Path) -> list[Version]:
+    path = real_path(path)
+    known = versions(catalog, path)
+    if not known:
+        recognise_sidecar(session, path)
+        known = versions(catalog, path)
     if not known:
         raise CatalogError(f"{catalog.file} knows nothing of {path}: sdprep has not written it")
     return known
 
 
-def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tuple[str, str | None]:
+def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tuple[RunEntry, str | None]:
     """The run to undo, and the interrupted undo of it that is resumed, if there is one."""
     changing = [entry for entry in entries if entry.changed]
     if run is None:
         if not changing:
             raise CatalogError(f"no run has changed a file in {directory}")
         last = changing[-1]
-        return (last.undone, last.uid) if last.undone and last.ended is None else (last.uid, None)
-    matching = {entry.uid for entry in entries if entry.uid.startswith(run)}
+        if last.undone and last.ended is None:
+            # An undo may have been stopped before its first file.
+            return next((entry for entry in entries if entry.uid == last.undone), last), last.uid
+        return last, None
+    matching = {entry.uid: entry for entry in entries if entry.uid.startswith(run)}
     if not matching and Path(run).is_dir():
         raise CatalogError(f"{run} is a folder, not a run; use `sdprep undo --dir {run}` to undo its last run")
     if len(matching) != 1:
         what = "no run is" if not matching else f"{len(matching)} runs are"
         raise CatalogError(f"{what} named {run} in {directory}; `sdprep log` lists the runs")
-    [uid] = matching
-    return uid, None
+    [entry] = matching.values()
+    return entry, None
 
 
 @contextmanager
-def catalogs_of(directory: Path, fixed: Path | None, access: CatalogAccess) -> Iterator[list[Catalog]]:
+def catalogs_of(
+    directory: Path, fixed: Path | None, access: CatalogAccess
+) -> Iterator[tuple[CatalogSession, list[Catalog]]]:
     """The catalogs of a folder: the nearest at or above it, and all below."""
     directory = real_path(directory)
     if fixed is not None:
@@ -247,16 +344,16 @@ def catalogs_of(directory: Path, fixed: Path | None, access: CatalogAccess) -> I
     if missing or not files:
         raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
     with CatalogSession(directory, access, trusted=fixed is not None) as opened:
-        yield [opened.at(file) for file in files]
+        yield opened, [opened.at(file) for file in files]
 
 
 @contextmanager
-def _catalog_of(path: Path, fixed: Path | None, access: CatalogAccess) -> Iterator[Catalog]:
+def _catalog_of(path: Path, fixed: Path | None, access: CatalogAccess) -> Iterator[tuple[CatalogSession, Catalog]]:
     file = real_path(fixed) if fixed else find_catalog(real_path(path).parent)
     if file is None or not file.is_file():
         raise CatalogError(f"no catalog at or above {path.parent}")
-    with CatalogSession(path.parent, access, trusted=fixed is not None) as opened:
-        yield opened.at(file)
+    with CatalogSession(path.parent, access, file, trusted=fixed is not None) as opened:
+        yield opened, opened.at(file)
 
 
 def retry(
@@ -270,7 +367,7 @@ def retry(
     codes = CRASH_CODES if quarantined else tuple(FailureCode)
     forgotten = []
     access = CatalogAccess("retry", AccessMode.CHANGE, (listener or NullListener()).note)
-    with catalogs_of(directory, catalog, access) as found:
+    with catalogs_of(directory, catalog, access) as (_, found):
         for each in found:
             with each.transaction():
                 failures = _known_failures(each, directory, codes)

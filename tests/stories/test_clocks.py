@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -58,7 +59,7 @@ def test_a_run_over_two_catalogs_orders_their_runs(album, drawings, clock):
     third = tag(album / "sub", threshold=LOOSE).run
 
     assert [entry.uid for entry in log(album)] == [first, second, third]
-    undo(album)
+    undo(album / "sub")
     assert [entry.command for entry in log(album)] == ["tag", "tag", "tag", "undo"]
     assert [entry.changed for entry in log(album)] == [1, 4, 1, 1]
 
@@ -100,7 +101,7 @@ def test_files_of_any_year_are_known_again(album, year):
 
 
 def entry(uid, started):
-    return RunEntry(uid, "tag", None, started, None, 1)
+    return RunEntry(uid, "tag", None, started, None, 1, Path())
 
 
 @given(st.lists(st.tuples(st.sets(st.integers(0, 4), min_size=1), st.floats(-1e9, 1e9)), max_size=12))

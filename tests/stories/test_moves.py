@@ -1,12 +1,16 @@
 """Images and sidecars that were moved, renamed or copied between runs: their history goes with them."""
 
+import random
 import shutil
 
 import pytest
 
+from sdprep.tasks.history import file_versions, restore, undo
 from tests.stories.telling import (
     FAKE_CAPTION,
+    LOOSE,
     STRICT,
+    USUAL,
     caption,
     codes,
     counts,
@@ -253,3 +257,158 @@ def test_nothing_of_other_runs_is_recognised_for_new_images(album, drawings, tmp
 
     assert (counts(report), report.recognised) == ({"current": 3, "kept": 1}, 0)
     assert texts(album)["new.txt"] == b"mine"
+
+
+# Looking back
+
+
+def test_the_log_of_a_moved_sidecar_has_the_history_of_its_former_path(dataset):
+    before = file_versions(dataset / "10_x" / "a.txt")
+    (dataset / "10_x").rename(dataset / "5_x")
+
+    assert file_versions(dataset / "5_x" / "a.txt") == before
+    tag(dataset)
+    assert file_versions(dataset / "5_x" / "a.txt") == before
+    tag(dataset, threshold=STRICT)
+    assert file_versions(dataset / "5_x" / "a.txt")[: len(before)] == before
+    assert len(file_versions(dataset / "5_x" / "a.txt")) == len(before) + 1
+
+
+def test_a_sidecar_that_moved_twice_has_its_whole_history(dataset):
+    for old, new, threshold in (("10_x", "5_x", STRICT), ("5_x", "3_x", LOOSE), ("3_x", "10_x", USUAL)):
+        (dataset / old).rename(dataset / new)
+        tag(dataset, threshold=threshold)
+
+    assert [each.text is None for each in file_versions(dataset / "10_x" / "a.txt")] == [True, *[False] * 4]
+
+
+def test_restore_of_a_moved_sidecar_gives_an_earlier_text(dataset):
+    before = (dataset / "10_x" / "a.txt").read_bytes()
+    tag(dataset, threshold=STRICT)
+    (dataset / "10_x").rename(dataset / "5_x")
+
+    restore(dataset / "5_x" / "a.txt")
+
+    assert (dataset / "5_x" / "a.txt").read_bytes() == before
+
+
+@pytest.mark.parametrize("is_recognised", [True, False], ids=["after a run", "at once"])
+def test_undo_finds_files_at_the_place_where_they_were_moved(dataset, is_recognised):
+    before = (dataset / "10_x" / "a.txt").read_bytes()
+    run = tag(dataset, threshold=STRICT).run
+    (dataset / "10_x").rename(dataset / "5_x")
+    if is_recognised:
+        assert counts(tag(dataset, threshold=STRICT)) == {"current": 3}
+
+    planned = undo(dataset, run, dry_run=True).planned
+    report = undo(dataset, run)
+
+    assert counts(report) == {"written": 3}
+    assert (dataset / "5_x" / "a.txt").read_bytes() == before
+    assert len(planned) == 3
+    assert not (dataset / "10_x").exists()
+
+
+def test_undo_deletes_what_a_first_run_wrote_where_it_was_moved(dataset):
+    (dataset / "10_x").rename(dataset / "5_x")
+
+    assert counts(undo(dataset)) == {"written": 3}
+    assert texts(dataset) == {}
+
+
+def test_undo_of_a_run_leaves_a_copy_alone(dataset):
+    shutil.copytree(dataset / "10_x", dataset / "5_x")
+    tag(dataset)
+
+    assert counts(undo(dataset)) == {"written": 3}
+    assert sorted(texts(dataset)) == ["5_x/a.txt", "5_x/b.txt"]
+
+
+def test_undo_names_a_file_that_is_nowhere(dataset):
+    run = tag(dataset, threshold=STRICT).run
+    shutil.rmtree(dataset / "10_x")
+
+    report = undo(dataset, run)
+
+    assert counts(report) == {"written": 1, "failed": 2}
+    assert all("moved or deleted" in each["message"] for each in report.failures)
+
+
+# Any moves, copies and edits
+
+
+class Mover:
+    """A user who moves, copies and edits images with their sidecars; `edited` has the texts that are the user's."""
+
+    def __init__(self, folder, chance):
+        self.folder, self.chance, self.number = folder, chance, 0
+        self.edited = {}
+
+    def images(self):
+        return sorted(path for path in self.folder.rglob("*.png"))
+
+    def new_path(self):
+        self.number += 1
+        return self.folder / self.chance.choice(["x", "y", "x/deep", "."]) / f"{self.number}.png"
+
+    def transfer(self, act, old, new):
+        """Move or copy an image with its sidecar, and the knowledge of whose text it is."""
+        new.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".png", ".txt"):
+            act(old.with_suffix(suffix), new.with_suffix(suffix))
+        if old in self.edited:
+            self.edited[new] = self.edited.pop(old) if act is shutil.move else self.edited[old]
+
+    def move(self):
+        self.transfer(shutil.move, self.chance.choice(self.images()), self.new_path())
+
+    def copy(self):
+        self.transfer(shutil.copy2, self.chance.choice(self.images()), self.new_path())
+
+    def swap(self):
+        one, other = self.chance.sample(self.images(), 2)
+        spare = self.new_path()
+        for old, new in ((one, spare), (other, one), (spare, other)):
+            self.transfer(shutil.move, old, new)
+
+    def rename_folder(self):
+        folder = self.chance.choice(self.images()).parent
+        if folder == self.folder:
+            return
+        self.number += 1
+        new = folder.with_name(f"renamed{self.number}")
+        folder.rename(new)
+        self.edited = {
+            new / path.relative_to(folder) if path.is_relative_to(folder) else path: text
+            for path, text in self.edited.items()
+        }
+
+    def edit(self):
+        path = self.chance.choice(self.images())
+        self.number += 1
+        write(path.with_suffix(".txt"), f"typed {self.number}")
+        self.edited[path] = f"typed {self.number}".encode()
+
+    def act(self):
+        self.chance.choice([self.move, self.copy, self.swap, self.rename_folder, self.edit])()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_after_any_moves_copies_and_edits_each_text_has_the_author_it_had(album, seed):
+    wanted = {}
+    for threshold in (USUAL, STRICT, LOOSE):
+        tag(album, threshold=threshold)
+        for path in album.glob("*.png"):
+            wanted[path.read_bytes(), threshold] = path.with_suffix(".txt").read_bytes()
+    user = Mover(album, random.Random(seed))
+
+    for _ in range(5):
+        for _ in range(user.chance.randint(1, 3)):
+            user.act()
+        threshold = user.chance.choice([USUAL, STRICT, LOOSE])
+        report = tag(album, threshold=threshold)
+
+        for path in user.images():
+            expected = user.edited.get(path, wanted[path.read_bytes(), threshold])
+            assert path.with_suffix(".txt").read_bytes() == expected, path
+        assert (report.kept, report.failed, report.orphans) == (len(user.edited), 0, [])

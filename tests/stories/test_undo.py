@@ -1,16 +1,30 @@
 """Taking a run back: exact bytes, refusals, and undo of undo."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 
 import pytest
 
 from sdprep.config import MergeSettings
-from sdprep.errors import CatalogError
+from sdprep.errors import CatalogError, UsageError
+from sdprep.report import NullListener
 from sdprep.tasks.history import log, undo
 from sdprep.tasks.merge import merge
-from tests.stories.telling import PYTHON, ROOT, STRICT, codes, counts, hide_models, tag, texts, write
+from tests.stories.telling import (
+    LOOSE,
+    PYTHON,
+    ROOT,
+    STRICT,
+    codes,
+    counts,
+    everything,
+    hide_models,
+    tag,
+    texts,
+    write,
+)
 
 ORIGINAL = "\ufeffmine,\r\nwith  odd spaces \r\n\r\n".encode()
 
@@ -242,6 +256,121 @@ def test_undo_brings_a_vanished_folder_back(album):
     undo(album, first, force=True)
 
     assert texts(album) == {"sub/a.txt": b"mine"}
+
+
+# Which dataset, and how much of it
+
+
+@pytest.fixture
+def parent(album):
+    """A folder without a catalog above the album, which has a subfolder."""
+    (album / "sub").mkdir()
+    (album / "c.png").rename(album / "sub" / "c.png")
+    tag(album)
+    return album.parent
+
+
+def second_album(parent):
+    shutil.copytree(parent / "album", parent / "second")
+    return parent / "second"
+
+
+def test_undo_lists_several_datasets_below_the_folder_and_stops(parent):
+    second = second_album(parent)
+    last = tag(second, threshold=STRICT).run
+    before = texts(parent)
+
+    with pytest.raises(UsageError) as caught:
+        undo(parent)
+
+    assert texts(parent) == before
+    assert str(parent / "album") in str(caught.value)
+    assert f"{second}: {last} (tag, demo-tag)" in str(caught.value)
+    assert "sdprep undo --dir" in str(caught.value)
+
+
+def test_undo_acts_on_the_only_dataset_below_the_folder(parent):
+    assert counts(undo(parent)) == {"written": 3}
+
+
+def test_undo_acts_on_the_dataset_of_the_folder_and_not_on_one_below_it(parent):
+    second = second_album(parent)
+    second.rename(parent / "album" / "nested")
+    tag(parent / "album" / "nested", threshold=STRICT)
+    nested = texts(parent / "album" / "nested")
+
+    undo(parent / "album")
+
+    assert texts(parent / "album" / "nested") == nested
+    assert not (parent / "album" / "a.txt").exists()
+
+
+def test_undo_names_folder_command_model_and_count_before_it_changes_anything(parent):
+    notes = []
+
+    class Watching(NullListener):
+        def note(self, message):
+            notes.append((message, sorted(texts(parent))))
+
+    uid = newest(parent).uid
+    undo(parent, listener=Watching())
+
+    message, before = notes[0]
+    assert message == f"undoing run {uid} (tag, demo-tag) in {parent / 'album'}: 3 files"
+    assert before == ["album/a.txt", "album/b.txt", "album/sub/c.txt"]
+
+
+def test_a_dry_run_of_undo_lists_what_would_be_done(parent):
+    tag(parent / "album", threshold=STRICT)
+    before = everything(parent)
+
+    report = undo(parent, dry_run=True)
+
+    assert {each["path"]: each["change"] for each in report.planned} == {
+        str(parent / "album" / name): "restore" for name in ("a.txt", "b.txt", "sub/c.txt")
+    }
+    assert counts(report) == {"remaining": 3}
+    assert everything(parent) == before
+
+
+def test_undo_of_a_subfolder_takes_back_only_what_is_below_it(parent):
+    album = parent / "album"
+
+    assert counts(undo(album / "sub")) == {"written": 1}
+    assert sorted(texts(album)) == ["a.txt", "b.txt"]
+
+
+def test_undo_of_a_subfolder_takes_the_last_run_that_changed_something_there(parent):
+    album = parent / "album"
+    before = texts(album / "sub")
+    tag(album, threshold=STRICT)
+    (album / "sub" / "c.png").rename(album.parent / "c.png")
+    tag(album, threshold=LOOSE)
+    (album.parent / "c.png").rename(album / "sub" / "c.png")
+
+    undo(album / "sub")
+
+    assert texts(album / "sub") == before
+
+
+def test_a_run_can_be_undone_after_a_part_of_it_was(parent):
+    album = parent / "album"
+    run = newest(album).uid
+    undo(album / "sub")
+
+    report = undo(album, run)
+
+    assert counts(report) == {"written": 2, "current": 1}
+    assert texts(album) == {}
+
+
+def test_the_log_of_a_subfolder_lists_the_runs_that_undo_would_find_there(parent):
+    album = parent / "album"
+    write(album / "sub" / "c.txt", "mine")
+    tag(album, threshold=STRICT)
+
+    assert [entry.changed for entry in log(album)] == [3, 2]
+    assert [entry.changed for entry in log(album / "sub")] == [1]
 
 
 # A catalog that came with the images

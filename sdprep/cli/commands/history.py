@@ -69,18 +69,20 @@ def _cell(name: str, value: object) -> str:
 
 @click.command(cls=shared.Command, example="sdprep undo --dir ./imgs", short_help="Undo what a run wrote.")
 @click.argument("run", required=False)
-@shared.option("--dir", "directory", type=shared.DIRECTORY, default=".", help="Folder of the run [.].")
+@shared.option("--dir", "directory", type=shared.DIRECTORY, default=".", help="Folder to undo a run in [.].")
 @shared.option("--force", is_flag=True, help="Also restore files that were changed after the run.")
+@shared.option("--dry-run", is_flag=True, help="List the files that would be restored or deleted; change nothing.")
 @catalog_option
 @shared.report_options
-def undo(run: str | None, directory: Path, force: bool, catalog: Path | None, json_report: bool) -> None:
-    """Restore every file that RUN (default: the last run) wrote to what it was before.
+def undo(run: str | None, directory: Path, force: bool, dry_run: bool, catalog: Path | None, json_report: bool) -> None:
+    """Restore every file below the folder that RUN (default: the last run) wrote to what it was before.
 
-    Files changed since then are left alone and named. An undo is a run too, so you can undo it.
+    The last run is that of the dataset that the folder belongs to. Files changed since then are left alone and named.
+    An undo is a run too, so you can undo it.
     """
     from sdprep.tasks import history
 
-    run_task(history.undo, directory, run, force=force, catalog=catalog, json_report=json_report)
+    run_task(history.undo, directory, run, force=force, dry_run=dry_run, catalog=catalog, json_report=json_report)
 
 
 @click.command(

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -27,9 +28,10 @@ from sdprep.catalog.moves import (
 )
 from sdprep.catalog.schema import FileStat, Key, as_key, file_stat
 from sdprep.catalog.session import CatalogSession
-from sdprep.errors import ImageError
+from sdprep.errors import ImageError, NoImages
 from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.images.decoder import file_digest
+from sdprep.images.source import FolderSource, is_image
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken
 from sdprep.rules.mixed_text import normalize
@@ -110,6 +112,20 @@ def recognise(
         found.images += search.image_moves
         found.orphans += search.orphans(items)
     return found
+
+
+def recognise_below(catalogs: CatalogSession, folder: Path, stop: CancelToken) -> None:
+    """Recognise the sidecars below a folder."""
+    with suppress(NoImages):
+        recognise(catalogs, FolderSource(folder).items(), stop)
+
+
+def recognise_sidecar(catalogs: CatalogSession, sidecar: Path) -> None:
+    """Recognise one sidecar by the images that are named as it is."""
+    with suppress(OSError):
+        names = sorted(path.name for path in sidecar.parent.iterdir() if is_image(path.name))
+        own = [name for name in names if sidecar.name.startswith(f"{stem_of(name)}.")]
+        recognise(catalogs, [ImageItem.at(sidecar.parent / name) for name in own], CancelToken())
 
 
 def _new_images(catalogs: CatalogSession, items: Sequence[ImageItem]) -> list[_Images]:
