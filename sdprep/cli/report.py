@@ -50,7 +50,8 @@ def summarize(report: RunReport) -> None:
     for failure in report.failures:
         talk(f"failed: {failure['path']}: {failure['code']}: {failure['message']}")
     if report.command == "merge":
-        _name_some(talk, "lacks a sidecar:", report.missing_paths)
+        # Where every image lacks one, a note says which kind.
+        _name_some(talk, "lacks a sidecar:", report.missing_paths if report.missing < report.found else [])
     else:
         why = f"not written by sdprep {report.command}, or edited since"
         option = "use --existing overwrite or append to change it"
