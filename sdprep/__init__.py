@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         MissingSidecars,
         ModelError,
         NoImages,
+        NoSidecars,
         ReadOnlyFolder,
         SdprepError,
         UsageError,
@@ -27,8 +28,9 @@ __version__ = "0.1.0"
 # The public API, described in docs/api.md. Each name is imported when it is first used.
 __all__ = [
     "CancelToken", "CatalogError", "FolderInUse", "HubError", "Listener", "MetadataError", "MissingExtra",
-    "MissingProvider", "MissingSidecars", "ModelError", "NoImages", "NullListener", "ReadOnlyFolder", "RunReport",
-    "SdprepError", "UsageError", "WorkerError", "WriteError", "__version__", "caption", "merge", "tag", "undo",
+    "MissingProvider", "MissingSidecars", "ModelError", "NoImages", "NoSidecars", "NullListener", "ReadOnlyFolder",
+    "RunReport", "SdprepError", "UsageError", "WorkerError", "WriteError", "__version__",
+    "caption", "merge", "tag", "undo",
 ]  # fmt: skip
 
 

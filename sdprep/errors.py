@@ -15,6 +15,7 @@
     +-- MetadataError      1  a metadata JSON cannot be read
     +-- MissingSidecars    1  `merge --missing error` found images without a sidecar
     +-- NoImages           4  no image was found
+    +-- NoSidecars         4  `merge` found no sidecar at all
     +-- MissingExtra       5  an optional package is not installed
     +-- MissingProvider    5  the installed onnxruntime lacks a provider
 
@@ -123,6 +124,12 @@ class MissingSidecars(SdprepError):  # noqa: N818 - it names a state, as NoImage
 
 class NoImages(SdprepError):  # noqa: N818
     """A folder holds no image that sdprep reads."""
+
+    exit_code = 4
+
+
+class NoSidecars(SdprepError):  # noqa: N818
+    """No image of a folder has a caption or tag file to merge."""
 
     exit_code = 4
 

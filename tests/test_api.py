@@ -28,8 +28,9 @@ def imgs(tmp_path, monkeypatch):
 def test_the_public_names_are_these():
     assert sdprep.__all__ == [
         "CancelToken", "CatalogError", "FolderInUse", "HubError", "Listener", "MetadataError", "MissingExtra",
-        "MissingProvider", "MissingSidecars", "ModelError", "NoImages", "NullListener", "ReadOnlyFolder", "RunReport",
-        "SdprepError", "UsageError", "WorkerError", "WriteError", "__version__", "caption", "merge", "tag", "undo",
+        "MissingProvider", "MissingSidecars", "ModelError", "NoImages", "NoSidecars", "NullListener", "ReadOnlyFolder",
+        "RunReport", "SdprepError", "UsageError", "WorkerError", "WriteError", "__version__",
+        "caption", "merge", "tag", "undo",
     ]  # fmt: skip
 
 

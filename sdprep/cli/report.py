@@ -95,7 +95,8 @@ def _remarks(report: RunReport) -> dict[str, list[str]]:
     remarks: dict[str, list[str]] = {}
     for flag in report.flagged:
         remarks.setdefault(flag["message"], []).append(flag["path"])
-    if report.command == "merge" and report.missing_paths:
+    # Where every image lacks one, a note says which kind.
+    if report.command == "merge" and 0 < report.missing < report.found:
         remarks["no sidecar"] = report.missing_paths
     if report.image_changed:
         remarks["kept although the image has changed"] = report.image_changed

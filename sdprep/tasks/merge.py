@@ -12,7 +12,7 @@ from sdprep.catalog.history import versions
 from sdprep.catalog.journal import Change
 from sdprep.catalog.session import AccessMode, CatalogAccess
 from sdprep.config import MergeSettings
-from sdprep.errors import MetadataError, MissingSidecars, UsageError
+from sdprep.errors import MetadataError, MissingSidecars, NoSidecars, UsageError
 from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import check_writable, read_below
 from sdprep.paths import is_inside
@@ -50,8 +50,8 @@ def merge(
 ) -> RunReport:
     """Write captions, tags and image sizes of a folder's images into one metadata JSON.
 
-    Raises UsageError, NoImages, MetadataError if a JSON cannot be read or written, and MissingSidecars if every
-    sidecar has to be there.
+    Raises UsageError, NoImages, NoSidecars, MetadataError if a JSON cannot be read or written, and MissingSidecars if
+    every sidecar has to be there.
     """
     start = time.monotonic()
     listener, stop = listener or NullListener(), CancelToken() if stop is None else stop
@@ -74,7 +74,7 @@ def merge(
             report.remaining, report.stopped = report.found, stop.exit_code
         else:
             after = _merged(images, output, dataset.directory, settings, report, listener)
-            if not settings.dry_run and after != (output.before or metadata.dump({})):
+            if not settings.dry_run and after != (output.before or metadata.dump({}, output.path)):
                 report.seconds = time.monotonic() - start
                 _replace_output(output, after, catalog, settings, report)
     report.output = str(output.path) if output.path.exists() else None
@@ -94,12 +94,13 @@ def _merged(
     """The new bytes of the metadata JSON; every image is counted."""
     _count_missing(images, settings, report)
     entries = _arrange(output, images, directory, settings, report, listener)
+    _check_kinds(images, entries, settings, directory, listener)
     changed = _fill(entries, images, output, settings, report)
     _note_replaced(output, entries, images, directory, settings, listener)
     for image in images if settings.debug else ():
         listener.note(f"{image.item.rel}: {entries.get(metadata.key_of(image.item, settings.keys))}")
     report.remaining, report.written = (changed, 0) if settings.dry_run else (0, changed)
-    return metadata.dump(entries)
+    return metadata.dump(entries, output.path)
 
 
 def _open_output(directory: Path, settings: MergeSettings) -> MetadataFile:
@@ -168,6 +169,25 @@ def _count_missing(images: list[DatasetImage], settings: MergeSettings, report: 
         more = f" and {report.missing - NAMES_SHOWN} more" if report.missing > NAMES_SHOWN else ""
         which = " or ".join(name for name in settings.fields if name in TEXT_FIELDS)
         raise MissingSidecars(f"{report.missing} of {report.found} images lack a {which} sidecar: {names}{more}")
+
+
+def _check_kinds(
+    images: list[DatasetImage], entries: Entries, settings: MergeSettings, directory: Path, listener: Listener
+) -> None:
+    """Note which kind of sidecar no image has. Raises NoSidecars if there is nothing at all to merge."""
+    kinds = {"caption": ("caption", settings.caption_extension), "tags": ("tag", settings.tag_extension)}
+    wanted = [name for name in kinds if name in settings.fields]
+    absent = [name for name in wanted if all(image.texts.get(name) is None for image in images)]
+    if not absent or settings.missing != "skip":
+        return
+    which = " and no ".join(f"{kinds[name][0]} files ({kinds[name][1]})" for name in absent)
+    commands = " or ".join(f"sdprep {kinds[name][0]} {directory}" for name in absent)
+    if absent != wanted:
+        others = ",".join(name for name in settings.fields if name not in absent)
+        listener.note(f"no {which} found: run {commands}, or use --fields {others}")
+    elif not any(image.failure or metadata.key_of(image.item, settings.keys) in entries for image in images):
+        options = " and ".join(f"--{kinds[name][0]}-extension" for name in absent)
+        raise NoSidecars(f"nothing to merge: no {which} in {directory}. Run {commands}; {options} look for other names")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,8 @@ class Number:
 _number = lru_cache(maxsize=65_536)(Number)
 
 
-def parse_exactly(data: bytes) -> Any:
-    """The value of JSON bytes in UTF-8, UTF-16 or UTF-32, with a Number for every number.
+def parse_exactly(data: bytes | str) -> Any:
+    """The value of JSON, as text or as bytes in UTF-8, UTF-16 or UTF-32, with a Number for every number.
 
     Raises ValueError for invalid JSON (NaN and Infinity are invalid), for an object that has a key twice, since
     readers disagree about which one counts, and for a value that is nested too deeply.
@@ -82,6 +82,19 @@ def dump_exactly(value: Any) -> bytes:
     """The bytes of a JSON value: UTF-8, LF, two spaces per level, one final newline; each Number as spelled."""
     # A lone surrogate has no UTF-8; this error handler writes it as JSON does, as in \udce9.
     return (_spelled(value, "\n") + "\n").encode("utf-8", "backslashreplace")
+
+
+def dump_line(value: Any) -> bytes:
+    """The bytes of a JSON value on one line, with the line end; each Number as spelled."""
+    return (_on_one_line(value) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _on_one_line(value: Any) -> str:
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_encoded(key)}: {_on_one_line(each)}" for key, each in value.items()) + "}"
+    return "[" + ", ".join(map(_on_one_line, value)) + "]" if isinstance(value, list) else _encoded(value)
 
 
 def _spelled(value: Any, line: str) -> str:

@@ -1,5 +1,7 @@
 """The metadata JSON of kohya-style trainers: one object with one entry per image, under a key that names the image.
 
+sd-scripts also read JSON Lines, with one object per line that has the key as its `image_path`.
+
 Tools use different keys: the absolute path, a path relative to the dataset folder or to the current folder, a path
 without its extension, or only the stem. All of them find their image here.
 """
@@ -7,6 +9,7 @@ without its extension, or only the stem. All of them find their image here.
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +20,7 @@ from typing import Any
 from sdprep.errors import MetadataError
 from sdprep.files import FILE_LIMIT, read_limited, real_path
 from sdprep.paths import is_local_path
-from sdprep.texts.exact_json import dump_exactly, parse_exactly
+from sdprep.texts.exact_json import dump_exactly, dump_line, parse_exactly
 from sdprep.texts.moved import Place, with_slashes
 from sdprep.types import Failure, FailureCode, ImageItem
 
@@ -25,6 +28,8 @@ Entry = dict[str, Any]
 Entries = dict[str, Entry]
 
 NAMES_SHOWN = 3
+# The field of JSON Lines that names the image.
+IMAGE_PATH = "image_path"
 # The place among the readings of a key of the one that looks it up from the current folder.
 FROM_HERE = 3
 
@@ -39,25 +44,69 @@ def load(path: Path) -> Entries:
 
 
 def parse(data: bytes, path: Path) -> Entries:
-    """The entries in the bytes of a metadata JSON, with or without a byte order mark.
+    """The entries in the bytes of a metadata JSON, or of JSON Lines if `path` ends in .jsonl.
 
-    Raises MetadataError naming `path` unless they are a JSON object of objects.
+    Raises MetadataError naming `path` unless they are a JSON object of objects, or objects with an image path.
     """
+    try:
+        return _parse_lines(data) if is_json_lines(path) else _parse_object(data)
+    except ValueError as error:
+        raise MetadataError(f"{path} {error}") from error
+
+
+def is_json_lines(path: Path) -> bool:
+    """Whether a file of this name is JSON Lines, with one object per image, as sd-scripts 0.10 and later read it."""
+    return path.suffix.lower() == ".jsonl"
+
+
+def _parse_object(data: bytes) -> Entries:
     try:
         values = parse_exactly(data)
     except ValueError as error:
-        raise MetadataError(f"{path} is not valid JSON: {error}") from error
+        raise ValueError(f"is not valid JSON: {error}") from error
     if not isinstance(values, dict):
-        raise MetadataError(f"{path} is not a metadata JSON: an object with an entry for each image is expected")
+        raise ValueError("is not a metadata JSON: an object with an entry for each image is expected")
     for key, entry in values.items():
         if not isinstance(entry, dict):
-            raise MetadataError(f"{path} is not a metadata JSON: the entry {key!r} is not an object")
+            raise ValueError(f"is not a metadata JSON: the entry {key!r} is not an object")
     return values
 
 
-def dump(entries: Mapping[str, Entry]) -> bytes:
-    """The bytes of a metadata JSON: UTF-8, LF, two spaces per level, one final newline, numbers as they were read."""
-    return dump_exactly(entries)
+def _parse_lines(data: bytes) -> Entries:
+    entries: Entries = {}
+    try:
+        # Other characters that end a line in Unicode may be in a JSON string.
+        lines = data.decode(json.detect_encoding(data)).split("\n")
+    except ValueError as error:
+        raise ValueError(f"is not valid JSON Lines: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = parse_exactly(line)
+        except ValueError as error:
+            raise ValueError(f"is not valid JSON Lines: line {number}: {error}") from error
+        key = entry.pop(IMAGE_PATH, None) if isinstance(entry, dict) else None
+        if not isinstance(key, str):
+            raise ValueError(f"is not a metadata file: line {number} is not an object with an {IMAGE_PATH}")
+        if key in entries:
+            raise ValueError(f"is not a metadata file: line {number} has the {IMAGE_PATH} {key!r} a second time")
+        entries[key] = entry
+    return entries
+
+
+def dump(entries: Mapping[str, Entry], path: Path) -> bytes:
+    """The bytes of a metadata JSON, or of JSON Lines if `path` ends in .jsonl.
+
+    Both are UTF-8 with LF and one final newline, and have numbers as they were read. Raises MetadataError for an entry
+    that JSON Lines cannot hold.
+    """
+    if not is_json_lines(path):
+        return dump_exactly(entries)
+    for key, entry in entries.items():
+        if IMAGE_PATH in entry:
+            raise MetadataError(f"{path}: the entry {key!r} has a field {IMAGE_PATH}, which JSON Lines use for the key")
+    return b"".join(dump_line({IMAGE_PATH: key, **entry}) for key, entry in entries.items())
 
 
 def key_of(item: ImageItem, style: str) -> str:

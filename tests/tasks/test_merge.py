@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdprep.config import MergeSettings, PathOptions
-from sdprep.errors import MetadataError, MissingSidecars, NoImages, UsageError
+from sdprep.errors import MetadataError, MissingSidecars, NoImages, NoSidecars, UsageError
 from sdprep.report import CancelToken, NullListener
 from sdprep.tasks.history import undo
 from sdprep.tasks.merge import merge
@@ -206,11 +206,6 @@ def test_a_run_with_its_output_elsewhere_belongs_to_the_folder_of_the_images(tmp
     assert not (tmp_path / ".sdprep").exists()
 
 
-def test_a_json_that_was_not_written_is_not_named(tmp_path):
-    image(tmp_path, "a.png")
-    assert merge(tmp_path, CAPTIONS).output is None
-
-
 # -- where it is written
 
 
@@ -250,10 +245,29 @@ def test_nothing_but_the_json_and_the_catalog_is_left_in_the_folder(tmp_path):
     ]
 
 
-def test_no_json_is_made_where_there_is_nothing_to_put_into_it(tmp_path):
+def test_nothing_to_merge_says_what_to_run_and_makes_no_json(tmp_path):
     image(tmp_path, "a.png")
-    merge(tmp_path)
+    with pytest.raises(
+        NoSidecars, match=r"no caption files \(.caption\) and no tag files \(.txt\) in .* Run sdprep cap"
+    ) as found:
+        merge(tmp_path)
+    assert found.value.exit_code == 4
     assert not (tmp_path / "metadata.json").exists()
+
+
+def test_tags_alone_are_merged_and_the_missing_captions_are_named_once(tmp_path):
+    for name in ("a.png", "b.png"):
+        image(tmp_path, name, tags="1girl")
+    ear = Ear()
+    assert merged(tmp_path, RELATIVE, ear)["a.png"]["tags"] == "1girl"
+    assert ear.notes == [
+        f"no caption files (.caption) found: run sdprep caption {tmp_path}, or use --fields tags,image_size"
+    ]
+
+
+def test_an_image_that_fails_is_named_rather_than_a_lack_of_sidecars(tmp_path):
+    image(tmp_path, "a.png").write_bytes(b"no image")
+    assert [failure["code"] for failure in merge(tmp_path).failures] == ["not_an_image"]
 
 
 def test_a_json_that_another_program_changes_meanwhile_is_not_overwritten(tmp_path):
@@ -516,7 +530,7 @@ OUTSIDE = "1 entry of images outside {} stay: {}/elsewhere (1)"
 @pytest.fixture
 def vanished(tmp_path):
     elsewhere = image(tmp_path, "elsewhere/e.png")
-    image(tmp_path, "imgs/a.png", "x")
+    image(tmp_path, "imgs/a.png", "x", "y")
     keys = ["a.png", "gone", "sub/gone.png", str(tmp_path / "imgs" / "gone.png"), str(elsewhere)]
     write_json(tmp_path / "imgs" / "metadata.json", {key: {} for key in keys})
     return tmp_path / "imgs"
@@ -554,7 +568,7 @@ def test_pruning_spares_a_stem_that_fits_several_images_and_tells_of_it(tmp_path
     image(tmp_path, "a.jpg")
     write_json(tmp_path / "metadata.json", {"a": {"score": 7}})
     ear = Ear()
-    assert merged(tmp_path, replace(RELATIVE, prune=True), ear)["a"] == {"score": 7}
+    assert merged(tmp_path, replace(CAPTIONS, prune=True), ear)["a"] == {"score": 7}
     assert ear.notes == ["1 entry fit several images by their key and stay as they are"]
 
 
@@ -620,6 +634,8 @@ def test_merging_twice_is_merging_once(folder, entries, wanted):
         root = Path(name).resolve()
         for rel, (caption, tags) in folder.items():
             image(root, rel, caption, tags)
+        # One image with a tag, since a folder without any sidecar is an error.
+        image(root, "tagged.png", tags="1girl")
         write_json(root / "metadata.json", entries)
         merge(root, wanted)
         once = (root / "metadata.json").read_bytes()

@@ -78,7 +78,7 @@ def test_tags_that_are_a_list_are_accepted(tmp_path):
 
 
 def test_the_json_is_plain_utf8_indented_by_two_with_a_final_newline():
-    assert dump({"猫": {"image_size": [Number("8"), Number("6")]}}).decode() == (
+    assert dump({"猫": {"image_size": [Number("8"), Number("6")]}}, Path("x")).decode() == (
         '{\n  "猫": {\n    "image_size": [\n      8,\n      6\n    ]\n  }\n}\n'
     )
 
@@ -90,9 +90,10 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(), st.dictionaries(st.text(), json_values, max_size=3), max_size=3))
-def test_what_is_written_is_read_back(entries):
-    assert parse(dump(entries), Path("x")) == entries
+@pytest.mark.parametrize("name", ["m.json", "m.jsonl"])
+@given(entries=st.dictionaries(st.text(), st.dictionaries(st.text(), json_values, max_size=3), max_size=3))
+def test_what_is_written_is_read_back(name, entries):
+    assert parse(dump(entries, Path(name)), Path(name)) == entries
 
 
 def test_what_is_refused_is_named_with_the_file(tmp_path):
@@ -110,7 +111,7 @@ def test_a_file_beyond_the_limit_is_refused_unread(tmp_path):
 
 
 def test_a_lone_surrogate_that_another_tool_wrote_survives():
-    assert dump(parse(rb'{"caf\udce9": {}}', Path("x"))) == b'{\n  "caf\\udce9": {}\n}\n'
+    assert dump(parse(rb'{"caf\udce9": {}}', Path("x")), Path("x")) == b'{\n  "caf\\udce9": {}\n}\n'
 
 
 # -- keys
@@ -270,11 +271,14 @@ KEYS = st.one_of(
 )
 
 
-@given(data=st.one_of(st.binary(max_size=60), VALUES.map(json.dumps).map(str.encode)))
-def test_any_bytes_are_entries_or_refused(data):
+@given(
+    data=st.one_of(st.binary(max_size=60), VALUES.map(json.dumps).map(str.encode)),
+    path=st.sampled_from([Path("meta.json"), Path("meta.jsonl")]),
+)
+def test_any_bytes_are_entries_or_refused(data, path):
     with contextlib.suppress(MetadataError):
-        entries = parse(data, Path("meta.json"))
-        assert parse(dump(entries), Path("meta.json")) is not None
+        entries = parse(data, path)
+        assert parse(dump(entries, path), path) is not None
 
 
 @given(keys=st.lists(KEYS, unique=True, max_size=8), style=st.sampled_from(choices(MergeSettings, "keys")))

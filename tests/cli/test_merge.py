@@ -1,0 +1,50 @@
+"""`sdprep merge` as kohya's users type it, and what it says."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def tagged(imgs):
+    for image in list(imgs.iterdir()):
+        image.with_suffix(".txt").write_text("1girl\n", encoding="utf-8")
+    return imgs
+
+
+@pytest.mark.parametrize("name", ["out.json", "out.JSON", "out.jsonl"])
+def test_the_second_argument_is_the_output_as_in_kohyas_scripts(sdprep_command, tagged, tmp_path, name):
+    assert sdprep_command("merge", tagged, name).code == 0
+    assert (tmp_path / name).exists()
+    assert not (tagged / "metadata.json").exists()
+
+
+def test_in_json_and_an_output_may_be_given_as_kohya_gives_them(sdprep_command, tagged, tmp_path):
+    (tmp_path / "in.json").write_text(json.dumps({"a": {"score": 7}}), encoding="utf-8")
+    assert sdprep_command("merge", tagged, "--in_json", "in.json", "out.json", "--full_path").code == 0
+    assert json.loads((tmp_path / "out.json").read_text())[str(tagged / "a.jpg")]["score"] == 7
+
+
+def test_an_output_that_is_named_twice_is_an_error(sdprep_command, tagged):
+    outcome = sdprep_command("merge", tagged, "out.json", "-o", "other.json")
+    assert (outcome.code, "both name the output" in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize("further", [["notes.txt"], ["a.json", "b.json"]])
+def test_a_second_argument_that_is_no_metadata_file_is_an_error(sdprep_command, tagged, further):
+    assert sdprep_command("merge", tagged, *further).code == 2
+
+
+def test_the_second_argument_is_shown_as_the_output(sdprep_command, tagged):
+    assert 'output = "out.json"  # flag' in sdprep_command("merge", tagged, "out.json", "--show-config").out
+
+
+def test_merge_without_any_sidecar_gives_4_and_says_what_to_run(sdprep_command, imgs):
+    outcome = sdprep_command("merge", imgs)
+    assert (outcome.code, "Run sdprep caption" in outcome.err) == (4, True)
+
+
+def test_images_that_all_lack_captions_are_not_named_one_by_one(sdprep_command, tagged):
+    said = sdprep_command("merge", tagged).err
+    assert "no caption files (.caption) found" in said
+    assert "lacks a sidecar: a.jpg" not in said
