@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sdprep.installation import here
 from sdprep.types import FailureCode
 
 # How systems and libraries report that memory, or the address space of the process, is exhausted.
@@ -127,7 +128,7 @@ class MissingExtra(SdprepError):  # noqa: N818
     exit_code = 5
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f'{package} is not installed. Install it with: pip install "sdprep[{extra}]"')
+        super().__init__(f"{package} is not installed. Install it with: {here().install_extra(extra)}")
 
 
 class MissingProvider(SdprepError):  # noqa: N818
@@ -136,9 +137,14 @@ class MissingProvider(SdprepError):  # noqa: N818
     exit_code = 5
 
     def __init__(self, name: str, has: Sequence[str], packages: str, system: str) -> None:
+        wanted = packages.replace('"', "").split()
+        extras = [word.removeprefix("sdprep[").rstrip("]") for word in wanted if word.startswith("sdprep[")]
+        others = [word for word in wanted if not word.startswith("sdprep[")]
+        steps = [here().uninstall("onnxruntime"), *map(here().install_extra, extras)]
+        steps += [here().install(*others)] if others else []
         super().__init__(
             f"the installed onnxruntime has no provider {name}, only: {', '.join(has)}. "
-            f"Install it ({system}) with: pip uninstall -y onnxruntime && pip install {packages}"
+            f"Install it ({system}) with: {' && '.join(steps)}"
         )
 
 

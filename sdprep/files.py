@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from zlib import crc32
 
+from sdprep.errors import ModelError
+
 CHUNK = 1 << 20
 LARGEST_TOML = 64 << 10
 # Bytes of the largest file that is replaced, and so kept in a catalog: a metadata JSON of some three million images.
@@ -157,3 +159,15 @@ def start_writing(descriptor: int) -> None:
 def sync(descriptor: int) -> None:
     """Sync the content of a file to the disk. Raises OSError."""
     (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(descriptor)
+
+
+def configs_folder(kind: str) -> Path:
+    """The folder of "models" or "presets" that come with sdprep: in a wheel inside the package, in a checkout beside.
+
+    Raises ModelError if there is neither.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "configs" / kind, package.parent / "configs" / kind):
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"configs/{kind} is missing beside {package}\nThe installation is damaged: reinstall sdprep")

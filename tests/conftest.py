@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+from sdprep import installation
+
 try:
     import resource
 except ImportError:  # Windows
@@ -33,6 +35,17 @@ def a_home_of_its_own(tmp_path_factory, monkeypatch):
     for name in [name for name in os.environ if name.startswith("SDPREP_")]:
         monkeypatch.delenv(name)
     return home
+
+
+@pytest.fixture
+def plain_pip(monkeypatch):
+    """An environment whose commands are the same on every machine: those of pip, and sdprep from an index."""
+    place = installation.Installation()
+    monkeypatch.setattr(installation, "find_installation", lambda *_: place)
+    monkeypatch.setattr(installation, "TRAINERS", ())
+    installation.here.cache_clear()
+    yield place
+    installation.here.cache_clear()
 
 
 def memory_used():

@@ -22,10 +22,10 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 # and nothing beside it. `package` is sdprep/__init__.py with its version.
 ORDER = [
     {"package"},
-    {"types", "paths"},
+    {"types", "paths", "installation"},
     {"errors"},
     {"sanitize"},
-    {"files", "report", "resources", "devices", "choices"},
+    {"files", "report", "devices", "choices"},
     {"folders"},
     {"images", "rules"},
     {"catalog", "texts", "models"},

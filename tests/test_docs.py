@@ -16,9 +16,9 @@ from scripts.terminal_image import OUTPUT, SESSION
 from sdprep import errors
 from sdprep.cli.commands.models import about
 from sdprep.demo import IMAGES
+from sdprep.files import configs_folder
 from sdprep.models.registry.registry import load
 from sdprep.report import RunReport
-from sdprep.resources import configs_folder
 from tests.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]

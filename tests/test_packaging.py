@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 VERBS = ["setup", "demo", "check", "test", "bench"]
 REGISTRY = """
 import json, sdprep
-from sdprep.resources import configs_folder
+from sdprep.files import configs_folder
 from sdprep.models.registry.registry import names
 print(json.dumps({"from": sdprep.__file__, "names": sorted(names()), "configs": str(configs_folder("models"))}))
 """

@@ -17,6 +17,7 @@ from sdprep import __version__
 from sdprep.catalog.migrations import migrate
 from sdprep.catalog.schema import FOLDER, NO_SENSE, STEPS, as_table, as_text
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, NewerCatalog
+from sdprep.installation import here
 
 # A file of up to this many bytes is checked whenever it is opened, which takes less than 0.1 s.
 CHECKED_BYTES = 64_000_000
@@ -176,9 +177,9 @@ def _schema_of(db: sqlite3.Connection, file: Path | None) -> int:
         # A view of this name could return rows without end.
         is_known = any(each[1] == "runs" for each in held & _definitions_of(len(STEPS)))
         version = _newer_version(db) if is_known else None
-        written, install = (f" {version}", f"'sdprep>={version}'") if version else ("", "--upgrade sdprep")
+        written = f" {version}" if version else ""
         raise NewerCatalog(
-            f"{file} was written by a newer sdprep{written}. Update sdprep to use it: pip install {install} (the "
+            f"{file} was written by a newer sdprep{written}. Update sdprep to use it: {here().update(version)} (the "
             f"catalog has schema {found}, this sdprep knows up to {len(STEPS)}; it was not changed)"
         )
     if found == 0 and not held:

@@ -14,8 +14,7 @@ from click.core import ParameterSource
 from sdprep.cli import folder_settings
 from sdprep.cli.param_types import check_kind, hyphenate
 from sdprep.errors import UsageError
-from sdprep.files import read_toml_bytes
-from sdprep.resources import configs_folder
+from sdprep.files import configs_folder, read_toml_bytes
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,6 +9,7 @@ from sdprep.doctor.check_packages import PARTS, is_unused
 from sdprep.doctor.facts import Facts, Probe
 from sdprep.doctor.packages import is_older, release
 from sdprep.doctor.problems import ONE_SHELL, Code, Problem, environment_of, find_pip_libraries, install, tag_extra
+from sdprep.installation import here
 
 CUDA = "CUDAExecutionProvider"
 OLD_DRIVER = ("driver on your system is too old", "CUDA driver version is insufficient", "CUDA_ERROR_SYSTEM_DRIVER")
@@ -17,9 +18,7 @@ NO_LIBRARY = re.compile(r"(lib\w+\.so[.\d]*): cannot open shared object file|Cou
 UNNEEDED = ("libnvinfer", "nvinfer", "libcuda.so", "nvcuda")
 CUDNN = re.compile(r"Loaded runtime CuDNN library: ([\d.]+\d) but source was compiled with: ([\d.]+\d)")
 # The libraries that TensorFlow 2.10 opens by name: CUDA 11 and cuDNN 8.
-CUDA_11 = " ".join(
-    f"nvidia-{name}-cu11" for name in ("cublas", "cuda-runtime", "cufft", "curand", "cusolver", "cusparse")
-)
+CUDA_11 = [f"nvidia-{name}-cu11" for name in ("cublas", "cuda-runtime", "cufft", "curand", "cusolver", "cusparse")]
 
 
 def find_devices(facts: Facts) -> Iterator[Problem]:
@@ -49,7 +48,7 @@ def find_torch(facts: Facts) -> Iterator[Problem]:
     if not probe.value("cuda") and not probe.value("hip"):
         message = f"There is an NVIDIA GPU, but torch {probe.value('version')} is built without CUDA."
         linux = machine.system == "linux"
-        commands = ("pip uninstall -y torch", install("caption")) if linux else ()
+        commands = (here().uninstall("torch"), install("caption")) if linux else ()
         advice = "" if linux else "Install torch with the command that pytorch.org shows for CUDA on this system."
         yield Problem(Code.GPU_UNUSED, "caption", "torch", message, commands, advice)
     else:
@@ -85,7 +84,7 @@ def find_onnxruntime(facts: Facts) -> Iterator[Problem]:
     names, machine = facts.modules.get("onnxruntime", ()), facts.machine
     if len(names) > 1:
         message = f"{' and '.join(names)} are both installed and overwrite each other's files."
-        commands = (f"pip uninstall -y {' '.join(names)}", install(_fitting_extra(names, facts)))
+        commands = (here().uninstall(*names), install(_fitting_extra(names, facts)))
         yield Problem(Code.ONNXRUNTIME_TWICE, "tag", "onnxruntime", message, commands)
     probe = facts.probes.get("onnxruntime")
     if probe is None or probe.outcome != "ok":
@@ -101,7 +100,7 @@ def find_onnxruntime(facts: Facts) -> Iterator[Problem]:
     elif machine.nvidia and len(names) == 1 and "DmlExecutionProvider" not in probe.value("available"):
         what = "finds only the CPU" if "gpu" in names[0] else "is the CPU-only package"
         message = f"There is an NVIDIA GPU, but {names[0]} {what}."
-        commands = (f"pip uninstall -y {names[0]}", install(tag_extra(machine)))
+        commands = (here().uninstall(names[0]), install(tag_extra(machine)))
         yield Problem(Code.GPU_UNUSED, "tag", "onnxruntime", message, commands)
 
 
@@ -120,10 +119,10 @@ def _explain_fallback(facts: Facts, probe: Probe, what: str, blocks: tuple[str, 
     message = f"{what}{f': it did not find {missing[0]}' if missing else ''}."
     commands: tuple[str, ...]
     if machine.system == "win32":
-        commands = ("pip uninstall -y onnxruntime-gpu", install("tag-directml"))
+        commands = (here().uninstall("onnxruntime-gpu"), install("tag-directml"))
         advice = "Or keep the package and install the CUDA and cuDNN that it needs."
     else:
-        commands, advice = ('pip install "onnxruntime-gpu[cuda,cudnn]"',), ""
+        commands, advice = (here().install("onnxruntime-gpu[cuda,cudnn]"),), ""
     return Problem(Code.ONNXRUNTIME_ON_CPU, "tag", CUDA, message, commands, advice, blocks)
 
 
@@ -176,9 +175,9 @@ def _explain_tensorflow(facts: Facts, probe: Probe) -> Problem:
         advice = "Or tag with onnxruntime, which uses the GPU with this Python too."
         return Problem(Code.TENSORFLOW_PYTHON, "tensorflow", "tensorflow", message, commands, advice)
     if not probe.about.get("cuda_build"):
-        names = " ".join(facts.modules.get("tensorflow") or ("tensorflow",))
+        names = facts.modules.get("tensorflow") or ("tensorflow",)
         message = f"There is an NVIDIA GPU, but TensorFlow {version} is built without CUDA."
-        commands = (f"pip uninstall -y {names}", install("tensorflow"))
+        commands = (here().uninstall(*names), install("tensorflow"))
         return Problem(Code.GPU_UNUSED, "tensorflow", "tensorflow", message, commands)
     commands, advice = _libraries_for(facts)
     if missing and not machine.is_gpu_hidden:
@@ -195,6 +194,6 @@ def _libraries_for(facts: Facts) -> tuple[tuple[str, ...], str]:
         conda = "conda install -c conda-forge cudatoolkit=11.2 cudnn=8.1.0"
         return (conda,), "Without conda, install CUDA 11.2 and cuDNN 8.1 from NVIDIA."
     if is_older(version, "2.14"):
-        return (f'pip install {CUDA_11} "nvidia-cudnn-cu11==8.*"', *find_pip_libraries(machine)), ONE_SHELL
+        return (here().install(*CUDA_11, "nvidia-cudnn-cu11==8.*"), *find_pip_libraries(machine)), ONE_SHELL
     separate = "If torch in the same environment then lacks its cuDNN, install TensorFlow in a separate environment."
-    return (f'pip install "tensorflow[and-cuda]=={version}"',), separate
+    return (here().install(f"tensorflow[and-cuda]=={version}"),), separate

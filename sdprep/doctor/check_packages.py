@@ -11,6 +11,7 @@ from sdprep.doctor.facts import CORE, JOBS, Facts
 from sdprep.doctor.packages import RESIZER, is_older, is_too_old, release, requirements
 from sdprep.doctor.probes import USED
 from sdprep.doctor.problems import ALL, Code, Problem, environment_of, extra_of, install
+from sdprep.installation import here, upgrade
 from sdprep.models.files.hub_errors import WAYS_OUT
 
 # Bytes: the largest registered model needs less than the first, sidecars and catalog of a small folder less than the
@@ -41,13 +42,13 @@ def find_core(facts: Facts) -> Iterator[Problem]:
     probe = facts.probes.get("hub")
     if probe is not None and probe.outcome != "ok" and probe.step in ("start", "import"):
         message = f"huggingface_hub cannot be imported: {probe.error}."
-        commands = ("pip uninstall -y huggingface_hub", "pip install --upgrade sdprep")
+        commands = (here().uninstall("huggingface_hub"), here().update())
         yield Problem(Code.IMPORT_FAILS, CORE, "huggingface-hub", message, commands, blocks=ALL)
 
 
 def install_package(need: Requirement) -> str:
     """Return the command that installs a package, without the marker of its requirement."""
-    return f'pip install "{need.name}{need.specifier}"'
+    return here().install(f"{need.name}{need.specifier}")
 
 
 def _find_pillow(facts: Facts, version: str, need: Requirement) -> Iterator[Problem]:
@@ -90,9 +91,10 @@ def find_old(facts: Facts) -> Iterator[Problem]:
             version = facts.version(need.name)
             if need.name in facts.modules and is_too_old(version, need):
                 names = facts.modules[need.name] or (need.name,)
-                commands = tuple(f'pip install "{name}{need.specifier}"' for name in names)
                 message = f"{need.name} {version} is too old: sdprep needs {need.specifier}."
-                yield Problem(Code.PACKAGE_TOO_OLD, job, need.name, message, commands, blocks=(job,))
+                wanted = [f"{name}{need.specifier}" for name in names]
+                commands, advice = upgrade(wanted, extra_of(job, facts.machine))
+                yield Problem(Code.PACKAGE_TOO_OLD, job, need.name, message, commands, advice, blocks=(job,))
 
 
 def find_failures(facts: Facts) -> Iterator[Problem]:
@@ -109,8 +111,8 @@ def find_failures(facts: Facts) -> Iterator[Problem]:
         part = PARTS[name]
         imports = probe.step.startswith(("start", "import"))
         blocks = () if is_unused(probe.step) else (part,)
-        names = " ".join(facts.modules.get(name) or (name,))
-        again = (f"pip uninstall -y {names}", install(extra_of(part, facts.machine)))
+        names = facts.modules.get(name) or (name,)
+        again = (here().uninstall(*names), install(extra_of(part, facts.machine)))
         avoid = "" if imports else "Until then, CUDA_VISIBLE_DEVICES=-1 keeps it off the GPU."
         if probe.outcome == "timeout":
             message = f"{name} hangs at '{probe.step}': {probe.error}."
@@ -132,10 +134,10 @@ def _find_cause(facts: Facts, name: str) -> Problem | None:
     older = is_older(facts.version(name), "2.18") if name == "tensorflow" else "compiled using NumPy 1" in output
     if "Descriptors cannot be created directly" in output:
         message = f"protobuf {facts.packages.get('protobuf', '')} is too new for {name} {facts.version(name)}."
-        return Problem(Code.PROTOBUF, part, name, message, ('pip install "protobuf<3.20"',), blocks=(part,))
+        return Problem(Code.PROTOBUF, part, name, message, (here().install("protobuf<3.20"),), blocks=(part,))
     if older and release(facts.packages.get("numpy", "0")) >= (2,):
         message = f"{name} {facts.version(name)} does not work with numpy {facts.packages['numpy']}, only with numpy 1."
-        return Problem(Code.NUMPY_2, part, name, message, ('pip install "numpy<2"',), blocks=(part,))
+        return Problem(Code.NUMPY_2, part, name, message, (here().install("numpy<2"),), blocks=(part,))
     if facts.machine.system == "win32" and ("DLL load failed" in output or "[WinError 126]" in output):
         message = f"{name} cannot load its libraries: the Visual C++ runtime is missing or too old."
         command = "winget install Microsoft.VCRedist.2015+.x64"
@@ -146,9 +148,9 @@ def _find_cause(facts: Facts, name: str) -> Problem | None:
         advice = "None of its wheels runs here." + (" Tag with onnxruntime instead." if name == "tensorflow" else "")
         return Problem(Code.NO_AVX, part, name, message, advice=advice, blocks=(part,))
     if name == "onnxruntime" and "module 'onnxruntime' has no attribute" in output:
-        names = " ".join(facts.modules[name] or ("onnxruntime",))
+        names = facts.modules[name] or ("onnxruntime",)
         message = "Files of onnxruntime are missing, probably because one of two of its packages was uninstalled."
-        commands = (f"pip uninstall -y {names}", install(extra_of("tag", facts.machine)))
+        commands = (here().uninstall(*names), install(extra_of("tag", facts.machine)))
         return Problem(Code.ONNXRUNTIME_BROKEN, part, name, message, commands, blocks=(part,))
     return None
 

@@ -7,6 +7,7 @@ from enum import Enum
 import msgspec
 
 from sdprep.doctor.facts import CORE, JOBS, Machine
+from sdprep.installation import Installation, here
 
 
 class Code(str, Enum):
@@ -59,7 +60,7 @@ ALL = (CORE, *JOBS)
 
 def install(extra: str) -> str:
     """Return the command that installs an extra, or what is missing of it."""
-    return f'pip install "sdprep[{extra}]"'
+    return here().install_extra(extra)
 
 
 def tag_extra(machine: Machine) -> str:
@@ -76,10 +77,12 @@ def extra_of(job: str, machine: Machine) -> str:
 
 def environment_of(python: tuple[int, int], machine: Machine) -> tuple[str, ...]:
     """Return the commands that create an environment with another Python for TensorFlow."""
-    number = f"{python[0]}.{python[1]}"
+    number, place = f"{python[0]}.{python[1]}", here()
+    maker, inside = f"python{number}", "tensorflow-env/bin/python"
     if machine.system == "win32":
-        return (f"py -{number} -m venv tensorflow-env", f"tensorflow-env\\Scripts\\{install('tensorflow')}")
-    return (f"python{number} -m venv tensorflow-env", f"tensorflow-env/bin/{install('tensorflow')}")
+        maker, inside = f"py -{number}", r"tensorflow-env\Scripts\python"
+    there = Installation(python=inside, source=place.source, editable=place.editable)
+    return (f"{maker} -m venv tensorflow-env", there.install_extra("tensorflow"))
 
 
 def find_pip_libraries(machine: Machine) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from sdprep.errors import ImageError
+from sdprep.installation import here
 from sdprep.types import FailureCode
 
 # Pillow's name of each format, and the module that decodes it.
@@ -50,7 +51,7 @@ def prepare(name: str, head: bytes) -> tuple[int, int] | None:
     """
     kind = {"HEIF": "HEIC", "JXL": "JPEG XL"}[name]
     if find_spec(MODULES[name]) is None:
-        message = f'{kind} needs a decoder that is not installed: pip install "sdprep[heic]"'
+        message = f"{kind} needs a decoder that is not installed: {here().install_extra('heic')}"
         raise ImageError(FailureCode.MISSING_DECODER, message)
     try:
         _register(name)

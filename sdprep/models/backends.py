@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import msgspec
 
 from sdprep.errors import MissingExtra, ModelError, SdprepError, UsageError, lacks_memory
+from sdprep.installation import too_old, upgrade
 from sdprep.models.base import LabelledModel, Model, ModelFiles, ModelSpec, Task, import_named
 from sdprep.models.captioners.generation import CaptionOptions
 from sdprep.models.execution import Execution, usable_cpus
@@ -129,11 +130,19 @@ def is_installed(backend: str) -> bool:
 
 
 def check_installed(spec: ModelSpec) -> None:
-    """Raise MissingExtra if what runs a model is not installed, without importing it."""
+    """Raise MissingExtra if what runs a model is not installed, or ModelError if it is too old; nothing is imported."""
     backend = BACKENDS[spec.backend]
     for package in backend.packages:
         if find_spec(package) is None:
             raise MissingExtra(package, backend.extra)
+        if (found := too_old(package, backend.extra)) is not None:
+            version, needed = found
+            commands, advice = upgrade([f"{package}{needed}"], backend.extra)
+            advice = f"{advice} " if advice else ""
+            raise ModelError(
+                f"{package} {version} is too old: {backend.title} in sdprep needs {package}{needed}\n"
+                f"{advice}{'Run' if advice else 'Upgrade it with'}: {' && '.join(commands)}"
+            )
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from sdprep.cli.commands.doctor import doctor
 from sdprep.doctor import doctor as examine
 from tests.doctor.patients import CARD, Facts, facts, onnx_probe, probe
 
+pytestmark = pytest.mark.usefixtures("plain_pip")
+
 TWICE = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
 
 
@@ -65,7 +67,10 @@ def test_the_table_is_aligned(check):
 
 def test_a_problem_is_shown_with_its_commands(check):
     output = check(facts(modules=TWICE)).stdout
-    assert '    pip uninstall -y onnxruntime onnxruntime-gpu\n    pip install "sdprep[tag]"\n' in output
+    assert (
+        '    python -m pip uninstall -y onnxruntime onnxruntime-gpu\n    python -m pip install "sdprep[tag]"\n'
+        in output
+    )
 
 
 def test_the_table_ends_with_what_is_possible(check):
@@ -75,7 +80,7 @@ def test_the_table_ends_with_what_is_possible(check):
 
 def test_fix_prints_the_commands_and_nothing_else(check):
     output = check(facts(modules=TWICE), "--fix").stdout
-    assert output == 'pip uninstall -y onnxruntime onnxruntime-gpu\npip install "sdprep[tag]"\n'
+    assert output == 'python -m pip uninstall -y onnxruntime onnxruntime-gpu\npython -m pip install "sdprep[tag]"\n'
 
 
 def test_fix_prints_nothing_where_nothing_is_wrong(check):

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from sdprep.installation import here
+
 
 def test_a_run_without_trouble_ends_with_0(sdprep_command, imgs):
     assert sdprep_command("tag", imgs, "--model", "demo-tag").code == 0
@@ -49,7 +51,7 @@ def test_a_missing_package_gives_5(command, package, sdprep_command, imgs, monke
 def test_a_missing_package_comes_with_the_command_that_installs_it(command, package, sdprep_command, imgs, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     said = sdprep_command(command, imgs, "--model", f"demo-{command}", *BACKEND[command]).err
-    assert f'pip install "sdprep[{command}]"' in said
+    assert here().install_extra(command) in said
 
 
 CANNOT_GO_ON = {

@@ -3,7 +3,7 @@
 import pytest
 
 from sdprep.cli.settings_files import read_config
-from sdprep.resources import configs_folder
+from sdprep.files import configs_folder
 
 
 @pytest.fixture

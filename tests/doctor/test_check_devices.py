@@ -51,7 +51,7 @@ def test_without_a_gpu_no_gpu_is_mentioned():
 
 def test_torch_without_cuda_is_replaced_if_there_is_a_gpu():
     commands = only_problem(with_gpu(cpu_torch())).commands
-    assert commands == ("pip uninstall -y torch", 'pip install "sdprep[caption]"')
+    assert commands == ("python -m pip uninstall -y torch", 'python -m pip install "sdprep[caption]"')
 
 
 def test_torch_without_cuda_still_makes_captions():
@@ -79,18 +79,21 @@ def test_a_build_without_code_for_the_gpu_is_reported():
 
 def test_two_onnxruntimes_are_both_uninstalled():
     sick = facts(modules={"onnxruntime": ("onnxruntime", "onnxruntime-gpu")})
-    assert only_problem(sick).commands[0] == "pip uninstall -y onnxruntime onnxruntime-gpu"
+    assert only_problem(sick).commands[0] == "python -m pip uninstall -y onnxruntime onnxruntime-gpu"
 
 
 @pytest.mark.parametrize(("of_machine", "extra"), [(CARD, "tag-gpu"), ({}, "tag")])
 def test_of_two_onnxruntimes_the_one_that_fits_is_reinstalled(of_machine, extra):
     sick = facts(GPU_TORCH, modules={"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}, **of_machine)
-    assert only_problem(sick).commands[1] == f'pip install "sdprep[{extra}]"'
+    assert only_problem(sick).commands[1] == f'python -m pip install "sdprep[{extra}]"'
 
 
 def test_the_cpu_package_of_onnxruntime_is_replaced_if_there_is_a_gpu():
     sick = with_gpu(onnx_probe(), modules={})
-    assert only_problem(sick).commands == ("pip uninstall -y onnxruntime", 'pip install "sdprep[tag-gpu]"')
+    assert only_problem(sick).commands == (
+        "python -m pip uninstall -y onnxruntime",
+        'python -m pip install "sdprep[tag-gpu]"',
+    )
 
 
 def test_the_gpu_package_of_onnxruntime_that_finds_only_the_cpu_is_a_problem():
@@ -106,7 +109,7 @@ def test_a_session_that_falls_back_names_the_missing_library():
 
 
 def test_a_session_that_falls_back_gets_cuda_installed():
-    assert only_problem(with_gpu(REFUSED)).commands[0] == 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+    assert only_problem(with_gpu(REFUSED)).commands[0] == 'python -m pip install "onnxruntime-gpu[cuda,cudnn]"'
 
 
 def test_a_driver_without_its_library_is_not_fixed_with_packages():
@@ -123,7 +126,7 @@ def test_a_missing_library_of_the_driver_is_reported_for_tensorflow():
 
 def test_a_session_that_falls_back_on_windows_can_use_directml():
     commands = only_problem(with_gpu(REFUSED, system="win32")).commands
-    assert commands == ("pip uninstall -y onnxruntime-gpu", 'pip install "sdprep[tag-directml]"')
+    assert commands == ("python -m pip uninstall -y onnxruntime-gpu", 'python -m pip install "sdprep[tag-directml]"')
 
 
 def test_a_session_that_falls_back_still_tags():
@@ -150,7 +153,9 @@ def test_a_library_that_tensorflow_does_not_find_has_its_code():
 
 def test_tensorflow_2_10_gets_cuda_11_and_cudnn_8():
     command = only_problem(tensorflow_with_gpu(tensorflow_probe(log=NO_CUDART))).commands[0]
-    assert {"nvidia-cublas-cu11", '"nvidia-cudnn-cu11==8.*"'} <= set(command.removeprefix("pip install ").split())
+    assert {"nvidia-cublas-cu11", '"nvidia-cudnn-cu11==8.*"'} <= set(
+        command.removeprefix("python -m pip install ").split()
+    )
 
 
 def test_without_a_gpu_tensorflow_needs_no_cuda():
@@ -175,7 +180,7 @@ def test_a_cudnn_older_than_tensorflow_needs_is_reported_with_both_versions():
 def test_a_cudnn_that_does_not_fit_is_replaced_by_the_one_that_tensorflow_needs():
     sick = failing_on_gpu("2.16.1", log=CUDNN_MISMATCH)
     commands = only_problem(tensorflow_with_gpu(sick, "2.16.1", python=(3, 11, 7))).commands
-    assert commands == ('pip install "tensorflow[and-cuda]==2.16.1"',)
+    assert commands == ('python -m pip install "tensorflow[and-cuda]==2.16.1"',)
 
 
 def test_a_dnn_library_that_is_not_found_is_recognised_without_the_versions():
@@ -195,12 +200,15 @@ def test_tensorflow_after_2_10_uses_no_gpu_on_windows():
 def test_the_cpu_build_of_tensorflow_is_replaced_if_there_is_a_gpu():
     sick = tensorflow_probe("2.21.0", about={"version": "2.21.0", "cuda_build": False})
     found = tensorflow_with_gpu(sick, "2.21.0", python=(3, 11, 7))
-    assert only_problem(found).commands == ("pip uninstall -y tensorflow", 'pip install "sdprep[tensorflow]"')
+    assert only_problem(found).commands == (
+        "python -m pip uninstall -y tensorflow",
+        'python -m pip install "sdprep[tensorflow]"',
+    )
 
 
 def test_tensorflow_that_sees_no_gpu_for_an_unknown_reason_gets_its_own_cuda():
     found = tensorflow_with_gpu(tensorflow_probe("2.21.0"), "2.21.0", python=(3, 11, 7))
-    assert only_problem(found).commands == ('pip install "tensorflow[and-cuda]==2.21.0"',)
+    assert only_problem(found).commands == ('python -m pip install "tensorflow[and-cuda]==2.21.0"',)
 
 
 @pytest.mark.parametrize(("version", "works"), [("2.9.3", False), ("2.12.0", True)])

@@ -35,7 +35,7 @@ def test_a_missing_core_package_comes_with_its_command():
     bare = facts()
     without = {name: version for name, version in PACKAGES.items() if name != "tqdm"}
     assert only_problem(Facts(bare.machine, without, bare.modules, bare.probes)).commands == (
-        'pip install "tqdm>=4.66"',
+        'python -m pip install "tqdm>=4.66"',
     )
 
 
@@ -48,7 +48,7 @@ def without_resizer(arch):
 @pytest.mark.parametrize("arch", ["x86_64", "AMD64", "arm64"])
 def test_without_the_fast_resizer_all_works_and_its_command_is_shown(arch):
     found = without_resizer(arch)
-    assert [problem.commands for problem in found.problems] == [('pip install "cykooz-resizer>=4.0"',)]
+    assert [problem.commands for problem in found.problems] == [('python -m pip install "cykooz-resizer>=4.0"',)]
     assert found.exit_code == 0
 
 
@@ -61,7 +61,7 @@ def test_an_old_core_package_blocks_everything():
 
 
 def test_pillow_before_13_is_a_problem():
-    assert only_problem(facts(packages={"pillow": "12.3.0"})).commands == ('pip install "pillow>=13.0"',)
+    assert only_problem(facts(packages={"pillow": "12.3.0"})).commands == ('python -m pip install "pillow>=13.0"',)
 
 
 def test_pillow_before_13_has_no_newer_one_on_python_3_10():
@@ -81,7 +81,7 @@ def test_a_job_that_is_not_requested_may_be_missing():
 
 
 def test_a_requested_job_may_not_be_missing():
-    assert only_problem(facts(), ["tensorflow"]).commands == ('pip install "sdprep[tensorflow]"',)
+    assert only_problem(facts(), ["tensorflow"]).commands == ('python -m pip install "sdprep[tensorflow]"',)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_tagger_that_fits_the_machine_is_named(of_machine, extra):
     healthy = facts(**of_machine)
     modules = {name: found for name, found in healthy.modules.items() if name != "onnxruntime"}
     bare = Facts(healthy.machine, healthy.packages, modules, {})
-    assert only_problem(bare, ["tag"]).commands == (f'pip install "sdprep[{extra}]"',)
+    assert only_problem(bare, ["tag"]).commands == (f'python -m pip install "sdprep[{extra}]"',)
 
 
 def test_a_python_too_new_for_tensorflow_gets_an_environment_with_an_older_one():
@@ -114,12 +114,15 @@ def test_an_old_onnxruntime_is_upgraded_as_the_package_that_is_installed():
     )
     versions = {name: version for name, version in sick.packages.items() if name != "onnxruntime"}
     old = Facts(sick.machine, versions, sick.modules, sick.probes)
-    assert only_problem(old).commands == ('pip install "onnxruntime-gpu>=1.17"',)
+    assert only_problem(old).commands == ('python -m pip install "onnxruntime-gpu>=1.17"',)
 
 
 def test_a_failing_import_is_fixed_by_reinstalling():
     sick = facts(broken("torch", "error", "import", "OSError: libc10.so: file too short"))
-    assert only_problem(sick).commands == ("pip uninstall -y torch", 'pip install "sdprep[caption]"')
+    assert only_problem(sick).commands == (
+        "python -m pip uninstall -y torch",
+        'python -m pip install "sdprep[caption]"',
+    )
 
 
 def test_a_failing_import_names_the_error():
@@ -160,7 +163,7 @@ def test_a_hang_has_its_code():
 
 def test_numpy_2_with_tensorflow_2_10_is_recognised():
     sick = tensorflow_facts(broken("tensorflow", "error", "import", NUMPY_2), packages={"numpy": "2.2.6"})
-    assert only_problem(sick).commands == ('pip install "numpy<2"',)
+    assert only_problem(sick).commands == ('python -m pip install "numpy<2"',)
 
 
 def test_numpy_2_is_not_blamed_for_a_tensorflow_that_supports_it():
@@ -172,7 +175,7 @@ def test_numpy_2_is_not_blamed_for_a_tensorflow_that_supports_it():
 
 def test_a_new_protobuf_with_tensorflow_2_10_is_recognised():
     sick = tensorflow_facts(broken("tensorflow", "error", "import", PROTOBUF), packages={"protobuf": "5.29.6"})
-    assert only_problem(sick).commands == ('pip install "protobuf<3.20"',)
+    assert only_problem(sick).commands == ('python -m pip install "protobuf<3.20"',)
 
 
 def test_a_cpu_without_avx_is_recognised():
@@ -187,7 +190,10 @@ def test_a_missing_visual_cpp_runtime_is_recognised_on_windows():
 
 def test_what_is_left_of_two_onnxruntimes_after_uninstalling_one_is_recognised():
     sick = facts(broken("onnxruntime", "error", "import", LEFTOVER), modules={"onnxruntime": ("onnxruntime-gpu",)})
-    assert only_problem(sick).commands == ("pip uninstall -y onnxruntime-gpu", 'pip install "sdprep[tag]"')
+    assert only_problem(sick).commands == (
+        "python -m pip uninstall -y onnxruntime-gpu",
+        'python -m pip install "sdprep[tag]"',
+    )
 
 
 def test_an_unreachable_hub_is_a_problem():

@@ -43,7 +43,7 @@ def test_each_command_is_shown_once():
 
 def test_what_is_absent_shows_how_to_get_it():
     row = row_of(diagnose(facts()), "tensorflow")
-    assert (row.state, row.detail) == ("absent", 'pip install "sdprep[tensorflow]"')
+    assert (row.state, row.detail) == ("absent", 'python -m pip install "sdprep[tensorflow]"')
 
 
 def test_what_has_a_problem_is_marked():

@@ -1,5 +1,6 @@
 """HEIC and JPEG XL: decoded with the extra, and without it refused with the command that installs it."""
 
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from sdprep.errors import ImageError
 from sdprep.images import heif_jxl
 from sdprep.images.decode import decode, open_rgb, read_size
 from sdprep.images.heif_jxl import jxl_size, recognised
+from sdprep.installation import here
 from sdprep.types import Decoded, Failure, FailureCode, Fit, ImageItem
 from tests.corpus import HEIC, JXL, JXL_BOMB, PLAIN
 from tests.images.files import FORMATS, NOISE, encoded, item_of, plain
@@ -43,7 +45,7 @@ def test_without_the_extra_its_command_is_named(kind: str, monkeypatch: pytest.M
     monkeypatch.setattr(heif_jxl, "find_spec", lambda _: None)
     (tmp_path / "a.jpg").write_bytes(KINDS[kind][1])
     for act in (lambda: open_rgb(KINDS[kind][1]), lambda: read_size(ImageItem.at(tmp_path / "a.jpg"))):
-        with pytest.raises(ImageError, match=r'pip install "sdprep\[heic\]"') as caught:
+        with pytest.raises(ImageError, match=re.escape(here().install_extra("heic"))) as caught:
             act()
         assert caught.value.code is FailureCode.MISSING_DECODER
 

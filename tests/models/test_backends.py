@@ -5,8 +5,8 @@ import importlib.util
 import msgspec
 import pytest
 
-from sdprep.errors import UsageError
-from sdprep.models.backends import with_backend
+from sdprep.errors import ModelError, UsageError
+from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ImageSpec
 from sdprep.models.registry.registry import resolve, with_preprocess
 
@@ -88,3 +88,47 @@ def test_images_for_a_model_that_kohyas_tagger_could_not_feed_are_not_prepared_a
 def test_an_unknown_preparation_is_refused():
     with pytest.raises(UsageError, match="'kohja'"):
         with_preprocess(DEMO, "kohja")
+
+
+@pytest.fixture
+def old_package(tmp_path, monkeypatch):
+    """Lets a package be installed in an older version than it is."""
+
+    def install(name, version):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "package", "version"),
+    [
+        ("demo-caption", "caption", "transformers", "4.44.2"),
+        ("demo-caption", "caption", "torch", "2.4.0"),
+        ("demo-tag", "tag", "onnxruntime", "1.16.3"),
+    ],
+)
+def test_a_framework_that_is_too_old_is_named_before_it_is_imported(
+    model, task, package, version, old_package, plain_pip
+):
+    old_package(package, version)
+    with pytest.raises(ModelError, match=f"^{package} {version} is too old: .* needs {package}>=") as caught:
+        check_installed(resolve(model, task))
+    assert "python -m pip install" in str(caught.value).split("\n")[1]
+
+
+def test_a_framework_that_a_trainer_pins_is_left_alone(old_package, plain_pip, monkeypatch):
+    old_package("transformers", "4.44.2")
+    old_package("diffusers", "0.30.0")
+    monkeypatch.setattr("sdprep.installation.TRAINERS", ("diffusers",))
+    with pytest.raises(ModelError, match=r"give sdprep an environment of its own.*python -m venv") as caught:
+        check_installed(resolve("demo-caption", "caption"))
+    assert 'install "transformers' not in str(caught.value)
+
+
+def test_frameworks_that_are_new_enough_pass():
+    for model, task in (("demo-caption", "caption"), ("demo-tag", "tag")):
+        check_installed(resolve(model, task))

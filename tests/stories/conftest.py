@@ -53,6 +53,12 @@ def no_waiting_for_the_disk(monkeypatch):
             monkeypatch.setattr(os, name, lambda _: None)
 
 
+@pytest.fixture(autouse=True)
+def drawings_that_the_demo_models_know(monkeypatch):
+    """The stories draw figures as the demo does, so a demo model is no toy for them and no run says that it is."""
+    monkeypatch.setattr("sdprep.tasks.annotation.run.toy_note", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def a_home_for_all(tmp_path_factory):
     """A home folder for what is made once for all stories; each story has its own besides."""

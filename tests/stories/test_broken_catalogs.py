@@ -341,7 +341,7 @@ EVERY_COMMAND = {
 
 
 @pytest.mark.parametrize("command", EVERY_COMMAND)
-def test_every_command_refuses_a_newer_catalog_with_what_to_install_and_leaves_it_in_place(tagged, command):
+def test_every_command_refuses_a_newer_catalog_with_what_to_install_and_leaves_it_in_place(tagged, command, plain_pip):
     make_newer(tagged)
     before, held = texts(tagged), (tagged / CATALOG).read_bytes()
 
@@ -353,12 +353,12 @@ def test_every_command_refuses_a_newer_catalog_with_what_to_install_and_leaves_i
 
 
 @pytest.mark.parametrize("last", ['{"sdprep": "0.1.0"}', "[", '{"sdprep": "0.8\'; rm"}'])
-def test_a_newer_catalog_says_which_version_to_install(tagged, last):
+def test_a_newer_catalog_says_which_version_to_install(tagged, last, plain_pip):
     make_newer(tagged)
     with pytest.raises(NewerCatalog, match="pip install --upgrade sdprep"):
         log(tagged)
     alter(tagged, """UPDATE runs SET versions = '{"sdprep": "0.10.2"}'""")
-    with pytest.raises(NewerCatalog, match=r"newer sdprep 0\.10\.2\. .*pip install 'sdprep>=0\.10\.2'.*schema 999"):
+    with pytest.raises(NewerCatalog, match=r'newer sdprep 0\.10\.2\. .*pip install "sdprep>=0\.10\.2".*schema 999'):
         log(tagged)
     with closing(sqlite3.connect(tagged / CATALOG)) as opened, opened:
         opened.execute("UPDATE runs SET versions = ?", (last,))

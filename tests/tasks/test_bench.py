@@ -9,8 +9,8 @@ import pytest
 from sdprep.config import BenchSettings
 from sdprep.demo import IMAGES
 from sdprep.errors import NoImages
+from sdprep.files import configs_folder
 from sdprep.report import NullListener
-from sdprep.resources import configs_folder
 from sdprep.tasks.bench import bench
 from sdprep.tasks.tag import tag
 

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from sdprep.errors import ModelError, UsageError, WriteError
+from sdprep.files import configs_folder
 from sdprep.models.files.lockfile import lock_path
 from sdprep.models.registry import registry
 from sdprep.models.registry.registry import names, resolve
-from sdprep.resources import configs_folder
 from sdprep.tasks import models as api
 from sdprep.tasks.models import FileState
 from tests.models.fake_hub import COMMITS, LABELS, MODEL, NEW, OLD, REPO, Notes, at_home, check_active

@@ -14,12 +14,11 @@ import msgspec
 from platformdirs import user_config_path
 
 from sdprep.errors import ModelError, UsageError
-from sdprep.files import read_toml_bytes, real_path
+from sdprep.files import configs_folder, read_toml_bytes, real_path
 from sdprep.models.base import ImageSpec, ModelSpec, Source, Task
 from sdprep.models.parse import read_toml
 from sdprep.models.registry.infer import BLIP_FILES, BLIP_IMAGE, UNDECIDED, blip, from_folder, wd
 from sdprep.models.registry.validate import REPO, fault_of_preprocess, first_error
-from sdprep.resources import configs_folder
 
 # `path = "..."` wherever it stands; reading the result tells whether it was the one of [source].
 PATH_VALUE = re.compile(r"""\bpath\b["']?\s*=\s*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""")

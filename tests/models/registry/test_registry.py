@@ -17,12 +17,12 @@ from PIL import Image
 
 from sdprep.config import RunOptions, TagSettings
 from sdprep.errors import ModelError, UsageError
+from sdprep.files import configs_folder
 from sdprep.models.base import ModelSpec, Task
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry import infer, registry
 from sdprep.models.registry.registry import RECOMMENDED, load, names, resolve
 from sdprep.report import NullListener
-from sdprep.resources import configs_folder
 from sdprep.tasks.tag import tag
 
 OURS = sorted(configs_folder("models").glob("*.toml"))

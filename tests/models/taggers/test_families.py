@@ -22,12 +22,12 @@ from PIL import Image
 from sdprep.config import TagSettings
 from sdprep.demo import IMAGES
 from sdprep.errors import ModelError
+from sdprep.files import configs_folder
 from sdprep.images.decode import decode
 from sdprep.models.backends import open_tagger
 from sdprep.models.base import ModelSpec
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import load
-from sdprep.resources import configs_folder
 from sdprep.rules.tags import TagRules
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch, Decoded, ImageItem

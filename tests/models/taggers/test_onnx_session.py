@@ -119,7 +119,7 @@ def test_a_library_that_the_system_has_can_be_loaded():
     assert can_load(["libnvinfer.so.none", known])
 
 
-def test_without_onnxruntime_the_extra_is_named(monkeypatch):
+def test_without_onnxruntime_the_extra_is_named(monkeypatch, plain_pip):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtra, match=r"sdprep\[tag\]"):
         OnnxSession(GRAPH, Execution())

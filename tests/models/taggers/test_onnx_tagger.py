@@ -1,5 +1,6 @@
 """Waifu-Diffusion-style taggers: graphs of every shape that such models come in, and files that do not fit."""
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sdprep.errors import MissingExtra, ModelError
+from sdprep.installation import here
 from sdprep.models.base import ImageSpec, LabelSpec, ModelFiles, ModelSpec, Source
 from sdprep.models.taggers.label_file import read_labels
 from sdprep.models.taggers.onnx_tagger import OnnxTagger
@@ -169,7 +171,7 @@ def test_without_onnxruntime_the_message_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtra, match=r'pip install "sdprep\[tag\]"') as caught:
+    with pytest.raises(MissingExtra, match=re.escape(here().install_extra("tag"))) as caught:
         OnnxTagger(spec(), write(tmp_path))
     assert caught.value.exit_code == 5
 

@@ -9,9 +9,9 @@ import pytest
 from sdprep.config import TagSettings
 from sdprep.demo import IMAGES
 from sdprep.errors import UsageError
+from sdprep.files import configs_folder
 from sdprep.models.registry.registry import load
 from sdprep.report import NullListener, RunReport
-from sdprep.resources import configs_folder
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation.tag_lists import with_card_thresholds
 from sdprep.tasks.tag import tag

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from sdprep.cli.settings_files import read_preset
 from sdprep.config import CaptionSettings, RunOptions
 from sdprep.errors import MissingExtra, ModelError, UsageError
 from sdprep.images.decode import decode
+from sdprep.installation import here
 from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.blip import captioner
 from sdprep.models.captioners.blip.captioner import BlipCaptioner, generation_after
@@ -496,6 +498,8 @@ def test_without_its_packages_the_message_says_how_to_install_them(
     monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtra, match=rf'{package} is not installed.*pip install "sdprep\[caption\]"') as caught:
+    with pytest.raises(
+        MissingExtra, match=re.escape(f"{package} is not installed. Install it with: {here().install_extra('caption')}")
+    ) as caught:
         load()
     assert caught.value.exit_code == 5
