@@ -159,6 +159,11 @@ def _version(package: str) -> str | None:
         return None
 
 
+def is_distribution(package: str) -> bool:
+    """Whether a package of this name is installed."""
+    return _version(package) is not None
+
+
 def _direct_url() -> dict[str, Any]:
     """What an installer noted of a package that is not from an index."""
     from importlib import metadata

@@ -15,6 +15,7 @@ from sdprep.installation import too_old, upgrade
 from sdprep.models.base import LabelledModel, Model, ModelFiles, ModelSpec, Task, import_named
 from sdprep.models.captioners.generation import CaptionOptions
 from sdprep.models.execution import Execution, usable_cpus
+from sdprep.models.files.contents import check_contents
 from sdprep.models.parse import cause
 
 SAVED_MODEL = "saved_model.pb"
@@ -179,6 +180,7 @@ def open_model(
         # torch reads it when it is imported; a value that the user has set stays.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // execution.num_processes)))
     with _model_errors(spec, files):
+        check_contents(spec, files)
         captioner: Model = import_named(BACKENDS[spec.backend].loader)(spec, files, execution, options, note)
         return captioner
 
@@ -186,6 +188,7 @@ def open_model(
 def open_tagger(spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> LabelledModel:
     """Load a tagger with the framework of its description. Raises MissingExtra and ModelError."""
     with _model_errors(spec, files):
+        check_contents(spec, files)
         tagger: LabelledModel = import_named(BACKENDS[spec.backend].loader)(spec, files, execution)
         return tagger
 

@@ -1,10 +1,13 @@
 """A model folder with something wrong in it: the file is named, and nothing is written beside the images."""
 
 import json
+import shutil
+from pathlib import Path
 
 import onnx
 import pytest
 
+import sdprep.demo
 from tests.models.taggers.tiny_graphs import Contract, write_graph
 
 TOML = """
@@ -21,6 +24,8 @@ fit = "pad"
 file = "selected_tags.csv"
 categories = { general = 0, character = 4, rating = 9 }
 """
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+PAGE = b"<!DOCTYPE html><title>404"
 HEADER = "tag_id,name,category,count"
 ROWS = [HEADER, "1,general,9,1", "2,1girl,0,1", "3,aka,4,1"]
 CONTRACT = Contract(("N", 16, 16, 3), 16, (("scores", "logits"),), 3, centre=127.5, spread=127.5)
@@ -73,6 +78,20 @@ def move_weights_out(folder):
     onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
 
 
+def lose_weights(folder):
+    move_weights_out(folder)
+    (folder / "weights.bin").unlink()
+
+
+def versions(opset=17, ir=8):
+    def change(folder):
+        model = onnx.load(folder / "model.onnx")
+        model.ir_version, model.opset_import[0].version = ir, opset
+        onnx.save(model, folder / "model.onnx")
+
+    return change
+
+
 def delete(name):
     return lambda folder: (folder / name).unlink()
 
@@ -95,8 +114,26 @@ FAULTS = {
     "a tag of two lines": (labels(*ROWS[:-1], '3,"a\nb",0,1'), TOML, "selected_tags.csv, line 5"),
     "labels that are no UTF-8": (put("selected_tags.csv", b"tag_id,name\n\xff\xfe"), TOML, "it is not UTF-8 text"),
     "a graph cut short": (cut, TOML, "model.onnx is truncated or not an ONNX file"),
-    "no graph at all": (put("model.onnx", b"version https://git-lfs.github.com/spec/v1\n"), TOML, "model.onnx is"),
-    "weights elsewhere": (move_weights_out, TOML, "model.onnx keeps its weights in other files"),
+    "a pointer of Git LFS": (put("model.onnx", LFS), TOML, "model.onnx is a Git LFS pointer, not the file itself"),
+    "a web page saved as the graph": (
+        put("model.onnx", b"<!DOCTYPE html><title>404"),
+        TOML,
+        "model.onnx is a web page",
+    ),
+    "a pointer of Git LFS for the labels": (
+        put("selected_tags.csv", LFS),
+        TOML,
+        "selected_tags.csv is a Git LFS pointer",
+    ),
+    "an empty graph": (put("model.onnx", b""), TOML, "model.onnx is empty"),
+    "weights elsewhere": (move_weights_out, TOML, "model.onnx keeps its weights in other files (weights.bin)"),
+    "weights elsewhere and missing": (
+        lose_weights,
+        TOML,
+        "its weights in weights.bin, which is missing beside",
+    ),
+    "an opset too new": (versions(opset=99), TOML, "has opset 99, but onnxruntime"),
+    "an IR version too new": (versions(ir=99), TOML, "has IR version 99, but onnxruntime"),
     "four channels": (other(shape=("N", 16, 16, 4)), TOML, "model.onnx"),
     "any size": (other(shape=("N", "H", "W", 3)), TOML, "Set size in [image]"),
     "another size": (None, TOML.replace('"pad"', '"pad"\nsize = 32'), "takes images of 16 x 16, but"),
@@ -141,3 +178,153 @@ def test_names_with_commas_quotes_and_semicolons_are_read(run, cell, imgs, sdpre
     sdprep_command("tag", "imgs", "--model", "mine.toml", "--scores", "scores.jsonl", "--scores-min", "0.01")
     line = json.loads((imgs.parent / "scores.jsonl").read_text().splitlines()[0])
     assert (cell.strip('"') if '""' not in cell else 'Tokyo, "the city"; Japan') in line["general"]
+
+
+# Captioners
+
+
+@pytest.fixture
+def captioner(tmp_path):
+    """A folder with the demo captioner."""
+    return shutil.copytree(Path(sdprep.demo.__file__).parent / "models" / "demo-caption", tmp_path / "captioner")
+
+
+def cut_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def cut_table(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def other_tokenizer(tokens):
+    """Gives these tokens of the tokenizer these ids."""
+
+    def change(folder):
+        path = folder / "tokenizer.json"
+        found = json.loads(path.read_text("utf-8"))
+        found["model"]["vocab"] |= tokens
+        found["added_tokens"] = [each for each in found["added_tokens"] if each["content"] not in tokens]
+        path.write_text(json.dumps(found), "utf-8")
+
+    return change
+
+
+def bigger_vocabulary(folder):
+    """The configuration of a model with far more words than the tokenizer."""
+    path = folder / "config.json"
+    found = json.loads(path.read_text("utf-8"))
+    found["text_config"]["vocab_size"] = 5000
+    path.write_text(json.dumps(found), "utf-8")
+
+
+def weights_named(*names):
+    def change(folder):
+        table = {name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for name in names}
+        head = json.dumps(table).encode()
+        (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+
+    return change
+
+
+BAD_CAPTIONERS = {
+    "cut weights": (cut_weights, "model.safetensors is cut off: it has"),
+    "weights cut in their table": (cut_table, "and its table alone needs"),
+    "a pickle under another name": (put("model.safetensors", b"\x80\x02}q\x00."), "is not a safetensors file"),
+    "a pointer of Git LFS": (put("model.safetensors", LFS), "model.safetensors is a Git LFS pointer"),
+    "a web page": (put("model.safetensors", b"\n<html>Sign in</html>"), "model.safetensors is a web page"),
+    "a checkpoint of Stable Diffusion": (
+        weights_named("model.diffusion_model.input_blocks.0.0.weight"),
+        "model.safetensors is a Stable Diffusion checkpoint\nIt makes images",
+    ),
+    "a LoRA": (weights_named("lora_unet_down_blocks_0.lora_down.weight"), "model.safetensors is a LoRA\n"),
+    "a tokenizer with more tokens": (
+        other_tokenizer({"more": 6000}),
+        "it belongs to another model",
+    ),
+    "a tokenizer with fewer tokens": (bigger_vocabulary, "it belongs to another model"),
+    "a tokenizer with another end": (other_tokenizer({"[SEP]": 7}), "ends a text with token 7, but"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "said"), BAD_CAPTIONERS.values(), ids=BAD_CAPTIONERS)
+def test_a_captioner_that_is_wrong_is_refused_before_torch_is_loaded(
+    spoil, said, captioner, imgs, sdprep_command, monkeypatch
+):
+    spoil(captioner)
+    # What loads it would fail here, and in another way.
+    monkeypatch.setattr("sdprep.models.captioners.blip.captioner._import_frameworks", lambda: 1 / 0)
+    outcome = sdprep_command("caption", "imgs", "--model", captioner, "--workers", "0")
+    assert (outcome.code, "Traceback" in outcome.err) == (1, False)
+    assert said in outcome.err
+    assert outcome.err.count("\n") <= 3
+
+
+def test_cut_pickles_are_named_unread(captioner, imgs, sdprep_command):
+    (captioner / "model.safetensors").unlink()
+    (captioner / "pytorch_model.bin").write_bytes(b"PK\x03\x04" + bytes(1000))
+    outcome = sdprep_command("caption", "imgs", "--model", captioner, "--allow-pickle", "--workers", "0")
+    assert "pytorch_model.bin is cut off: the end of the file is missing" in outcome.err
+
+
+# What is no model
+
+
+def sd_file(path):
+    weights_named("model.diffusion_model.out.weight")(path)
+    return (path / "model.safetensors").rename(path / "sd.safetensors")
+
+
+def lone(name):
+    def make(folder):
+        (folder / name).write_bytes(b"x")
+        return folder / name
+
+    return make
+
+
+def one_too_high(folder):
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    for name in ("model.onnx", "selected_tags.csv"):
+        (folder / "snapshots" / "abc" / name).touch()
+    return folder
+
+
+def pipeline(folder):
+    (folder / "model_index.json").write_text("{}")
+    return folder
+
+
+def folder_of_checkpoints(folder):
+    sd_file(folder)
+    return folder
+
+
+NO_MODELS = {
+    "a .pth": (lone("model.pth"), 2, "is a pickle of weights alone"),
+    "a .safetensors": (lone("blip.safetensors"), 2, "is weights alone"),
+    "a .onnx": (lone("model.onnx"), 2, "is a graph alone"),
+    "a label file": (lone("selected_tags.csv"), 2, "is a file that is no description of a model"),
+    "a checkpoint of Stable Diffusion": (sd_file, 2, "sd.safetensors is a Stable Diffusion checkpoint"),
+    "a folder of them": (folder_of_checkpoints, 1, "sd.safetensors is a Stable Diffusion checkpoint"),
+    "a pipeline": (pipeline, 1, "is a Stable Diffusion pipeline"),
+    "a folder one level too high": (one_too_high, 1, "snapshots/abc\n"),
+}
+
+
+@pytest.mark.parametrize("command", ["tag", "caption"])
+@pytest.mark.parametrize(("make", "code", "said"), NO_MODELS.values(), ids=NO_MODELS)
+def test_what_is_no_model_is_called_by_its_name(make, code, said, command, imgs, tmp_path, sdprep_command):
+    (tmp_path / "given").mkdir()
+    outcome = sdprep_command(command, "imgs", "--model", make(tmp_path / "given"))
+    assert outcome.code == code
+    assert said in outcome.err
+    assert outcome.err.count("\n") <= 3
+
+
+def test_a_tagger_given_to_caption_is_called_one(imgs, tmp_path, sdprep_command):
+    folder = one_too_high(tmp_path / "given") / "snapshots" / "abc"
+    outcome = sdprep_command("caption", "imgs", "--model", folder)
+    assert (outcome.code, "is a tagger, but `sdprep caption` needs a captioner" in outcome.err) == (2, True)

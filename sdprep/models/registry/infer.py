@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,13 @@ from sdprep.errors import ModelError, UsageError
 from sdprep.models.backends import SAVED_MODEL
 from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source, Task
 from sdprep.models.captioners.trust import PICKLES
+from sdprep.models.files.contents import MAKES_IMAGES, PICKLE_SUFFIXES, WEIGHTS, kind_of, weight_names
 from sdprep.models.parse import as_type, read_json
 
 WD_FILES = ("model.onnx", "selected_tags.csv")
+DESCRIBE, PIPELINE = "Describe anything else in a .toml file", "model_index.json"
+# Where the model lies if a folder above it was given, as in the cache of the Hub.
+BELOW = ("*", "snapshots/*", "models--*/snapshots/*")
 UNDECIDED = "{} may be a tagger or a captioner\nSay which with --task tag or --task caption"
 # All of them take channels last; a graph that does not is another family, and would answer nonsense.
 WD_IMAGE = ImageSpec(fit="pad", channels="bgr", layout="nhwc")
@@ -61,7 +66,7 @@ def from_folder(folder: Path, task: Task | None) -> ModelSpec:
     if is_wd and not (is_blip and task == "caption"):
         return _wd_of_folder(folder, source)
     if not is_blip:
-        raise ModelError(f"{_lack(folder, graphs, has_labels)}\nDescribe anything else in a .toml file")
+        raise ModelError(_lack(folder, graphs, has_labels))
     weights = _weights_of_folder(folder)
     found = (name for name in BLIP_FILES if name in BLIP_NEEDED or (folder / name).is_file())
     files = tuple(weights if name == SAFETENSORS else name for name in found)
@@ -79,13 +84,54 @@ def _weights_of_folder(folder: Path) -> str:
 def _lack(folder: Path, graphs: list[str], has_labels: bool) -> str:
     """What a folder lacks to be a model."""
     if graphs:
-        return f"{folder} has {graphs[0]} but no {WD_FILES[1]}, the tagger's label file"
+        return f"{folder} has {graphs[0]} but no {WD_FILES[1]}, the tagger's label file\n{DESCRIBE}"
     if has_labels:
-        return f"{folder} has {WD_FILES[1]} but neither {WD_FILES[0]} nor {SAVED_MODEL}, the tagger itself"
-    return (
+        return f"{folder} has {WD_FILES[1]} but neither {WD_FILES[0]} nor {SAVED_MODEL}, the tagger itself\n{DESCRIBE}"
+    if (folder / PIPELINE).is_file():
+        return f"{folder} is a Stable Diffusion pipeline ({PIPELINE})\n{MAKES_IMAGES}"
+    below = (each for pattern in BELOW for each in sorted(folder.glob(pattern)))
+    if (inside := next((each for each in below if _may_be_model(each)), None)) is not None:
+        return f"{folder} holds no model itself, but {inside} does\nUse: --model {shlex.quote(str(inside))}"
+    lacking = (
         f"{folder} holds no model that sdprep knows: a tagger has {' and '.join(WD_FILES)}, "
         "a captioner a config.json with model_type blip"
     )
+    for path in sorted(folder.glob("*.safetensors")):
+        if (kind := kind_of(weight_names(path))) is not None:
+            return f"{lacking}\n{path.name} is {kind}. {MAKES_IMAGES}"
+    return f"{lacking}\n{DESCRIBE}"
+
+
+def _may_be_model(folder: Path) -> bool:
+    """Whether a folder has the files of a family."""
+    has_graph = any((folder / name).is_file() for name in (WD_FILES[0], SAVED_MODEL))
+    return (has_graph and (folder / WD_FILES[1]).is_file()) or _is_blip(folder)
+
+
+def _is_blip(folder: Path) -> bool:
+    try:
+        return _model_type(folder / "config.json") == "blip"
+    except ModelError:  # a file of this name that is something else
+        return False
+
+
+def fault_of_file(path: Path) -> str:
+    """Why a file alone is no model, and what to give instead."""
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors" and (kind := kind_of(weight_names(path))) is not None:
+        return f"{path} is {kind}\n{MAKES_IMAGES}"
+    if suffix == ".onnx":
+        folder = path.parent if (path.parent / WD_FILES[1]).is_file() else None
+        what = f"its folder: --model {shlex.quote(str(folder))}" if folder else f"a folder with it and {WD_FILES[1]}"
+        return f"{path} is a graph alone, without the names of its tags\nGive {what}, or a .toml file"
+    if suffix in WEIGHTS:
+        kind = "a pickle of weights" if suffix in PICKLE_SUFFIXES else "weights"
+        return (
+            f"{path} is {kind} alone, which tells neither the kind of model nor its words\n"
+            "Give the folder that has its config.json and tokenizer.json too (a captioner), or its ONNX file with "
+            "selected_tags.csv (a tagger)"
+        )
+    return f"{path} is a file that is no description of a model\nGive a name, a .toml file or the folder of a model"
 
 
 def _wd_of_folder(folder: Path, source: Source) -> ModelSpec:

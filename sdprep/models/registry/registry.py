@@ -17,7 +17,7 @@ from sdprep.errors import ModelError, UsageError
 from sdprep.files import configs_folder, read_toml_bytes, real_path
 from sdprep.models.base import ImageSpec, ModelSpec, Source, Task
 from sdprep.models.parse import read_toml
-from sdprep.models.registry.infer import BLIP_FILES, BLIP_IMAGE, UNDECIDED, blip, from_folder, wd
+from sdprep.models.registry.infer import BLIP_FILES, BLIP_IMAGE, UNDECIDED, blip, fault_of_file, from_folder, wd
 from sdprep.models.registry.validate import REPO, fault_of_preprocess, first_error
 
 # `path = "..."` wherever it stands; reading the result tells whether it was the one of [source].
@@ -145,6 +145,8 @@ def find(model: str, task: Task | None = None) -> ModelSpec:
         return named(model, known)
     if (path := model_path(model)) is not None:
         return from_folder(real_path(path), task) if path.is_dir() else load(path)
+    if model and _expanded(model).is_file():
+        raise UsageError(fault_of_file(_expanded(model)))
     if (inside := _by_subfolder(model)) is not None:
         return inside
     if (match := REPO.fullmatch(model)) is not None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sdprep.errors import ModelError
+from sdprep.paths import is_safe_relative
+from sdprep.sanitize import printable
 
 # For each message, the fields that can hold a tensor or an operator, and their message types.
 CHILDREN = {
@@ -25,7 +27,9 @@ CHILDREN = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
-DATA_LOCATION = 14
+EXTERNAL_DATA, DATA_LOCATION = 13, 14
+MERGED = "onnx.save_model(onnx.load(path), path, save_as_external_data=False)"
+MERGE = f"then save the model as one file: {MERGED}"
 # The field with the domain of an operator, and of a function that the file defines.
 DOMAIN = {"node": 7, "function": 10}
 OPERATOR = 4
@@ -49,7 +53,7 @@ def check_self_contained(path: Path) -> None:
     """Raise ModelError if an ONNX file needs other files or foreign operators, or is not a whole ONNX file."""
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _Walk(data).check()
+            _Walk(data, path.parent).check()
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
     except (ValueError, IndexError) as error:
@@ -61,8 +65,9 @@ def check_self_contained(path: Path) -> None:
 class _Walk:
     """One pass over the messages of a file, which collects the domains of operators."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self._data, self._fields = data, 0
+    def __init__(self, data: mmap.mmap, folder: Path) -> None:
+        self._data, self._folder, self._fields = data, folder, 0
+        self._outside = ""
         self._used: set[bytes] = set()
         self._defined: set[bytes] = set()
 
@@ -81,12 +86,10 @@ class _Walk:
         children, domain = CHILDREN[message], DOMAIN.get(message)
         for field, first, last in self._each_field(start, end):
             if message == "tensor":
+                if field == EXTERNAL_DATA and first >= 0:
+                    self._outside = self._location(first, last) or self._outside
                 if field == DATA_LOCATION and first < 0 and last & 0xFFFFFFFF:
-                    raise _Refused(
-                        "keeps its weights in other files, which sdprep does not open: they can be anywhere\n"
-                        "Save the model as one file: onnx.save_model(onnx.load(path), path, "
-                        "save_as_external_data=False)"
-                    )
+                    raise self._kept_elsewhere()
             elif first < 0:
                 continue
             elif field == domain:
@@ -95,6 +98,21 @@ class _Walk:
                 raise _Refused("holds code compiled for one machine, which sdprep does not run\nUse the model's source")
             elif field in children:
                 self._visit(first, last, children[field], depth + 1)
+
+    def _location(self, start: int, end: int) -> str:
+        """The file of an entry of external data, or an empty string if the entry says something else."""
+        parts = {field: self._name(first, last) for field, first, last in self._each_field(start, end) if first >= 0}
+        return parts.get(2, b"").decode("utf-8", "replace") if parts.get(1) == b"location" else ""
+
+    def _kept_elsewhere(self) -> _Refused:
+        name = printable(self._outside)
+        if self._outside and is_safe_relative(self._outside) and not (self._folder / self._outside).exists():
+            return _Refused(f"keeps its weights in {name}, which is missing beside it\nDownload that file too, {MERGE}")
+        of = f" ({name})" if name else ""
+        return _Refused(
+            f"keeps its weights in other files{of}, which sdprep does not open: they can be anywhere\n"
+            f"Save the model as one file: {MERGED}"
+        )
 
     def _name(self, first: int, last: int) -> bytes:
         return self._data[first : min(last, first + LONGEST_NAME)]

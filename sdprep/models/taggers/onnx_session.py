@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_cache_path
 
 from sdprep.errors import ModelError
+from sdprep.installation import is_distribution, upgrade
 from sdprep.models.backends import importing
 from sdprep.models.execution import Execution, thread_count, usable_cpus
 from sdprep.models.taggers.graph import chosen_output, failed_run
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from sdprep.types import Scores
 
+ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 # The main library of TensorRT in the versions that onnxruntime 1.17 and later were made for.
 TENSORRT = [f"nvinfer_{n}.dll" if sys.platform == "win32" else f"libnvinfer.so.{n}" for n in (10, 8)]
 
@@ -112,8 +115,26 @@ def _open(
             ), reasons
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen classes of its own
             reasons.append(str(error))
+    if (reason := _too_new(onnxruntime, reasons[-1])) is not None:
+        raise ModelError(f"{path} {reason}")
     what = f"{path} is not a model that onnxruntime {onnxruntime.__version__} can run on {asked[-1]}"
     raise ModelError(f"{what}: {reasons[-1]}")
+
+
+def _too_new(onnxruntime: Any, error: str) -> str | None:
+    """What to say if the format of a graph is newer than onnxruntime, which refuses it before it reads any weight."""
+    opset = re.search(r"Opset (\d+) is under development.*till opset (\d+)", error, re.DOTALL)
+    ir = re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", error)
+    if (found := opset or ir) is None:
+        return None
+    kind = "opset" if opset else "IR version"
+    installed = next((name for name in ONNXRUNTIMES if is_distribution(name)), ONNXRUNTIMES[0])
+    commands, advice = upgrade([f"{installed}>{onnxruntime.__version__}"], "tag")
+    return (
+        f"has {kind} {found[1]}, but onnxruntime {onnxruntime.__version__} reads it up to {found[2]}\n"
+        f"Export the model again with {kind} {found[2]}, or use a newer onnxruntime. "
+        f"{f'{advice} ' if advice else ''}Run: {' && '.join(commands)}"
+    )
 
 
 def _options(name: str, device_id: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from sdprep.devices import split_device
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.backends import importing
 from sdprep.models.base import ModelFiles, ModelSpec
-from sdprep.models.captioners.blip.config import check_blip_config
+from sdprep.models.captioners.blip.config import check_blip_config, check_tokenizer
 from sdprep.models.captioners.blip.images import Images, Normalizer
 from sdprep.models.captioners.blip.layers import Int8Linear, linear_layer, prefers_absorbed
 from sdprep.models.captioners.blip.loop import CaptionEngine
@@ -51,10 +51,11 @@ class BlipCaptioner:
         options: CaptionOptions,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        torch, transformers = _import_frameworks()
         check_pickles(spec, allowed=options.allow_pickle)
         pickle = pickled_weights(spec)
         self._folder, self._text = files.folder, check_blip_config(files.folder, pickle or SAFETENSORS)
+        check_tokenizer(files.folder, self._text)
+        torch, transformers = _import_frameworks()
         self._device = _device(torch, execution.device)
         self.provider: str = self._device.type
         int8, dtype = execution.dtype == "int8", _dtype(execution.dtype, self._device)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from sdprep.errors import ModelError
 from sdprep.models.base import Side
 from sdprep.models.captioners.trust import read_configs
-from sdprep.models.parse import as_type
+from sdprep.models.parse import as_type, read_json
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 # The large BLIP has 24.
 Layers = Annotated[int, msgspec.Meta(ge=1, le=256)]
 # Up to this size, 256 MB of made-up weights, transformers may go on: it reports missing weights by name.
 HARMLESS = 2**26
+# How many tokens fewer than its weights a tokenizer may have.
+PADDING = 128
 Token = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -85,6 +87,53 @@ def check_blip_config(folder: Path, weights: str) -> TextConfig:
     _check_tokens(towers.text_config, path)
     _check_size(towers, path, folder / weights)
     return towers.text_config
+
+
+class _Tokenizer(msgspec.Struct):
+    """What a `tokenizer.json` says of its vocabulary."""
+
+    class Model(msgspec.Struct):
+        """A vocabulary by token, or a list of pieces."""
+
+        vocab: dict[str, int] | list[Any] = []
+
+    class Added(msgspec.Struct):
+        """A token beside the vocabulary, or a special one of it."""
+
+        id: int
+        content: str
+
+    model: Model
+    added_tokens: list[Added] = []
+
+    def ids(self) -> dict[str, int]:
+        """The id of each token."""
+        vocab = self.model.vocab
+        known = vocab if isinstance(vocab, dict) else {str(each): place for place, each in enumerate(vocab)}
+        return {**known, **{each.content: each.id for each in self.added_tokens}}
+
+
+def check_tokenizer(folder: Path, text: TextConfig) -> None:
+    """Raise ModelError if the tokenizer of a folder is not that of its model: its captions would be other words.
+
+    A vocabulary may be some tokens smaller than the weights, which some models pad; BLIP's own lacks two.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return
+    ids = read_json(path, _Tokenizer).ids()
+    count = max(ids.values(), default=-1) + 1
+    needed = f"text_config.vocab_size in config.json is {text.vocab_size:,}"
+    if count > text.vocab_size or count < text.vocab_size - PADDING:
+        raise ModelError(
+            f"{path} has {count:,} tokens, but {needed}: it belongs to another model\n"
+            "Copy tokenizer.json, tokenizer_config.json and vocab.txt of this very model"
+        )
+    if ids.get("[SEP]", text.sep_token_id) != text.sep_token_id:
+        raise ModelError(
+            f"{path} ends a text with token {ids['[SEP]']}, but text_config.sep_token_id in config.json is "
+            f"{text.sep_token_id}: it belongs to another model"
+        )
 
 
 def _check_tokens(text: TextConfig, path: Path) -> None:
