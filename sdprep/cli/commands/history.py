@@ -20,7 +20,7 @@ json_option = shared.option("--json", "json_report", is_flag=True, help="Print t
 @click.command(
     cls=shared.Command, example="sdprep log ./imgs", short_help="List past runs, or the versions of a sidecar."
 )
-@click.argument("path", type=click.Path(path_type=Path), default=".")
+@click.argument("path", type=param_types.UserPath(path_type=Path), default=".")
 @catalog_option
 @json_option
 def log(path: Path, catalog: Path | None, json_report: bool) -> None:
@@ -86,7 +86,7 @@ def undo(run: str | None, directory: Path, force: bool, catalog: Path | None, js
 @click.command(
     cls=shared.Command, example="sdprep restore ./imgs/a.txt", short_help="Restore an earlier version of a sidecar."
 )
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("path", type=param_types.UserPath(dir_okay=False, path_type=Path))
 @shared.option("--version", type=param_types.Int64(1), help="Version number, as listed by `sdprep log PATH`.")
 @catalog_option
 @shared.report_options

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sdprep.cli import options as shared
+from sdprep.cli import param_types
 from sdprep.cli.output import print_json, print_table
 from sdprep.cli.progress import Terminal
 
@@ -141,7 +142,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 @models.command(
     cls=shared.Command, example="sdprep models add ./my-tagger.toml", short_help="Register a model of your own."
 )
-@click.argument("path", metavar="PATH.toml", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("path", metavar="PATH.toml", type=param_types.UserPath(exists=True, dir_okay=False, path_type=Path))
 @shared.option("--replace", is_flag=True, help="Replace a model of the same name.")
 @json_option
 def add(path: Path, replace: bool, as_json: bool) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     shared.option("--images", type=shared.DIRECTORY, required=True, help="Images like those that you tag."),
     shared.option("--precision", type=shared.choice(QuantizeSettings, "precision"), default="int8", show_default=True,
                   help="int8 for CPUs, fp16 for GPUs."),
-    shared.option("--out", type=click.Path(file_okay=False, path_type=Path),
+    shared.option("--out", type=param_types.UserPath(file_okay=False, path_type=Path),
                   help="Folder of the new model [sdprep's data folder]."),
     shared.option("-t", "--threshold", type=param_types.FiniteFloat(0.01, 1), default=0.35, show_default=True,
                   help="Compare the tags at or above this probability."),
