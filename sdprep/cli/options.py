@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -195,6 +196,9 @@ def set_level(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     """A callback of --quiet and --verbose."""
     if value and ctx.meta.setdefault("level", param.name) != param.name:
         raise click.UsageError("--quiet and --verbose cannot be combined", ctx)
+    if value and param.name == "quiet":
+        # huggingface_hub prints bars of its own, and reads this when it is imported.
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     if value:
         current().level = Level.ERROR if param.name == "quiet" else Level.DETAIL
 

@@ -22,6 +22,7 @@ SHOWN = "red-hair-hat.jpg"
 @click.argument(
     "directory", metavar="[DIR]", type=param_types.UserPath(file_okay=False, path_type=Path), default="sdprep-demo"
 )
+@shared.talk_options
 def demo(directory: Path) -> None:
     """Copy sample images to DIR (default ./sdprep-demo) and caption, tag and merge them with tiny bundled models.
 

@@ -11,6 +11,7 @@ from sdprep.cli import param_types
 from sdprep.cli.output import print_json
 from sdprep.cli.progress import Terminal
 from sdprep.cli.report import print_report, run_task
+from sdprep.cli.talk import current
 from sdprep.sanitize import printable_time
 
 catalog_option = shared.option("--catalog", type=shared.FILE, help="Catalog file, if it is outside the folder.")
@@ -106,6 +107,7 @@ def restore(path: Path, version: int | None, catalog: Path | None, json_report: 
 @shared.option("--quarantined", is_flag=True, help="Only images that crashed or timed out.")
 @catalog_option
 @json_option
+@shared.talk_options
 def retry(directory: Path, quarantined: bool, catalog: Path | None, json_report: bool) -> None:
     """Forget which images in DIR failed, so that the next caption or tag run tries them again.
 
@@ -122,4 +124,4 @@ def retry(directory: Path, quarantined: bool, catalog: Path | None, json_report:
     else:
         for row in rows:
             click.echo(f"{click.format_filename(row['path'])}: {row['code']}: {row['message']}")
-    click.echo(f"retry: {len(rows)} image{'' if len(rows) == 1 else 's'} will be tried again by the next run", err=True)
+    current().say(f"retry: {len(rows)} image{'' if len(rows) == 1 else 's'} will be tried again by the next run")
