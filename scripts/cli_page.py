@@ -69,12 +69,17 @@ def reference(words: str) -> str:
     arguments = [_argument(each) for each in command.params if isinstance(each, click.Argument)]
     options = [each for each in command.params if isinstance(each, click.Option)]
     usage = " ".join(["sdprep", words, *arguments, *(["[OPTIONS]"] if options else [])])
-    paragraphs = [" ".join(part.split()) for part in (command.help or "").split("\n\n")]
+    paragraphs = [_paragraph(part) for part in (command.help or "").split("\n\n")]
     parts = [_block(usage), *paragraphs, "Example:", _block(str(getattr(command, "example", "")))]
     for heading, under in by_heading(options).items() if options else ():
         table = "\n".join(["| option | default | what it does |", "|---|---|---|", *map(_row, under)])
         parts.append(f"{heading}:\n\n{table}")
     return "\n\n".join(parts)
+
+
+def _paragraph(text: str) -> str:
+    """A paragraph of a help text; click keeps the lines of one that begins with a backspace."""
+    return _block(text.removeprefix("\b\n")) if text.startswith("\b") else " ".join(text.split())
 
 
 def _block(text: str) -> str:

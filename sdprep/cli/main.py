@@ -15,6 +15,7 @@ import click
 from sdprep import __version__
 from sdprep.cli.commands.bench import bench
 from sdprep.cli.commands.caption import caption
+from sdprep.cli.commands.completion import completion, show_help
 from sdprep.cli.commands.demo import demo
 from sdprep.cli.commands.doctor import doctor
 from sdprep.cli.commands.history import log, restore, retry, undo
@@ -41,13 +42,13 @@ TRACEBACK = "SDPREP_TRACEBACK"
         "color": True,
     }
 )
-@click.version_option(__version__, prog_name="sdprep")
+@click.version_option(__version__, "-V", "--version", prog_name="sdprep")
 def cli() -> None:
     """Caption and tag images for Stable Diffusion fine-tuning, and merge them, without ever losing your edits."""
 
 
 models.add_command(quantize)
-for _command in (caption, tag, merge, demo, bench, doctor, models, log, undo, restore, retry):
+for _command in (caption, tag, merge, demo, bench, doctor, models, log, undo, restore, retry, completion, show_help):
     cli.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -66,19 +67,36 @@ class Option(click.Option):
             return ",".join(value), source
         if len(set(value)) > 1:
             others = " and ".join(map(repr, dict.fromkeys(value[:-1])))
-            click.echo(f"{self.opts[0]} is given more than once: {value[-1]!r} counts, {others} does not", err=True)
+            name = next(name for name in self.opts if name.startswith("--"))
+            current().say(f"{name} is given more than once: {value[-1]!r} counts, {others} does not")
         return value[-1], source
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         """Return the typed value. Raises BadParameter for text with a character that no file can hold."""
-        # A path may have bytes that are not UTF-8.
-        may_be_path = isinstance(self.type, click.Path) or self.name in ("model", "tag_thresholds")
-        for text in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(text, str) and ("\0" in text or (not may_be_path and printable(text) != text)):
-                raise click.BadParameter(f"{text!r} has a character that text files cannot contain", ctx, self)
+        if isinstance(value, (list, tuple)):
+            value = type(value)(self._checked(ctx, text) for text in value)
+        else:
+            value = self._checked(ctx, value)
         if value == "" and not self._may_be_blank and not isinstance(self.type, param_types.Raw):
             raise click.BadParameter("it is blank; give a value, or leave the option out", ctx, self)
         return super().type_cast_value(ctx, value)
+
+    def _checked(self, ctx: click.Context, text: Any) -> Any:
+        """Return a value with UTF-8 read as such, whatever the encoding of the terminal, and with ~ for a home folder.
+
+        Raises BadParameter for any other byte above ASCII, except in a path, and for NUL.
+        """
+        if not isinstance(text, str):
+            return text
+        if self.name in ("model", "tag_thresholds"):
+            text = param_types.expand_home(text)
+        if not isinstance(self.type, click.Path) and self.name != "tag_thresholds":
+            text = param_types.decode_utf8(text)
+            if printable(text) != text:
+                raise click.BadParameter(f"'{printable(text)}' is not valid UTF-8 text", ctx, self)
+        if "\0" in text:
+            raise click.BadParameter(f"{text!r} has a character that text files cannot contain", ctx, self)
+        return text
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """The help of the official names."""
@@ -178,6 +196,9 @@ def set_level(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     """A callback of --quiet and --verbose."""
     if value and ctx.meta.setdefault("level", param.name) != param.name:
         raise click.UsageError("--quiet and --verbose cannot be combined", ctx)
+    if value and param.name == "quiet":
+        # huggingface_hub prints bars of its own, and reads this when it is imported.
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     if value:
         current().level = Level.ERROR if param.name == "quiet" else Level.DETAIL
 
@@ -193,8 +214,8 @@ def open_log(_: click.Context, __: click.Parameter, path: Path | None) -> None:
     current().log(redact(shlex.join(["sdprep", *sys.argv[1:]])))
 
 
-DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
+DIRECTORY = param_types.UserPath(exists=True, file_okay=False, path_type=Path)
+FILE = param_types.UserPath(dir_okay=False, path_type=Path)
 
 
 def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:
@@ -218,7 +239,7 @@ def _path_options(*output_dir: str) -> Callable[[F], F]:
         option("--recursive/--no-recursive", default=True, show_default=True, help="Include subfolders."),
         option("--sidecar-name", type=choice(PathOptions, "sidecar_name"), default="stem", show_default=True,
                help="a.txt or a.jpg.txt for a.jpg."),
-        option(*output_dir, type=click.Path(file_okay=False, path_type=Path),
+        option(*output_dir, type=param_types.UserPath(file_okay=False, path_type=Path),
                help="Write sidecars and the catalog to this folder, in the same tree, and nothing to DIR."),
         option("--catalog", type=FILE, help="Use this catalog file instead of the nearest .sdprep/catalog.sqlite."),
     )  # fmt: skip

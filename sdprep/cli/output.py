@@ -139,7 +139,11 @@ def print_json(value: Any, schema: int = 1) -> None:
 
 
 def print_table(
-    rows: Sequence[Sequence[str]], *, right: Container[int] = (), width: int | None = None, err: bool = False
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Container[int] = (),
+    width: int | None = None,
+    echo: Callable[[str], None] = click.echo,
 ) -> None:
     """Print rows in columns, those in `right` flush right; the last column is wrapped to a line of `width`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -150,6 +154,6 @@ def print_table(
             for column, (cell, size) in enumerate(zip(row, widths, strict=True))
         ]
         lines = textwrap.wrap(row[-1], width - indent, break_on_hyphens=False) if width else cells[-1:]
-        click.echo("  ".join([*cells[:-1], *lines[:1]]).rstrip(), err=err)
+        echo("  ".join([*cells[:-1], *lines[:1]]).rstrip())
         for line in lines[1:]:
-            click.echo(" " * indent + line, err=err)
+            echo(" " * indent + line)

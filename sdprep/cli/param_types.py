@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 
 from sdprep.errors import UsageError
 from sdprep.rules.exclude import COMMAS, split_list
+from sdprep.sanitize import printable
 
 # The largest whole number in a message to a worker.
 MOST = 2**63 - 1
@@ -23,6 +25,14 @@ class Raw(click.types.UnprocessedParamType):
 
     def __init__(self, words: str, *kinds: type) -> None:
         self.words, self.kinds = words, kinds
+
+
+class UserPath(click.Path):
+    """A path in which ~ is the home folder, also where no shell has replaced it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises BadParameter if it is not what it should be."""
+        return super().convert(expand_home(value) if isinstance(value, str) else value, param, ctx)
 
 
 class Int64(click.IntRange):
@@ -56,6 +66,19 @@ class FiniteFloat(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+def expand_home(text: str) -> str:
+    """The text with the home folder for ~ or ~NAME at its start."""
+    return os.path.expanduser(text)  # noqa: PTH111 - a Path would drop ./ and a slash at the end
+
+
+def decode_utf8(text: str) -> str:
+    """Text of the command line or the environment, read as UTF-8 if its encoding here could not read it."""
+    try:
+        return text if printable(text) == text else os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def hyphenate(name: str) -> str:

@@ -32,7 +32,7 @@ class Terminal:
         self._name, self._total, self._unit, self._done = name, total, unit, 0
         self._began = self._said = self._clock()
         shows_bar = sys.stderr.isatty() and self._talk.level > Level.ERROR
-        what = name if total is None else f"{name}: {total} {unit}"
+        what = name if total is None else f"{name}: {total} {unit if total != 1 else unit.removesuffix('s')}"
         self._talk.say(what, level=Level.NOTE if total is None and not shows_bar else Level.DETAIL)
         if shows_bar:
             self._show_bar()

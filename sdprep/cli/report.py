@@ -69,7 +69,7 @@ def summarize(report: RunReport) -> None:
         rows = [("stage", "images", "seconds", "CPU seconds")]
         for name, stage in report.timings.items():
             rows.append((name, str(stage["images"]), f"{stage['seconds']:.3f}", f"{stage['cpu_seconds']:.3f}"))
-        print_table(rows, right=range(1, 4), err=True)
+        print_table(rows, right=range(1, 4), echo=current().say)
 
 
 def print_failures(failures: Iterable[Mapping[str, str]], failed_before: Collection[str] = ()) -> None:

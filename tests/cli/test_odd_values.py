@@ -75,7 +75,7 @@ def test_no_value_of_an_option_gives_a_traceback(sdprep_command, settled, reques
 )
 def test_text_that_no_file_can_hold_is_refused(command, option, value, sdprep_command, imgs):
     ended = sdprep_command(command, imgs, option, value)
-    assert (ended.code, "has a character that text files cannot contain" in ended.err) == (2, True)
+    assert (ended.code, "is not valid UTF-8 text" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["aliases", "tag-thresholds", "catalog", "model"])

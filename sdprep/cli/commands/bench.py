@@ -12,6 +12,7 @@ from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.output import print_json, print_table
 from sdprep.cli.progress import Terminal
+from sdprep.cli.report import print_failures
 from sdprep.cli.signals import run_signals
 from sdprep.config import BenchSettings, from_options
 from sdprep.report import CancelToken
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     shared.option("--limit", type=param_types.Int64(1), default=100, show_default=True,
                   help="Use the first images of DIR, at most this many."),
     shared.option("--json", "json_report", is_flag=True, help="Print the figures as one JSON object on stdout."),
+    shared.talk_options,
 )  # fmt: skip
 @click.pass_context
 def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_: Any) -> None:
@@ -52,8 +54,7 @@ def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_:
             made = task(directory, from_options(BenchSettings, ctx.params), listener=terminal)
         finally:
             terminal.close()
-    for failure in made.failures:
-        click.echo(f"failed: {failure['path']}: {failure['code']}: {failure['message']}", err=True)
+    print_failures(made.failures)
     if json_report:
         print_json(_as_dict(made), schema=2)
     else:

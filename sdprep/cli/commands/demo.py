@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sdprep.cli import options as shared
+from sdprep.cli import param_types
 from sdprep.cli.progress import Terminal
 from sdprep.cli.report import summarize
 from sdprep.cli.signals import run_signals
@@ -18,7 +19,10 @@ SHOWN = "red-hair-hat.jpg"
 
 
 @click.command(cls=shared.Command, example="sdprep demo ./sdprep-demo", short_help="Try everything on bundled images.")
-@click.argument("directory", metavar="[DIR]", type=click.Path(file_okay=False, path_type=Path), default="sdprep-demo")
+@click.argument(
+    "directory", metavar="[DIR]", type=param_types.UserPath(file_okay=False, path_type=Path), default="sdprep-demo"
+)
+@shared.talk_options
 def demo(directory: Path) -> None:
     """Copy sample images to DIR (default ./sdprep-demo) and caption, tag and merge them with tiny bundled models.
 

@@ -12,6 +12,7 @@ import click
 
 from sdprep.cli import options as shared
 from sdprep.cli.output import print_json, print_table
+from sdprep.cli.talk import current
 
 if TYPE_CHECKING:
     from sdprep.doctor.doctor import Diagnosis, Job
@@ -38,7 +39,7 @@ def doctor(directory: Path | None, asked: tuple[Job, ...], fix: bool, json_repor
 
     if fix and json_report:
         raise click.UsageError("--fix and --json cannot be combined; --json prints the commands too")
-    click.echo("testing everything that is installed; this can take a minute", err=True)
+    current().say("testing everything that is installed; this can take a minute")
     diagnosis = examine.doctor(directory, asked, cuda_visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
     if json_report:
         print_json(diagnosis.as_dict())
@@ -54,7 +55,7 @@ def _print_script(diagnosis: Diagnosis) -> None:
         click.echo(command)
     for problem in diagnosis.problems:
         if not problem.commands:
-            click.echo(f"no command fixes this: {problem.message} {problem.advice}".rstrip(), err=True)
+            current().say(f"no command fixes this: {problem.message} {problem.advice}".rstrip())
 
 
 def _print_table(diagnosis: Diagnosis) -> None:

@@ -11,6 +11,7 @@ from sdprep.cli import param_types
 from sdprep.cli.output import print_json
 from sdprep.cli.progress import Terminal
 from sdprep.cli.report import print_report, run_task
+from sdprep.cli.talk import current
 from sdprep.sanitize import printable_time
 
 catalog_option = shared.option("--catalog", type=shared.FILE, help="Catalog file, if it is outside the folder.")
@@ -20,7 +21,7 @@ json_option = shared.option("--json", "json_report", is_flag=True, help="Print t
 @click.command(
     cls=shared.Command, example="sdprep log ./imgs", short_help="List past runs, or the versions of a sidecar."
 )
-@click.argument("path", type=click.Path(path_type=Path), default=".")
+@click.argument("path", type=param_types.UserPath(path_type=Path), default=".")
 @catalog_option
 @json_option
 def log(path: Path, catalog: Path | None, json_report: bool) -> None:
@@ -88,7 +89,7 @@ def undo(run: str | None, directory: Path, force: bool, dry_run: bool, catalog: 
 @click.command(
     cls=shared.Command, example="sdprep restore ./imgs/a.txt", short_help="Restore an earlier version of a sidecar."
 )
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("path", type=param_types.UserPath(dir_okay=False, path_type=Path))
 @shared.option("--version", type=param_types.Int64(1), help="Version number, as listed by `sdprep log PATH`.")
 @catalog_option
 @shared.report_options
@@ -108,6 +109,7 @@ def restore(path: Path, version: int | None, catalog: Path | None, json_report: 
 @shared.option("--quarantined", is_flag=True, help="Only images that crashed or timed out.")
 @catalog_option
 @json_option
+@shared.talk_options
 def retry(directory: Path, quarantined: bool, catalog: Path | None, json_report: bool) -> None:
     """Forget which images in DIR failed, so that the next caption or tag run tries them again.
 
@@ -124,4 +126,4 @@ def retry(directory: Path, quarantined: bool, catalog: Path | None, json_report:
     else:
         for row in rows:
             click.echo(f"{click.format_filename(row['path'])}: {row['code']}: {row['message']}")
-    click.echo(f"retry: {len(rows)} image{'' if len(rows) == 1 else 's'} will be tried again by the next run", err=True)
+    current().say(f"retry: {len(rows)} image{'' if len(rows) == 1 else 's'} will be tried again by the next run")

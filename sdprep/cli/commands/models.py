@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from sdprep.cli import options as shared
+from sdprep.cli import param_types
 from sdprep.cli.output import print_json, print_table
 from sdprep.cli.progress import Terminal
+from sdprep.cli.talk import RED, Level, current
 
 if TYPE_CHECKING:
     from sdprep.models.base import ModelSpec, Task
@@ -95,6 +97,7 @@ def show(name: str, task: Task | None, as_json: bool) -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @family_option
 @json_option
+@shared.talk_options
 def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
     """Download the files of each model NAME, so that caption and tag need no network.
 
@@ -118,6 +121,7 @@ def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
 )
 @click.argument("names", metavar="[NAME...]", nargs=-1)
 @json_option
+@shared.talk_options
 def verify(names: tuple[str, ...], as_json: bool) -> None:
     """Compare the files of each model NAME, or of all downloads, with their SHA-256 at the first download.
 
@@ -141,7 +145,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 @models.command(
     cls=shared.Command, example="sdprep models add ./my-tagger.toml", short_help="Register a model of your own."
 )
-@click.argument("path", metavar="PATH.toml", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("path", metavar="PATH.toml", type=param_types.UserPath(exists=True, dir_okay=False, path_type=Path))
 @shared.option("--replace", is_flag=True, help="Replace a model of the same name.")
 @json_option
 def add(path: Path, replace: bool, as_json: bool) -> None:
@@ -156,17 +160,17 @@ def add(path: Path, replace: bool, as_json: bool) -> None:
         print_json(added)
     else:
         click.echo(added.path)
-    click.echo(f"added: --model {shlex.quote(added.name)}", err=True)
+    current().say(f"added: --model {shlex.quote(added.name)}")
     if added.replaced is not None and added.replaced != added.path:
-        click.echo(f"it overrides the model of the same name in {added.replaced}", err=True)
+        current().say(f"it overrides the model of the same name in {added.replaced}")
     if added.missing:
-        click.echo(f"not yet in {added.folder}: {', '.join(added.missing)}", err=True)
+        current().say(f"not yet in {added.folder}: {', '.join(added.missing)}")
 
 
 def _exit(failures: Iterable[ModelFailure], *, failed: bool = False) -> None:
     """Print the failures to stderr and exit with 1 if there are any."""
     for failure in failures:
-        click.echo(f"failed: {failure.model}: {failure.message}", err=True)
+        current().say(f" {failure.model}: {failure.message}", head="failed:", style=RED, level=Level.ERROR)
         failed = True
     if failed:
         sys.exit(1)
@@ -178,13 +182,13 @@ def _print_counts(found: Verification) -> bool:
 
     if not found.files:
         if not found.failures:
-            click.echo("verify: nothing has been downloaded yet", err=True)
+            current().say("verify: nothing has been downloaded yet")
         return False
     counts = [f"{sum(file.state is state for file in found.files)} {state.value}" for state in FileState]
-    click.echo(f"verify: {len(found.files)} files: {', '.join(counts)}", err=True)
+    current().say(f"verify: {len(found.files)} files: {', '.join(counts)}")
     for state, advice in ((FileState.DAMAGED, "replace them with"), (FileState.MISSING, "download them with")):
         if names := found.models(state):
-            click.echo(f"{state.value}: {advice}: sdprep models download {shlex.join(names)}", err=True)
+            current().say(f"{state.value}: {advice}: sdprep models download {shlex.join(names)}")
     return bool(found.models(FileState.DAMAGED))
 
 

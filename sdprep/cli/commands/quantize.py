@@ -13,6 +13,7 @@ from sdprep.cli import param_types
 from sdprep.cli.commands.models import json_option
 from sdprep.cli.output import print_json, print_table
 from sdprep.cli.progress import Terminal
+from sdprep.cli.talk import YELLOW, current
 from sdprep.config import QuantizeSettings, from_options
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     shared.option("--images", type=shared.DIRECTORY, required=True, help="Images like those that you tag."),
     shared.option("--precision", type=shared.choice(QuantizeSettings, "precision"), default="int8", show_default=True,
                   help="int8 for CPUs, fp16 for GPUs."),
-    shared.option("--out", type=click.Path(file_okay=False, path_type=Path),
+    shared.option("--out", type=param_types.UserPath(file_okay=False, path_type=Path),
                   help="Folder of the new model [sdprep's data folder]."),
     shared.option("-t", "--threshold", type=param_types.FiniteFloat(0.01, 1), default=0.35, show_default=True,
                   help="Compare the tags at or above this probability."),
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     shared.option("--sample", type=param_types.Int64(2), default=100, show_default=True,
                   help="Use at most this many images: half to calibrate, half to measure."),
     json_option,
+    shared.talk_options,
 )  # fmt: skip
 @click.pass_context
 def quantize(ctx: click.Context, /, name: str, images: Path, floor: float, as_json: bool, **_: Any) -> None:
@@ -52,14 +54,14 @@ def quantize(ctx: click.Context, /, name: str, images: Path, floor: float, as_js
     settings = from_options(QuantizeSettings, ctx.params | {"min_f1": floor})
     made = task(name, images, settings, listener=Terminal())
     for failure in made.failures:
-        click.echo(f"skipped: {failure['path']}: {failure['code']}: {failure['message']}", err=True)
+        current().say(f" {failure['path']}: {failure['code']}: {failure['message']}", head="skipped:", style=YELLOW)
     if as_json:
         print_json(made)
     else:
         print_table(_rows(made))
     if made.agreement.f1 < made.floor:
-        click.echo(f"WARNING: F1 below {made.floor:g}; kept because of --force", err=True)
-    click.echo(f"made: --model {shlex.quote(made.name)}", err=True)
+        current().say(f" F1 below {made.floor:g}; kept because of --force", head="WARNING:", style=YELLOW)
+    current().say(f"made: --model {shlex.quote(made.name)}")
 
 
 def _rows(made: Quantized) -> list[tuple[str, str]]:

@@ -78,7 +78,7 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
                   help="GPU to use, or several separated by commas to split the work."),
     shared.option("--preprocess", type=shared.choice(TagSettings, "preprocess"),
                   help="Resize upright and bicubically, or exactly as kohya's tagger does.  [default: sdprep]"),
-    shared.option("--model-dir", type=click.Path(file_okay=False, path_type=Path),
+    shared.option("--model-dir", type=param_types.UserPath(file_okay=False, path_type=Path),
                   help="Folder with models that kohya's tagger downloaded; searched first."),
     shared.option("--force-download", is_flag=True, help="Verify the model's files, and download damaged ones again."),
 )  # fmt: skip
