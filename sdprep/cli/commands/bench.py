@@ -17,7 +17,7 @@ from sdprep.config import BenchSettings, from_options
 from sdprep.report import CancelToken
 
 if TYPE_CHECKING:
-    from sdprep.tasks.bench import Bench
+    from sdprep.tasks.bench.bench import Bench
 
 
 @click.command(
@@ -44,7 +44,7 @@ def bench(ctx: click.Context, /, directory: Path | None, json_report: bool, **_:
 
     DIR stays unchanged: sidecars and catalog go to a temporary folder, which is deleted.
     """
-    from sdprep.tasks.bench import bench as task
+    from sdprep.tasks.bench.bench import bench as task
 
     terminal = Terminal()
     with run_signals(CancelToken()):

@@ -11,6 +11,7 @@ from sdprep.demo import IMAGES
 from sdprep.models.registry.registry import find
 from sdprep.report import RunReport
 from sdprep.tasks.annotation.model_notes import other_models_note, toy_note
+from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag
 from sdprep.types import ImageItem
 
@@ -44,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, model: str, **explicit: object) -> tuple[RunReport, list[str]]:
     notes = Notes()
     settings = TagSettings(model=model)
-    return tag(folder, settings, explicit=frozenset({"model"}), listener=notes), notes.notes
+    return tag(folder, settings, layers=stating(settings, {"model"}), listener=notes), notes.notes
 
 
 def add_photo(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdprep.tasks.bench_report import Environment, Stage, judge
+from sdprep.tasks.bench.bench_report import Environment, Stage, judge
 
 MIXED = {"decode": Stage(10, 1.0, 1.0)}
 

@@ -14,7 +14,7 @@ from sdprep.models.execution import usable_cpus
 from sdprep.models.registry.registry import find
 from sdprep.report import Listener, NullListener, RunReport
 from sdprep.tasks.annotation.run import DOING
-from sdprep.tasks.bench_report import BenchVerdict, Environment, Stage, judge
+from sdprep.tasks.bench.bench_report import BenchVerdict, Environment, Stage, judge
 from sdprep.tasks.caption import caption
 from sdprep.tasks.tag import tag
 

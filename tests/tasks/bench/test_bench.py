@@ -11,7 +11,7 @@ from sdprep.demo import IMAGES
 from sdprep.errors import NoImages
 from sdprep.files import configs_folder
 from sdprep.report import NullListener
-from sdprep.tasks.bench import bench
+from sdprep.tasks.bench.bench import bench
 from sdprep.tasks.tag import tag
 
 STAGES = ("decode", "predict", "write", "all")
@@ -89,7 +89,7 @@ def test_the_stages_come_in_their_order_and_their_cpu_time_adds_up(album):
 def test_the_seconds_of_decoding_are_those_of_all_threads_shared_by_them(album, monkeypatch):
     taken = {"decode": {"images": 4, "seconds": 3.0, "cpu_seconds": 2.0}}
     real = tag
-    monkeypatch.setattr("sdprep.tasks.bench.tag", lambda *a, **k: replace(real(*a, **k), timings=taken))
+    monkeypatch.setattr("sdprep.tasks.bench.bench.tag", lambda *a, **k: replace(real(*a, **k), timings=taken))
     assert bench(album, BenchSettings(model="demo-tag", workers=3)).stages["decode"].seconds == 1.0
 
 
@@ -144,7 +144,7 @@ def test_no_temporary_file_is_left_by_a_run_that_is_broken_off(album, monkeypatc
     def broken_off(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sdprep.tasks.bench.tag", broken_off)
+    monkeypatch.setattr("sdprep.tasks.bench.bench.tag", broken_off)
     with pytest.raises(KeyboardInterrupt):
         bench(album, BenchSettings(model="demo-tag"))
     assert list((album.parent / "temporary").iterdir()) == []

@@ -1,0 +1,1 @@
+"""`sdprep bench`: measuring a run, and what follows from the measurement."""
