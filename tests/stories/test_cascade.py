@@ -14,7 +14,7 @@ from sdprep.tasks.settings import Layers, Statement
 from sdprep.tasks.tag import tag
 from tests.stories.telling import CATALOG, hide_models
 
-FOLDERS = ("", "a", "a/b", "a/b/c", "d")
+FOLDERS = ("", "a", "a/b", "c")
 USUAL = TagSettings(model="demo-tag", run=RunOptions(workers=0))
 DEFAULTS = {"prefix": (), "suffix": (), "caption_separator": ", ", "max_tags": None, "remove_underscore": False}
 PRESETS = {None: {}, "short": {"max_tags": 1, "suffix": ("short",)}, "long": {"max_tags": 9, "caption_separator": "; "}}
@@ -31,9 +31,12 @@ OPTIONS = st.fixed_dictionaries(
 )
 PRESET = st.fixed_dictionaries({}, optional={"preset": st.sampled_from(["short", "long"])})
 PLACE = st.sampled_from(FOLDERS)
+RUN = st.tuples(st.just("run"), PLACE, OPTIONS, PRESET)
+WRITE_FILE = st.tuples(st.just("write_file"), PLACE, OPTIONS)
 STEPS = st.one_of(
-    st.tuples(st.just("run"), PLACE, OPTIONS, PRESET),
-    st.tuples(st.just("write_file"), PLACE, OPTIONS),
+    RUN,
+    RUN,
+    WRITE_FILE,
     st.tuples(st.just("forget"), PLACE, st.sets(st.sampled_from([*DEFAULTS, "preset"]))),
     st.tuples(st.just("edit"), PLACE),
     st.tuples(st.just("add_image"), PLACE),
@@ -147,8 +150,8 @@ def test_any_sequence_of_runs_gives_each_image_the_settings_that_the_cascade_pre
     template, tags = prepared
     numbers = iter(range(10**6))
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.lists(STEPS, min_size=1, max_size=8))
+    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(STEPS, min_size=2, max_size=8))
     def live(steps):
         dataset = Dataset(Path(shutil.copytree(template, tmp_path / str(next(numbers)))), tags)
         for name, *details in steps:
