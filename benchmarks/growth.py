@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sdprep.config import MergeSettings, TagSettings
-from sdprep.images.source import FolderSource
+from sdprep.images.source import ImageSource
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
 from sdprep.models.taggers.label_file import read_labels
@@ -91,7 +91,7 @@ def first_run(folder: Path) -> RunReport:
 
 def list_folder(folder: Path) -> RunReport:
     """The listing alone."""
-    return RunReport("list", found=len(FolderSource(folder).items()))
+    return RunReport("list", found=len(ImageSource(folder).items()))
 
 
 def another_threshold(folder: Path) -> RunReport:

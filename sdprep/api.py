@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,42 +16,44 @@ if TYPE_CHECKING:
     from sdprep.tasks.settings import Layers
 
 T = TypeVar("T")
+# A folder, an image or a pattern, or several of these.
+Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def caption(
-    directory: str | os.PathLike[str],
+    inputs: Inputs,
     *,
     listener: Listener | None = None,
     cancel: CancelToken | None = None,
     **options: Any,
 ) -> RunReport:
-    """Write a caption file for every image in a folder, as `sdprep caption` does with these options.
+    """Write a caption file for every image of these inputs, as `sdprep caption` does with these options.
 
-    Raises UsageError for an unknown option or a wrong value, and SdprepError if the run cannot go on. An image that
-    fails is counted in the report.
+    An input is a folder, an image or a pattern. Raises UsageError for an unknown option, a wrong value or an input that
+    is not there, and SdprepError if the run cannot go on. An image that fails is counted in the report.
     """
     from sdprep.tasks.caption import caption as task
 
     settings, layers = _layers(CaptionSettings, options)
-    return task(Path(directory), settings, layers=layers, listener=listener, stop=cancel)
+    return task(_paths(inputs), settings, layers=layers, listener=listener, stop=cancel)
 
 
 def tag(
-    directory: str | os.PathLike[str],
+    inputs: Inputs,
     *,
     listener: Listener | None = None,
     cancel: CancelToken | None = None,
     **options: Any,
 ) -> RunReport:
-    """Write a tag file for every image in a folder, as `sdprep tag` does with these options. Raises as `caption`."""
+    """Write a tag file for every image of these inputs, as `sdprep tag` does with these options; see `caption`."""
     from sdprep.tasks.tag import tag as task
 
     settings, layers = _layers(TagSettings, options)
-    return task(Path(directory), settings, layers=layers, listener=listener, stop=cancel)
+    return task(_paths(inputs), settings, layers=layers, listener=listener, stop=cancel)
 
 
 def merge(
-    directory: str | os.PathLike[str],
+    inputs: Inputs,
     *,
     listener: Listener | None = None,
     cancel: CancelToken | None = None,
@@ -61,7 +63,7 @@ def merge(
     from sdprep.tasks.merge import merge as task
 
     settings = with_options(MergeSettings(), _typed(MergeSettings, options))
-    return task(Path(directory), settings, listener=listener, stop=cancel)
+    return task(_paths(inputs), settings, listener=listener, stop=cancel)
 
 
 def undo(
@@ -79,6 +81,10 @@ def undo(
 
     path = None if catalog is None else Path(catalog)
     return task(Path(directory), run, force=force, dry_run=dry_run, catalog=path, listener=listener, stop=cancel)
+
+
+def _paths(inputs: Inputs) -> list[Path]:
+    return [Path(inputs)] if isinstance(inputs, (str, os.PathLike)) else [Path(each) for each in inputs]
 
 
 def _layers(kind: type[T], options: Mapping[str, Any]) -> tuple[T, Layers]:

@@ -31,6 +31,7 @@ class PathOptions:
     """Where images, sidecars and the catalog are."""
 
     recursive: bool = setting(True, shapes=None)
+    follow_links: bool = setting(False, shapes=None)
     sidecar_name: Literal["stem", "full"] = setting("stem", shapes=None, remembered=True)
     output_dir: Path | None = setting(None, shapes=None)
     catalog: Path | None = setting(None, shapes=None)

@@ -312,11 +312,15 @@ def read_below(root: Path, path: Path, limit: int) -> bytes | None:
 
 
 def open_item(item: ImageItem, buffering: int = -1, folders: Folders | None = None) -> IO[bytes]:
-    """Open the file of an image; links on the way may not lead out of the folder of the run.
+    """Open the file of an image; links on the way may not lead out of the folder of the run, unless it `is_link`.
 
     `folders` are the open folders of the run, if the caller has them. Raises as `Folders.at` and `Folder.open`.
     """
-    above, _, name = item.rel.rpartition("/")
+    if item.is_link:
+        real = Path(os.path.realpath(item.path))
+        with Folders(real.parent) as there:
+            return there.at("").open(real.name, buffering)
+    above, _, name = item.within.rpartition("/")
     with nullcontext(folders) if folders is not None else Folders(item.folder) as below:
         return below.at(above).open(name, buffering)
 

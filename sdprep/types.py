@@ -89,13 +89,17 @@ class KeptReason(str, Enum):
 class ImageItem:
     """One image: where it lies, its name in reports, and the place that its sidecars are named after.
 
-    `folder` is that of the run, absolute; `rel` is relative to it, with forward slashes. `target_folder` equals it
-    unless an output folder mirrors the tree. A million of these share their folders, and paths are made when asked for.
+    `folder` is an input of the run, absolute; `rel` is its path there, with forward slashes, after the `prefix` that
+    tells several inputs apart. No two images of a run have the same `rel`. `target_folder` equals `folder` unless an
+    output folder mirrors the tree. An image that `is_link` is read through that link, and its sidecars lie beside it.
+    A million of these share their folders, and paths are made when asked for.
     """
 
     folder: Path
     rel: str
     target_folder: Path
+    prefix: str = ""
+    is_link: bool = False
 
     @classmethod
     def at(cls, path: Path) -> ImageItem:
@@ -103,14 +107,19 @@ class ImageItem:
         return cls(path.parent, path.name, path.parent)
 
     @property
+    def within(self) -> str:
+        """Its path in `folder`, and that of its target in `target_folder`."""
+        return self.rel[len(self.prefix) :]
+
+    @property
     def path(self) -> Path:
         """Where it lies."""
-        return self.folder / self.rel
+        return self.folder / self.within
 
     @property
     def target(self) -> Path:
         """The path that its sidecars are named after."""
-        return self.target_folder / self.rel
+        return self.target_folder / self.within
 
     def __str__(self) -> str:
         return self.rel

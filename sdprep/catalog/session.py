@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -118,13 +118,16 @@ def _stat(path: Path) -> os.stat_result | None:
 class CatalogSession:
     """The catalogs of one run, each opened with its first image.
 
-    `fixed` is the only catalog of the run (`--catalog`, or that of an output folder); without it, `home` is the folder
-    that gets a catalog if an image has none at or above it. Unless the catalogs are `trusted`, their entries for files
-    outside `home` and outside their own folders are ignored.
+    `fixed` is the only catalog of the run (`--catalog`, or that of an output folder); without it, `homes` are folders,
+    of which the highest one above an image gets a catalog if the image has none at or above it; their number may grow
+    during the run. Unless the catalogs
+    are `trusted`, their entries for files outside `homes` and outside their own folders are ignored.
     """
 
-    def __init__(self, home: Path, access: CatalogAccess, fixed: Path | None = None, *, trusted: bool = False) -> None:
-        self._home, self._access, self._fixed, self._trusted = home, access, fixed, trusted
+    def __init__(
+        self, homes: Collection[Path], access: CatalogAccess, fixed: Path | None = None, *, trusted: bool = False
+    ) -> None:
+        self._homes, self._access, self._fixed, self._trusted = homes, access, fixed, trusted
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
         self._locks: list[FolderLock] = []
@@ -167,7 +170,7 @@ class CatalogSession:
         if isinstance(cause, UnicodeDecodeError):
             # It is not about a catalog: none is damaged.
             return cause
-        return CatalogFailed(f"the catalog of {self._home} cannot be used: {cause}. {RUN_AGAIN}")
+        return CatalogFailed(f"the catalog of {next(iter(self._homes))} cannot be used: {cause}. {RUN_AGAIN}")
 
     def _damaged(self, file: Path, error: str) -> CatalogError:
         if self._may_move_aside(file):
@@ -182,8 +185,13 @@ class CatalogSession:
     def of(self, folder: Path) -> Catalog:
         """The catalog of the images of a folder."""
         if folder not in self._by_folder:
-            self._by_folder[folder] = self.at(self._fixed or find_catalog(folder) or self._home / FOLDER / FILE)
+            self._by_folder[folder] = self.at(self._fixed or find_catalog(folder) or self._home(folder) / FOLDER / FILE)
         return self._by_folder[folder]
+
+    def _home(self, folder: Path) -> Path:
+        """The folder that gets a new catalog for the images of a folder."""
+        above = (each for each in (*reversed(folder.parents), folder) if each in self._homes)
+        return next(above, next(iter(self._homes)))
 
     def at(self, file: Path) -> Catalog:
         """The catalog of a file, opened once; unfinished changes of a killed run are resolved first.
@@ -199,10 +207,11 @@ class CatalogSession:
             except OSError as error:
                 raise CatalogFailed(f"{file} cannot be used: {error.strerror}. {ADVICE}") from error
             self._note_changes(catalog)
-            if self._access.mode.writes:
-                recover(catalog, None if self._trusted else self._home)
-            elif self._access.mode is AccessMode.READ:
-                infer_outcomes(catalog, None if self._trusted else self._home)
+            for home in [None] if self._trusted else self._homes:
+                if self._access.mode.writes:
+                    recover(catalog, home)
+                elif self._access.mode is AccessMode.READ:
+                    infer_outcomes(catalog, home)
         return self._open[file]
 
     def _note_changes(self, catalog: Catalog) -> None:

@@ -132,11 +132,13 @@ CHECKS: Mapping[str, Check] = {
     # What could cost your edits, needs trust, or uses the network.
     "existing": only("keep"),
     **dict.fromkeys(("allow_pickle", "allow_truncated", "force_download", "refresh", "prune"), only(False)),
+    # What leads out of the folder.
+    "follow_links": only(False),
     # Not yet tested on every machine.
     "cuda_graphs": only(False),
     # Files: lists to read, and a folder for sidecars; no file that is replaced, and no model.
     **dict.fromkeys(("aliases", "implications", "tag_thresholds", "output_dir"), anything),
-    **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir"), never),
+    **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir", "files_from"), never),
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from sdprep.cli.settings_files import load_settings, show_config
 from sdprep.cli.talk import Level, current
 from sdprep.config import PathOptions, RunOptions
 from sdprep.errors import UsageError
+from sdprep.images.inputs import parse_list
 from sdprep.sanitize import printable, redact
 from sdprep.types import MAX_PIXELS
 
@@ -218,9 +219,33 @@ DIRECTORY = param_types.UserPath(exists=True, file_okay=False, path_type=Path)
 FILE = param_types.UserPath(dir_okay=False, path_type=Path)
 
 
-def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:
-    """The dataset folder. It is parsed before the options, since it may hold their settings."""
-    return click.argument("directory", metavar=metavar, type=DIRECTORY, is_eager=True, callback=load_settings, **attrs)
+def inputs_argument(metavar: str = "INPUT...") -> Callable[[F], F]:
+    """What to work on. It is parsed before the options, since a dataset folder may hold their settings."""
+    kind = param_types.UserPath(path_type=Path)
+    return click.argument("inputs", metavar=metavar, nargs=-1, type=kind, is_eager=True, callback=load_settings)
+
+
+def inputs_of(ctx: click.Context, default: Path | None = None) -> list[Path]:
+    """The inputs of a command, those of --files-from last; `default` if there are none.
+
+    Raises UsageError without any, and if the list cannot be read.
+    """
+    file = ctx.params["files_from"]
+    given = [*ctx.params["inputs"], *([] if file is None else _listed(file))]
+    if not given and default is None:
+        empty = "" if file is None else f"{file} names nothing; "
+        raise click.UsageError(f"{empty}give a folder, images, or --files-from FILE", ctx)
+    return given or [default or Path()]
+
+
+def _listed(file: str) -> list[Path]:
+    if file == "-":
+        # A program without a console may have no stdin.
+        return parse_list(sys.stdin.buffer.read() if sys.stdin else b"")
+    try:
+        return parse_list(Path(file).read_bytes())
+    except OSError as error:
+        raise UsageError(f"--files-from {file}: {error.strerror or error}") from error
 
 
 config_options = options(
@@ -237,6 +262,9 @@ def _path_options(*output_dir: str) -> Callable[[F], F]:
     return options(
         "Files",
         option("--recursive/--no-recursive", default=True, show_default=True, help="Include subfolders."),
+        option("--follow-links", is_flag=True, help="Include images and folders behind links."),
+        option("--files-from", metavar="FILE|-",
+               help="Read more inputs from a file or stdin: one path per line, or separated by NUL."),
         option("--sidecar-name", type=choice(PathOptions, "sidecar_name"), default="stem", show_default=True,
                help="a.txt or a.jpg.txt for a.jpg."),
         option(*output_dir, type=param_types.UserPath(file_okay=False, path_type=Path),

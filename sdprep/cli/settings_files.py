@@ -16,6 +16,7 @@ from sdprep.cli.param_types import check_kind, hyphenate
 from sdprep.config import from_options, remembered_options
 from sdprep.errors import UsageError
 from sdprep.files import configs_folder, read_toml_bytes
+from sdprep.images.inputs import settings_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,7 +36,7 @@ SOURCES = {
     ParameterSource.DEFAULT_MAP: "sdprep.toml",
 }
 # Options that are not settings of the run.
-ASIDE = ("help", "show_config", "config", "preset", "json_report", "quiet", "verbose", "log_file")
+ASIDE = ("help", "show_config", "config", "preset", "json_report", "files_from", "quiet", "verbose", "log_file")
 
 
 def read_preset(name: str) -> dict[str, dict[str, Any]]:
@@ -70,18 +71,21 @@ def load_settings(ctx: click.Context, param: click.Parameter, value: Any) -> Any
     A setting in `sdprep.toml` replaces that of the preset.
     """
     if param.name == "preset" and value is not None:
-        file = ctx.default_map or {}
+        table = ctx.default_map or {}
         preset = read_preset(value).get(str(ctx.info_name), {})
-        ctx.meta["preset"] = {name: each for name, each in preset.items() if name not in file}
-        ctx.default_map = {**ctx.meta["preset"], **file}
+        ctx.meta["preset"] = {name: each for name, each in preset.items() if name not in table}
+        ctx.default_map = {**ctx.meta["preset"], **table}
         return value
     if param.name == "config" and value is not None:
         ctx.meta["config"] = value
-    elif param.name == "directory" and "config" not in ctx.meta and (value / CONFIG_NAME).is_file():
-        ctx.meta["config"] = value / CONFIG_NAME
+    elif param.name == "inputs" and "config" not in ctx.meta:
+        file = settings_folder(value or [Path()]) / CONFIG_NAME
+        if not file.is_file():
+            return value
+        ctx.meta["config"] = file
     else:
         return value
-    largest = folder_settings.LARGEST if param.name == "directory" else LARGEST_CONFIG
+    largest = folder_settings.LARGEST if param.name == "inputs" else LARGEST_CONFIG
     table = read_config(ctx.meta["config"], largest).get(str(ctx.info_name), {})
     known = {param.name for param in ctx.command.params if param.name} - set(ASIDE)
     for name in table:
@@ -92,7 +96,7 @@ def load_settings(ctx: click.Context, param: click.Parameter, value: Any) -> Any
     for each in ctx.command.params:
         if isinstance(each, click.Option) and each.name in table:
             check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {hyphenate(each.name)}")
-    if param.name == "directory":
+    if param.name == "inputs":
         table = folder_settings.restrict(ctx, table, ctx.meta["config"])
     ctx.default_map = {**ctx.meta.get("preset", {}), **table}
     # A setting of the file no longer comes from the preset.
@@ -120,7 +124,7 @@ def show_config(ctx: click.Context) -> None:
     """Print every setting, its value and where it comes from."""
     for param in ctx.command.params:
         name = str(param.name)
-        if name in ASIDE or name == "directory":
+        if name in ASIDE or name == "inputs":
             continue
         value = ctx.params[name]
         source = SOURCES.get(ctx.get_parameter_source(name) or ParameterSource.DEFAULT, "built-in")

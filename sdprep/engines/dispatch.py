@@ -121,7 +121,8 @@ class Dispatcher:
         else:
             number, self.left[number] = self._queue.images.popleft()
         self._queued += 1
-        self._worker.send(Image(number, self.left[number].folder, Path(self.left[number].rel)))
+        item = self.left[number]
+        self._worker.send(Image(number, item.folder, Path(item.within), item.is_link))
 
     def _track(self, message: FromWorker) -> None:
         """Remember what the worker is doing, and pass its notes on."""

@@ -37,7 +37,8 @@ class Image(msgspec.Struct, frozen=True, tag=True):
 
     number: int
     folder: Path
-    rel: Path
+    within: Path
+    is_link: bool = False
 
 
 class Flush(msgspec.Struct, frozen=True, tag=True):

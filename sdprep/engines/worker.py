@@ -125,7 +125,8 @@ class Worker:
 
     def _group(self) -> Iterator[ImageItem]:
         while isinstance(message := self._inbox.get(), Image) and not self._stop:
-            item = ImageItem(message.folder, message.rel.as_posix(), message.folder)
+            rel = message.within.as_posix()
+            item = ImageItem(message.folder, rel, message.folder, is_link=message.is_link)
             self._numbers[item] = message.number
             yield item
 

@@ -78,7 +78,7 @@ def _read_unchanged(item: ImageItem, limit: int, read: Callable[[IO[bytes]], byt
             with open_item(item, 0) as stream:
                 before = os.fstat(stream.fileno())
                 found = read(stream)
-            after = item.path.lstat()
+            after = item.path.stat() if item.is_link else item.path.lstat()
             if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
                 return found
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,19 @@ BEAM_SEARCH = ("num_beams",)
 
 
 def caption(
-    directory: Path,
+    inputs: Path | Sequence[Path],
     settings: CaptionSettings = CaptionSettings(),
     *,
     layers: Layers = Layers(),
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
-    """Write a caption file for every image that has none, by the rules of `rules/policy.py`.
+    """Write a caption file for every image of these inputs that has none, by the rules of `rules/policy.py`.
 
     `layers` has what is stated for the images, `settings` all else (see `tasks/settings.py`).
     Raises SdprepError if the run cannot continue.
     """
-    return Annotation("caption", Captioning, settings, listener, stop).run_folder(directory, layers)
+    return Annotation("caption", Captioning, settings, listener, stop).run_inputs(inputs, layers)
 
 
 class Captioning:

@@ -6,15 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain, islice
-from pathlib import Path
+from itertools import chain, groupby, islice
 
 from sdprep.catalog.session import CatalogSession
 from sdprep.config import PathOptions
 from sdprep.errors import ImageError, starting_threads
 from sdprep.folders import Folders
 from sdprep.images.decoder import failure_of
-from sdprep.images.source import FolderSource
+from sdprep.images.source import ImageSource
 from sdprep.report import CancelToken, Listener
 from sdprep.texts.sidecar import read_text, sidecar_collisions, sidecar_name, sidecar_path
 from sdprep.types import Failure, FailureCode, ImageItem
@@ -44,23 +43,19 @@ class DatasetImage:
 
 
 class Dataset:
-    """The images of a folder and the wanted `fields` of each: texts, each with an extension, and the size.
-
-    Raises UsageError for what is not a folder.
-    """
+    """The images of a source and the wanted `fields` of each: texts, each with an extension, and the size."""
 
     def __init__(
-        self, directory: Path, paths: PathOptions, extensions: Mapping[str, str] = {}, fields: Sequence[str] = ()
+        self, source: ImageSource, paths: PathOptions, extensions: Mapping[str, str] = {}, fields: Sequence[str] = ()
     ) -> None:
-        self._source = FolderSource(directory, recursive=paths.recursive, output_dir=paths.output_dir)
-        self.directory = self._source.directory
+        self.source, self.directory = source, source.directory
         self._extensions, self._fields, self._naming = extensions, fields, paths.sidecar_name
 
     def items(self, listener: Listener) -> list[ImageItem]:
         """List the images, and note what was skipped. Raises NoImages if there are none."""
-        items = self._source.items()
-        if self._source.skipped:
-            listener.note(self._source.skipped)
+        items = self.source.items()
+        if self.source.skipped:
+            listener.note(self.source.skipped)
         return items
 
     def collisions(self, items: Sequence[ImageItem]) -> dict[str, Failure]:
@@ -95,8 +90,11 @@ class Dataset:
         return images
 
     def _read_group(self, group: Sequence[ImageItem]) -> list[DatasetImage]:
-        with Folders(group[0].folder) as folders, Folders(group[0].target_folder) as targets:
-            return [self._read(item, folders, targets) for item in group]
+        images: list[DatasetImage] = []
+        for (folder, target), some in groupby(group, lambda item: (item.folder, item.target_folder)):
+            with Folders(folder) as folders, Folders(target) as targets:
+                images += [self._read(item, folders, targets) for item in some]
+        return images
 
     def _read(self, item: ImageItem, folders: Folders, targets: Folders) -> DatasetImage:
         # Only sizes need Pillow, which a run of caption or tag leaves to its worker.
@@ -109,7 +107,7 @@ class Dataset:
                 if field == SIZE:
                     size = list(read_size(item, folders))
                 else:
-                    name = sidecar_name(item.rel, self._extensions[field], self._naming)
+                    name = sidecar_name(item.within, self._extensions[field], self._naming)
                     texts[field] = _read_stripped(name, targets)
             except BaseException as error:  # noqa: BLE001 - what is not the image's fault is raised again
                 failure = failure or failure_of(item, error)

@@ -132,7 +132,7 @@ def _check_one_dataset(directory: Path) -> None:
     if find_catalog(folder) is not None or len(files := list(catalogs_below(folder))) < 2:
         return
     lines = []
-    with CatalogSession(folder, CatalogAccess("undo", AccessMode.READ, NullListener().note)) as opened:
+    with CatalogSession([folder], CatalogAccess("undo", AccessMode.READ, NullListener().note)) as opened:
         for file in files:
             catalog = opened.at(file)
             changing = [entry for entry in runs(catalog) if entry.changed]
@@ -343,7 +343,7 @@ def catalogs_of(
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
         raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
-    with CatalogSession(directory, access, trusted=fixed is not None) as opened:
+    with CatalogSession([directory], access, trusted=fixed is not None) as opened:
         yield opened, [opened.at(file) for file in files]
 
 
@@ -352,7 +352,7 @@ def _catalog_of(path: Path, fixed: Path | None, access: CatalogAccess) -> Iterat
     file = real_path(fixed) if fixed else find_catalog(real_path(path).parent)
     if file is None or not file.is_file():
         raise CatalogError(f"no catalog at or above {path.parent}")
-    with CatalogSession(path.parent, access, file, trusted=fixed is not None) as opened:
+    with CatalogSession([path.parent], access, file, trusted=fixed is not None) as opened:
         yield opened, opened.at(file)
 
 

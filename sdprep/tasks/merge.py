@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from sdprep.config import MergeSettings
 from sdprep.errors import MetadataError, MissingSidecars, NoSidecars, UsageError
 from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import check_writable, read_below
+from sdprep.images.source import ImageSource
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.dataset import SIZE, Dataset, DatasetImage
-from sdprep.tasks.run_info import catalogs_for, run_info
+from sdprep.tasks.run_info import catalogs_for, image_source, run_info
 from sdprep.texts import metadata
 from sdprep.texts.exact_json import Number
 from sdprep.texts.metadata import Claims, Entries, Entry
@@ -42,7 +44,7 @@ class MetadataFile:
 
 
 def merge(
-    directory: Path,
+    inputs: Path | Sequence[Path],
     settings: MergeSettings = MergeSettings(),
     *,
     listener: Listener | None = None,
@@ -57,14 +59,14 @@ def merge(
     listener, stop = listener or NullListener(), CancelToken() if stop is None else stop
     _check(settings)
     extensions = {"caption": settings.caption_extension, "tags": settings.tag_extension}
-    dataset = Dataset(directory, settings.paths, extensions, settings.fields)
-    output = _open_output(directory, settings)
+    dataset = Dataset(image_source(inputs, settings.paths), settings.paths, extensions, settings.fields)
+    output = _open_output(dataset.source, settings)
     items = dataset.items(listener)
     report = RunReport("merge", found=len(items), dry_run=settings.dry_run)
     mode = AccessMode.DRY_RUN if settings.dry_run else AccessMode.ADD
-    with catalogs_for(directory, settings.paths, CatalogAccess("merge", mode, listener.note)) as catalogs:
+    with catalogs_for(dataset.source, settings.paths, CatalogAccess("merge", mode, listener.note)) as catalogs:
         # Opened before the images are read: another run may hold it, or its folder may be read-only.
-        catalog = catalogs.of(settings.paths.output_dir or dataset.directory)
+        catalog = catalogs.of(dataset.source.home)
         output = _recall_output(output, catalog)
         if not settings.dry_run:
             check_writable(real_path(output.path).parent, "Give -o FILE for another output")
@@ -103,9 +105,11 @@ def _merged(
     return metadata.dump(entries, output.path)
 
 
-def _open_output(directory: Path, settings: MergeSettings) -> MetadataFile:
-    """Read the output of a merge over a folder, and what it starts from. Raises MetadataError naming the file."""
-    output = settings.output or (settings.paths.output_dir or directory) / OUTPUT_NAME
+def _open_output(source: ImageSource, settings: MergeSettings) -> MetadataFile:
+    """Read the output of a merge, and what it starts from. Raises MetadataError naming the file, and UsageError."""
+    if settings.output is None and len(source.homes) > 1:
+        raise UsageError("several folders have no common place for one JSON; name the file with -o FILE")
+    output = settings.output or source.home / OUTPUT_NAME
     if output.is_symlink() and not is_inside(output, output.parent):
         raise MetadataError(f"{output} is a link that leaves its folder; name the file itself with -o")
     try:

@@ -23,7 +23,7 @@ from sdprep.errors import ImageError, MissingExtra, ModelError, UsageError, Writ
 from sdprep.files import real_path
 from sdprep.images.decode import decode
 from sdprep.images.decoder import file_digest
-from sdprep.images.source import FolderSource
+from sdprep.images.source import ImageSource
 from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.execution import Execution
@@ -264,7 +264,7 @@ def read_sample(images: Path, model: OnnxTagger, count: int) -> Sample:
     """
     items: dict[bytes, ImageItem] = {}
     failures: list[Failure] = []
-    for item in FolderSource(images).items():
+    for item in ImageSource(images).items():
         try:
             items.setdefault(file_digest(item), item)
         except ImageError as error:

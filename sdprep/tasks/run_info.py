@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sdprep.catalog.schema import FILE, FOLDER
 from sdprep.catalog.session import CatalogAccess, CatalogSession
 from sdprep.config import PathOptions
 from sdprep.files import real_path
+from sdprep.images.source import ImageSource
 from sdprep.sanitize import printable_time
 
 PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
@@ -39,9 +41,14 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def catalogs_for(directory: Path, paths: PathOptions, access: CatalogAccess) -> CatalogSession:
-    """The catalogs of a run over a folder: the one of `--catalog`, that of the output folder, or the nearest."""
+def catalogs_for(source: ImageSource, paths: PathOptions, access: CatalogAccess) -> CatalogSession:
+    """The catalogs of a run: the one of `--catalog`, that of the output folder, or the nearest of each image."""
     fixed = real_path(paths.catalog) if paths.catalog else None
     if fixed is None and paths.output_dir is not None:
         fixed = real_path(paths.output_dir) / FOLDER / FILE
-    return CatalogSession(real_path(paths.output_dir or directory), access, fixed)
+    return CatalogSession(source.homes, access, fixed)
+
+
+def image_source(inputs: Path | Sequence[Path], paths: PathOptions) -> ImageSource:
+    """The images of a run. Raises UsageError naming the inputs that are not there."""
+    return ImageSource(inputs, recursive=paths.recursive, follow_links=paths.follow_links, output_dir=paths.output_dir)

@@ -7,7 +7,7 @@ then what earlier runs stated there < stated now
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -99,7 +99,7 @@ _Values = dict[str, _Found]
 
 
 class Cascade(Generic[S]):
-    """The settings of every image of a run over `folder`, where sidecars are written.
+    """The settings of every image of a run over `places`: folders and images, where sidecars are written.
 
     `settings` holds what no layer says, and the options of the whole run. `note` gets what the user should know about
     files and rows that do not count.
@@ -111,12 +111,12 @@ class Cascade(Generic[S]):
         settings: S,
         layers: Layers,
         catalogs: CatalogSession,
-        folder: Path,
+        places: Sequence[Path],
         note: Callable[[str], None],
     ) -> None:
         self._task, self._layers, self._catalogs = task, layers, catalogs
         self._base = settings
-        self._folder, self._note = folder, note
+        self._places, self._note = places, note
         self._options = remembered_options(type(settings))
         self._reader = OptionValues(type(settings))
         self._rows: dict[int, dict[Key, dict[str, StatedRow]]] = {}
@@ -173,7 +173,7 @@ class Cascade(Generic[S]):
             try:
                 return self._catalogs.of(folder)
             except CatalogFailed:
-                if folder == self._folder or not folder.is_relative_to(self._folder):
+                if not self._is_below_a_place(folder):
                     raise
                 folder = folder.parent
 
@@ -182,7 +182,7 @@ class Cascade(Generic[S]):
         key = _key_of(catalog, folder)
         file = {name: _Found(value) for name, value in self._file_of(catalog, folder, item).items()}
         own = self._typed(catalog, self._rows_of(catalog).get(key, {}))
-        if file and folder != self._folder and folder.is_relative_to(self._folder):
+        if file and self._is_below_a_place(folder):
             self._files.setdefault(id(catalog), []).append((key, file.keys()))
         differing = [name for name in file.keys() & own.keys() if own[name].value != file[name].value]
         if names := [name for name in sorted(differing) if name not in self._layers.now]:
@@ -268,7 +268,9 @@ class Cascade(Generic[S]):
         return f"\n{self._line(_flags(remembered))}" if remembered else ""
 
     def _line(self, what: str) -> str:
-        return strip_invisible(f"using settings of earlier runs: {what} (sdprep settings {as_argument(self._folder)})")
+        return strip_invisible(
+            f"using settings of earlier runs: {what} (sdprep settings {as_argument(self._places[0])})"
+        )
 
     def _remembered_line(self, parts: list[tuple[Effective[S], list[ImageItem]]]) -> str | None:
         """The line about what earlier runs stated: for all images, then for those of single folders."""
@@ -285,6 +287,9 @@ class Cascade(Generic[S]):
             texts.append(f"others in {len(differing) - MOST_FOLDERS} more places")
         return self._line("; ".join(texts))
 
+    def _is_below_a_place(self, folder: Path) -> bool:
+        return any(folder != place and folder.is_relative_to(place) for place in self._places)
+
     @property
     def stated_now(self) -> dict[str, Statement]:
         """What is stated now and remembered from now on."""
@@ -292,8 +297,8 @@ class Cascade(Generic[S]):
 
     @property
     def place(self) -> Key:
-        """The folder of the run in its catalog, "" for the catalog's own folder."""
-        return _key_of(self._catalog_of(self._folder), self._folder)
+        """The first place of the run in its catalog, "" for the catalog's own folder."""
+        return _key_of(self._catalog_of(self._places[0]), self._places[0])
 
     def record(self, catalog: Catalog, run: str) -> None:
         """Remember in a catalog what is stated now, for the folder of the run and all below; inside a transaction."""
@@ -303,16 +308,20 @@ class Cascade(Generic[S]):
         if (fault := user_key()[1]) and "key" not in self._noted:
             self._noted.add("key")
             self._note(f"what is stated now is remembered as if it had come with the folder: {fault}")
-        inside = self._folder.is_relative_to(catalog.root) or not catalog.root.is_relative_to(self._folder)
-        place = _key_of(catalog, self._folder) if inside else ""
-        forget(catalog, place, self._task, self.stated_now.keys())
+        root = catalog.root
+        near = [each for each in self._places if each.is_relative_to(root) or root.is_relative_to(each)]
+        # A place above the catalog's folder is that folder here; a catalog elsewhere (--catalog) has all places.
+        whole = {each for each in near if not each.is_relative_to(root)}
+        places = {"" if each in whole else _key_of(catalog, each) for each in near or self._places}
+        for place in places:
+            forget(catalog, place, self._task, self.stated_now.keys())
         # A settings file below would count more than a row here, but this statement is younger.
         below: list[tuple[Key, Collection[str]]] = self._files.get(id(catalog), [])
         state(
             catalog,
             [
                 StatedRow(key, self._task, name, self._reader.to_row(name, each.value, catalog.root), each.origin, run)
-                for key, names in [(place, self.stated_now.keys()), *below]
+                for key, names in [*((place, self.stated_now.keys()) for place in places), *below]
                 for name, each in self.stated_now.items()
                 if name in names
             ],

@@ -47,14 +47,14 @@ CARD_THRESHOLD = "card_threshold"
 
 
 def tag(
-    directory: Path,
+    inputs: Path | Sequence[Path],
     settings: TagSettings = TagSettings(),
     *,
     layers: Layers = Layers(),
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
-    """Write a tag file for every image that has none, by the rules of `rules/policy.py`.
+    """Write a tag file for every image of these inputs that has none, by the rules of `rules/policy.py`.
 
     `layers` has what is stated for the images, `settings` all else (see `tasks/settings.py`).
     Raises SdprepError if the run cannot continue.
@@ -64,7 +64,7 @@ def tag(
         check_scores_path(settings.scores)
     tagging = partial(Tagging, note=cache((listener or NullListener()).note))
     annotation = Annotation("tag", tagging, settings, listener, stop, want_results=wanted)
-    return annotation.run_folder(directory, layers, partial(write_all_scores, settings))
+    return annotation.run_inputs(inputs, layers, partial(write_all_scores, settings))
 
 
 class Tagging:

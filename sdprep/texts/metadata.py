@@ -134,7 +134,7 @@ def key_failures(items: Sequence[ImageItem], style: str) -> dict[str, Failure]:
 
 def _absolute(item: ImageItem) -> str:
     # `str(item.path)` is slow for a million images.
-    return os.path.join(item.folder, item.rel.replace("/", os.sep))  # noqa: PTH118
+    return os.path.join(item.folder, item.within.replace("/", os.sep))  # noqa: PTH118
 
 
 def _stem(item: ImageItem) -> str:

@@ -88,7 +88,7 @@ def test_what_cannot_be_done_leaves_stdout_empty(code, words, sdprep_command, im
 MISTYPED = {
     "no folder": ["tag"],
     "a folder that is not there": ["tag", "nowhere"],
-    "a file for a folder": ["tag", "imgs/a.jpg"],
+    "a pattern that matches nothing": ["tag", "imgs/*.heic"],
     "a word for a number": ["tag", "imgs", "--threshold", "high"],
     "an unknown choice": ["tag", "imgs", "--existing", "burn"],
     "an unknown option": ["tag", "imgs", "--frobnicate"],

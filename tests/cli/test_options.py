@@ -124,7 +124,7 @@ def test_a_shortcut_brings_its_value_in_both_spellings(tmp_path):
 def test_behind_two_hyphens_a_shortcut_is_a_word_like_any_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "--onnx").mkdir()
-    assert parsed(COMMANDS["tag"], ["--", "--onnx"])["directory"] == Path("--onnx")
+    assert parsed(COMMANDS["tag"], ["--", "--onnx"])["inputs"] == (Path("--onnx"),)
 
 
 def test_every_option_has_a_line_of_help():

@@ -10,7 +10,7 @@ import pytest
 
 import sdprep.demo
 from sdprep.config import CaptionSettings, RunOptions
-from sdprep.images.source import FolderSource
+from sdprep.images.source import ImageSource
 from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.tasks.caption import caption
 from tests.reference.reading import read, stored_results
@@ -98,7 +98,7 @@ def test_the_pixels_that_the_model_sees_are_those_of_the_processor_under_exact_d
         monkeypatch.setattr(BlipForConditionalGeneration, "generate", spy)
     captioned(folder, num_beams=1, batch_size=1, max_length=5, decoder=decoder, exact_decode=True)
     monkeypatch.undo()
-    expected = [pixels_by_transformers(item.path) for item in FolderSource(folder).items()]
+    expected = [pixels_by_transformers(item.path) for item in ImageSource(folder).items()]
     # Before the run itself the fast decoder sees the first image to be compared with transformers.
     run = seen[-len(expected) :]
     worst = max(float((one - other).abs().max()) for one, other in zip(run, expected, strict=True))

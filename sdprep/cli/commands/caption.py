@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ from sdprep.config import CaptionSettings
     example="sdprep caption ./imgs --num-beams 3 --max-length 40",
     short_help="Write a caption for every image.",
 )
-@shared.directory_argument()
+@shared.inputs_argument()
 @shared.options(
     "Model",
     shared.option("-m", "--model", aliases=("--caption-weights",), default="blip-large", show_default=True,
@@ -83,7 +82,7 @@ from sdprep.config import CaptionSettings
 @shared.measure_options
 @shared.report_options
 @click.pass_context
-def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
+def caption(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
     """Write a natural-language caption file for every image in DIR with BLIP.
 
     Captions that you wrote or edited are kept. Results are stored, so a deleted file is restored without the model.
@@ -91,4 +90,4 @@ def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any)
     from sdprep.tasks.caption import caption as task
 
     settings, layers = settings_and_layers(ctx, CaptionSettings)
-    run_task(task, directory, settings, layers=layers, json_report=json_report)
+    run_task(task, shared.inputs_of(ctx), settings, layers=layers, json_report=json_report)

@@ -41,7 +41,7 @@ class MergeCommand(shared.Command):
     example="sdprep merge ./imgs -o metadata.json",
     short_help="Merge captions and tags into one metadata JSON.",
 )
-@shared.directory_argument("[DIR]", default=".")
+@shared.inputs_argument("[INPUT]...")
 @shared.options(
     "Entries",
     shared.option("-o", "--output", type=shared.FILE,
@@ -74,7 +74,7 @@ class MergeCommand(shared.Command):
 )  # fmt: skip
 @shared.report_options
 @click.pass_context
-def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
+def merge(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
     """Merge the captions and tags of every image in DIR into one metadata JSON for kohya-style trainers.
 
     An existing output is updated: entries and keys that sdprep does not know stay as they are. As in kohya's scripts,
@@ -82,4 +82,4 @@ def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -
     """
     from sdprep.tasks.merge import merge as task
 
-    run_task(task, directory, from_options(MergeSettings, ctx.params), json_report=json_report)
+    run_task(task, shared.inputs_of(ctx, Path()), from_options(MergeSettings, ctx.params), json_report=json_report)

@@ -65,7 +65,7 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
     elsewhere={"--output-path": "Tags are written to tag files; merge them with: sdprep merge DIR -o FILE"},
     short_help="Write booru tags for every image.",
 )
-@shared.directory_argument()
+@shared.inputs_argument()
 @shared.options(
     "Model",
     shared.option("-m", "--model", aliases=("--repo-id",), default="wd-v1-4-swinv2-tagger-v2", show_default=True,
@@ -142,7 +142,7 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
 @shared.measure_options
 @shared.report_options
 @click.pass_context
-def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> None:
+def tag(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
     """Write a tag file with booru tags for every image in DIR with a Waifu Diffusion tagger.
 
     Tags that you wrote or edited are kept. Scores are stored, so another threshold takes seconds and no model.
@@ -150,4 +150,4 @@ def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> 
     from sdprep.tasks.tag import tag as task
 
     settings, layers = settings_and_layers(ctx, TagSettings)
-    run_task(task, directory, settings, layers=layers, json_report=json_report)
+    run_task(task, shared.inputs_of(ctx), settings, layers=layers, json_report=json_report)

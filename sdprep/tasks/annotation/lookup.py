@@ -84,7 +84,7 @@ def written_by_models(sidecars: Mapping[Path, bytes]) -> set[Path]:
 
 def _unmodified(file: Path, sidecars: Mapping[Path, bytes]) -> set[Path]:
     access = CatalogAccess("log", AccessMode.READ, lambda _: None)
-    with CatalogSession(next(iter(sidecars)).parent, access) as session:
+    with CatalogSession([next(iter(sidecars)).parent], access) as session:
         catalog = session.at(file)
         keys = {catalog.key(path): path for path in sidecars}
         states = catalog.states(list(keys), sidecars.values())

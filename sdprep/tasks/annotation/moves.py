@@ -31,7 +31,7 @@ from sdprep.catalog.session import CatalogSession
 from sdprep.errors import ImageError, NoImages
 from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.images.decoder import file_digest
-from sdprep.images.source import FolderSource, is_image
+from sdprep.images.source import ImageSource, is_image
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken
 from sdprep.rules.mixed_text import normalize
@@ -117,7 +117,7 @@ def recognise(
 def recognise_below(catalogs: CatalogSession, folder: Path, stop: CancelToken) -> None:
     """Recognise the sidecars below a folder."""
     with suppress(NoImages):
-        recognise(catalogs, FolderSource(folder).items(), stop)
+        recognise(catalogs, ImageSource(folder).items(), stop)
 
 
 def recognise_sidecar(catalogs: CatalogSession, sidecar: Path) -> None:
@@ -136,9 +136,9 @@ def _new_images(catalogs: CatalogSession, items: Sequence[ImageItem]) -> list[_I
     while chunk := list(islice(queue, CHUNK)):
         waiting: dict[int, tuple[_Images, list[_Arrival]]] = {}
         for item in chunk:
-            folder, _, name = item.rel.rpartition("/")
+            folder, _, name = item.within.rpartition("/")
             try:
-                stamp = file_stat(os.stat(f"{item.folder}/{item.rel}"))  # noqa: PTH116 - a million times
+                stamp = file_stat(os.stat(f"{item.folder}/{item.within}"))  # noqa: PTH116 - a million times
             except OSError:
                 continue  # Planning reports it.
             target = item.target_folder / folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.schema import FileStat, Key, as_key, file_stat
@@ -61,8 +61,10 @@ class Planner:
         queue = iter(items)
         while chunk := list(islice(queue, CHUNK)):
             # The sidecar first: if another run writes it now, it must not look as if the user had edited it since.
-            with Folders(chunk[0].target_folder) as folders, Folders(chunk[0].folder) as own:
-                states = [self._read_state(item, folders, own) for item in chunk]
+            states: list[ImageState | Failure] = []
+            for (target, folder), some in groupby(chunk, lambda item: (item.target_folder, item.folder)):
+                with Folders(target) as folders, Folders(folder) as own:
+                    states += [self._read_state(item, folders, own) for item in some]
             readable = [state for state in states if isinstance(state, ImageState)]
             self._forget_generated(readable)
             for catalog in {id(state.catalog): state.catalog for state in readable}.values():
@@ -75,7 +77,7 @@ class Planner:
                     yield state.failure or self._plan(state, *results.get((id(state.catalog), state.digest), NOTHING))
 
     def _read_state(self, item: ImageItem, folders: Folders, own: Folders) -> ImageState | Failure:
-        folder, _, name = item.rel.rpartition("/")
+        folder, _, name = item.within.rpartition("/")
         sidecar = sidecar_name(name, self._job.extension, self._job.naming)
         try:
             sidecars = folders.find(folder)
@@ -86,14 +88,15 @@ class Planner:
             return Failure(item, FailureCode.UNREADABLE, f"{sidecar}: {error.strerror}")
         try:
             # Taken before the image is read: if it changes in between, the next run finds another and reads it again.
-            stamp = file_stat(os.stat(f"{item.folder}/{item.rel}"))  # noqa: PTH116 - a million times
+            stamp = file_stat(os.stat(f"{item.folder}/{item.within}"))  # noqa: PTH116 - a million times
         except OSError as error:
             return Failure(item, FailureCode.UNREADABLE, error.strerror or str(error))
         # Only now: no catalog can be looked for in a folder without permission.
-        if folder not in self._folders:
+        known = item.prefix + folder
+        if known not in self._folders:
             target = item.target_folder / folder
-            self._folders[folder] = self._catalogs.of(target), self._catalogs.of(target).prefix(target)
-        catalog, prefix = self._folders[folder]
+            self._folders[known] = self._catalogs.of(target), self._catalogs.of(target).prefix(target)
+        catalog, prefix = self._folders[known]
         return ImageState(item, catalog, as_key(prefix + name), as_key(prefix + sidecar), before, beside, stamp)
 
     def _forget_generated(self, states: list[ImageState]) -> None:

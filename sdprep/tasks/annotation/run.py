@@ -16,8 +16,6 @@ from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.engines.base import EngineConfig, open_engine
 from sdprep.errors import CatalogFailed, ModelError, UsageError, WriteError
-from sdprep.files import real_path
-from sdprep.images.source import FolderSource
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub import ensure_downloaded, find_local
@@ -32,7 +30,7 @@ from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
-from sdprep.tasks.run_info import catalogs_for, run_info
+from sdprep.tasks.run_info import catalogs_for, image_source, run_info
 from sdprep.tasks.settings import Cascade, Layers
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
@@ -112,28 +110,25 @@ class Annotation(Generic[S]):
             self._listener.note(reason)
         self.report = RunReport(command, dry_run=settings.run.dry_run)
 
-    def run_folder(self, directory: Path, layers: Layers, finish: Finish | None = None) -> RunReport:
-        """Annotate the images of a folder with sidecars, each by its own settings; `finish` gets the stored results.
+    def run_inputs(self, inputs: Path | Sequence[Path], layers: Layers, finish: Finish | None = None) -> RunReport:
+        """Annotate these images with sidecars, each by its own settings; `finish` gets the stored results.
 
         Raises SdprepError if the run cannot continue; the fault of an image is in the report.
         """
         try:
-            return self._run_folder(directory, layers, finish)
+            return self._run_inputs(inputs, layers, finish)
         except (WriteError, CatalogFailed) as error:
             missing = self.report.uncounted + self.report.remaining
             error.args = (f"{error}\n{missing} of {self.report.found} images are missing",)
             raise
 
-    def _run_folder(self, directory: Path, layers: Layers, finish: Finish | None) -> RunReport:
+    def _run_inputs(self, inputs: Path | Sequence[Path], layers: Layers, finish: Finish | None) -> RunReport:
         paths, options, report = self._settings.paths, self._settings.run, self.report
-        source = FolderSource(directory, recursive=paths.recursive, output_dir=paths.output_dir)
+        source = image_source(inputs, paths)
         mode = AccessMode.DRY_RUN if options.dry_run else AccessMode.ADD
         access = CatalogAccess(report.command, mode, self._listener.note)
-        with catalogs_for(directory, paths, access) as catalogs:
-            folder = paths.output_dir and real_path(paths.output_dir)
-            cascade = Cascade(
-                report.command, self._settings, layers, catalogs, folder or real_path(directory), self._listener.note
-            )
+        with catalogs_for(source, paths, access) as catalogs:
+            cascade = Cascade(report.command, self._settings, layers, catalogs, source.places, self._listener.note)
             items = self._listed(source)
             self._recognise(items, catalogs)
             self._prepare(items, cascade, frozenset(layers.now))
@@ -150,7 +145,7 @@ class Annotation(Generic[S]):
             )
             self._annotate(sink)
             if finish is not None and not options.dry_run:
-                catalog = catalogs.of(folder or real_path(directory))
+                catalog = catalogs.of(source.home)
                 results = partial(sink.results, self._item_jobs())
                 readers = [part.job.reader for part in self._parts]
                 finish(readers, results, partial(replace_through_journal, catalog, info))

@@ -102,10 +102,13 @@ class Writer:
             report.image_changed.append(image.item.rel)
 
     def commit(self) -> None:
-        """Write what was taken, one catalog after the other."""
+        """Write what was taken, one catalog and one input after the other."""
         ready, self._ready = self._without_lost_folders(), []
-        for catalog in {id(image.catalog): image.catalog for image in ready}.values():
-            self._commit_to(catalog, [image for image in ready if image.catalog is catalog])
+        groups: dict[tuple[int, Path], list[PlannedImage]] = {}
+        for image in ready:
+            groups.setdefault((id(image.catalog), image.item.target_folder), []).append(image)
+        for group in groups.values():
+            self._commit_to(group[0].catalog, group)
         self._new.clear()
         self._committed = time.monotonic()
 

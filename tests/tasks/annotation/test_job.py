@@ -87,7 +87,10 @@ OTHER_VALUES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }  # fmt: skip
 SHARED = {
-    "paths": {"recursive": False, "sidecar_name": "full", "output_dir": Path("out"), "catalog": Path("c.sqlite")},
+    "paths": {
+        "recursive": False, "follow_links": True, "sidecar_name": "full", "output_dir": Path("out"),
+        "catalog": Path("c.sqlite"),
+    },
     "run": {
         "batch_size": 9, "workers": 0, "memory": 99, "image_timeout": 9.0, "max_pixels": 99, "allow_truncated": True,
         "existing": "append", "update": True, "refresh": True, "limit": 9, "dry_run": True, "debug": True,

@@ -64,7 +64,7 @@ def test_a_cancelled_run_shows_the_model_nothing_and_counts_the_rest(folder: Pat
     tagging = partial(export.Tagging, note=export.NullListener().note)
     annotation = export.Annotation("tag", tagging, SETTINGS, stop=stop)
 
-    report = annotation.run(export.FolderSource(folder), export.JsonLinesSink(folder / "tags.jsonl", annotation.report))
+    report = annotation.run(export.ImageSource(folder), export.JsonLinesSink(folder / "tags.jsonl", annotation.report))
 
     assert (report.found, report.remaining, report.predicted, report.stopped) == (3, 3, 0, 130)
 
