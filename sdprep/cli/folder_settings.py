@@ -138,7 +138,7 @@ CHECKS: Mapping[str, Check] = {
     "cuda_graphs": only(False),
     # Files: lists to read, and a folder for sidecars; no file that is replaced, and no model.
     **dict.fromkeys(("aliases", "implications", "tag_thresholds", "output_dir"), anything),
-    **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir", "files_from"), never),
+    **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir"), never),
 }  # fmt: skip
 
 

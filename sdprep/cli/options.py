@@ -219,10 +219,10 @@ DIRECTORY = param_types.UserPath(exists=True, file_okay=False, path_type=Path)
 FILE = param_types.UserPath(dir_okay=False, path_type=Path)
 
 
-def inputs_argument(metavar: str = "INPUT...") -> Callable[[F], F]:
+def inputs_argument() -> Callable[[F], F]:
     """What to work on. It is parsed before the options, since a dataset folder may hold their settings."""
     kind = param_types.UserPath(path_type=Path)
-    return click.argument("inputs", metavar=metavar, nargs=-1, type=kind, is_eager=True, callback=load_settings)
+    return click.argument("inputs", metavar="INPUT...", nargs=-1, type=kind, is_eager=True, callback=load_settings)
 
 
 def inputs_of(ctx: click.Context, default: Path | None = None) -> list[Path]:
@@ -252,7 +252,8 @@ config_options = options(
     "Settings",
     option("--preset", is_eager=True, callback=load_settings, metavar="kohya",
            help="Settings with a name: kohya, the defaults of kohya's scripts."),
-    option("--config", type=FILE, is_eager=True, callback=load_settings, help="Settings file [DIR/sdprep.toml]."),
+    option("--config", type=FILE, is_eager=True, callback=load_settings,
+           help="Settings file [sdprep.toml beside the images]."),
     option("--show-config", is_flag=True, help="Print every setting and where it comes from, then exit."),
 )  # fmt: skip
 
@@ -268,7 +269,7 @@ def _path_options(*output_dir: str) -> Callable[[F], F]:
         option("--sidecar-name", type=choice(PathOptions, "sidecar_name"), default="stem", show_default=True,
                help="a.txt or a.jpg.txt for a.jpg."),
         option(*output_dir, type=param_types.UserPath(file_okay=False, path_type=Path),
-               help="Write sidecars and the catalog to this folder, in the same tree, and nothing to DIR."),
+               help="Write sidecars and the catalog to this folder, in the same tree, and nothing beside the images."),
         option("--catalog", type=FILE, help="Use this catalog file instead of the nearest .sdprep/catalog.sqlite."),
     )  # fmt: skip
 

@@ -123,6 +123,10 @@ def common_folder(roots: Sequence[Root]) -> Path | None:
 
 
 def settings_folder(inputs: Sequence[Path]) -> Path:
-    """The folder whose settings file counts for all inputs: the lowest that holds them."""
-    folders = [path if path.is_dir() else path.parent for path in inputs]
+    """The folder whose settings file counts for all inputs: the lowest that holds them.
+
+    A metadata JSON is not one of them: `merge` takes its output as an argument too.
+    """
+    given = [path for path in inputs if path.suffix.lower() not in (".json", ".jsonl")] or inputs
+    folders = [path if path.is_dir() else path.parent for path in given]
     return folders[0] if len(folders) == 1 else common_folder([Root(real_path(each)) for each in folders]) or folders[0]

@@ -116,7 +116,7 @@ def test_files_that_are_not_read_are_skipped_and_reported(album):
 
     said = run_cli("tag", album, "--model", "demo-tag", "--workers", "0")
 
-    assert "skipped: 1 .tiff, 2 links, 1 pipes, sockets or devices" in said.stderr
+    assert "skipped: 1 .tiff, 2 links (--follow-links includes them), 1 pipes, sockets or devices" in said.stderr
     assert said.returncode == 0
 
 

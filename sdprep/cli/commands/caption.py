@@ -83,7 +83,9 @@ from sdprep.config import CaptionSettings
 @shared.report_options
 @click.pass_context
 def caption(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
-    """Write a natural-language caption file for every image in DIR with BLIP.
+    """Write a natural-language caption file for every image with BLIP.
+
+    Each INPUT is a folder, an image or a pattern such as "imgs/*.png".
 
     Captions that you wrote or edited are kept. Results are stored, so a deleted file is restored without the model.
     """

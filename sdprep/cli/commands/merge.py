@@ -13,39 +13,36 @@ from sdprep.cli import param_types
 from sdprep.cli.report import run_task
 from sdprep.config import MergeSettings, from_options
 
-# How a second argument is known as the output.
+# How a last argument is known as the output.
 METADATA_SUFFIXES = (".json", ".jsonl")
 
 
 class MergeCommand(shared.Command):
-    """A command that takes its output as a second argument too, as kohya's merge scripts do."""
+    """A command that takes its output as the last argument too, as kohya's merge scripts do."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, and turn the second argument into the option. Raises UsageError if both name an output."""
+        """Parse, and turn the last argument into the option. Raises UsageError if both name an output."""
         further = super().parse_args(ctx, args)
-        if not further or ctx.resilient_parsing:
+        *inputs, last = ctx.params.get("inputs") or [Path()]
+        if not inputs or last.suffix.lower() not in METADATA_SUFFIXES or ctx.resilient_parsing:
             return further
-        second = Path(further[0])
-        if second.suffix.lower() not in METADATA_SUFFIXES or len(further) > 1:
-            ctx.fail(f"unexpected argument: {further[-1]}; a second one is the output, and ends in .json or .jsonl")
         if ctx.get_parameter_source("output") is ParameterSource.COMMANDLINE:
-            ctx.fail(f"{second} and -o {ctx.params['output']} both name the output; give one of them")
-        ctx.params["output"] = second
+            ctx.fail(f"{last} and -o {ctx.params['output']} both name the output; give one of them")
+        ctx.params["inputs"], ctx.params["output"] = tuple(inputs), last
         ctx.set_parameter_source("output", ParameterSource.COMMANDLINE)
-        return []
+        return further
 
 
 @click.command(
     cls=MergeCommand,
-    context_settings={"allow_extra_args": True},
     example="sdprep merge ./imgs -o metadata.json",
     short_help="Merge captions and tags into one metadata JSON.",
 )
-@shared.inputs_argument("[INPUT]...")
+@shared.inputs_argument()
 @shared.options(
     "Entries",
     shared.option("-o", "--output", type=shared.FILE,
-                  help="File to write; JSON Lines if it ends in .jsonl [DIR/metadata.json]."),
+                  help="File to write; JSON Lines if it ends in .jsonl [metadata.json in the folder of the input]."),
     shared.option("--in-json", type=shared.FILE, help="Start from this file instead of the existing output."),
     shared.option("--keys", type=shared.choice(MergeSettings, "keys"), default="absolute", show_default=True,
                   shortcuts={"--full-path": "absolute"},
@@ -75,10 +72,12 @@ class MergeCommand(shared.Command):
 @shared.report_options
 @click.pass_context
 def merge(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
-    """Merge the captions and tags of every image in DIR into one metadata JSON for kohya-style trainers.
+    """Merge the captions and tags of every image into one metadata JSON for kohya-style trainers.
+
+    Each INPUT is a folder, an image or a pattern such as "imgs/*.png"; without any, the current folder.
 
     An existing output is updated: entries and keys that sdprep does not know stay as they are. As in kohya's scripts,
-    the output may also be the second argument.
+    the output may also be the last argument.
     """
     from sdprep.tasks.merge import merge as task
 

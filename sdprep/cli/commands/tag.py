@@ -143,7 +143,9 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
 @shared.report_options
 @click.pass_context
 def tag(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
-    """Write a tag file with booru tags for every image in DIR with a Waifu Diffusion tagger.
+    """Write a tag file with booru tags for every image with a Waifu Diffusion tagger.
+
+    Each INPUT is a folder, an image or a pattern such as "imgs/*.png".
 
     Tags that you wrote or edited are kept. Scores are stored, so another threshold takes seconds and no model.
     """
