@@ -80,6 +80,9 @@ def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -
     An existing output is updated: entries and keys that sdprep does not know stay as they are. As in kohya's scripts,
     the output may also be the second argument.
     """
+    from sdprep.cli.stated import effective, gather
     from sdprep.tasks.merge import merge as task
 
-    run_task(task, directory, from_options(MergeSettings, ctx.params), json_report=json_report)
+    stated = effective(ctx, gather(ctx, directory))
+    settings = from_options(MergeSettings, {name: each.value for name, each in stated.items()})
+    run_task(task, directory, settings, json_report=json_report)
