@@ -57,7 +57,8 @@ class Layers:
     `preset` reads the preset of a name, for the command that runs. `user` has the values of the user-wide file.
     `folder` reads the `sdprep.toml` of one folder, and gives nothing if there is none; it raises UsageError for a wrong
     one, and is asked once per folder. `now` has what flags, the environment and --config state, and "preset". Without
-    `remembered`, nothing is read from memory and nothing is written to it. `check` tells why an option and value that
+    `remembered`, nothing is read from memory and nothing is written to it. `whole_run` names the options of the whole
+    run that are stated now, and so are in the settings. `check` tells why an option and value that
     came with the folder are refused (those in a catalog without a valid signature), or None; its answer continues
     "--exclude ...".
     """
@@ -67,6 +68,7 @@ class Layers:
     folder: Callable[[Path], Mapping[str, Any]] = no_settings
     now: Mapping[str, Statement] = field(default_factory=dict)
     remembered: bool = True
+    whole_run: frozenset[str] = frozenset()
     check: Callable[[str, Any], str | None] = refused
 
 
@@ -179,7 +181,7 @@ class Cascade(Generic[S]):
 
     def _with_own(self, values: _Values, catalog: Catalog, folder: Path, item: ImageItem) -> _Values:
         """The values of a folder: those of the folder above, and what is stated here."""
-        key = _key_of(catalog, folder)
+        key = folder_key(catalog, folder)
         file = {name: _Found(value) for name, value in self._file_of(catalog, folder, item).items()}
         own = self._typed(catalog, self._rows_of(catalog).get(key, {}))
         if file and self._is_below_a_place(folder):
@@ -298,7 +300,7 @@ class Cascade(Generic[S]):
     @property
     def place(self) -> Key:
         """The first place of the run in its catalog, "" for the catalog's own folder."""
-        return _key_of(self._catalog_of(self._places[0]), self._places[0])
+        return folder_key(self._catalog_of(self._places[0]), self._places[0])
 
     def record(self, catalog: Catalog, run: str) -> None:
         """Remember in a catalog what is stated now, for the folder of the run and all below; inside a transaction."""
@@ -312,7 +314,7 @@ class Cascade(Generic[S]):
         near = [each for each in self._places if each.is_relative_to(root) or root.is_relative_to(each)]
         # A place above the catalog's folder is that folder here; a catalog elsewhere (--catalog) has all places.
         whole = {each for each in near if not each.is_relative_to(root)}
-        places = {"" if each in whole else _key_of(catalog, each) for each in near or self._places}
+        places = {"" if each in whole else folder_key(catalog, each) for each in near or self._places}
         for place in places:
             forget(catalog, place, self._task, self.stated_now.keys())
         # A settings file below would count more than a row here, but this statement is younger.
@@ -328,7 +330,8 @@ class Cascade(Generic[S]):
         )
 
 
-def _key_of(catalog: Catalog, folder: Path) -> Key:
+def folder_key(catalog: Catalog, folder: Path) -> Key:
+    """The key of a folder in a catalog, "" for the catalog's own folder."""
     return as_key(catalog.prefix(folder).removesuffix("/"))
 
 

@@ -12,6 +12,7 @@ from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
 from sdprep.config import MergeSettings, from_options
+from sdprep.images.inputs import settings_folder
 
 # How a last argument is known as the output.
 METADATA_SUFFIXES = (".json", ".jsonl")
@@ -79,6 +80,10 @@ def merge(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
     An existing output is updated: entries and keys that sdprep does not know stay as they are. As in kohya's scripts,
     the output may also be the last argument.
     """
+    from sdprep.cli.stated import effective, gather
     from sdprep.tasks.merge import merge as task
 
-    run_task(task, shared.inputs_of(ctx, Path()), from_options(MergeSettings, ctx.params), json_report=json_report)
+    inputs = shared.inputs_of(ctx, Path())
+    stated = effective(ctx, gather(ctx, settings_folder(inputs)))
+    settings = from_options(MergeSettings, {name: each.value for name, each in stated.items()})
+    run_task(task, inputs, settings, json_report=json_report)
