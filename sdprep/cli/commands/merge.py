@@ -11,7 +11,8 @@ from click.core import ParameterSource
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
-from sdprep.config import MergeSettings, from_options
+from sdprep.cli.settings_files import settings_and_layers
+from sdprep.config import MergeSettings
 
 # How a second argument is known as the output.
 METADATA_SUFFIXES = (".json", ".jsonl")
@@ -82,4 +83,5 @@ def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -
     """
     from sdprep.tasks.merge import merge as task
 
-    run_task(task, directory, from_options(MergeSettings, ctx.params), json_report=json_report)
+    settings, layers = settings_and_layers(ctx, MergeSettings)
+    run_task(task, directory, settings, layers=layers, json_report=json_report)
