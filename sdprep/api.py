@@ -62,8 +62,8 @@ def merge(
     """Merge captions and tags into a metadata JSON, as `sdprep merge` does with these options. Raises SdprepError."""
     from sdprep.tasks.merge import merge as task
 
-    settings = with_options(MergeSettings(), _typed(MergeSettings, options))
-    return task(_paths(inputs), settings, listener=listener, stop=cancel)
+    settings, layers = _layers(MergeSettings, options)
+    return task(_paths(inputs), settings, layers=layers, listener=listener, stop=cancel)
 
 
 def undo(

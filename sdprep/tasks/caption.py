@@ -15,7 +15,7 @@ from sdprep.models.captioners.trust import check_pickles
 from sdprep.models.registry.registry import resolve, with_preprocess
 from sdprep.report import CancelToken, Listener, RunReport
 from sdprep.rules.captions import CaptionRules, caption_lines, has_repetition, is_blank, written_captions
-from sdprep.rules.policy import TextRequest
+from sdprep.rules.policy import STATED, TextRequest
 from sdprep.rules.shapes import values_that_shape
 from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, model_key, model_settings
 from sdprep.tasks.annotation.run import Annotation
@@ -64,6 +64,7 @@ class Captioning:
             "dtype": settings.dtype,
             **search,
             **values_that_shape(settings, "text"),
+            STATED: sorted(self._stated),
         }
         return Job(
             request=TextRequest(

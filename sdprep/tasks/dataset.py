@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, groupby, islice
 
 from sdprep.catalog.session import CatalogSession
-from sdprep.config import PathOptions
+from sdprep.config import MergeSettings
 from sdprep.errors import ImageError, starting_threads
 from sdprep.folders import Folders
 from sdprep.images.decoder import failure_of
@@ -27,6 +28,7 @@ class DatasetImage:
     """What is on disk for one image: its texts by field (None: no sidecar) and its stored [width, height]."""
 
     item: ImageItem
+    settings: MergeSettings
     texts: dict[str, str | None]
     size: list[int] | None = None
     failure: Failure | None = None
@@ -43,13 +45,10 @@ class DatasetImage:
 
 
 class Dataset:
-    """The images of a source and the wanted `fields` of each: texts, each with an extension, and the size."""
+    """The images of a source and the wanted fields of each, by its settings: texts, and the size."""
 
-    def __init__(
-        self, source: ImageSource, paths: PathOptions, extensions: Mapping[str, str] = {}, fields: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, source: ImageSource) -> None:
         self.source, self.directory = source, source.directory
-        self._extensions, self._fields, self._naming = extensions, fields, paths.sidecar_name
 
     def items(self, listener: Listener) -> list[ImageItem]:
         """List the images, and note what was skipped. Raises NoImages if there are none."""
@@ -58,21 +57,29 @@ class Dataset:
             listener.note(self.source.skipped)
         return items
 
-    def collisions(self, items: Sequence[ImageItem]) -> dict[str, Failure]:
+    def collisions(self, items: Sequence[ImageItem], settings: Mapping[str, MergeSettings]) -> dict[str, Failure]:
         """A failure, by `rel`, for every image that shares a wanted sidecar: nobody can say whose text it is."""
-        wanted = [self._extensions[field] for field in self._fields if field in self._extensions]
-        clashes = (clash for extension in wanted[:1] for clash in sidecar_collisions(items, extension, self._naming))
+        named: dict[tuple[str, str], list[ImageItem]] = {}
+        for item in items:
+            own = settings[item.rel]
+            for extension in [_extension(own, field) for field in own.fields if field != SIZE][:1]:
+                named.setdefault((extension, own.paths.sidecar_name), []).append(item)
+        clashes = (clash for names, some in named.items() for clash in sidecar_collisions(some, *names))
         return {clash.item.rel: clash for clash in clashes}
 
     def read(
         self,
         items: Sequence[ImageItem],
+        settings: Mapping[str, MergeSettings],
         catalogs: CatalogSession,
         listener: Listener,
         stop: CancelToken,
         failures: Mapping[str, Failure],
     ) -> list[DatasetImage]:
-        """Read all images in order, or fewer after a stop; `failures` are those that are known before, by `rel`."""
+        """Read all images in order, or fewer after a stop.
+
+        `settings` are those of each image and `failures` those that are known before, both by `rel`.
+        """
         images: list[DatasetImage] = []
         groups = iter([items[start : start + GROUP] for start in range(0, len(items), GROUP)])
         listener.stage("merging", len(items))
@@ -80,7 +87,7 @@ class Dataset:
         with ThreadPoolExecutor(THREADS) as pool:
             while not stop and (some := list(islice(groups, 2 * THREADS))):
                 with starting_threads():
-                    read = pool.map(self._read_group, some)
+                    read = pool.map(partial(self._read_group, settings), some)
                 for image in chain.from_iterable(read):
                     if image.item.rel in failures:
                         image = replace(image, failure=failures[image.item.rel])
@@ -89,40 +96,45 @@ class Dataset:
         stop.interruptible = False
         return images
 
-    def _read_group(self, group: Sequence[ImageItem]) -> list[DatasetImage]:
+    def _read_group(self, settings: Mapping[str, MergeSettings], group: Sequence[ImageItem]) -> list[DatasetImage]:
         images: list[DatasetImage] = []
         for (folder, target), some in groupby(group, lambda item: (item.folder, item.target_folder)):
             with Folders(folder) as folders, Folders(target) as targets:
-                images += [self._read(item, folders, targets) for item in some]
+                images += [self._read(item, settings[item.rel], folders, targets) for item in some]
         return images
 
-    def _read(self, item: ImageItem, folders: Folders, targets: Folders) -> DatasetImage:
+    def _read(self, item: ImageItem, settings: MergeSettings, folders: Folders, targets: Folders) -> DatasetImage:
         # Only sizes need Pillow, which a run of caption or tag leaves to its worker.
         from sdprep.images.decode import read_size
 
         texts: dict[str, str | None] = {}
         size, failure = None, None
-        for field in self._fields:
+        for field in settings.fields:
             try:
                 if field == SIZE:
                     size = list(read_size(item, folders))
                 else:
-                    name = sidecar_name(item.within, self._extensions[field], self._naming)
+                    name = sidecar_name(item.within, _extension(settings, field), settings.paths.sidecar_name)
                     texts[field] = _read_stripped(name, targets)
             except BaseException as error:  # noqa: BLE001 - what is not the image's fault is raised again
                 failure = failure or failure_of(item, error)
-        return DatasetImage(item, texts, size, failure)
+        return DatasetImage(item, settings, texts, size, failure)
 
     def _recalled(self, image: DatasetImage, catalogs: CatalogSession) -> DatasetImage:
         """The image with the catalog's text for sidecars of 0 bytes, which a power cut or a full disk has left."""
         texts, target = dict(image.texts), image.item.target
         for field in [field for field, text in texts.items() if text == ""]:
-            path = sidecar_path(target, self._extensions[field], self._naming)
+            path = sidecar_path(target, _extension(image.settings, field), image.settings.paths.sidecar_name)
             if os.path.lexists(path) and path.lstat().st_size == 0:
                 catalog = catalogs.of(target.parent)
                 state = catalog.state_of(catalog.key(path))
                 texts[field] = "" if state is None else state.text.strip()
         return replace(image, texts=texts)
+
+
+def _extension(settings: MergeSettings, field: str) -> str:
+    """The extension of the sidecars that hold a field."""
+    return settings.caption_extension if field == "caption" else settings.tag_extension
 
 
 def _read_stripped(sidecar: str, folders: Folders) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.history import versions
 from sdprep.catalog.journal import Change
 from sdprep.catalog.session import AccessMode, CatalogAccess
@@ -21,7 +21,8 @@ from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.dataset import SIZE, Dataset, DatasetImage
-from sdprep.tasks.run_info import catalogs_for, image_source, run_info
+from sdprep.tasks.run_info import catalogs_for, image_source
+from sdprep.tasks.settings import Cascade, Layers
 from sdprep.texts import metadata
 from sdprep.texts.exact_json import Number
 from sdprep.texts.metadata import Claims, Entries, Entry
@@ -47,19 +48,19 @@ def merge(
     inputs: Path | Sequence[Path],
     settings: MergeSettings = MergeSettings(),
     *,
+    layers: Layers = Layers(),
     listener: Listener | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
     """Write captions, tags and image sizes of a folder's images into one metadata JSON.
 
-    Raises UsageError, NoImages, NoSidecars, MetadataError if a JSON cannot be read or written, and MissingSidecars if
-    every sidecar has to be there.
+    `layers` has what is stated for the images, `settings` all else (see `tasks/settings.py`); keys are those of the
+    folder itself. Raises UsageError, NoImages, NoSidecars, MetadataError if a JSON cannot be read or written, and
+    MissingSidecars if every sidecar has to be there.
     """
     start = time.monotonic()
     listener, stop = listener or NullListener(), CancelToken() if stop is None else stop
-    _check(settings)
-    extensions = {"caption": settings.caption_extension, "tags": settings.tag_extension}
-    dataset = Dataset(image_source(inputs, settings.paths), settings.paths, extensions, settings.fields)
+    dataset = Dataset(image_source(inputs, settings.paths))
     output = _open_output(dataset.source, settings)
     items = dataset.items(listener)
     report = RunReport("merge", found=len(items), dry_run=settings.dry_run)
@@ -68,17 +69,27 @@ def merge(
         # Opened before the images are read: another run may hold it, or its folder may be read-only.
         catalog = catalogs.of(dataset.source.home)
         output = _recall_output(output, catalog)
+        cascade = Cascade("merge", settings, layers, catalogs, dataset.source.places, listener.note)
+        parts = cascade.parts(items)
+        for part, _ in parts:
+            _check(part.settings)
+        of_image = {item.rel: part.settings for part, some in parts for item in some}
+        settings = cascade.of_folder(dataset.directory, dataset.source.home).settings
+        info = cascade.run_record(settings, None)
         if not settings.dry_run:
             check_writable(real_path(output.path).parent, "Give -o FILE for another output")
-        failures = {**metadata.key_failures(items, settings.keys), **dataset.collisions(items)}
-        images = dataset.read(items, catalogs, listener, stop, failures)
+        failures = {**metadata.key_failures(items, settings.keys), **dataset.collisions(items, of_image)}
+        images = dataset.read(items, of_image, catalogs, listener, stop, failures)
         if stop:
             report.remaining, report.stopped = report.found, stop.exit_code
         else:
             after = _merged(images, output, dataset.directory, settings, report, listener)
             if not settings.dry_run and after != (output.before or metadata.dump({}, output.path)):
                 report.seconds = time.monotonic() - start
-                _replace_output(output, after, catalog, settings, report)
+                _replace_output(output, after, catalog, info, report)
+            if not settings.dry_run:
+                with catalog.transaction():
+                    cascade.record(catalog, info.uid)
     report.output = str(output.path) if output.path.exists() else None
     report.seconds = time.monotonic() - start
     report.check()
@@ -130,15 +141,12 @@ def _recall_output(output: MetadataFile, catalog: Catalog) -> MetadataFile:
     return replace(output, base=metadata.parse(data, output.path)) if data else output
 
 
-def _replace_output(
-    output: MetadataFile, after: bytes, catalog: Catalog, settings: MergeSettings, report: RunReport
-) -> None:
+def _replace_output(output: MetadataFile, after: bytes, catalog: Catalog, info: RunInfo, report: RunReport) -> None:
     """Replace the metadata JSON through the journal of the images' catalog, wherever the JSON is.
 
     Raises MetadataError if the file has changed since it was read or cannot be written, WriteError on a full disk.
     """
     path = real_path(output.path)
-    info = run_info("merge", settings, None)
     report.run = info.uid
     try:
         replace_through_journal(catalog, info, Change(path, output.before, after))
@@ -158,9 +166,10 @@ def _check(settings: MergeSettings) -> None:
         )
 
 
-def _fields_of(image: DatasetImage, missing: str) -> Entry:
-    """What an image contributes to its entry."""
-    texts: Entry = {name: text or "" for name, text in image.texts.items() if text is not None or missing == "empty"}
+def _fields_of(image: DatasetImage, missing: str = "") -> Entry:
+    """What an image contributes to its entry; `missing` takes the place of its own setting."""
+    empty = (missing or image.settings.missing) == "empty"
+    texts: Entry = {name: text or "" for name, text in image.texts.items() if text is not None or empty}
     return texts if image.size is None else {**texts, SIZE: [Number(str(side)) for side in image.size]}
 
 
@@ -168,7 +177,7 @@ def _count_missing(images: list[DatasetImage], settings: MergeSettings, report: 
     """List the images without a wanted sidecar. Raises MissingSidecars if all are required."""
     report.missing_paths = [image.item.rel for image in images if image.lacks_some]
     report.missing = len(report.missing_paths)
-    if report.missing and settings.missing == "error":
+    if any(image.lacks_some and image.settings.missing == "error" for image in images):
         names = ", ".join(report.missing_paths[:NAMES_SHOWN])
         more = f" and {report.missing - NAMES_SHOWN} more" if report.missing > NAMES_SHOWN else ""
         which = " or ".join(name for name in settings.fields if name in TEXT_FIELDS)
@@ -255,7 +264,7 @@ def _arrange(
     entries, lost = metadata.rekey(output.base, (image.item for image in sound), found.claims, settings.keys)
     entries = metadata.rename(entries, found.moved)
     report.rekeyed = len(output.base.keys() - entries.keys())
-    lossy = [image for image in sound if lost.get(image.item.rel, set()) - _fields_of(image, settings.missing).keys()]
+    lossy = [image for image in sound if lost.get(image.item.rel, set()) - _fields_of(image).keys()]
     moved = Counter({place.path: len(place.keys) for place in found.former})
     moved.update(next(place.path for place in found.former if place.holds(key)) for key in found.moved)
     where = f"{name_places(moved)}: the dataset was moved or copied to {directory}"
@@ -309,11 +318,11 @@ def _fill(
             report.fail(image.failure)
             continue
         key = metadata.key_of(image.item, settings.keys)
-        textless = image.lacks_all and settings.missing == "skip"
+        textless = image.lacks_all and image.settings.missing == "skip"
         if textless and key not in entries:
             report.keep(image.item.rel)
             continue
-        entries[key] = {**entries.get(key, {}), **_fields_of(image, settings.missing)}
+        entries[key] = {**entries.get(key, {}), **_fields_of(image)}
         if textless and entries[key] == output.base.get(key):
             report.keep(image.item.rel)
         elif entries[key] == output.held.get(key):

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.schema import Key, as_key
 from sdprep.catalog.session import CatalogSession
 from sdprep.catalog.stated import StatedRow, forget, state, stated_rows, user_key
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings, remembered_options, value_of, with_options
 from sdprep.errors import CatalogFailed, UsageError
-from sdprep.sanitize import strip_invisible
+from sdprep.sanitize import printable, strip_invisible
 from sdprep.tasks.option_values import OptionValues, as_argument, as_flags, spelt
+from sdprep.tasks.run_info import run_info
 from sdprep.types import ImageItem
 
 S = TypeVar("S", bound=TagSettings | CaptionSettings | MergeSettings)
@@ -154,6 +155,10 @@ class Cascade(Generic[S]):
         if id(values) not in self._by_values:
             self._by_values[id(values)] = self._effective(catalog, values)
         return self._by_values[id(values)]
+
+    def of_folder(self, source: Path, target: Path) -> Effective[S]:
+        """The settings of an image in the folder `source` whose sidecars are in `target`. Raises as `parts`."""
+        return self.of(ImageItem(source, "any", target))
 
     def _values_at(self, item: ImageItem) -> _Values:
         """What is stated from the catalog's folder down to that of an image."""
@@ -301,6 +306,12 @@ class Cascade(Generic[S]):
     def place(self) -> Key:
         """The first place of the run in its catalog, "" for the catalog's own folder."""
         return folder_key(self._catalog_of(self._places[0]), self._places[0])
+
+    def run_record(self, settings: S, model: str | None) -> RunInfo:
+        """The record of the run, with what is stated now and for which folder."""
+        stated = {name: each.value for name, each in self.stated_now.items()}
+        info = run_info(self._task, settings, model, stated=stated, folder=printable(os.fsdecode(self.place)))
+        return replace(info, remember=lambda catalog: self.record(catalog, info.uid))
 
     def record(self, catalog: Catalog, run: str) -> None:
         """Remember in a catalog what is stated now, for the folder of the run and all below; inside a transaction."""

@@ -22,7 +22,7 @@ from sdprep.models.taggers.label_file import read_labels
 from sdprep.models.taggers.providers import check as check_provider
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.rules.labels import MCUT, LabelTable, TagRules
-from sdprep.rules.policy import TextRequest
+from sdprep.rules.policy import STATED, TextRequest
 from sdprep.rules.shapes import values_that_shape
 from sdprep.rules.tags import TagSelector
 from sdprep.rules.unmatched import unmatched
@@ -106,6 +106,7 @@ class Tagging:
             **self._lists.settings(),
             # Another recommendation is another setting.
             CARD_THRESHOLD: None if self._rules is settings.rules else self.spec.threshold,
+            STATED: sorted(self._stated),
         }
         result_key: dict[str, Any] | None = None
         if files is not None:

@@ -1,5 +1,6 @@
 """Settings stay: what is not stated in a run remains as it was, for each folder, image and task."""
 
+import json
 import shutil
 from contextlib import closing
 from sqlite3 import connect
@@ -11,7 +12,7 @@ from sdprep.catalog.stated import _read_key
 from sdprep.cli.main import cli
 from sdprep.config import TagSettings
 from sdprep.errors import UsageError
-from sdprep.resources import configs_folder
+from sdprep.files import configs_folder
 from sdprep.rules.labels import KAOMOJI
 from sdprep.tasks.settings import Layers, stating
 from sdprep.tasks.tag import tag as tag_task
@@ -276,3 +277,29 @@ def test_a_setting_that_came_with_the_folder_may_not_set_what_a_settings_file_ma
 
     with pytest.raises(UsageError, match="remembers --prefix mychar, which is not allowed here\nState --prefix yours"):
         tag_task(styled, TagSettings(), layers=layers)
+
+
+# merge
+
+
+def test_merge_reads_the_sidecars_of_each_folder_under_the_extension_that_was_stated_there(folders, tmp_path):
+    for path in (folders / "aka").glob("*.txt"):
+        path.rename(path.with_suffix(".tags"))
+    output = tmp_path / "metadata.json"
+    sdprep("merge", folders / "aka", "--tag-extension", ".tags", "--fields", "tags", "-o", tmp_path / "aka.json")
+
+    result = sdprep("merge", folders, "--keys", "relative", "-o", output)
+    merged = json.loads(output.read_text("utf-8"))
+
+    assert "in aka: --fields tags --tag-extension .tags" in result.stderr
+    assert merged["aka/a.png"] == {"tags": (folders / "aka" / "a.tags").read_text("utf-8").strip()}
+    assert merged["kuro/a.png"]["tags"] == (folders / "kuro" / "a.txt").read_text("utf-8").strip()
+    assert "image_size" in merged["kuro/a.png"]
+
+
+def test_merge_remembers_the_kind_of_keys_and_not_the_output(folders, tmp_path):
+    sdprep("merge", folders, "--keys", "relative", "-o", tmp_path / "one.json")
+
+    sdprep("merge", folders)
+
+    assert (folders / "metadata.json").read_text("utf-8") == (tmp_path / "one.json").read_text("utf-8")

@@ -80,10 +80,10 @@ def merge(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
     An existing output is updated: entries and keys that sdprep does not know stay as they are. As in kohya's scripts,
     the output may also be the last argument.
     """
-    from sdprep.cli.stated import effective, gather
+    from sdprep.cli.stated import gather
     from sdprep.tasks.merge import merge as task
 
     inputs = shared.inputs_of(ctx, Path())
-    stated = effective(ctx, gather(ctx, settings_folder(inputs)))
-    settings = from_options(MergeSettings, {name: each.value for name, each in stated.items()})
-    run_task(task, inputs, settings, json_report=json_report)
+    stated = gather(ctx, settings_folder(inputs))
+    settings = from_options(MergeSettings, stated.values)
+    run_task(task, inputs, settings, layers=stated.layers, json_report=json_report)

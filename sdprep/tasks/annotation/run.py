@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,7 +20,6 @@ from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry.registry import unlisted
 from sdprep.report import CancelToken, Listener, NullListener, RunReport, StageTime, add_stages
-from sdprep.sanitize import printable
 from sdprep.tasks.annotation.effects import without_effect
 from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.tasks.annotation.job import Annotator, Job, Replace, ResultReader, Results
@@ -30,7 +28,7 @@ from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
-from sdprep.tasks.run_info import catalogs_for, image_source, run_info
+from sdprep.tasks.run_info import catalogs_for, image_source
 from sdprep.tasks.settings import Cascade, Layers
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
@@ -208,16 +206,9 @@ class Annotation(Generic[S]):
     def _run_info(self, cascade: Cascade[S]) -> RunInfo:
         """The record of the run, which names all its models, and what was stated for which folder."""
         self.report.model = ", ".join(dict.fromkeys(part.annotator.spec.name for part in self._parts))
-        stated = {name: each.value for name, each in cascade.stated_now.items()}
-        info = run_info(
-            self.report.command,
-            self._parts[0].settings,
-            self._models,
-            stated=stated,
-            folder=printable(os.fsdecode(cascade.place)),
-        )
+        info = cascade.run_record(self._parts[0].settings, self._models)
         self.report.run = info.uid
-        return replace(info, remember=lambda catalog: cascade.record(catalog, info.uid))
+        return info
 
     @property
     def _models(self) -> str:
