@@ -61,12 +61,11 @@ class Recognition:
 
 @dataclass(slots=True)
 class _Arrival:
-    """An image that the catalog does not know, or knows with another size or time; `known` tells these apart."""
+    """An image that the catalog does not know, or knows with another size or time."""
 
     item: ImageItem
     key: Key
     stamp: FileStat
-    known: bool
     digest: bytes | None = None
 
 
@@ -130,33 +129,34 @@ def recognise_sidecar(catalogs: CatalogSession, sidecar: Path) -> None:
 
 def _new_images(catalogs: CatalogSession, items: Sequence[ImageItem]) -> list[_Images]:
     """The images by catalog; those of catalogs that know no sidecar are left out."""
-    folders: dict[Path, tuple[_Images, str] | None] = {}
+    folders: dict[tuple[Path, str], tuple[_Images, str] | None] = {}
     by_catalog: dict[int, _Images] = {}
     queue = iter(items)
     while chunk := list(islice(queue, CHUNK)):
-        waiting: dict[int, tuple[_Images, list[_Arrival]]] = {}
+        waiting: dict[int, tuple[_Images, dict[Key, tuple[ImageItem, FileStat]]]] = {}
         for item in chunk:
             folder, _, name = item.rel.rpartition("/")
             try:
                 stamp = file_stat(os.stat(f"{item.folder}/{item.rel}"))  # noqa: PTH116 - a million times
             except OSError:
                 continue  # Planning reports it.
-            target = item.target_folder / folder
-            if target not in folders:
+            place = item.target_folder, folder
+            if place not in folders:
+                target = item.target_folder / folder
                 catalog = catalogs.of(target)
                 images = by_catalog.setdefault(id(catalog), _Images(catalog))
-                folders[target] = (images, catalog.prefix(target)) if has_sidecars(catalog) else None
-            if (place := folders[target]) is not None:
-                images, prefix = place
-                group = waiting.setdefault(id(images), (images, []))[1]
-                group.append(_Arrival(item, as_key(prefix + name), stamp, False))
+                folders[place] = (images, catalog.prefix(target)) if has_sidecars(catalog) else None
+            if (known_place := folders[place]) is not None:
+                images, prefix = known_place
+                if id(images) not in waiting:
+                    waiting[id(images)] = images, {}
+                waiting[id(images)][1][as_key(prefix + name)] = item, stamp
         for images, group in waiting.values():
-            stamps = known_images(images.catalog, [each.key for each in group])
+            stamps = known_images(images.catalog, list(group))
             images.known += len(stamps)
-            for each in group:
-                if (known := stamps.get(each.key)) != each.stamp:
-                    each.known = known is not None
-                    images.arrivals.append(each)
+            for key, (item, stamp) in group.items():
+                if stamps.get(key) != stamp:
+                    images.arrivals.append(_Arrival(item, key, stamp))
     return [images for images in by_catalog.values() if images.known or images.arrivals]
 
 
