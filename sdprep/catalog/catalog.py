@@ -99,9 +99,10 @@ class Catalog:
         self._images: list[tuple[Key, int, int, bytes]] = []
         self._known_settings: dict[int, dict[str, Any]] = {}
         self._last_settings: tuple[Settings, int] | None = None
-        # In a catalog that is only read: the former keys of sidecars that were found at new ones, and the new keys of
-        # those that are no longer at their former ones.
+        # In a catalog that is only read: the former keys of sidecars that were found at new ones, the new keys of those
+        # that are no longer at their former ones, and the former places of settings.
         self.formers: dict[Key, Key] = {}
+        self.moved_places: dict[Key, Key] = {}
         self.left: dict[Key, Key] = {}
         # The outcome of unfinished changes, by row, in a catalog that is only read.
         self.outcomes: dict[int, str] = {}

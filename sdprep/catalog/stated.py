@@ -10,8 +10,8 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from platformdirs import user_data_path
 
 from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.moves import Move
 from sdprep.catalog.schema import Key, as_text, dump, parse_json
 from sdprep.files import NEW_FILE, read_limited, write_all
 
@@ -57,7 +58,36 @@ def stated_rows(catalog: Catalog, task: str | None = None) -> list[StatedRow]:
             row = StatedRow(place, of_task, option, parse_json(value), origin, run, is_signed)
             if task in (None, of_task):
                 found.append(row)
-    return found
+    # In a catalog that is only read, places that were moved are not recorded.
+    return found + _moved(found, catalog.moved_places) if catalog.moved_places else found
+
+
+def stated_places(catalog: Catalog) -> set[Key]:
+    """The places for which something was stated."""
+    return {place for [place] in catalog.db.execute("SELECT DISTINCT place FROM stated")}
+
+
+def _moved(rows: Iterable[StatedRow], places: Mapping[Key, Key]) -> list[StatedRow]:
+    """The rows of former places as those of new ones, by new place."""
+    by_place: dict[Key, list[StatedRow]] = {}
+    for row in rows:
+        by_place.setdefault(row.place, []).append(row)
+    return [replace(row, place=place) for place, former in places.items() for row in by_place.get(former, [])]
+
+
+def move_places(catalog: Catalog, moves: Sequence[Move]) -> None:
+    """Let what was stated for folders and images also hold where they are now, and forget places that are gone.
+
+    Call it inside a transaction. A row that this user did not sign is not signed now.
+    """
+    rows = _moved(stated_rows(catalog), {move.key: move.former for move in moves})
+    for place in {move.former for move in moves if move.is_gone} | {row.place for row in rows}:
+        catalog.db.execute("DELETE FROM stated WHERE place = ?", (place,))
+    state(catalog, rows)
+    catalog.db.executemany(
+        "UPDATE stated SET signature = NULL WHERE place = ? AND task = ? AND option = ?",
+        [(row.place, row.task, row.option) for row in rows if not row.is_signed],
+    )
 
 
 def state(catalog: Catalog, rows: Iterable[StatedRow]) -> None:

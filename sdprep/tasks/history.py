@@ -118,12 +118,15 @@ def undo(
         stop.interruptible = False
         report.stopped, report.seconds = stop.exit_code, time.monotonic() - began
         for each in () if stop or dry_run else found:
-            with each.transaction():
-                each.end_run(info.uid, report.as_dict())
-                if unfinished is not None:
-                    each.end_run(unfinished, report.as_dict())
+            _end_runs(each, [info.uid, *([unfinished] if unfinished else [])], report)
     report.check()
     return report
+
+
+def _end_runs(catalog: Catalog, runs: Iterable[str], report: RunReport) -> None:
+    with catalog.transaction():
+        for uid in runs:
+            catalog.end_run(uid, report.as_dict())
 
 
 def _check_one_dataset(directory: Path) -> None:

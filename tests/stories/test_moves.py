@@ -2,11 +2,15 @@
 
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from sdprep.errors import UsageError
 from sdprep.tasks.history import file_versions, restore, undo
 from tests.stories.telling import (
+    CATALOG,
     FAKE_CAPTION,
     LOOSE,
     STRICT,
@@ -257,6 +261,90 @@ def test_nothing_of_other_runs_is_recognised_for_new_images(album, drawings, tmp
 
     assert (counts(report), report.recognised) == ({"current": 3, "kept": 1}, 0)
     assert texts(album)["new.txt"] == b"mine"
+
+
+# Settings of folders and images
+
+
+def first_tags(folder):
+    return {path: text.decode().split(",")[0] for path, text in texts(folder).items()}
+
+
+@pytest.fixture
+def named(dataset):
+    """The dataset with a trigger word for one of its folders."""
+    tag(dataset / "10_x", prefix=("kuro",))
+    return dataset
+
+
+def test_the_settings_of_a_renamed_folder_go_with_it(named, drawings, monkeypatch):
+    (named / "10_x").rename(named / "5_x")
+    hide_models(monkeypatch)
+    assert counts(tag_by_default(named, dry_run=True)) == {"current": 3}
+    assert counts(tag_by_default(named)) == {"current": 3}
+
+    (named / "5_x" / "new.png").write_bytes(drawings[2])
+    tag_by_default(named)
+
+    assert first_tags(named)["5_x/new.txt"] == "kuro"
+    assert "kuro" not in first_tags(named)["2_y/a.txt"]
+
+
+def test_the_settings_of_a_folder_whose_parent_was_renamed_go_with_it(album, drawings):
+    for name, data in (("x/deep/a.png", drawings[0]), ("y/a.png", drawings[1])):
+        (album / name).parent.mkdir(parents=True)
+        (album / name).write_bytes(data)
+    tag(album)
+    tag(album / "x", prefix=("kuro",))
+    (album / "x").rename(album / "z")
+
+    assert tag_by_default(album, refresh=True).failed == 0
+    assert first_tags(album)["z/deep/a.txt"] == "kuro"
+
+
+def test_a_copied_folder_gets_a_copy_of_the_settings(named):
+    shutil.copytree(named / "10_x", named / "5_x")
+    tag_by_default(named)
+    tag(named / "5_x", prefix=("aka",))
+
+    tag_by_default(named, refresh=True)
+
+    assert {path: first for path, first in first_tags(named).items() if "2_y" not in path} == {
+        "10_x/a.txt": "kuro",
+        "10_x/b.txt": "kuro",
+        "5_x/a.txt": "aka",
+        "5_x/b.txt": "aka",
+    }
+
+
+def test_two_folders_that_changed_their_names_keep_each_its_settings(named):
+    tag(named / "2_y", prefix=("aka",))
+    for old, new in (("10_x", "z"), ("2_y", "10_x"), ("z", "2_y")):
+        (named / old).rename(named / new)
+
+    assert counts(tag_by_default(named)) == {"current": 3}
+    assert first_tags(named) == {"10_x/a.txt": "aka", "2_y/a.txt": "kuro", "2_y/b.txt": "kuro"}
+
+
+def test_an_image_that_was_moved_to_another_folder_gets_the_settings_of_that(named):
+    for suffix in (".png", ".txt"):
+        (named / "10_x" / f"b{suffix}").rename(named / "2_y" / f"b{suffix}")
+
+    assert counts(tag_by_default(named, refresh=True)) == {"written": 1, "current": 2}
+    assert "kuro" not in first_tags(named)["2_y/b.txt"]
+
+
+def test_settings_that_came_with_the_folder_are_not_signed_when_it_is_renamed(named):
+    with closing(sqlite3.connect(named / CATALOG)) as db, db:
+        db.execute("UPDATE stated SET signature = NULL")
+    (named / "10_x").rename(named / "5_x")
+
+    with pytest.raises(UsageError, match="5_x remembers --prefix kuro, which was not stated by you"):
+        tag_by_default(named)
+
+    with closing(sqlite3.connect(named / CATALOG)) as db:
+        rows = db.execute("SELECT place, signature FROM stated WHERE option = 'prefix'").fetchall()
+    assert rows == [("5_x", None)]
 
 
 # Looking back

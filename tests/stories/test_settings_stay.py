@@ -7,6 +7,7 @@ from sqlite3 import connect
 
 import pytest
 from click.testing import CliRunner
+from sdprep.resources import configs_folder
 
 from sdprep.catalog.stated import _read_key
 from sdprep.cli.main import cli

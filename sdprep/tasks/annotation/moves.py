@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from sdprep.catalog.moves import (
 )
 from sdprep.catalog.schema import FileStat, Key, as_key, file_stat
 from sdprep.catalog.session import CatalogSession
+from sdprep.catalog.stated import move_places, stated_places
 from sdprep.errors import ImageError, NoImages
 from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.images.decoder import file_digest
@@ -61,12 +63,11 @@ class Recognition:
 
 @dataclass(slots=True)
 class _Arrival:
-    """An image that the catalog does not know, or knows with another size or time; `known` tells these apart."""
+    """An image that the catalog does not know, or knows with another size or time."""
 
     item: ImageItem
     key: Key
     stamp: FileStat
-    known: bool
     digest: bytes | None = None
 
 
@@ -107,7 +108,7 @@ def recognise(
             if stop:
                 break
             search.match()
-            search.record()
+            search.record(search.places(items))
         found.sidecars += search.moves.values()
         found.images += search.image_moves
         found.orphans += search.orphans(items)
@@ -130,33 +131,34 @@ def recognise_sidecar(catalogs: CatalogSession, sidecar: Path) -> None:
 
 def _new_images(catalogs: CatalogSession, items: Sequence[ImageItem]) -> list[_Images]:
     """The images by catalog; those of catalogs that know no sidecar are left out."""
-    folders: dict[Path, tuple[_Images, str] | None] = {}
+    folders: dict[tuple[Path, str], tuple[_Images, str] | None] = {}
     by_catalog: dict[int, _Images] = {}
     queue = iter(items)
     while chunk := list(islice(queue, CHUNK)):
-        waiting: dict[int, tuple[_Images, list[_Arrival]]] = {}
+        waiting: dict[int, tuple[_Images, dict[Key, tuple[ImageItem, FileStat]]]] = {}
         for item in chunk:
             folder, _, name = item.within.rpartition("/")
             try:
                 stamp = file_stat(os.stat(f"{item.folder}/{item.within}"))  # noqa: PTH116 - a million times
             except OSError:
                 continue  # Planning reports it.
-            target = item.target_folder / folder
-            if target not in folders:
+            place = item.target_folder, folder
+            if place not in folders:
+                target = item.target_folder / folder
                 catalog = catalogs.of(target)
                 images = by_catalog.setdefault(id(catalog), _Images(catalog))
-                folders[target] = (images, catalog.prefix(target)) if has_sidecars(catalog) else None
-            if (place := folders[target]) is not None:
-                images, prefix = place
-                group = waiting.setdefault(id(images), (images, []))[1]
-                group.append(_Arrival(item, as_key(prefix + name), stamp, False))
+                folders[place] = (images, catalog.prefix(target)) if has_sidecars(catalog) else None
+            if (known_place := folders[place]) is not None:
+                images, prefix = known_place
+                if id(images) not in waiting:
+                    waiting[id(images)] = images, {}
+                waiting[id(images)][1][as_key(prefix + name)] = item, stamp
         for images, group in waiting.values():
-            stamps = known_images(images.catalog, [each.key for each in group])
+            stamps = known_images(images.catalog, list(group))
             images.known += len(stamps)
-            for each in group:
-                if (known := stamps.get(each.key)) != each.stamp:
-                    each.known = known is not None
-                    images.arrivals.append(each)
+            for key, (item, stamp) in group.items():
+                if stamps.get(key) != stamp:
+                    images.arrivals.append(_Arrival(item, key, stamp))
     return [images for images in by_catalog.values() if images.known or images.arrivals]
 
 
@@ -262,11 +264,36 @@ class _Search:
         path = self._path(sidecar)
         return sidecar in self.moves or (path is not None and _is_missing(path))
 
-    def record(self) -> None:
+    def places(self, items: Sequence[ImageItem]) -> list[Move]:
+        """The images and folders for which something was stated, and that were moved or copied.
+
+        A folder counts as one that was moved or copied if all of its images are new and most came from there.
+        """
+        stated = stated_places(self._catalog)
+        images = [move for move in self.image_moves if move.former in stated]
+        came = Counter(pair for move in self.image_moves for pair in _folders(move) if as_key(pair[0]) in stated)
+        if not came:
+            return images
+        here: Counter[str] = Counter()
+        known: set[str] = set()
+        for item in items:
+            key = self._catalog.key(item.target)
+            folders = _above(os.fsdecode(key))
+            here.update(folders)
+            if key not in self._arrived:
+                known.update(folders)
+        taken = {new: old for (old, new), count in came.items() if new not in known and 2 * count > here[new]}
+        return images + [
+            Move(as_key(old), as_key(new), old in taken or _is_missing(self._catalog.root / old))
+            for new, old in taken.items()
+        ]
+
+    def record(self, places: list[Move]) -> None:
         """Record what was found; in a catalog that is only read, let it answer as if that were recorded."""
         catalog = self._catalog
         if catalog.dry_run:
             remember_formers(catalog, self.moves.values())
+            catalog.moved_places.update({move.key: move.former for move in places})
             return
         for arrival in self._images.arrivals:
             if arrival.digest is not None:
@@ -281,6 +308,8 @@ class _Search:
         ]
         with catalog.transaction():
             record_moves(catalog, self.moves.values(), gone)
+            if places:
+                move_places(catalog, places)
 
     def orphans(self, items: Sequence[ImageItem]) -> list[Orphan]:
         """The sidecars in the folder of the run that the catalog knows, and whose images are gone."""
@@ -313,6 +342,24 @@ class _Search:
         """The name of a file in reports."""
         path = self._catalog.path(key)
         return (path.relative_to(self._target_folder) if path.is_relative_to(self._target_folder) else path).as_posix()
+
+
+def _above(name: str) -> list[str]:
+    """The folders that a file is in, from its own upwards, without that of the catalog."""
+    return [name[:end] for end in range(len(name) - 1, 0, -1) if name[end] == "/"]
+
+
+def _folders(move: Move) -> list[tuple[str, str]]:
+    """The folders that an image was moved from and to, and those above as far as their folders have the same names."""
+    pairs = []
+    former, new = _above(os.fsdecode(move.former)), _above(os.fsdecode(move.key))
+    for old_folder, new_folder in zip(former, new, strict=False):
+        if old_folder == new_folder:
+            break
+        pairs.append((old_folder, new_folder))
+        if old_folder.rpartition("/")[2] != new_folder.rpartition("/")[2]:
+            break
+    return pairs
 
 
 def _common_parts(one: Key, other: Key) -> int:
