@@ -17,7 +17,7 @@ from sdprep.images.decoder import failure_of
 from sdprep.images.source import ImageSource
 from sdprep.report import CancelToken, Listener
 from sdprep.texts.sidecar import read_text, sidecar_collisions, sidecar_name, sidecar_path
-from sdprep.types import Failure, FailureCode, ImageItem
+from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
 
 SIZE = "image_size"
 THREADS, GROUP = 8, 64  # A thread takes a group: handing over one image takes as long as reading it.
@@ -25,13 +25,17 @@ THREADS, GROUP = 8, 64  # A thread takes a group: handing over one image takes a
 
 @dataclass(frozen=True, slots=True)
 class DatasetImage:
-    """What is on disk for one image: its texts by field (None: no sidecar) and its stored [width, height]."""
+    """What is on disk for one image: its texts by field (None: no sidecar) and its stored [width, height].
+
+    `warnings` has what a trainer finds wrong with its sidecars, by their paths relative to the folder.
+    """
 
     item: ImageItem
     settings: MergeSettings
     texts: dict[str, str | None]
     size: list[int] | None = None
     failure: Failure | None = None
+    warnings: tuple[tuple[str, ImageWarning], ...] = ()
 
     @property
     def lacks_some(self) -> bool:
@@ -109,16 +113,19 @@ class Dataset:
 
         texts: dict[str, str | None] = {}
         size, failure = None, None
+        warnings: list[tuple[str, ImageWarning]] = []
         for field in settings.fields:
             try:
                 if field == SIZE:
                     size = list(read_size(item, folders))
                 else:
                     name = sidecar_name(item.within, _extension(settings, field), settings.paths.sidecar_name)
-                    texts[field] = _read_stripped(name, targets)
+                    texts[field], warning = _read_stripped(name, targets)
+                    if warning is not None:
+                        warnings.append((name, warning))
             except BaseException as error:  # noqa: BLE001 - what is not the image's fault is raised again
                 failure = failure or failure_of(item, error)
-        return DatasetImage(item, settings, texts, size, failure)
+        return DatasetImage(item, settings, texts, size, failure, tuple(warnings))
 
     def _recalled(self, image: DatasetImage, catalogs: CatalogSession) -> DatasetImage:
         """The image with the catalog's text for sidecars of 0 bytes, which a power cut or a full disk has left."""
@@ -137,11 +144,11 @@ def _extension(settings: MergeSettings, field: str) -> str:
     return settings.caption_extension if field == "caption" else settings.tag_extension
 
 
-def _read_stripped(sidecar: str, folders: Folders) -> str | None:
+def _read_stripped(sidecar: str, folders: Folders) -> tuple[str | None, ImageWarning | None]:
     place, _, name = sidecar.rpartition("/")
     try:
         folder = folders.find(place)
-        text = None if folder is None else read_text(folder, name)
+        text, warning = (None, None) if folder is None else read_text(folder, name)
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, f"{name}: {error.strerror or error}") from error
-    return None if text is None else text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    return (None if text is None else text.replace("\r\n", "\n").replace("\r", "\n").strip()), warning

@@ -112,6 +112,8 @@ def _merged(
     _note_replaced(output, entries, images, directory, settings, listener)
     for image in images if settings.debug else ():
         listener.note(f"{image.item.rel}: {entries.get(metadata.key_of(image.item, settings.keys))}")
+    for name, warning in (each for image in images for each in image.warnings):
+        report.flag(name, warning)
     report.remaining, report.written = (changed, 0) if settings.dry_run else (0, changed)
     return metadata.dump(entries, output.path)
 

@@ -47,4 +47,12 @@ def test_merge_without_any_sidecar_gives_4_and_says_what_to_run(sdprep_command, 
 def test_images_that_all_lack_captions_are_not_named_one_by_one(sdprep_command, tagged):
     said = sdprep_command("merge", tagged).err
     assert "no caption files (.caption) found" in said
-    assert "lacks a sidecar: a.jpg" not in said
+    assert "no sidecar" not in said
+
+
+def test_texts_of_several_lines_are_named_once_with_what_trainers_read(sdprep_command, tagged):
+    for path in tagged.glob("*.txt"):
+        path.write_text("1girl\nsolo\n", encoding="utf-8")
+    said = [line for line in sdprep_command("merge", tagged).err.splitlines() if "enable_wildcard" in line]
+    what = "several lines: trainers read only the first one, unless enable_wildcard is on"
+    assert said == [f"{what}: 2 images (a.txt, b.txt)"]

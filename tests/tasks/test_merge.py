@@ -472,6 +472,30 @@ def test_an_entry_without_sidecars_that_gains_a_size_is_written(tmp_path):
     assert counts(merge(tmp_path, RELATIVE)) == {"found": 1, "written": 1, "missing": 1}
 
 
+# -- sidecars that trainers cannot read, or read in part
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty_sidecar"),
+        ("猫\n".encode("utf-16"), "not_utf_8"),
+        (b"1girl\nsolo\n", "several_lines"),
+        (b"1girl\r\nsolo", "several_lines"),
+        (b"\n1girl", "several_lines"),
+    ],
+)
+def test_a_sidecar_that_a_trainer_cannot_read_as_it_is_is_named_by_its_own_name(tmp_path, data, code):
+    image(tmp_path, "sub/a.png", "c").with_suffix(".txt").write_bytes(data)
+    assert [(flag["path"], flag["code"]) for flag in merge(tmp_path).flagged] == [("sub/a.txt", code)]
+
+
+@pytest.mark.parametrize("data", [b"\n", b"1girl, solo\n\n", b"1girl\r\n", b"a\xe2\x80\xa8b\n", b"\xef\xbb\xbf1girl"])
+def test_a_sidecar_of_one_line_needs_no_word(tmp_path, data):
+    image(tmp_path, "a.png", "c").with_suffix(".txt").write_bytes(data)
+    assert merge(tmp_path).flagged == []
+
+
 # -- failures
 
 

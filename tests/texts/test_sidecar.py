@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sdprep.errors import ImageError
 from sdprep.folders import Folders
 from sdprep.texts.sidecar import decode_text, encode_text, read_text, sidecar_collisions, sidecar_path
-from sdprep.types import FailureCode, ImageItem
+from sdprep.types import FailureCode, ImageItem, ImageWarning
 
 NFC, NFD = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
 
@@ -109,13 +109,13 @@ def test_a_text_is_written_without_a_byte_order_mark() -> None:
 
 def test_a_missing_sidecar_has_no_text(tmp_path: Path) -> None:
     with Folders(tmp_path) as folders:
-        assert read_text(folders.at(""), "a.txt") is None
+        assert read_text(folders.at(""), "a.txt") == (None, None)
 
 
 def test_a_sidecar_of_no_bytes_is_an_empty_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with Folders(tmp_path) as folders:
-        assert read_text(folders.at(""), "a.txt") == ""
+        assert read_text(folders.at(""), "a.txt") == ("", ImageWarning.EMPTY_SIDECAR)
 
 
 def test_a_sidecar_that_is_no_text_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from sdprep.rules.policy import Action, SidecarState, why_kept
 from sdprep.tasks.annotation.compose import adopted_state, equals_stored_result, text_for, text_on_disk
 from sdprep.tasks.annotation.job import Job, PlannedImage
 from sdprep.tasks.changes import apply_changes
+from sdprep.texts.sidecar import find_warning, sidecar_name
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning, KeptReason, Result
 
 # Texts and results are committed together after this many images or seconds: a crash costs no more than that.
@@ -92,6 +93,7 @@ class Writer:
 
     def _count_left(self, image: PlannedImage, is_current: bool) -> None:
         report, decision = self._report, image.decision
+        self._flag_sidecar(image.item, image.job, image.before)
         self._count_tags(image.job, text_on_disk(image.disk))
         if is_current:
             report.current += 1
@@ -100,6 +102,13 @@ class Writer:
         report.keep(image.item.rel, why_kept(image.disk, image.job.request.task))
         if decision.image_changed:
             report.image_changed.append(image.item.rel)
+
+    def _flag_sidecar(self, item: ImageItem, job: Job, data: bytes | None) -> None:
+        """Name a sidecar that trainers cannot read, and in a run that adds to text one of several lines."""
+        warning = None if data is None else find_warning(data)
+        adds = job.request.existing in ("append", "prepend")
+        if warning is not None and (adds or warning is not ImageWarning.SEVERAL_LINES):
+            self._report.flag(sidecar_name(item.rel, job.extension, job.naming), warning)
 
     def commit(self) -> None:
         """Write what was taken, one catalog and one input after the other."""
@@ -122,8 +131,7 @@ class Writer:
         return [image for image in self._ready if image.item.path.parent not in lost]
 
     def _commit_to(self, catalog: Catalog, ready: list[PlannedImage]) -> None:
-        names: dict[Path, str] = {}
-        jobs: dict[Path, Job] = {}
+        images: dict[Path, PlannedImage] = {}
         root = ready[0].item.target_folder
 
         def prepare() -> list[Change]:
@@ -134,7 +142,7 @@ class Writer:
                 change = self._change_of(image)
                 if change is not None:
                     changes.append(change)
-                    names[change.path], jobs[change.path] = image.item.rel, image.job
+                    images[change.path] = image
             return changes
 
         made = apply_changes(
@@ -143,13 +151,15 @@ class Writer:
             prepare,
             root,
             self._report,
-            on_conflict=lambda change: self._count_conflict(names[change.path], change, root),
-            name=lambda change: names[change.path],
+            on_conflict=lambda change: self._count_conflict(images[change.path].item.rel, change, root),
+            name=lambda change: images[change.path].item.rel,
         )
         for change in made:
+            image = images[change.path]
             if isinstance(change.state, SidecarState):
-                self._count_tags(jobs[change.path], change.state.content)
-            self._listener.note(f"{names[change.path]}: {normalize((change.after or b'').decode())}")
+                self._count_tags(image.job, change.state.content)
+            self._flag_sidecar(image.item, image.job, change.after)
+            self._listener.note(f"{image.item.rel}: {normalize((change.after or b'').decode())}")
 
     def _count_conflict(self, rel: str, change: Change, root: Path) -> None:
         """Another run may have written the very same text meanwhile."""
