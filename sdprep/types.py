@@ -46,7 +46,7 @@ class FailureCode(str, Enum):
 
 
 class ImageWarning(str, Enum):
-    """What the user should know about an image that has a result; a closed list."""
+    """What the user should know about an image that has a result, or about its sidecar; a closed list."""
 
     TRUNCATED = "truncated"
     ANIMATED = "animated"
@@ -54,6 +54,9 @@ class ImageWarning(str, Enum):
     METADATA = "metadata"
     CUT = "cut"
     REPETITIVE = "repetitive"
+    EMPTY_SIDECAR = "empty_sidecar"
+    NOT_UTF_8 = "not_utf_8"
+    SEVERAL_LINES = "several_lines"
     FLAT = "flat"
     BLANK = "blank"
 
@@ -70,6 +73,9 @@ WARNING_MESSAGES = {
     ImageWarning.METADATA: "metadata damaged or too large: only the pixels were read",
     ImageWarning.CUT: "cut at the maximum number of tokens",
     ImageWarning.REPETITIVE: "repeats itself",
+    ImageWarning.EMPTY_SIDECAR: "trainers cannot read it: it has 0 bytes",
+    ImageWarning.NOT_UTF_8: "trainers cannot read it: it is not UTF-8; save it as UTF-8",
+    ImageWarning.SEVERAL_LINES: "several lines: trainers read only the first one, unless enable_wildcard is on",
     ImageWarning.FLAT: "scores without a gap, so --threshold mcut cuts anywhere; use a number",
     ImageWarning.BLANK: "blank caption: no words in it",
 }

@@ -11,11 +11,12 @@ from pathlib import Path
 from sdprep.errors import ImageError
 from sdprep.folders import Folder
 from sdprep.sanitize import NO_TEXT
-from sdprep.types import Failure, FailureCode, ImageItem
+from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
 
 # Names in a message; there may be a million.
 NAMES_SHOWN = 5
 NO_ENCODING = "neither UTF-8 nor UTF-16 with a byte order mark"
+LINE_END = re.compile(r"[\r\n]")
 # This many ASCII bytes in a row are not UTF-16: another program has appended them in its own encoding.
 _ASCII_IN_UTF_16 = re.compile(rb"[\t\r\n -~]{12}")
 
@@ -80,6 +81,20 @@ def decode_text(data: bytes) -> str | None:
     if is_utf_16 and _ASCII_IN_UTF_16.search(data):
         return None
     return None if NO_TEXT.search(text) else text
+
+
+def find_warning(data: bytes) -> ImageWarning | None:
+    """What a trainer finds wrong with the bytes of a sidecar.
+
+    sd-scripts stops at a file of 0 bytes and at one that is not UTF-8, and reads only the first line of a text.
+    """
+    if not data:
+        return ImageWarning.EMPTY_SIDECAR
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return ImageWarning.NOT_UTF_8
+    return ImageWarning.SEVERAL_LINES if LINE_END.search(text.rstrip()) else None
 
 
 def encode_text(text: str) -> bytes:

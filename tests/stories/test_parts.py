@@ -161,6 +161,28 @@ def test_a_separator_that_is_stated_counts_more_than_the_users(album):
     assert (album / "a.txt").read_text(encoding="utf-8").startswith("mine; yours | ")
 
 
+# What trainers cannot read
+
+
+def flagged(report):
+    return {flag["path"]: flag["code"] for flag in report.flagged}
+
+
+def test_a_run_that_appends_names_texts_of_several_lines(album):
+    write(album / "a.txt", "mine\nand mine\n")
+
+    assert flagged(tag(album)) == {}
+    assert flagged(tag(album, existing="append")) == {"a.txt": "several_lines"}
+    assert flagged(tag(album, existing="append")) == {"a.txt": "several_lines"}
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "gbk", "utf-16"])
+def test_a_kept_sidecar_that_is_not_utf_8_is_named(album, encoding):
+    (album / "a.txt").write_bytes(("café" if encoding == "cp1252" else "青い髪").encode(encoding))
+
+    assert flagged(tag(album)) == {"a.txt": "not_utf_8"}
+
+
 # Empty files
 
 
