@@ -287,7 +287,9 @@ run_options = options(
     "Run",
     option("--existing", type=choice(RunOptions, "existing"), default="keep", show_default=True,
            shortcuts={"--append-tags": "append"},
-           help="What to do with a sidecar that sdprep did not write, or that was edited since."),
+           help="What to do with a sidecar that sdprep did not write, or that was edited since. append and prepend "
+           "also add the tags of another model; fill writes only where a sidecar is missing or blank, and keeps all "
+           "others."),
     option("--update", is_flag=True, help="Update what sdprep wrote earlier with other settings."),
     option("--refresh", is_flag=True, help="Run the model again even if its result is stored."),
     option("--limit", type=param_types.Int64(1), help="Process at most this many of the images that need it."),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdprep.catalog.catalog import Catalog, RunInfo
-from sdprep.catalog.schema import AT_ONCE, FILE, STEPS, as_key
+from sdprep.catalog.schema import AT_ONCE, FILE, STEPS, as_key, row_checksum
 from sdprep.errors import CatalogError, DamagedCatalog, NewerCatalog
 from sdprep.rules.mixed_text import USER, MixedText, Part
 from sdprep.rules.policy import SidecarState
@@ -77,6 +77,46 @@ def test_a_dataset_can_move_with_its_catalog(catalog: Catalog, tmp_path: Path) -
 def test_a_state_comes_back_as_it_was(catalog: Catalog, key: str | bytes) -> None:
     catalog.set_state(key, catalog.store_state(STATE))
     assert catalog.state_of(key) == STATE
+
+
+@pytest.mark.parametrize(
+    ("row", "parts", "text"),
+    [
+        (("tag", "machine", "append", "", '["1girl", "solo"]'), ["tag"], "1girl | solo"),
+        (("tag", "mixed", "append", "mine", '["solo"]'), [USER, "tag"], "mine | solo"),
+        (("tag", "mixed", "prepend", "mine", '["solo"]'), ["tag", USER], "solo | mine"),
+        (("caption", "mixed", "append", "mine", '["a girl"]'), [USER, "caption"], "mine\na girl"),
+        (("tag", "user", "append", "mine", "[]"), [USER], "mine"),
+    ],
+)
+def test_a_row_without_parts_is_read_as_earlier_versions_wrote_it(
+    catalog: Catalog, row: tuple[str, ...], parts: list[str], text: str
+) -> None:
+    task, origin, side, person, machine = row
+    settings = catalog.db.execute(
+        "INSERT INTO settings (json) VALUES (?)", ('{"caption_separator": " | ", "separators": [" / "]}',)
+    ).lastrowid
+    hashed = catalog.store_text(f"{text}\n".encode())
+    columns = (task, origin, hashed, b"d" * 32, settings, side, person, machine, '["gone"]')
+    number = catalog.db.execute(
+        "INSERT INTO states (task, origin, text, digest, settings, side, person, machine, removed, checksum)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*columns, row_checksum(columns)),
+    ).lastrowid
+    catalog.set_state("a.txt", number)
+
+    state = catalog.state_of("a.txt")
+    assert state is not None
+    assert [part.author for part in state.content.parts] == parts
+    assert state.text == state.content.text == text
+    assert state.content.removed == ("gone",)
+
+
+def test_a_row_whose_parts_do_not_give_its_origin_is_damaged(catalog: Catalog) -> None:
+    catalog.set_state("a.txt", catalog.store_state(STATE))
+    catalog.db.execute("UPDATE states SET checksum = NULL, origin = 'machine'")
+    with pytest.raises(DamagedCatalog):
+        catalog.state_of("a.txt")
 
 
 def test_a_state_that_is_taken_away_is_unknown(catalog: Catalog) -> None:

@@ -163,6 +163,52 @@ def test_a_setting_that_no_longer_exists_does_not_count() -> None:
     assert changed_settings({**THEN, "gone": 1}, REQUEST) == frozenset()
 
 
+OTHER_MODEL = {**THEN, "model": "other-tag"}
+
+
+@pytest.mark.parametrize("existing", ["append", "prepend"])
+def test_a_second_models_tags_are_added_to_those_of_the_first(existing: str) -> None:
+    assert action(on_disk(), settings=OTHER_MODEL, existing=existing) is Action.COMBINE
+
+
+def test_without_append_a_stated_model_takes_the_place_of_the_first() -> None:
+    assert action(on_disk(), settings=OTHER_MODEL, explicit=frozenset({"model"})) is Action.REPLACE
+
+
+def test_the_part_of_another_task_does_not_count() -> None:
+    both = SidecarState("tag", "a girl, 1girl, solo", b"image", MixedText((CAPTION, MACHINE)))
+    assert action(on_disk(both.text, both)) is Action.CURRENT
+    assert action(on_disk(both.text, both), settings=OTHER, stated=frozenset({"threshold"})) is Action.COMBINE
+    assert action(on_disk(both.text, both), existing="overwrite") is Action.REPLACE
+
+
+def test_a_setting_that_was_stated_then_and_is_forgotten_now_rewrites_the_part() -> None:
+    then = replace(STATE, content=MixedText((replace(MACHINE, settings={**OTHER, "stated": ["threshold"]}),)))
+    assert action(on_disk(state=then)) is Action.REPLACE
+
+
+@pytest.mark.parametrize(("existing", "position"), [("append", (MACHINE, MINE)), ("prepend", (MINE, MACHINE))])
+def test_a_part_on_the_other_side_of_the_users_is_moved(existing: str, position: tuple[Part, ...]) -> None:
+    state = SidecarState("tag", MixedText(position).text, b"image", MixedText(position))
+    assert action(on_disk(state.text, state), existing=existing) is Action.COMBINE
+    assert action(on_disk(state.text, state)) is Action.CURRENT
+
+
+@pytest.mark.parametrize(
+    ("disk", "expected"),
+    [
+        (on_disk(None), Action.REPLACE),
+        (on_disk("\n"), Action.REPLACE),
+        (on_disk(" \t\r\n", None), Action.REPLACE),
+        (on_disk("mine", None), Action.KEEP),
+        (on_disk(digest=b"another"), Action.KEEP),
+        (on_disk(), Action.CURRENT),
+    ],
+)
+def test_fill_writes_only_where_nothing_is(disk: SidecarStatus, expected: Action) -> None:
+    assert action(disk, existing="fill") is expected
+
+
 TEXTS = st.sampled_from([None, "", "mine", "1girl, solo", "1girl, solo\r\n", "mine, 1girl, solo", "mine, 1girl"])
 STATES = st.sampled_from([None, STATE, MIXED])
 DIGESTS = st.sampled_from([None, b"image", b"x"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, format_tag, normalize_tag
+from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, format_tag, merge_spellings, normalize_tag
 from sdprep.rules.tags import TagSelector, split_tags
 
 LABELS = LabelTable(
@@ -229,3 +229,19 @@ def test_at_most_one_rating_is_written_and_it_leads(case: tuple) -> None:
 def test_no_tag_is_written_twice(case: tuple) -> None:
     found = select_tags(*case)
     assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("replacement", [r"x \(y\)", "x (y)", r"x \(y)"])
+def test_escaping_parentheses_escapes_nothing_twice(replacement: str) -> None:
+    table = LabelTable(("x_(y)",), ("general",))
+    rules = TagRules(escape_parentheses=True, tag_replacement=(("x_(y)", replacement),), suffix=(r"a \(b\)",))
+    assert select_tags([(0, 0.9)], table, rules) == [r"x \(y\)", r"a \(b\)"]
+
+
+@pytest.mark.parametrize("spelling", ["x_(y)", r"x_\(y\)", r"X \\(Y\\)", "x (y)"])
+def test_tags_are_the_same_whatever_their_underscores_escapes_and_case(spelling: str) -> None:
+    assert normalize_tag(spelling) == "x (y)"
+
+
+def test_frequencies_of_one_tag_in_several_spellings_are_one() -> None:
+    assert merge_spellings({"Long Hair": 1, "long_hair": 3, "solo": 2}) == {"long_hair": 4, "solo": 2}

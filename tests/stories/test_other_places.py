@@ -10,6 +10,7 @@ from sdprep.tasks.history import log, undo
 from tests.stories.telling import (
     CATALOG,
     STRICT,
+    codes,
     counts,
     everything,
     hide_models,
@@ -22,10 +23,9 @@ from tests.stories.telling import (
 
 @pytest.fixture
 def nested(album, drawings):
-    """The album with a subfolder of one more image, and a text beside an image."""
+    """The album with a subfolder of one more image."""
     (album / "sub").mkdir()
     (album / "sub" / "d.png").write_bytes(drawings[3])
-    write(album / "a.txt", "mine, beside the image")
     return album
 
 
@@ -110,6 +110,42 @@ def test_an_output_folder_in_a_folder_with_a_catalog_has_its_own(tagged, drawing
 
     assert (out / CATALOG).is_file()
     assert list(texts(out)) == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_a_users_text_beside_the_image_is_kept_and_nothing_takes_its_place_in_the_output_folder(album, out):
+    write(album / "a.txt", "mine, beside the image")
+
+    report = tag(album, output_dir=out)
+
+    assert counts(report) == {"written": 2, "kept": 1}
+    assert report.kept_paths == ["a.png"]
+    assert list(texts(out)) == ["b.txt", "c.txt"]
+
+
+def test_append_takes_a_users_text_beside_the_image_and_writes_only_to_the_output_folder(album, out):
+    write(album / "a.txt", "mine, beside the image")
+    before = everything(album)
+
+    report = tag(album, output_dir=out, existing="append")
+    again = tag(album, output_dir=out, existing="append")
+
+    assert (counts(report), counts(again)) == ({"written": 3}, {"current": 3})
+    assert tags_of(out / "a.txt")[:2] == ["mine", "beside the image"]
+    assert len(tags_of(out / "a.txt")) > 2
+    assert everything(album) == before
+
+
+def test_what_sdprep_wrote_beside_the_images_is_not_the_users_for_an_output_folder(tagged, out):
+    assert counts(tag(tagged, output_dir=out, threshold=STRICT)) == {"written": 3}
+
+
+def test_a_text_beside_the_image_that_is_not_text_is_not_appended_to(album, out):
+    (album / "a.txt").write_bytes(b"\xff\xfe\xfd")
+
+    report = tag(album, output_dir=out, existing="append")
+
+    assert codes(report) == {"a.png": "bad_text"}
+    assert list(texts(out)) == ["b.txt", "c.txt"]
 
 
 # --catalog

@@ -17,7 +17,7 @@ from sdprep.rules.labels import merge_spellings
 from sdprep.rules.mixed_text import MixedText, normalize
 from sdprep.rules.policy import Action, SidecarState, why_kept
 from sdprep.tasks.annotation.compose import adopted_state, equals_stored_result, text_for, text_on_disk
-from sdprep.tasks.annotation.job import Job, PlannedImage
+from sdprep.tasks.annotation.job import PlannedImage
 from sdprep.tasks.changes import apply_changes
 from sdprep.texts.sidecar import find_warning, sidecar_name
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning, KeptReason, Result
@@ -27,6 +27,9 @@ COMMIT_IMAGES = 128
 COMMIT_SECONDS = 2.0
 # Failures that need not happen on another machine or with another model: they are not remembered.
 NOT_REMEMBERED = (FailureCode.NONFINITE, FailureCode.OUT_OF_MEMORY)
+
+# The values of `existing` that add to a text.
+ADDING = ("append", "prepend")
 
 
 class Writer:
@@ -80,21 +83,26 @@ class Writer:
         """Take an image of a dry run whose sidecar would be written."""
         self._report.remaining += 1
         if image.result is not None:
-            self._count_tags(image.job, text_for(image)[1].content)
+            self._note_text(image, None, text_for(image)[1].content)
 
     def count_tags(self) -> None:
         """Report how often each tag occurs in the sidecars of all images so far, if that was asked for."""
         if self._tags:
             self._report.tag_counts = merge_spellings(self._tags)
 
-    def _count_tags(self, job: Job, content: MixedText) -> None:
+    def _note_text(self, image: PlannedImage, data: bytes | None, content: MixedText) -> None:
+        """Note the tags of a sidecar as it stays, and what a trainer cannot read in its bytes."""
+        job = image.job
         if job.counts_tags:
             self._tags.update(content.tags)
+        warning = None if data is None else find_warning(data)
+        # Lines that a run was asked for, or that it left as they were, need no warning.
+        if warning is not None and (warning is not ImageWarning.SEVERAL_LINES or job.request.existing in ADDING):
+            self._report.flag(sidecar_name(image.item.rel, job.extension, job.naming), warning)
 
     def _count_left(self, image: PlannedImage, is_current: bool) -> None:
         report, decision = self._report, image.decision
-        self._flag_sidecar(image.item, image.job, image.before)
-        self._count_tags(image.job, text_on_disk(image.disk))
+        self._note_text(image, image.before, text_on_disk(image.disk))
         if is_current:
             report.current += 1
             report.other_settings += decision.other_settings
@@ -102,13 +110,6 @@ class Writer:
         report.keep(image.item.rel, why_kept(image.disk, image.job.request.task))
         if decision.image_changed:
             report.image_changed.append(image.item.rel)
-
-    def _flag_sidecar(self, item: ImageItem, job: Job, data: bytes | None) -> None:
-        """Name a sidecar that trainers cannot read, and in a run that adds to text one of several lines."""
-        warning = None if data is None else find_warning(data)
-        adds = job.request.existing in ("append", "prepend")
-        if warning is not None and (adds or warning is not ImageWarning.SEVERAL_LINES):
-            self._report.flag(sidecar_name(item.rel, job.extension, job.naming), warning)
 
     def commit(self) -> None:
         """Write what was taken, one catalog and one input after the other."""
@@ -157,8 +158,7 @@ class Writer:
         for change in made:
             image = images[change.path]
             if isinstance(change.state, SidecarState):
-                self._count_tags(image.job, change.state.content)
-            self._flag_sidecar(image.item, image.job, change.after)
+                self._note_text(image, change.after, change.state.content)
             self._listener.note(f"{image.item.rel}: {normalize((change.after or b'').decode())}")
 
     def _count_conflict(self, rel: str, change: Change, root: Path) -> None:
@@ -190,7 +190,7 @@ class Writer:
         # What another task knows of its own text is not forgotten for a text of the user's.
         if state.origin != "user" or disk.state is None or disk.state.task == state.task:
             record_existing(image.catalog, sidecar, state)
-        self._count_tags(image.job, state.content)
+        self._note_text(image, image.before, state.content)
         if state.origin == "user":
             self._report.keep(image.item.rel, KeptReason.FOREIGN)
         else:
