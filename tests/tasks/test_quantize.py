@@ -288,7 +288,7 @@ def test_a_captioner_is_rejected(drawings):
         quantize("demo-caption", drawings)
 
 
-def test_without_onnx_the_extra_is_named(drawings, monkeypatch):
+def test_without_onnx_the_extra_is_named(drawings, monkeypatch, plain_pip):
     monkeypatch.setattr(task, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"sdprep\[quantize\]"):
         quantize("demo-tag", drawings)
