@@ -10,7 +10,9 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.progress import Terminal
+from sdprep.cli.report import print_failures
 from sdprep.cli.signals import run_signals
+from sdprep.cli.talk import YELLOW, current
 from sdprep.report import CancelToken, RunReport
 
 SHOWN = "red-hair-hat.jpg"
@@ -38,10 +40,9 @@ def demo(directory: Path) -> None:
     finally:
         terminal.close()
     for name, reason in shown.missing.items():
-        click.echo(f"not shown: sdprep {name}. {reason}", err=True)
+        current().say(f" sdprep {name}. {reason}", head="not shown:", style=YELLOW)
     for report in shown.reports:
-        for failure in report.failures:
-            click.echo(f"failed: {failure['path']}: {failure['code']}: {failure['message']}", err=True)
+        print_failures(report.failures)
     _show(directory, shown.reports)
     sys.exit(max(report.exit_code for report in shown.reports))
 
