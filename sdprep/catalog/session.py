@@ -31,6 +31,10 @@ RUN_AGAIN = "What was written so far is kept; run the command again to continue"
 ADVICE = "Use --output-dir for images in a read-only folder, or --catalog for another location"
 # The errors for a path without a file, or one that no file can have.
 NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
+# The tables with what a run has stored or done.
+REMEMBERED = ("results", "failures", "states", "journal")
+# What a new catalog leaves in its folder when it is removed.
+LEFT_BEHIND = frozenset({".gitignore", f"{FILE}.lock"})
 WOULD_REPLACE = "A run would move it aside and create a new one"
 
 
@@ -131,6 +135,8 @@ class CatalogSession:
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
         self._locks: list[FolderLock] = []
+        # The folders that this run made for a catalog, by the file of the catalog, the innermost first.
+        self._made: dict[Path, list[Path]] = {}
         self._reported: CatalogError | None = None
 
     def __enter__(self) -> CatalogSession:
@@ -138,14 +144,33 @@ class CatalogSession:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         with ExitStack() as ends:
+            unused = self._unused() if error else {}
+            cause = self._close(error)
+            for file, folders in unused.items():
+                # Called in reverse order: the folders go when the lock in them is released.
+                ends.callback(_remove_folders, folders)
+                _remove_files(file)
             for lock in self._locks:
                 ends.callback(lock.release)
-            cause = self._close(error)
             raised = cause
             if isinstance(cause, (*SQLITE_ERRORS, DamagedCatalog)) and cause is not self._reported:
                 raised = self._explain(cause)
             if raised is not None and raised is not error:
                 raise raised from cause
+
+    def _unused(self) -> dict[Path, list[Path]]:
+        """The folders of new catalogs in which nothing was stored: a run that failed at its start leaves none of them.
+
+        A catalog whose lock is not exclusive stays, since another run may have opened it meanwhile.
+        """
+        exclusive = {lock.path.parent for lock in self._locks if lock.is_exclusive}
+        found = {}
+        for file, folders in self._made.items():
+            catalog = self._open.get(file)
+            with suppress(*SQLITE_ERRORS):
+                if file.parent in exclusive and (catalog is None or _is_empty(catalog)):
+                    found[file] = folders
+        return found
 
     def _close(self, error: BaseException | None) -> BaseException | None:
         """Close all catalogs; return the error that ended the command, or else the first error of closing."""
@@ -230,7 +255,7 @@ class CatalogSession:
         lock = FolderLock(file, self._access.command)
         try:
             if self._access.mode is AccessMode.ADD:
-                _make_folder(file.parent)
+                self._made[file] = _make_folder(file.parent)
             dead = lock.acquire()
         except OSError as error:
             if error.errno in FORBIDDEN:
@@ -271,10 +296,35 @@ class CatalogSession:
         self._access.note(f"{error}. It was renamed to {kept} and replaced by a new one. {LOST}")
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> list[Path]:
+    """Make the folder of a catalog, and return those that were not there before, the innermost first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     ignore = folder / ".gitignore"
     if folder.name == FOLDER and not ignore.exists():
         # Mode x does not follow a link to a missing file.
         with suppress(FileExistsError), ignore.open("x", encoding="utf-8") as stream:
             stream.write("*\n")
+    return missing if folder in missing else []
+
+
+def _is_empty(catalog: Catalog) -> bool:
+    """Whether a catalog remembers nothing that a later run would miss."""
+    return not any(catalog.db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in REMEMBERED)
+
+
+def _remove_files(file: Path) -> None:
+    """Remove an unused catalog that this run has made, while its lock is held."""
+    for path in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm", "-journal"))):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _remove_folders(folders: list[Path]) -> None:
+    """Remove the folders that this run made for a catalog, as far as nothing else is in them."""
+    with suppress(OSError):
+        for folder in folders:
+            if folder.name == FOLDER and {path.name for path in folder.iterdir()} <= LEFT_BEHIND:
+                for name in LEFT_BEHIND:
+                    (folder / name).unlink(missing_ok=True)
+            folder.rmdir()

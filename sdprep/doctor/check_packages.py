@@ -12,7 +12,9 @@ from sdprep.doctor.packages import RESIZER, is_older, is_too_old, release, requi
 from sdprep.doctor.probes import USED
 from sdprep.doctor.problems import ALL, Code, Problem, environment_of, extra_of, install
 from sdprep.installation import here, upgrade
+from sdprep.models.base import Task
 from sdprep.models.files.hub_errors import WAYS_OUT
+from sdprep.models.registry.registry import RECOMMENDED
 
 # Bytes: the largest registered model needs less than the first, sidecars and catalog of a small folder less than the
 # second.
@@ -152,6 +154,34 @@ def _find_cause(facts: Facts, name: str) -> Problem | None:
         message = "Files of onnxruntime are missing, probably because one of two of its packages was uninstalled."
         commands = (here().uninstall(*names), install(extra_of("tag", facts.machine)))
         return Problem(Code.ONNXRUNTIME_BROKEN, part, name, message, commands, blocks=(part,))
+    return None
+
+
+def find_models(facts: Facts) -> Iterator[Problem]:
+    """Find the jobs that have no model on this machine, where none can be downloaded either."""
+    if (reason := _why_no_download(facts)) is None:
+        return
+    for job, what in (("caption", "captioner"), ("tag", "tagger"), ("tensorflow", "tagger for TensorFlow")):
+        is_installed = all(need.name in facts.modules for need in requirements(job, facts.machine))
+        if is_installed and job not in facts.models:
+            message = f"no {what} is on this machine, and none can be downloaded: {reason}."
+            advice = f"When the Hub can be reached: sdprep models download {RECOMMENDED[_task_of(job)]}. {WAYS_OUT}."
+            yield Problem(Code.MODEL_MISSING, job, "model", message, advice=advice, blocks=(job,))
+
+
+def _task_of(job: str) -> Task:
+    return "caption" if job == "caption" else "tag"
+
+
+def _why_no_download(facts: Facts) -> str | None:
+    """Why no model can be downloaded, or None if nothing is known against it."""
+    if (probe := facts.probes.get("hub")) is None:
+        return None
+    if probe.about.get("offline"):
+        return "HF_HUB_OFFLINE is set"
+    status = probe.about.get("status")
+    if probe.step == "answer" or status not in (None, *HUB_ANSWERS):
+        return f"{probe.value('endpoint')} cannot be reached"
     return None
 
 

@@ -18,6 +18,7 @@ from sdprep.doctor.check_packages import (
     find_folder,
     find_hub,
     find_missing,
+    find_models,
     find_old,
     is_unused,
 )  # fmt: skip
@@ -83,6 +84,7 @@ def diagnose(facts: Facts, asked: Iterable[str] = ()) -> Diagnosis:
         find_onnxruntime,
         find_tensorflow,
         find_devices,
+        find_models,
         find_hub,
         find_folder,
     )

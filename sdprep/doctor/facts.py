@@ -77,13 +77,14 @@ class Machine:
 class Facts:
     """All facts: `packages` has the version of each distribution, `modules` the distributions of each framework.
 
-    `probes` has those that had something to test.
+    `probes` has those that had something to test, `models` for each job a model whose files are on this machine.
     """
 
     machine: Machine
     packages: Mapping[str, str] = field(default_factory=dict)
     modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
 
     def version(self, module: str) -> str:
         """Return the version of a framework from its distribution, else from the framework; empty if unknown."""

@@ -20,6 +20,11 @@ import msgspec
 from sdprep import __version__
 from sdprep.doctor.facts import Device, Facts, Machine, Outcome, Probe, Value
 from sdprep.doctor.packages import read_packages
+from sdprep.errors import ModelError
+from sdprep.models.backends import with_backend
+from sdprep.models.base import ModelSpec
+from sdprep.models.files.hub import find_local
+from sdprep.models.registry.registry import is_toy, local_folder, named, registered
 from sdprep.sanitize import redact
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +81,30 @@ def gather(directory: Path | None = None, cuda_visible: str | None = None, *, li
         # One after the other: two of them on one GPU could run out of its memory.
         probes = {name: run_probe(name, limit=limit) for name, needed in FRAMEWORKS.items() if needed <= modules.keys()}
         probes |= {name: other.result() for name, other in others.items()}
-    return Facts(machine, packages, modules, probes)
+    return Facts(machine, packages, modules, probes, read_models())
+
+
+def read_models() -> dict[str, str]:
+    """For each job, a model whose files are on this machine; a toy of the demo is none."""
+    found: dict[str, str] = {}
+    for name, path in registered().items():
+        try:
+            spec = named(name, path)
+            if is_toy(spec):
+                continue
+            if _is_here(spec):
+                found.setdefault("caption" if spec.task == "caption" else spec.backend.replace("onnx", "tag"), name)
+            if spec.savedmodel and _is_here(with_backend(spec, "tensorflow")):
+                found.setdefault("tensorflow", name)
+        except ModelError:  # a description that is wrong: `sdprep models list` names it
+            continue
+    return found
+
+
+def _is_here(spec: ModelSpec) -> bool:
+    """Whether the files of a model are on this machine; those of a folder are not read."""
+    folder = local_folder(spec.source)
+    return find_local(spec) is not None if folder is None else all((folder / name).is_file() for name in spec.files)
 
 
 def run_probe(name: str, *arguments: str, python: str = sys.executable, limit: float = LIMIT) -> Probe:

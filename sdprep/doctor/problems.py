@@ -34,6 +34,7 @@ class Code(str, Enum):
     TENSORFLOW_PYTHON = "tensorflow-python"
     TENSORFLOW_LIBRARY = "tensorflow-library"
     TENSORFLOW_CUDNN = "tensorflow-cudnn"
+    MODEL_MISSING = "model-missing"
     HUB_UNREACHABLE = "hub-unreachable"
     CACHE_UNWRITABLE = "cache-unwritable"
     FOLDER_UNWRITABLE = "folder-unwritable"

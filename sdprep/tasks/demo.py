@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
 from sdprep.demo import IMAGES
-from sdprep.errors import UsageError
+from sdprep.errors import SdprepError, UsageError
 from sdprep.files import replace_file
 from sdprep.images.source import is_image
-from sdprep.models.backends import check_installed
+from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import Task
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, Listener, RunReport
@@ -24,26 +25,37 @@ MODELS: tuple[tuple[str, Task], ...] = (("demo-caption", "caption"), ("demo-tag"
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """The reports of the three commands."""
+    """The reports of the commands that could run, and why the others could not, by their names."""
 
-    caption: RunReport
-    tag: RunReport
-    merge: RunReport
+    reports: tuple[RunReport, ...]
+    missing: dict[Task, str]
 
 
 def demo(directory: Path, *, listener: Listener | None = None, stop: CancelToken | None = None) -> Demonstration:
-    """Copy the bundled images to a folder and run the three commands on them with the demo models.
+    """Copy the bundled images to a folder, and caption, tag and merge them with the demo models.
 
-    Raises UsageError if the folder has other images.
+    A command whose framework is not installed is left out. Raises UsageError if the folder has other images, and
+    MissingExtra if nothing at all can run.
     """
+    missing: dict[Task, SdprepError] = {}
     for model, task in MODELS:
-        check_installed(resolve(model, task))
+        try:
+            check_installed(with_backend(resolve(model, task), "auto"))
+        except SdprepError as error:
+            missing[task] = error
+    if len(missing) == len(MODELS):
+        raise missing["tag"]
     copy_images(directory)
-    return Demonstration(
-        caption(directory, CaptionSettings(model="demo-caption"), listener=listener, stop=stop),
-        tag(directory, TagSettings(model="demo-tag"), listener=listener, stop=stop),
-        merge(directory, MergeSettings(), listener=listener, stop=stop),
-    )
+    reports = []
+    fields: list[Literal["caption", "tags"]] = []
+    if "caption" not in missing:
+        reports.append(caption(directory, CaptionSettings(model="demo-caption"), listener=listener, stop=stop))
+        fields.append("caption")
+    if "tag" not in missing:
+        reports.append(tag(directory, TagSettings(model="demo-tag"), listener=listener, stop=stop))
+        fields.append("tags")
+    reports.append(merge(directory, MergeSettings(fields=(*fields, "image_size")), listener=listener, stop=stop))
+    return Demonstration(tuple(reports), {task: str(error) for task, error in missing.items()})
 
 
 def copy_images(directory: Path) -> None:

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from sdprep.config import CaptionSettings, TagSettings
 from sdprep.errors import ModelError, SdprepError, UsageError, WriteError
 from sdprep.files import replace_file
 from sdprep.models.base import ModelSpec, Task
@@ -39,7 +40,10 @@ class ModelResults(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """A registered model; `download` in bytes (None: not known yet, 0: nothing), `megabytes` from its description."""
+    """A registered model; `download` in bytes (None: not known yet, 0: nothing), `megabytes` from its description.
+
+    `note` says whether it is the default of its command, recommended, or a toy of the demo.
+    """
 
     name: str
     task: Task
@@ -48,6 +52,7 @@ class ModelSummary:
     megabytes: int | None
     licence: str | None
     cached: bool
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +247,14 @@ def _summarize(spec: ModelSpec) -> ModelSummary:
     sizes = [file.size for file in files if file.size is not None]
     size = 0 if spec.source.repo is None else sum(sizes) if len(sizes) == len(files) else None
     cached = all(file.path is not None for file in files)
-    return ModelSummary(spec.name, spec.task, spec.backend, size, spec.megabytes, spec.licence, cached)
+    return ModelSummary(spec.name, spec.task, spec.backend, size, spec.megabytes, spec.licence, cached, _note(spec))
+
+
+def _note(spec: ModelSpec) -> str:
+    default = CaptionSettings().model if spec.task == "caption" else TagSettings().model
+    words = ["default"] if spec.name == default else []
+    words += ["recommended"] if spec.name == registry.RECOMMENDED[spec.task] else []
+    return ", ".join(words) or ("toy for the demo" if registry.is_toy(spec) else "")
 
 
 def _describe(spec: ModelSpec) -> ModelDetails:

@@ -47,6 +47,10 @@ RUNS_ON = {"int8": CPU, "fp16": AUTO}
 # The bits of the weights of the copies of which the best is kept. With 8, sums overflow on x86 processors without VNNI.
 BITS = {"int8": (8, 7), "fp16": (16,)}
 BATCH = 8
+# A copy may take this many times as long as the original, since times differ from one measurement to the next.
+SLOWER = 1.05
+# Each is measured this often, and the shortest time counts.
+ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +106,9 @@ class Candidate:
 def quantize(
     model: str, images: Path, settings: QuantizeSettings = QuantizeSettings(), *, listener: Listener | None = None
 ) -> Quantized:
-    """Make a smaller copy of a tagger, measure it and register it; one below `min_f1` is not kept.
+    """Make a smaller copy of a tagger, measure it and register it; one below `min_f1`, or slower, is not kept.
 
-    Raises UsageError, MissingExtra, NoImages, WriteError, and ModelError below `min_f1` or if the copy returns NaN.
+    Raises UsageError, MissingExtra, NoImages, WriteError, and ModelError for a copy that is not kept or returns NaN.
     """
     spec = with_backend(registry.resolve(model, "tag"), "onnx")
     if spec.precision != "float32":
@@ -171,6 +175,7 @@ class Quantizer:
                 f"{found.pictures} images ({found.kept:.1%} of {found.tags} tags kept); not kept\n"
                 "More images like those that you tag may help (--sample); --force keeps it anyway"
             )
+        self._check_speed(made)
         for each in candidates:
             if each is best:
                 each.graph.rename(new / GRAPH)
@@ -178,6 +183,17 @@ class Quantizer:
                 each.graph.unlink()
         (new / AGREEMENT).write_text(json.dumps({"schema": 1, **asdict(made)}, default=str, indent=2) + "\n", "utf-8")
         return made
+
+    def _check_speed(self, made: Quantized) -> None:
+        """Raise ModelError if the copy is slower than the original by more than measurements differ."""
+        new, original = made.seconds["new"], made.seconds["original"]
+        if new <= original * SLOWER or self.settings.force:
+            return
+        what = "fp16 is for GPUs" if made.precision == "fp16" else "int8 is for CPUs with instructions for it (VNNI)"
+        raise ModelError(
+            f"{made.name} is slower than {made.original} on {made.provider}: {new * 1000:.1f} ms per image instead of "
+            f"{original * 1000:.1f} ms; not kept\n{what}; --force keeps it anyway"
+        )
 
     def _candidate(self, bits: int, described: ModelSpec, new: Path, evaluator: Evaluator) -> Candidate:
         source, target = self.files.folder / self.spec.files[0], new / f"{bits}.onnx"
@@ -318,9 +334,12 @@ def _scores(tagger: OnnxTagger, decoded: Sequence[Decoded]) -> tuple[Scores, flo
     """Return scores, float32[images, labels], and the seconds per image."""
     chunks = [decoded[at : at + BATCH] for at in range(0, len(decoded), BATCH)]
     batches = [Batch(tuple(range(len(chunk))), (), np.stack([each.pixels for each in chunk])) for chunk in chunks]
-    began = time.perf_counter()
-    found = [cast(TagScores, prediction).scores for _, prediction in tagger.predict(batches)]
-    return np.stack(found), (time.perf_counter() - began) / len(decoded)
+    seconds = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        found = [cast(TagScores, prediction).scores for _, prediction in tagger.predict(batches)]
+        seconds.append(time.perf_counter() - began)
+    return np.stack(found), min(seconds) / len(decoded)
 
 
 def agreement(original: Scores, other: Scores, threshold: float) -> Agreement:

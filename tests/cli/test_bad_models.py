@@ -50,7 +50,7 @@ def run(sdprep_command, imgs, tmp_path):
         if spoil is not None:
             spoil(weights)
         outcome = sdprep_command("tag", "imgs", "--model", "mine.toml")
-        after = sorted(path.name for path in imgs.iterdir() if not path.name.startswith("."))
+        after = sorted(path.name for path in imgs.iterdir())
         return outcome, after == before
 
     return tag

@@ -28,20 +28,47 @@ def test_a_demo_succeeds(twice):
     assert twice[0][0] == 0
 
 
-def test_a_demo_writes_a_caption_and_tags_for_every_image(twice):
-    assert twice[0][2].count(f"{COUNT} images: {COUNT} written") == 3
+def test_a_demo_ends_in_a_dozen_lines_that_say_what_was_made(twice):
+    lines = twice[0][1].splitlines()
+    assert len(lines) <= 13
+    assert lines[0] == f"{COUNT} images in shown have {COUNT} captions, {COUNT} tag files, {COUNT} entries"
 
 
-def test_a_demo_shows_a_caption_that_is_true(twice):
-    assert "caption of red-hair-hat.jpg: a girl with long red hair" in twice[0][1]
+def test_a_demo_shows_one_image_with_its_caption_and_tags(twice):
+    assert "red-hair-hat.caption: a girl with long red hair" in twice[0][1]
+    assert "red-hair-hat.txt: 1girl" in twice[0][1]
 
 
-def test_a_second_demo_finds_everything_up_to_date(twice):
-    assert twice[1][2].count(f"{COUNT} images: 0 written, {COUNT} up to date") == 3
+def test_a_demo_names_the_commands_for_ones_own_folder(twice):
+    commands = [line.strip() for line in twice[0][1].splitlines() if "./your-images" in line]
+    assert commands == [f"sdprep {command} ./your-images" for command in ("caption", "tag", "merge")]
+
+
+def test_a_demo_says_where_the_files_are(twice):
+    assert "metadata" in twice[0][1]
 
 
 def test_a_second_demo_shows_the_same(twice):
     assert twice[1][1] == twice[0][1]
+
+
+def test_a_demo_without_torch_tags_and_says_what_is_missing(sdprep_command, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    shown = sdprep_command("demo", "shown")
+    assert shown.code == 0
+    assert "not shown: sdprep caption. torch is not installed. Install it with: " in shown.err
+    assert "red-hair-hat.txt: 1girl" in shown.out
+    assert not list((tmp_path / "shown").glob("*.caption"))
+
+
+def test_a_demo_with_no_framework_at_all_names_what_to_install_and_copies_nothing(
+    sdprep_command, monkeypatch, tmp_path
+):
+    for package in ("torch", "onnxruntime", "tensorflow"):
+        monkeypatch.setitem(sys.modules, package, None)
+    shown = sdprep_command("demo", "shown")
+    assert (shown.code, "onnxruntime is not installed" in shown.err) == (5, True)
+    assert not (tmp_path / "shown").exists()
 
 
 @pytest.fixture

@@ -372,3 +372,11 @@ def test_help_does_not_even_load_huggingface_hub():
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_list_marks_the_default_and_a_recommendation_of_each_task(sdprep_command):
+    lines = {line.split()[0]: line for line in sdprep_command("models", "list").out.splitlines()}
+    assert lines["wd-v1-4-swinv2-tagger-v2"].endswith("default")
+    assert lines["wd-swinv2-tagger-v3"].endswith("recommended")
+    assert lines["blip-large"].endswith("default, recommended")
+    assert lines["demo-tag"].endswith("toy for the demo")

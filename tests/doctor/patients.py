@@ -95,12 +95,13 @@ def tensorflow_probe(version="2.10.0", **changes):
     return probe("tensorflow", **({"about": about, "devices": ["CPU:0"]} | changes))
 
 
-def facts(*probes, packages=(), modules=(), **of_machine):
+def facts(*probes, packages=(), modules=(), here=None, **of_machine):
     """The facts of a machine with everything but TensorFlow, with these probes in place of successful ones."""
     found = {"torch": torch_probe(), "transformers": probe("transformers"), "onnxruntime": onnx_probe()}
     provided = {name: (name,) for name in ("torch", "transformers", "safetensors", "onnxruntime")} | dict(modules)
     found |= {each.name: each for each in probes}
-    return Facts(machine(**of_machine), PACKAGES | dict(packages), provided, found)
+    models = dict.fromkeys(("caption", "tag", "tensorflow"), "wd-vit-tagger-v3") if here is None else here
+    return Facts(machine(**of_machine), PACKAGES | dict(packages), provided, found, models)
 
 
 def tensorflow_facts(*probes, version="2.10.0", packages=(), **of_machine):

@@ -4,6 +4,7 @@ import pytest
 
 from sdprep.doctor.doctor import diagnose
 from sdprep.doctor.facts import Facts
+from sdprep.doctor.gather import read_models
 from tests.doctor.patients import (
     LEFTOVER,
     NUMPY_2,
@@ -267,3 +268,39 @@ def test_a_full_disk_at_the_folder_is_a_problem():
 
 def test_successful_probes_of_every_kind_are_not_a_problem():
     assert codes(tensorflow_facts(torch_probe(), onnx_probe(), tensorflow_probe())) == []
+
+
+# Models
+
+NO_ANSWER = {"endpoint": "https://huggingface.co", "cache": "/c", "writable": True, "free": 10**12}
+
+
+def without_hub(**about):
+    return probe("hub", "error", "answer", about={**NO_ANSWER, **about}, error="timed out")
+
+
+@pytest.mark.parametrize("job", ["tag", "caption"])
+def test_a_job_without_a_model_and_without_a_hub_is_not_possible(job):
+    found = diagnose(facts(without_hub(), here={}), [job])
+    assert (found.works[job], found.exit_code) == (False, 5)
+    (problem,) = [each for each in found.problems if each.code.value == "model-missing" and each.part == job]
+    assert "is on this machine, and none can be downloaded: https://huggingface.co cannot be reached" in problem.message
+    assert "sdprep models download" in problem.advice
+
+
+def test_a_job_is_not_possible_offline_without_a_model():
+    offline = probe("hub", about={**NO_ANSWER, "offline": True})
+    assert "HF_HUB_OFFLINE is set" in str(diagnose(facts(offline, here={}), ["tag"]).problems)
+
+
+def test_a_model_on_this_machine_needs_no_hub():
+    assert diagnose(facts(without_hub(), here={"tag": "wd-vit-tagger-v3"}), ["tag"]).works["tag"]
+
+
+def test_a_hub_that_answers_brings_the_model():
+    answers = probe("hub", about={**NO_ANSWER, "status": 200})
+    assert diagnose(facts(answers, here={}), ["tag", "caption"]).exit_code == 0
+
+
+def test_a_demo_model_is_no_model_for_a_job():
+    assert read_models() == {}

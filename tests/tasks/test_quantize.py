@@ -1,6 +1,7 @@
 """Smaller copies of taggers, made by the real onnxruntime: of the demo tagger, and of one that does not bear it."""
 
 import json
+import math
 import random
 import shutil
 from pathlib import Path
@@ -22,6 +23,12 @@ from sdprep.tasks.quantize import AGREEMENT, agreement, as_toml, quantize
 from sdprep.tasks.tag import tag
 
 SIZE = 8
+
+
+@pytest.fixture(autouse=True)
+def any_speed(monkeypatch):
+    """No test depends on how fast this machine is: every copy is fast enough."""
+    monkeypatch.setattr("sdprep.tasks.quantize.SLOWER", math.inf)
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +288,7 @@ def test_a_captioner_is_rejected(drawings):
         quantize("demo-caption", drawings)
 
 
-def test_without_onnx_the_extra_is_named(drawings, monkeypatch):
+def test_without_onnx_the_extra_is_named(drawings, monkeypatch, plain_pip):
     monkeypatch.setattr(task, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"sdprep\[quantize\]"):
         quantize("demo-tag", drawings)
@@ -354,3 +361,24 @@ def test_tags_that_the_original_does_not_have_are_no_agreement():
 def test_nothing_agrees_with_nothing():
     found = agreement(np.zeros_like(ORIGINAL), np.zeros_like(ORIGINAL), 0.35)
     assert (found.tags, found.kept, found.f1) == (0, 1, 1)
+
+
+# Speed
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_copy_that_is_slower_than_the_original_is_not_kept_and_both_times_are_named(
+    precision, drawings, tmp_path, monkeypatch
+):
+    # As if any time were too long.
+    monkeypatch.setattr(task, "SLOWER", 0.0)
+    out = tmp_path / "out" / "copy"
+    with pytest.raises(ModelError, match=r"is slower than demo-tag on cpu: [\d.]+ ms per image instead of [\d.]+ ms"):
+        quantize("demo-tag", drawings, QuantizeSettings(precision=precision, sample=8, out=out))
+    assert not out.exists()
+
+
+def test_force_keeps_a_copy_that_is_slower(drawings, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "SLOWER", 0.0)
+    made = quantize("demo-tag", drawings, QuantizeSettings(force=True, sample=8, out=tmp_path / "copy"))
+    assert (made.folder / "model.onnx").is_file()

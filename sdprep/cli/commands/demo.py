@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,11 +10,14 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.progress import Terminal
-from sdprep.cli.report import summarize
+from sdprep.cli.report import print_failures
 from sdprep.cli.signals import run_signals
-from sdprep.report import CancelToken
+from sdprep.cli.talk import YELLOW, current
+from sdprep.report import CancelToken, RunReport
 
 SHOWN = "red-hair-hat.jpg"
+SIDECARS = {"caption": ".caption", "tag": ".txt"}
+WORDS = {"caption": "captions", "tag": "tag files", "merge": "entries"}
 
 
 @click.command(cls=shared.Command, example="sdprep demo ./sdprep-demo", short_help="Try everything on bundled images.")
@@ -26,29 +28,38 @@ SHOWN = "red-hair-hat.jpg"
 def demo(directory: Path) -> None:
     """Copy sample images to DIR (default ./sdprep-demo) and caption, tag and merge them with tiny bundled models.
 
-    The demo models know the bundled cartoon drawings only; for your own images take the real ones.
+    The demo models know the bundled cartoon drawings only; for your own images take the real ones. Without torch,
+    the images are tagged and not captioned.
     """
     from sdprep.tasks.demo import demo as task
 
     stop, terminal = CancelToken(), Terminal()
-    with run_signals(stop):
-        shown = task(directory, listener=terminal, stop=stop)
-    for report in (shown.caption, shown.tag, shown.merge):
-        summarize(report)
-    _show_tree(directory)
+    try:
+        with run_signals(stop):
+            shown = task(directory, listener=terminal, stop=stop)
+    finally:
+        terminal.close()
+    for name, reason in shown.missing.items():
+        current().say(f" sdprep {name}. {reason}", head="not shown:", style=YELLOW)
+    for report in shown.reports:
+        print_failures(report.failures)
+    _show(directory, shown.reports)
+    sys.exit(max(report.exit_code for report in shown.reports))
+
+
+def _show(directory: Path, reports: tuple[RunReport, ...]) -> None:
+    """Print what was made, one image with its texts, where the files are, and what to type for your own folder."""
+    found = max(report.found for report in reports)
+    made = [f"{report.found - report.failed - report.remaining} {WORDS[report.command]}" for report in reports]
+    click.echo(f"{found} images in {directory} have {', '.join(made)}")
     image = directory / SHOWN
-    for extension, what in ((".caption", "caption"), (".txt", "tags")):
-        click.echo(f"{what} of {SHOWN}: {image.with_suffix(extension).read_text(encoding='utf-8').strip()}")
-    entries = json.loads(Path(str(shown.merge.output)).read_text(encoding="utf-8"))
-    click.echo(f"{shown.merge.output} has {len(entries)} entries")
-    sys.exit(max(report.exit_code for report in (shown.caption, shown.tag, shown.merge)))
-
-
-def _show_tree(folder: Path, indent: str = "") -> None:
-    if not indent:
-        click.echo(f"{folder}/")
-    for entry in sorted(folder.iterdir()):
-        if not entry.name.startswith("."):
-            click.echo(f"{indent}  {entry.name}{'/' if entry.is_dir() else ''}")
-            if entry.is_dir():
-                _show_tree(entry, indent + "  ")
+    click.echo(f"\n{image}")
+    commands = [report.command for report in reports if report.command in SIDECARS]
+    for command in commands:
+        sidecar = image.with_suffix(SIDECARS[command])
+        if sidecar.is_file():
+            click.echo(f"  {sidecar.name}: {sidecar.read_text(encoding='utf-8').strip()}")
+    click.echo(f"\nThe texts are beside the images, all of them together in {reports[-1].output}")
+    click.echo("\nFor your own folder (the models are downloaded once):")
+    for command in (*commands, "merge"):
+        click.echo(f"  sdprep {command} ./your-images")

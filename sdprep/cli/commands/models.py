@@ -57,7 +57,7 @@ def list_models(task: Task | None, as_json: bool) -> None:
     if as_json:
         print_json(listing)
     else:
-        head = ("name", "task", "backend", "download", "licence", "cached")
+        head = ("name", "task", "backend", "download", "licence", "cached", "note")
         print_table([head, *map(_row, listing.models)], right=(3,))
     _exit(listing.failures)
 
@@ -197,7 +197,7 @@ def _row(model: ModelSummary) -> tuple[str, ...]:
 
     exact = "none" if model.download == 0 else amount(model.download or 0)
     download = about(model.megabytes) if model.download is None else exact
-    return model.name, model.task, model.backend, download, model.licence or "see card", _yes(model.cached)
+    return model.name, model.task, model.backend, download, model.licence or "see card", _yes(model.cached), model.note
 
 
 def about(megabytes: int | None) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
                   help="Compare the tags at or above this probability."),
     shared.option("--floor", type=param_types.FiniteFloat(0, 1), default=0.95, show_default=True,
                   help="Keep the copy only if its F1 against the original is this high."),
-    shared.option("--force", is_flag=True, help="Keep the copy even if its F1 is lower."),
+    shared.option("--force", is_flag=True, help="Keep the copy even if its F1 is lower, or if it is slower."),
     shared.option("--sample", type=param_types.Int64(2), default=100, show_default=True,
                   help="Use at most this many images: half to calibrate, half to measure."),
     json_option,
@@ -61,6 +61,8 @@ def quantize(ctx: click.Context, /, name: str, images: Path, floor: float, as_js
         print_table(_rows(made))
     if made.agreement.f1 < made.floor:
         current().say(f" F1 below {made.floor:g}; kept because of --force", head="WARNING:", style=YELLOW)
+    if made.seconds["new"] > made.seconds["original"]:
+        current().say(" it is slower than the original here", head="WARNING:", style=YELLOW)
     current().say(f"made: --model {shlex.quote(made.name)}")
 
 
