@@ -112,6 +112,11 @@ class Catalog:
         if self.dry_run:
             self.db.execute("PRAGMA query_only = ON")
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether no run has written here."""
+        return self.db.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is None
+
     def close(self) -> None:
         """Write the images that were noted, and end the connection."""
         self.flush()

@@ -128,6 +128,7 @@ class CatalogSession:
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
         self._locks: list[FolderLock] = []
+        self._made: list[Path] = []
         self._reported: CatalogError | None = None
 
     def __enter__(self) -> CatalogSession:
@@ -146,10 +147,13 @@ class CatalogSession:
 
     def _close(self, error: BaseException | None) -> BaseException | None:
         """Close all catalogs; return the error that ended the command, or else the first error of closing."""
-        for catalog in self._open.values():
+        for file, catalog in self._open.items():
             try:
+                is_unused = error is not None and file in self._made and catalog.is_unused
                 # After an error nothing more is written: it would fail again and hide the first cause.
                 catalog.db.close() if error else catalog.close()
+                if is_unused:
+                    _remove(file)
             except (*SQLITE_ERRORS, SdprepError) as closing_error:
                 error = error or closing_error
         return error
@@ -221,6 +225,8 @@ class CatalogSession:
         lock = FolderLock(file, self._access.command)
         try:
             if self._access.mode is AccessMode.ADD:
+                if file.parent.name == FOLDER and not file.parent.exists():
+                    self._made.append(file)
                 _make_folder(file.parent)
             dead = lock.acquire()
         except OSError as error:
@@ -269,3 +275,13 @@ def _make_folder(folder: Path) -> None:
         # Mode x does not follow a link to a missing file.
         with suppress(FileExistsError), ignore.open("x", encoding="utf-8") as stream:
             stream.write("*\n")
+
+
+def _remove(file: Path) -> None:
+    """Remove a catalog and its folder, both made for a run that then could not start. The lock is still held."""
+    for name in (f"{file.name}-wal", f"{file.name}-shm", file.name, f"{file.name}.owner", ".gitignore"):
+        (file.parent / name).unlink(missing_ok=True)
+    # Windows keeps a lock file that is open.
+    with suppress(OSError):
+        file.with_name(f"{file.name}.lock").unlink()
+        file.parent.rmdir()
