@@ -57,7 +57,8 @@ def run(command: str, folder: Path) -> str:
         encoding="utf-8",
         check=True,
     )
-    return done.stdout
+    # The folder of the run is a temporary one.
+    return done.stdout.replace(f"{folder}/", "")
 
 
 def record() -> list[tuple[str, str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +12,8 @@ from sdprep.cli.talk import Level, current
 
 # Seconds between two lines where no bar is shown.
 INTERVAL = 30.0
+# Columns after a bar in which a terminal shows ^C.
+ECHO = 4
 BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left"
 
 
@@ -59,7 +63,7 @@ class Terminal:
 
         # Its thread would redraw bars that do not advance.
         tqdm.monitor_interval = 0
-        self._talk.bar = tqdm(
+        self._talk.bar = bar = tqdm(
             desc=self._name,
             total=self._total,
             unit="B" if self._unit == "bytes" else f" {self._unit}",
@@ -68,8 +72,10 @@ class Terminal:
             miniters=1,
             leave=False,
             file=sys.stderr,
-            dynamic_ncols=True,
+            ncols=_columns() - ECHO,
         )
+        # As with dynamic_ncols, which leaves no room for the echo.
+        bar.dynamic_ncols = lambda _: (_columns() - ECHO, None)
 
     def _line(self, now: float) -> str:
         """How far the stage is."""
@@ -80,6 +86,13 @@ class Terminal:
         left = max(0, self._total - self._done) / rate
         done, total, speed = (_amount(value, self._unit) for value in (self._done, self._total, rate))
         return f"{self._name}: {done} of {total} {self._unit}, {speed} {self._unit} per second, {_time(left)} left"
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return shutil.get_terminal_size().columns
 
 
 def _amount(value: float, unit: str) -> str:

@@ -46,6 +46,9 @@ class Talk:
             return
         if self.bar is not None:
             self.bar.clear()
+            # The ^C that a terminal shows behind the bar.
+            sys.stderr.write(f"\r{' ' * (self.bar.ncols + 2)}")
+            sys.stderr.write("\r")
         if isinstance(sys.stderr, Printer):
             sys.stderr.write_line(text, head=head, style=style)
         else:

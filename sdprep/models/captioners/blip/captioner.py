@@ -108,6 +108,7 @@ class BlipCaptioner:
     def _compared(self, batches: Iterable[Images]) -> Iterator[Images]:
         for images in batches:
             if self._to_compare is not None:
+                self._note("checking sdprep's decoder against transformers on the first image")
                 check_agreement(*self._to_compare, images.part(0, 1), self._versions)
                 self._to_compare = None
             if self._sample is not None and self._sample.compare(images):

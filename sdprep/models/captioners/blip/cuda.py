@@ -184,12 +184,16 @@ class LazyCompile:
         self._last: tuple[int, float] | None = None
         self._compiled: Tower | None = None
         self._failed = False
+        self._announced = set[int]()
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         import torch
 
         if not self._is_due(len(pixels)) or self._failed:
             return self._tower(pixels)
+        if len(pixels) not in self._announced:
+            self._announced.add(len(pixels))
+            self._note(f"compiling the vision tower for batches of {len(pixels)}, which takes about a minute")
         try:
             # One shape at a time: kernels for any number of images would be slower.
             self._compiled = self._compiled or torch.compile(self._tower, dynamic=False, backend=self._backend)

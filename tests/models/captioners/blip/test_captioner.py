@@ -313,7 +313,8 @@ def test_in_int8_the_first_images_are_compared_with_float32_and_it_is_said() -> 
     captioner = BlipCaptioner(spec, files, execution_for(settings), caption_options(settings), said.append)
     found = dict(captioner.predict([batch(0, 1), batch(2)]))
     assert {key: found[key].text for key in range(3)} == texts([batch(0, 1, 2)])
-    assert said == ["int8: 3 of 3 captions are those of float32"]
+    check = "checking sdprep's decoder against transformers on the first image"
+    assert said == [check, "int8: 3 of 3 captions are those of float32"]
     assert captioner._sample is None
 
 
