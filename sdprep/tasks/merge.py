@@ -56,8 +56,13 @@ def merge(
     folder itself. Raises UsageError, NoImages, NoSidecars, MetadataError if a JSON cannot be read or written, and
     MissingSidecars if every sidecar has to be there.
     """
+    return _merge(directory, settings, layers, listener or NullListener(), CancelToken() if stop is None else stop)
+
+
+def _merge(
+    directory: Path, settings: MergeSettings, layers: Layers, listener: Listener, stop: CancelToken
+) -> RunReport:
     start = time.monotonic()
-    listener, stop = listener or NullListener(), CancelToken() if stop is None else stop
     dataset = Dataset(directory, settings.paths)
     output = _open_output(directory, settings)
     items = dataset.items(listener)
@@ -65,16 +70,12 @@ def merge(
     mode = AccessMode.DRY_RUN if settings.dry_run else AccessMode.ADD
     with catalogs_for(directory, settings.paths, CatalogAccess("merge", mode, listener.note)) as catalogs:
         # Opened before the images are read: another run may hold it, or its folder may be read-only.
-        folder = settings.paths.output_dir and real_path(settings.paths.output_dir)
-        catalog = catalogs.of(folder or dataset.directory)
+        folder = real_path(settings.paths.output_dir or dataset.directory)
+        catalog = catalogs.of(folder)
         output = _recall_output(output, catalog)
-        cascade = Cascade("merge", settings, layers, catalogs, folder or dataset.directory, listener.note)
-        parts = cascade.parts(items)
-        for part, _ in parts:
-            _check(part.settings)
-        of_image = {item.rel: part.settings for part, some in parts for item in some}
+        cascade = Cascade("merge", settings, layers, catalogs, folder, listener.note)
+        of_image = _settings_of(items, cascade)
         settings = cascade.of_folder(dataset.directory).settings
-        info = cascade.run_record(settings, None)
         if not settings.dry_run:
             check_writable(real_path(output.path).parent, "Give -o FILE for another output")
         failures = {**metadata.key_failures(items, settings.keys), **dataset.collisions(items, of_image)}
@@ -83,16 +84,24 @@ def merge(
             report.remaining, report.stopped = report.found, stop.exit_code
         else:
             after = _merged(images, output, dataset.directory, settings, report, listener)
-            if not settings.dry_run and after != (output.before or metadata.dump({}, output.path)):
-                report.seconds = time.monotonic() - start
-                _replace_output(output, after, catalog, info, report)
             if not settings.dry_run:
+                report.seconds = time.monotonic() - start
+                info = cascade.run_record(settings, None)
+                _replace_output(output, after, catalog, info, report)
                 with catalog.transaction():
                     cascade.record(catalog, info.uid)
     report.output = str(output.path) if output.path.exists() else None
     report.seconds = time.monotonic() - start
     report.check()
     return report
+
+
+def _settings_of(items: list[ImageItem], cascade: Cascade[MergeSettings]) -> dict[str, MergeSettings]:
+    """The settings of each image by its name. Raises UsageError for some that contradict each other."""
+    parts = cascade.parts(items)
+    for part, _ in parts:
+        _check(part.settings)
+    return {item.rel: part.settings for part, some in parts for item in some}
 
 
 def _merged(
@@ -139,11 +148,13 @@ def _recall_output(output: MetadataFile, catalog: Catalog) -> MetadataFile:
 
 
 def _replace_output(output: MetadataFile, after: bytes, catalog: Catalog, info: RunInfo, report: RunReport) -> None:
-    """Replace the metadata JSON through the journal of the images' catalog, wherever the JSON is.
+    """Replace the metadata JSON through the journal of the images' catalog, wherever the JSON is, if it changes.
 
     Raises MetadataError if the file has changed since it was read or cannot be written, WriteError on a full disk.
     """
     path = real_path(output.path)
+    if after == (output.before or metadata.dump({}, output.path)):
+        return
     report.run = info.uid
     try:
         replace_through_journal(catalog, info, Change(path, output.before, after))
