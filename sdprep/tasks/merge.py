@@ -26,6 +26,7 @@ from sdprep.texts.exact_json import Number
 from sdprep.texts.metadata import Claims, Entries, Entry
 from sdprep.texts.moved import Likeness, Place, find_places, former_places
 from sdprep.texts.orphans import Orphans, folders_of, has_file, name_places, paths_here, sort_orphans
+from sdprep.types import ImageItem
 
 OUTPUT_NAME = "metadata.json"
 TEXT_FIELDS = ("caption", "tags")
