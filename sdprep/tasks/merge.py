@@ -28,6 +28,7 @@ from sdprep.texts.exact_json import Number
 from sdprep.texts.metadata import Claims, Entries, Entry
 from sdprep.texts.moved import Likeness, Place, find_places, former_places
 from sdprep.texts.orphans import Orphans, folders_of, has_file, name_places, paths_here, sort_orphans
+from sdprep.types import ImageItem
 
 OUTPUT_NAME = "metadata.json"
 TEXT_FIELDS = ("caption", "tags")
@@ -58,8 +59,13 @@ def merge(
     folder itself. Raises UsageError, NoImages, NoSidecars, MetadataError if a JSON cannot be read or written, and
     MissingSidecars if every sidecar has to be there.
     """
+    return _merge(inputs, settings, layers, listener or NullListener(), CancelToken() if stop is None else stop)
+
+
+def _merge(
+    inputs: Path | Sequence[Path], settings: MergeSettings, layers: Layers, listener: Listener, stop: CancelToken
+) -> RunReport:
     start = time.monotonic()
-    listener, stop = listener or NullListener(), CancelToken() if stop is None else stop
     dataset = Dataset(image_source(inputs, settings.paths))
     output = _open_output(dataset.source, settings)
     items = dataset.items(listener)
@@ -70,12 +76,8 @@ def merge(
         catalog = catalogs.of(dataset.source.home)
         output = _recall_output(output, catalog)
         cascade = Cascade("merge", settings, layers, catalogs, dataset.source.places, listener.note)
-        parts = cascade.parts(items)
-        for part, _ in parts:
-            _check(part.settings)
-        of_image = {item.rel: part.settings for part, some in parts for item in some}
+        of_image = _settings_of(items, cascade)
         settings = cascade.of_folder(dataset.directory, dataset.source.home).settings
-        info = cascade.run_record(settings, None)
         if not settings.dry_run:
             check_writable(real_path(output.path).parent, "Give -o FILE for another output")
         failures = {**metadata.key_failures(items, settings.keys), **dataset.collisions(items, of_image)}
@@ -84,16 +86,24 @@ def merge(
             report.remaining, report.stopped = report.found, stop.exit_code
         else:
             after = _merged(images, output, dataset.directory, settings, report, listener)
-            if not settings.dry_run and after != (output.before or metadata.dump({}, output.path)):
-                report.seconds = time.monotonic() - start
-                _replace_output(output, after, catalog, info, report)
             if not settings.dry_run:
+                report.seconds = time.monotonic() - start
+                info = cascade.run_record(settings, None)
+                _replace_output(output, after, catalog, info, report)
                 with catalog.transaction():
                     cascade.record(catalog, info.uid)
     report.output = str(output.path) if output.path.exists() else None
     report.seconds = time.monotonic() - start
     report.check()
     return report
+
+
+def _settings_of(items: list[ImageItem], cascade: Cascade[MergeSettings]) -> dict[str, MergeSettings]:
+    """The settings of each image by its name. Raises UsageError for some that contradict each other."""
+    parts = cascade.parts(items)
+    for part, _ in parts:
+        _check(part.settings)
+    return {item.rel: part.settings for part, some in parts for item in some}
 
 
 def _merged(
@@ -144,11 +154,13 @@ def _recall_output(output: MetadataFile, catalog: Catalog) -> MetadataFile:
 
 
 def _replace_output(output: MetadataFile, after: bytes, catalog: Catalog, info: RunInfo, report: RunReport) -> None:
-    """Replace the metadata JSON through the journal of the images' catalog, wherever the JSON is.
+    """Replace the metadata JSON through the journal of the images' catalog, wherever the JSON is, if it changes.
 
     Raises MetadataError if the file has changed since it was read or cannot be written, WriteError on a full disk.
     """
     path = real_path(output.path)
+    if after == (output.before or metadata.dump({}, output.path)):
+        return
     report.run = info.uid
     try:
         replace_through_journal(catalog, info, Change(path, output.before, after))
