@@ -89,7 +89,7 @@ def _layers(kind: type[T], options: Mapping[str, Any]) -> tuple[T, Layers]:
     typed = _typed(kind, {name: value for name, value in options.items() if name != "remembered"})
     stated = {name: Statement(typed[name], "api") for name in typed.keys() & remembered_options(kind)}
     others = {name: value for name, value in typed.items() if name not in stated}
-    return with_options(kind(), others), Layers(now=stated, remembered=remembered)
+    return with_options(kind(), others), Layers(now=stated, remembered=remembered, whole_run=frozenset(others))
 
 
 def _typed(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:

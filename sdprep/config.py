@@ -230,6 +230,10 @@ class MergeSettings:
             raise UsageError("--fields is empty; name caption, tags or image_size")
 
 
+# Each command with settings that files may hold, and their class.
+SETTINGS: dict[str, type] = {"caption": CaptionSettings, "tag": TagSettings, "merge": MergeSettings}
+
+
 def option_names(kind: type) -> set[str]:
     """The options of a command: the fields of its settings, and of the rules, paths and run options in them."""
     names: set[str] = set()

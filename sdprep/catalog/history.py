@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 from sdprep.catalog.catalog import Catalog, RecordedChange
 from sdprep.catalog.moves import has_moves, history_of, key_now
@@ -42,6 +43,8 @@ class RunEntry:
     changed: int
     folder: Path
     undone: str | None = None
+    # The options that were stated for it, with the JSON of their values.
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def runs(catalog: Catalog, prefix: str = "") -> list[RunEntry]:
                 changed if counts is None else counts[uid],
                 _folder(catalog, settings),
                 _undone(command, settings),
+                as_stated(as_table(settings).get("stated", {})),
             )
             for uid, command, model, started, ended, changed, settings in rows
             if counts is None or counts[uid]
@@ -142,6 +146,13 @@ def in_order(catalogs: Sequence[Sequence[RunEntry]]) -> list[RunEntry]:
 
 def _undone(command: str, settings: str) -> str | None:
     return str(as_table(settings)[UNDONE]) if command == "undo" else None
+
+
+def as_stated(options: Any) -> dict[str, Any]:
+    """The options that a run stated. Raises TypeError for anything else."""
+    if not isinstance(options, dict):
+        raise TypeError(f"{options!r:.100} are not options")
+    return options
 
 
 def reversals(catalog: Catalog, uid: str) -> list[UndoStep]:

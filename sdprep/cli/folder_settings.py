@@ -1,16 +1,18 @@
-"""What a settings file in a dataset folder may set: it comes with the folder, and is not trusted."""
+"""The settings files in dataset folders, and what they may set: they come with the images, and are not trusted."""
 
 from __future__ import annotations
 
 import os.path
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from sdprep.cli import param_types
+from sdprep.cli.param_types import hyphenate
+from sdprep.cli.settings_files import CONFIG_NAME, read_table, setting_options
+from sdprep.files import real_path
 from sdprep.paths import is_inside, is_safe_relative
 from sdprep.rules.exclude import is_regex
 from sdprep.sanitize import has_hidden
@@ -22,6 +24,8 @@ LONGEST_TEXT, LONGEST_LIST, MOST_TEXTS, LONGEST_SEPARATOR = 1_000, 10_000, 500, 
 MOST_WILDCARDS, LONGEST_WILDCARD = 50, 200
 # The largest list of tags, in bytes. One of 14 MB takes half a minute and 1 GB of memory.
 LARGEST_LIST = 1 << 20
+# Files that an error names besides the one it is about.
+MOST_FILES = 3
 ADVICE = "Set it on the command line, or pass this file with --config if you trust it"
 
 # What is wrong with the value that the run would use for an option, or None.
@@ -141,33 +145,52 @@ CHECKS: Mapping[str, Check] = {
 
 
 def restrict(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Return the settings of a file that was found in DIR, with paths joined to its folder.
+    """Return the values of a file that was found among images, as a run uses them, with paths joined to its folder.
 
-    A check sees the value that the run would use, after an option has split or stripped it.
     Raises UsageError if a setting could do harm, or if its option refuses it.
     """
-    found = dict(table)
-    for param in ctx.command.params:
-        name = str(param.name)
-        if name not in table or not isinstance(param, click.Option):
+    found = {}
+    for name, option in setting_options(ctx.command).items():
+        if name not in table:
             continue
-        if isinstance(param.type, click.Path) or (name == "tag_thresholds" and table[name] != "model"):
-            found[name] = str(_below(name, table[name], file))
-        value = param_types.value_used(ctx, param, found[name], f"{file}: {name.replace('_', '-')}")
-        if (fault := CHECKS.get(name, never)(param, value)) is not None:
-            raise click.UsageError(f"{file}: {name.replace('_', '-')} {fault}\n{ADVICE}")
+        value = table[name]
+        if isinstance(option.type, click.Path) or (name == "tag_thresholds" and value != "model"):
+            value = str(_below(name, value, file))
+        found[name] = param_types.value_used(ctx, option, value, f"{file}: {hyphenate(name)}")
+        if (fault := CHECKS.get(name, never)(option, found[name])) is not None:
+            raise click.UsageError(f"{file}: {hyphenate(name)} {fault}\n{ADVICE}")
     return found
 
 
-def origin(ctx: click.Context, message: str) -> str:
-    """Return a line with the options that a settings file set, unless the message names that file already."""
-    file, preset = ctx.meta.get("config"), ctx.meta.get("preset", {})
-    names = [
-        name.replace("_", "-")
-        for name in ctx.params
-        if ctx.get_parameter_source(name) == ParameterSource.DEFAULT_MAP and name not in preset
-    ]
-    return f"\n{file} sets {', '.join(names)}" if names and str(file) not in message else ""
+class FolderSettings:
+    """Reads the `sdprep.toml` of single folders for one command; a file that --config names is read by that alone.
+
+    `stated` names the options of which no file counts, since the command line states them.
+    """
+
+    def __init__(self, ctx: click.Context, config: Path | None, stated: Container[str]) -> None:
+        self._ctx, self._stated = ctx, stated
+        self._config = None if config is None else real_path(config)
+        self._names: dict[Path, list[str]] = {}
+
+    def __call__(self, folder: Path) -> dict[str, Any]:
+        """What the file of a folder sets; nothing if there is none. Raises UsageError naming the file."""
+        file = folder / CONFIG_NAME
+        if not os.path.isfile(file) or real_path(file) == self._config:  # noqa: PTH113
+            return {}
+        found = restrict(self._ctx, read_table(self._ctx, file, LARGEST) or {}, file)
+        self.add(file, (name for name in found if name not in self._stated))
+        return found
+
+    def add(self, file: Path, names: Iterable[str]) -> None:
+        """Take a file with the options of it that count."""
+        self._names[file] = [hyphenate(name) for name in names]
+
+    def origin(self, message: str) -> str:
+        """Return a line for each of some files with the options that it sets, unless the message names it already."""
+        named = [(file, names) for file, names in self._names.items() if names and str(file) not in message]
+        lines = [f"\n{file} sets {', '.join(names)}" for file, names in named]
+        return "".join(lines[:MOST_FILES])
 
 
 def _below(name: str, value: str, file: Path) -> Path:

@@ -22,6 +22,7 @@ from sdprep.cli.commands.history import log, restore, retry, undo
 from sdprep.cli.commands.merge import merge
 from sdprep.cli.commands.models import models
 from sdprep.cli.commands.quantize import quantize
+from sdprep.cli.commands.settings import settings
 from sdprep.cli.commands.tag import tag
 from sdprep.cli.output import printing
 from sdprep.cli.param_types import hyphenate
@@ -48,7 +49,7 @@ def cli() -> None:
 
 
 models.add_command(quantize)
-for _command in (caption, tag, merge, demo, bench, doctor, models, log, undo, restore, retry, completion, show_help):
+for _command in (caption, tag, merge, demo, bench, doctor, models, log, settings, undo, restore, retry, completion, show_help):
     cli.add_command(_command)
 
 

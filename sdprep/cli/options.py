@@ -14,9 +14,8 @@ import click
 from click.core import ParameterSource
 
 from sdprep.choices import choices
-from sdprep.cli import folder_settings, param_types
+from sdprep.cli import param_types
 from sdprep.cli.param_types import hyphenate
-from sdprep.cli.settings_files import load_settings, show_config
 from sdprep.cli.talk import Level, current
 from sdprep.config import PathOptions, RunOptions
 from sdprep.errors import UsageError
@@ -52,24 +51,30 @@ class Option(click.Option):
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         """Let the parser collect all values of the option."""
-        before, self.multiple = self.multiple, self.multiple or not self.is_flag
+        before, self.multiple = self.multiple, True
         super().add_to_parser(parser, ctx)
         self.multiple = before
 
     def consume_value(self, ctx: click.Context, opts: Any) -> tuple[Any, ParameterSource]:
         """Return the value, and where it comes from; values that are repeated on the command line become one."""
         value, source = super().consume_value(ctx, opts)
-        if source is not ParameterSource.COMMANDLINE or self.is_flag or self.multiple:
+        if source is not ParameterSource.COMMANDLINE or self.multiple:
             return value, source
         if self.type is param_types.TEXTS:
             return tuple(value), source
         if self._adds_up:
             return ",".join(value), source
         if len(set(value)) > 1:
-            others = " and ".join(map(repr, dict.fromkeys(value[:-1])))
-            name = next(name for name in self.opts if name.startswith("--"))
-            current().say(f"{name} is given more than once: {value[-1]!r} counts, {others} does not")
+            others = dict.fromkeys(self._as_given(each) for each in value if each != value[-1])
+            last = self._as_given(value[-1])
+            click.echo(f"{last} counts, and {' and '.join(others)} before it does not", err=True)
         return value[-1], source
+
+    def _as_given(self, value: Any) -> str:
+        """The option with a value, or the spelling of a flag that means it."""
+        names = self.secondary_opts if value is False else self.opts
+        name = next(each for each in names if each.startswith("--"))
+        return name if self.is_flag else f"{name} {value}"
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         """Return the typed value. Raises BadParameter for text with a character that no file can hold."""
@@ -150,12 +155,15 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, or with --show-config only print where each setting comes from."""
         if ctx.params.pop("show_config", False):
-            show_config(ctx)
+            from sdprep.cli.show_config import show_config
+
+            show_config(ctx, ctx.params["directory"])
             return None
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            raise UsageError(f"{error}{folder_settings.origin(ctx, str(error))}") from error
+            files = ctx.meta.get("folder_settings")
+            raise UsageError(f"{error}{files.origin(str(error)) if files is not None else ''}") from error
 
 
 def options(heading: str, *decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -219,16 +227,16 @@ FILE = param_types.UserPath(dir_okay=False, path_type=Path)
 
 
 def directory_argument(metavar: str = "DIR", **attrs: Any) -> Callable[[F], F]:
-    """The dataset folder. It is parsed before the options, since it may hold their settings."""
-    return click.argument("directory", metavar=metavar, type=DIRECTORY, is_eager=True, callback=load_settings, **attrs)
+    """The dataset folder."""
+    return click.argument("directory", metavar=metavar, type=DIRECTORY, **attrs)
 
 
 config_options = options(
     "Settings",
-    option("--preset", is_eager=True, callback=load_settings, metavar="kohya",
-           help="Settings with a name: kohya, the defaults of kohya's scripts."),
-    option("--config", type=FILE, is_eager=True, callback=load_settings, help="Settings file [DIR/sdprep.toml]."),
-    option("--show-config", is_flag=True, help="Print every setting and where it comes from, then exit."),
+    option("--preset", metavar="kohya", help="Settings with a name: kohya, the defaults of kohya's scripts."),
+    option("--config", type=FILE, help="Settings file, besides each sdprep.toml in DIR; it is trusted."),
+    option("--no-remembered", is_flag=True, help="Ignore the settings of earlier runs, and remember none of this one."),
+    option("--show-config", is_flag=True, help="Print every setting of DIR and where it comes from, then exit."),
 )  # fmt: skip
 
 

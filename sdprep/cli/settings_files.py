@@ -1,19 +1,18 @@
-"""Settings from files: presets, `--config` and the `sdprep.toml` of a folder; which of them a setting came from."""
+"""Settings in files: presets, the user-wide `config.toml`, `--config`, and the `sdprep.toml` of dataset folders."""
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
-from click.core import ParameterSource
+from platformdirs import user_config_path
 
-from sdprep.cli import folder_settings
-from sdprep.cli.param_types import check_kind, hyphenate
-from sdprep.config import from_options, remembered_options
+from sdprep.cli.param_types import check_kind, hyphenate, value_used
+from sdprep.config import SETTINGS, option_names
 from sdprep.errors import UsageError
 from sdprep.files import configs_folder, read_toml_bytes
 
@@ -22,20 +21,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-if TYPE_CHECKING:
-    from sdprep.tasks.settings import Layers
-
-T = TypeVar("T")
 CONFIG_NAME = "sdprep.toml"
 LARGEST_CONFIG = 1 << 20
-TABLES = ("caption", "tag", "merge")
-SOURCES = {
-    ParameterSource.COMMANDLINE: "flag",
-    ParameterSource.ENVIRONMENT: "environment",
-    ParameterSource.DEFAULT_MAP: "sdprep.toml",
-}
-# Options that are not settings of the run.
-ASIDE = ("help", "show_config", "config", "preset", "json_report", "quiet", "verbose", "log_file")
 
 
 def read_preset(name: str) -> dict[str, dict[str, Any]]:
@@ -59,74 +46,50 @@ def read_config(path: Path, limit: int = LARGEST_CONFIG) -> dict[str, dict[str, 
     for name, table in data.items():
         if not isinstance(table, dict):
             raise UsageError(f"{path}: '{name}' is outside a table; put it under [caption], [tag] or [merge]")
-        if name not in TABLES:
+        if name not in SETTINGS:
             raise UsageError(f"{path}: unknown table [{name}]; the tables are [caption], [tag] and [merge]")
     return {task: {name.replace("-", "_"): value for name, value in table.items()} for task, table in data.items()}
 
 
-def load_settings(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """A callback that reads settings from a preset and from `sdprep.toml`: the one of --config, else the one in DIR.
+def user_config() -> Path:
+    """The settings file of the user, for all datasets."""
+    return user_config_path("sdprep") / "config.toml"
 
-    A setting in `sdprep.toml` replaces that of the preset.
+
+def setting_options(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command that are settings, which files may hold, by name."""
+    names = option_names(SETTINGS[str(command.name)])
+    return {str(each.name): each for each in command.params if isinstance(each, click.Option) and each.name in names}
+
+
+def read_table(ctx: click.Context, path: Path, limit: int = LARGEST_CONFIG) -> dict[str, Any] | None:
+    """The table of a settings file for a command, None if it has none; its values are as TOML has them.
+
+    Raises UsageError for an unknown setting, with the name that may be meant, and for values of a wrong type.
     """
-    if param.name == "preset" and value is not None:
-        file = ctx.default_map or {}
-        preset = read_preset(value).get(str(ctx.info_name), {})
-        ctx.meta["preset"] = {name: each for name, each in preset.items() if name not in file}
-        ctx.default_map = {**ctx.meta["preset"], **file}
-        return value
-    if param.name == "config" and value is not None:
-        ctx.meta["config"] = value
-    elif param.name == "directory" and "config" not in ctx.meta and (value / CONFIG_NAME).is_file():
-        ctx.meta["config"] = value / CONFIG_NAME
-    else:
-        return value
-    largest = folder_settings.LARGEST if param.name == "directory" else LARGEST_CONFIG
-    table = read_config(ctx.meta["config"], largest).get(str(ctx.info_name), {})
-    known = {param.name for param in ctx.command.params if param.name} - set(ASIDE)
-    for name in table:
-        if name not in known:
-            close = get_close_matches(name, known, 1)
+    table = read_config(path, limit).get(str(ctx.info_name))
+    options = setting_options(ctx.command)
+    for name, value in (table or {}).items():
+        where = f"{path}: [{ctx.info_name}]"
+        if name not in options:
+            close = get_close_matches(name, options, 1)
             hint = f"; did you mean '{hyphenate(close[0])}'?" if close else ""
-            raise click.UsageError(f"{ctx.meta['config']}: [{ctx.info_name}] has no setting '{hyphenate(name)}'{hint}")
-    for each in ctx.command.params:
-        if isinstance(each, click.Option) and each.name in table:
-            check_kind(each, table[each.name], f"{ctx.meta['config']}: [{ctx.info_name}] {hyphenate(each.name)}")
-    if param.name == "directory":
-        table = folder_settings.restrict(ctx, table, ctx.meta["config"])
-    ctx.default_map = {**ctx.meta.get("preset", {}), **table}
-    # A setting of the file no longer comes from the preset.
-    ctx.meta["preset"] = {name: each for name, each in ctx.meta.get("preset", {}).items() if name not in table}
-    return value
+            raise click.UsageError(f"{where} has no setting '{hyphenate(name)}'{hint}")
+        check_kind(options[name], value, f"{where} {hyphenate(name)}")
+    return table
 
 
-def settings_and_layers(ctx: click.Context, kind: type[T]) -> tuple[T, Layers]:
-    """The settings of the whole run, and the layers of those that images have each."""
-    from sdprep.tasks.settings import Layers, Statement
-
-    stated, files, whole = {}, {}, {}
-    for name, value in ctx.params.items():
-        source = ctx.get_parameter_source(name) or ParameterSource.DEFAULT
-        if name not in remembered_options(kind):
-            whole[name] = value
-        elif source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
-            stated[name] = Statement(value, SOURCES[source])
-        elif source == ParameterSource.DEFAULT_MAP:
-            files[name] = value
-    return from_options(kind, whole), Layers(user=files, now=stated)
+def typed(ctx: click.Context, table: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The values of a trusted settings file as a run uses them. Raises UsageError if an option refuses one."""
+    options = setting_options(ctx.command)
+    return {name: value_used(ctx, options[name], value, f"{path}: {hyphenate(name)}") for name, value in table.items()}
 
 
-def show_config(ctx: click.Context) -> None:
-    """Print every setting, its value and where it comes from."""
-    for param in ctx.command.params:
-        name = str(param.name)
-        if name in ASIDE or name == "directory":
-            continue
-        value = ctx.params[name]
-        source = SOURCES.get(ctx.get_parameter_source(name) or ParameterSource.DEFAULT, "built-in")
-        if source == SOURCES[ParameterSource.DEFAULT_MAP] and name in ctx.meta.get("preset", {}):
-            source = "preset"
-        if isinstance(value, tuple):
-            value = list(value)
-        text = json.dumps(value, ensure_ascii=False, default=str)
-        click.echo(f"{hyphenate(name)} = {text}  # {source}")
+def read_user_config(ctx: click.Context) -> dict[str, Any]:
+    """What the settings file of the user says for a command; relative paths in it start at its folder."""
+    path = user_config()
+    if not path.is_file():
+        return {}
+    values = typed(ctx, read_table(ctx, path) or {}, path)
+    paths = {name: value for name, value in values.items() if isinstance(value, Path)}
+    return values | {name: path.parent / value.expanduser() for name, value in paths.items()}

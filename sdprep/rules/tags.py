@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,14 +28,17 @@ def parse_replacements(text: str) -> tuple[tuple[str, str], ...]:
 
     Raises UsageError for an invalid pair.
     """
-    pairs = []
-    for pair in filter(None, re.split(rf"(?<!\\)[{SEMICOLONS}]", unquoted(text.strip()))):
-        parts = re.split(rf"(?<!\\)[{COMMAS}]", unquoted(pair.strip()))
-        sides = [re.sub(rf"\\([{COMMAS}{SEMICOLONS}])", r"\1", unquoted(part.strip())).strip() for part in parts]
-        if len(sides) != 2 or not sides[0]:
-            raise UsageError(f"'{pair}' is not of the form old,new; a comma inside a tag is written \\,")
-        pairs.append((sides[0], sides[1]))
-    return tuple(pairs)
+    pairs = filter(None, re.split(rf"(?<!\\)[{SEMICOLONS}]", unquoted(text.strip())))
+    return tuple(parse_replacement(unquoted(pair.strip()), unquoted) for pair in pairs)
+
+
+def parse_replacement(pair: str, clean: Callable[[str], str] = str.strip) -> tuple[str, str]:
+    """One pair of `parse_replacements`; quotes belong to the tags unless `clean` drops them. Raises UsageError."""
+    parts = re.split(rf"(?<!\\)[{COMMAS}]", pair)
+    sides = [re.sub(rf"\\([{COMMAS}{SEMICOLONS}])", r"\1", clean(part.strip())).strip() for part in parts]
+    if len(sides) != 2 or not sides[0]:
+        raise UsageError(f"'{pair}' is not of the form old,new; a comma inside a tag is written \\,")
+    return sides[0], sides[1]
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -97,19 +98,30 @@ def as_argument(value: object) -> str:
 
 
 def as_flags(option: str, value: Any) -> str:
-    """An option with its value as it is written on the command line, such as `--exclude 1girl,solo`."""
+    """An option with its value as it is written on the command line, such as `--exclude 1girl,solo`.
+
+    A value that the option does not take is shown as JSON.
+    """
     name = spelt(option)
     if isinstance(value, bool):
         return name if value else f"--no-{name[2:]}"
+    try:
+        if option == "category_threshold":
+            return " ".join(f"{name} {as_argument(f'{category}={each:g}')}" for category, each in dict(value).items())
+        text = _as_text(value)
+    except (TypeError, ValueError, AttributeError):
+        text = json.dumps(value, default=str)
+    return f"{name} {as_argument(text)}"
+
+
+def _as_text(value: Any) -> str:
+    """A value as one text. Raises TypeError or AttributeError for lists of anything but texts or pairs of them."""
     if isinstance(value, Mapping):
         value = tuple(value.items())
-    if isinstance(value, tuple):
-        if value and all(isinstance(each, tuple) for each in value):
-            if option == "category_threshold":
-                return " ".join(f"{name} {as_argument(f'{category}={each:g}')}" for category, each in value)
-            value = ";".join(",".join(pair) for pair in value)
-        else:
-            value = ",".join(each.replace(",", r"\,") for each in value)
+    if isinstance(value, (tuple, list)):
+        if value and all(isinstance(each, (tuple, list)) for each in value):
+            return ";".join(",".join(pair) for pair in value)
+        return ",".join(each.replace(",", r"\,") for each in value)
     if isinstance(value, float):
-        value = f"{value:g}"
-    return f"{name} {as_argument('none' if value is None else value)}"
+        return f"{value:g}"
+    return "none" if value is None else str(value)

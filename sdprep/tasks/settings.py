@@ -58,7 +58,8 @@ class Layers:
     `preset` reads the preset of a name, for the command that runs. `user` has the values of the user-wide file.
     `folder` reads the `sdprep.toml` of one folder, and gives nothing if there is none; it raises UsageError for a wrong
     one, and is asked once per folder. `now` has what flags, the environment and --config state, and "preset". Without
-    `remembered`, nothing is read from memory and nothing is written to it. `check` tells why an option and value that
+    `remembered`, nothing is read from memory and nothing is written to it. `whole_run` names the options of the whole
+    run that are stated now, and so are in the settings. `check` tells why an option and value that
     came with the folder are refused (those in a catalog without a valid signature), or None; its answer continues
     "--exclude ...".
     """
@@ -68,6 +69,7 @@ class Layers:
     folder: Callable[[Path], Mapping[str, Any]] = no_settings
     now: Mapping[str, Statement] = field(default_factory=dict)
     remembered: bool = True
+    whole_run: frozenset[str] = frozenset()
     check: Callable[[str, Any], str | None] = refused
 
 
@@ -184,7 +186,7 @@ class Cascade(Generic[S]):
 
     def _with_own(self, values: _Values, catalog: Catalog, folder: Path, item: ImageItem) -> _Values:
         """The values of a folder: those of the folder above, and what is stated here."""
-        key = _key_of(catalog, folder)
+        key = folder_key(catalog, folder)
         file = {name: _Found(value) for name, value in self._file_of(catalog, folder, item).items()}
         own = self._typed(catalog, self._rows_of(catalog).get(key, {}))
         if file and folder != self._folder and folder.is_relative_to(self._folder):
@@ -298,7 +300,7 @@ class Cascade(Generic[S]):
     @property
     def place(self) -> Key:
         """The folder of the run in its catalog, "" for the catalog's own folder."""
-        return _key_of(self._catalog_of(self._folder), self._folder)
+        return folder_key(self._catalog_of(self._folder), self._folder)
 
     def run_record(self, settings: S, model: str | None) -> RunInfo:
         """The record of the run, with what is stated now and for which folder."""
@@ -315,7 +317,7 @@ class Cascade(Generic[S]):
             self._noted.add("key")
             self._note(f"what is stated now is remembered as if it had come with the folder: {fault}")
         inside = self._folder.is_relative_to(catalog.root) or not catalog.root.is_relative_to(self._folder)
-        place = _key_of(catalog, self._folder) if inside else ""
+        place = folder_key(catalog, self._folder) if inside else ""
         forget(catalog, place, self._task, self.stated_now.keys())
         # A settings file below would count more than a row here, but this statement is younger.
         below: list[tuple[Key, Collection[str]]] = self._files.get(id(catalog), [])
@@ -330,7 +332,8 @@ class Cascade(Generic[S]):
         )
 
 
-def _key_of(catalog: Catalog, folder: Path) -> Key:
+def folder_key(catalog: Catalog, folder: Path) -> Key:
+    """The key of a folder in a catalog, "" for the catalog's own folder."""
     return as_key(catalog.prefix(folder).removesuffix("/"))
 
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdprep.cli.folder_settings import CHECKS
-from sdprep.cli.settings_files import ASIDE
+from sdprep.cli.settings_files import setting_options
+from sdprep.cli.stated import effective
 from sdprep.sanitize import has_hidden
 from tests.commands import COMMANDS
 
@@ -29,7 +30,7 @@ def says(sdprep_command, imgs):
 
 
 def options(command):
-    return [param for param in COMMANDS[command].params if isinstance(param, click.Option) and param.name not in ASIDE]
+    return list(setting_options(COMMANDS[command]).values())
 
 
 def test_somebody_has_decided_about_every_option():
@@ -106,7 +107,7 @@ def test_a_model_that_the_table_does_not_pin_is_refused(says, value):
 
 
 def test_a_name_of_a_model_is_fine(says):
-    assert 'model = "demo-tag"  # sdprep.toml' in says('[tag]\nmodel = "demo-tag"\n').out
+    assert 'model = "demo-tag"  # /' in says('[tag]\nmodel = "demo-tag"\n').out
 
 
 def test_the_word_model_for_thresholds_is_no_path(says):
@@ -176,7 +177,7 @@ HARMLESS = {
 @pytest.mark.parametrize(("command", "lines"), HARMLESS.items(), ids=HARMLESS)
 def test_what_is_harmless_is_taken(says, command, lines):
     ended = says(f"[{command}]\n{lines}", command)
-    assert (ended.code, ended.out.count("# sdprep.toml")) == (0, lines.count("\n")), ended.err
+    assert (ended.code, ended.out.count("/sdprep.toml\n")) == (0, lines.count("\n")), ended.err
 
 
 # Everything that nobody sees by its category, and what only its drawing tells.
@@ -265,7 +266,7 @@ def test_images_may_exclude_tags(says, value):
 def test_a_file_that_a_person_names_may_say_everything(says, imgs, tmp_path):
     text = f'[caption]\nallow-pickle = true\nmodel = "{tmp_path}"\noutput-dir = "{tmp_path}"\n'
     ended = says(text, "caption", "--config", imgs / "sdprep.toml")
-    assert "allow-pickle = true  # sdprep.toml" in ended.out
+    assert "allow-pickle = true  # --config" in ended.out
 
 
 # A check sees what the run uses
@@ -286,7 +287,10 @@ def test_a_check_sees_the_very_value_that_the_settings_hold(command, says, monke
         return watching
 
     monkeypatch.setattr("sdprep.cli.folder_settings.CHECKS", {name: watched(check) for name, check in CHECKS.items()})
-    monkeypatch.setattr("sdprep.cli.options.show_config", lambda ctx: held.update(ctx.params))
+    monkeypatch.setattr(
+        "sdprep.cli.show_config.effective",
+        lambda ctx, stated: held.update({name: each.value for name, each in effective(ctx, stated).items()}) or {},
+    )
     by_name = {option.name: option for option in options(command)}
 
     @settings(max_examples=request.config.getoption("--settings-files"), suppress_health_check=list(HealthCheck))

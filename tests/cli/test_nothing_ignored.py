@@ -63,8 +63,15 @@ def test_repeated_fields_providers_and_devices_add_up(used):
 
 def test_only_the_last_of_two_thresholds_counts_and_the_other_is_named(tag):
     said = tag("--threshold", "0.3", "--thresh", "0.4").err
-    assert "--threshold is given more than once: '0.4' counts, '0.3' does not\n" in said
-    assert "more than once" not in tag("--threshold", "0.4", "--threshold", "0.4").err
+    assert "--threshold 0.4 counts, and --threshold 0.3 before it does not\n" in said
+    assert "counts" not in tag("--threshold", "0.4", "--threshold", "0.4").err
+
+
+def test_only_the_last_of_two_opposite_flags_counts_and_the_other_is_named(used, sdprep_command, imgs):
+    words = ["--no-recursive", "--recursive", "--update", "--update"]
+    assert used("tag", "recursive", *words) is True
+    said = sdprep_command("tag", imgs, "--show-config", *words).err
+    assert said == "--recursive counts, and --no-recursive before it does not\n"
 
 
 # Separators and blanks

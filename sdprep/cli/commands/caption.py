@@ -10,8 +10,7 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
-from sdprep.cli.settings_files import settings_and_layers
-from sdprep.config import CaptionSettings
+from sdprep.config import CaptionSettings, from_options
 
 
 @click.command(
@@ -68,7 +67,8 @@ from sdprep.config import CaptionSettings
                   help="Minimum tokens per caption, without the prompt."),
     shared.option("--max-length", type=param_types.Int64(1), default=75, show_default=True,
                   help="Maximum tokens per caption, without the prompt."),
-    shared.option("--count-prompt", is_flag=True, help="Include the prompt in these lengths, as kohya does."),
+    shared.option("--count-prompt/--no-count-prompt", default=False,
+                  help="Include the prompt in these lengths, as kohya does."),
     shared.option("--seed", type=param_types.Int64(), default=42, show_default=True, help="Seed of --sample."),
 )  # fmt: skip
 @shared.run_options
@@ -88,7 +88,9 @@ def caption(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any)
 
     Captions that you wrote or edited are kept. Results are stored, so a deleted file is restored without the model.
     """
+    from sdprep.cli.stated import gather
     from sdprep.tasks.caption import caption as task
 
-    settings, layers = settings_and_layers(ctx, CaptionSettings)
-    run_task(task, directory, settings, layers=layers, json_report=json_report)
+    stated = gather(ctx, directory)
+    settings = from_options(CaptionSettings, stated.values)
+    run_task(task, directory, settings, layers=stated.layers, json_report=json_report)

@@ -39,6 +39,7 @@ def log(path: Path, catalog: Path | None, json_report: bool) -> None:
                     "model": entry.model,
                     "started": printable_time(entry.started),
                     "finished": entry.ended is not None,
+                    "stated": entry.stated,
                 }
                 for entry in history.log(path, catalog=catalog)
             ],
@@ -63,6 +64,10 @@ def log(path: Path, catalog: Path | None, json_report: bool) -> None:
 def _cell(name: str, value: object) -> str:
     if name == "finished":
         return "" if value else "(not finished)"
+    if name == "stated" and isinstance(value, dict):
+        from sdprep.tasks.option_values import as_flags
+
+        return " ".join(as_flags(option, each) for option, each in value.items())
     if name == "text":
         return "(no file)" if value is None else f"{value!s:.60}"
     return {"command": f"{value!s:8}", "changed": f"{value!s:>6} files"}.get(name, str(value))

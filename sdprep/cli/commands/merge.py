@@ -11,8 +11,7 @@ from click.core import ParameterSource
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
-from sdprep.cli.settings_files import settings_and_layers
-from sdprep.config import MergeSettings
+from sdprep.config import MergeSettings, from_options
 
 # How a second argument is known as the output.
 METADATA_SUFFIXES = (".json", ".jsonl")
@@ -81,7 +80,9 @@ def merge(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -
     An existing output is updated: entries and keys that sdprep does not know stay as they are. As in kohya's scripts,
     the output may also be the second argument.
     """
+    from sdprep.cli.stated import gather
     from sdprep.tasks.merge import merge as task
 
-    settings, layers = settings_and_layers(ctx, MergeSettings)
-    run_task(task, directory, settings, layers=layers, json_report=json_report)
+    stated = gather(ctx, directory)
+    settings = from_options(MergeSettings, stated.values)
+    run_task(task, directory, settings, layers=stated.layers, json_report=json_report)

@@ -11,8 +11,7 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
-from sdprep.cli.settings_files import settings_and_layers
-from sdprep.config import TagSettings
+from sdprep.config import TagSettings, from_options
 from sdprep.rules.labels import TagRules
 
 NUMBER_OR_NAME = param_types.Raw('a number, "auto" or "mcut"', int, float, str)
@@ -53,8 +52,10 @@ def exclusions(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, 
 
 def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tuple[str, str], ...]:
     """A callback for pairs of tags, as kohya writes them, or a list of such texts."""
-    from sdprep.rules.tags import parse_replacements
+    from sdprep.rules.tags import parse_replacement, parse_replacements
 
+    if isinstance(value, list):
+        return tuple(map(parse_replacement, value))
     texts = (value,) if isinstance(value, str) else value
     return tuple(pair for text in texts for pair in parse_replacements(text))
 
@@ -94,7 +95,8 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
                   help="Threshold of any other category of the model; may be repeated."),
     shared.option("--tag-thresholds", metavar="FILE|model",
                   help="Thresholds per tag: a CSV file (tag,threshold), or those of the model's label file."),
-    shared.option("--remove-underscore", is_flag=True, help="Write spaces for underscores, except in emoticons."),
+    shared.option("--remove-underscore/--no-remove-underscore", default=False,
+                  help="Write spaces for underscores, except in emoticons."),
     shared.option("--exclude", aliases=("--undesired-tags",), type=param_types.TEXTS, callback=exclusions,
                   metavar="A,B*,/C/,...", default="", help="Tags never to write: names, wildcards, /regex/."),
     shared.option("--aliases", type=shared.FILE,
@@ -105,7 +107,8 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
                   help="Drop tags that other tags imply, or add them even if not predicted."),
     shared.option("--tag-replacement", type=param_types.TEXTS, callback=replacements, metavar="OLD,NEW;...", default="",
                   help="Write NEW instead of OLD; an empty NEW drops the tag."),
-    shared.option("--character-tag-expand", is_flag=True, help="Write name_(series) as two tags: name, series."),
+    shared.option("--character-tag-expand/--no-character-tag-expand", default=False,
+                  help="Write name_(series) as two tags: name, series."),
     shared.option("--ratings", type=shared.choice(TagRules, "ratings"), default="none", show_default=True,
                   shortcuts={"--use-rating-tags": "first", "--use-rating-tags-as-last-tag": "last"},
                   help="Write the most probable rating as the first or last tag."),
@@ -115,11 +118,13 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
     shared.option("--order", type=shared.choice(TagRules, "order"), default="confidence", show_default=True,
                   help="Most probable first, as in the label file, or A to Z."),
     shared.option("--max-tags", type=param_types.Int64(1), help="Write at most this many predicted tags."),
-    shared.option("--character-tags-first", is_flag=True, help="Write character tags before general tags."),
+    shared.option("--character-tags-first/--no-character-tags-first", default=False,
+                  help="Write character tags before general tags."),
     tag_list("--always-first-tags", "Tags that come first, in this order, if predicted."),
     tag_list("--prefix", "Tags that always come first, predicted or not, such as a trigger word."),
     tag_list("--suffix", "Tags that always come last, predicted or not."),
-    shared.option("--escape-parentheses", is_flag=True, help=r"Write \( and \), as weighted prompts need it."),
+    shared.option("--escape-parentheses/--no-escape-parentheses", default=False,
+                  help=r"Write \( and \), as weighted prompts need it."),
     shared.option("--caption-separator", may_be_blank=True, callback=param_types.separator, default=", ",
                   show_default='", "', help=r"Separator between tags; \n is a new line, \t a tab."),
 )  # fmt: skip
@@ -147,7 +152,9 @@ def tag(ctx: click.Context, /, directory: Path, json_report: bool, **_: Any) -> 
 
     Tags that you wrote or edited are kept. Scores are stored, so another threshold takes seconds and no model.
     """
+    from sdprep.cli.stated import gather
     from sdprep.tasks.tag import tag as task
 
-    settings, layers = settings_and_layers(ctx, TagSettings)
-    run_task(task, directory, settings, layers=layers, json_report=json_report)
+    stated = gather(ctx, directory)
+    settings = from_options(TagSettings, stated.values)
+    run_task(task, directory, settings, layers=stated.layers, json_report=json_report)

@@ -40,6 +40,7 @@ def _has_characters(_: TagSettings, model: ModelSpec | None) -> bool:
 ANNOTATION = (
     Dependency(("exact_decode",), _decodes_fast, "with --preprocess kohya, which always decodes exactly"),
     Dependency(("image_timeout",), lambda each, _: each.run.workers > 0, "with --workers 0"),
+    Dependency(("debug",), lambda each, _: not each.run.dry_run, "with --dry-run"),
     Dependency(("update",), lambda each, _: not each.run.refresh, "with --refresh, which rewrites more"),
 )
 DEPENDENCIES: dict[type, tuple[Dependency, ...]] = {

@@ -134,7 +134,7 @@ class Annotation(Generic[S]):
             )
             items = self._listed(source)
             self._recognise(items, catalogs)
-            self._prepare(items, cascade, frozenset(layers.now))
+            self._prepare(items, cascade, layers)
             info = self._run_info(cascade)
             writer = Writer(report, info, self._listener if options.debug else NullListener())
             sink = SidecarSink(
@@ -182,14 +182,15 @@ class Annotation(Generic[S]):
         self.report.found = len(items)
         return items
 
-    def _prepare(self, items: list[ImageItem], cascade: Cascade[S], explicit: frozenset[str]) -> None:
+    def _prepare(self, items: list[ImageItem], cascade: Cascade[S], layers: Layers) -> None:
         """Make the parts of the run. Raises UsageError if the settings of some images do not fit their model."""
         for effective, some in cascade.parts(items):
             try:
-                self._add_part(effective.settings, some, effective.stated, explicit)
+                self._add_part(effective.settings, some, effective.stated, frozenset(layers.now))
             except UsageError as error:
                 raise UsageError(f"{error}{cascade.remembered_hint(effective.remembered)}") from error
-        for line in without_effect(explicit, [(part.settings, part.annotator.spec) for part in self._parts]):
+        stated = layers.whole_run | layers.now.keys()
+        for line in without_effect(stated, [(part.settings, part.annotator.spec) for part in self._parts]):
             self._listener.note(line)
 
     def _add_part(self, settings: S, items: list[ImageItem], stated: frozenset[str], explicit: frozenset[str]) -> None:
