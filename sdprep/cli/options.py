@@ -67,7 +67,7 @@ class Option(click.Option):
         if len(set(value)) > 1:
             others = dict.fromkeys(self._as_given(each) for each in value if each != value[-1])
             last = self._as_given(value[-1])
-            click.echo(f"{last} counts, and {' and '.join(others)} before it does not", err=True)
+            current().say(f"{last} counts, and {' and '.join(others)} before it does not")
         return value[-1], source
 
     def _as_given(self, value: Any) -> str:

@@ -24,9 +24,9 @@ from sdprep.cli.settings_files import (
     typed,
     user_config,
 )
+from sdprep.cli.talk import current
 from sdprep.config import SETTINGS, PathOptions, from_options, remembered_options, value_of
-from sdprep.files import real_path
-from sdprep.resources import configs_folder
+from sdprep.files import configs_folder, real_path
 from sdprep.tasks.remembered import in_force
 from sdprep.tasks.settings import Layers, Statement
 
@@ -124,7 +124,7 @@ class _Noting:
         names = [hyphenate(name) for name in found if name not in self._cascading]
         if names and folder != self._directory and folder.is_relative_to(self._directory):
             where = folder / CONFIG_NAME
-            click.echo(f"{where}: {', '.join(names)} counts only for runs over that folder itself", err=True)
+            current().say(f"{where}: {', '.join(names)} counts only for runs over that folder itself")
         return {name: value for name, value in found.items() if name in self._cascading}
 
 
@@ -135,7 +135,7 @@ def _stated_now(ctx: click.Context) -> dict[str, Statement]:
     if config is not None:
         table = read_table(ctx, config)
         if table is None:
-            click.echo(f"{config} has no table [{ctx.info_name}], so --config has no effect in this run", err=True)
+            current().say(f"{config} has no table [{ctx.info_name}], so --config has no effect in this run")
         found = {name: Statement(value, CONFIG) for name, value in typed(ctx, table or {}, config).items()}
     for name in (*setting_options(ctx.command), "preset"):
         if (origin := ORIGINS.get(ctx.get_parameter_source(name) or ParameterSource.DEFAULT)) is not None:
@@ -159,4 +159,4 @@ def _note_unknown_variables(ctx: click.Context) -> None:
         if name.startswith(f"{ctx.auto_envvar_prefix}_") and name not in known:
             close = get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            click.echo(f"the variable {name} is set, but {ctx.info_name} has no such option{hint}", err=True)
+            current().say(f"the variable {name} is set, but {ctx.info_name} has no such option{hint}")
