@@ -49,7 +49,9 @@ def cli() -> None:
 
 
 models.add_command(quantize)
-for _command in (caption, tag, merge, demo, bench, doctor, models, log, settings, undo, restore, retry, completion, show_help):
+for _command in (caption, tag, merge, demo, bench, doctor, models, log, settings, undo, restore, retry):
+    cli.add_command(_command)
+for _command in (completion, show_help):
     cli.add_command(_command)
 
 

@@ -45,7 +45,7 @@ def remembered(directory: Path, *, catalog: Path | None = None) -> list[Remember
     Raises CatalogError if there is no catalog.
     """
     access = CatalogAccess("settings", AccessMode.READ, NullListener().note)
-    with catalogs_of(directory, catalog, access) as found:
+    with catalogs_of(directory, catalog, access) as (_, found):
         return [row for each in found for row in _rows(each, real_path(directory))]
 
 
@@ -66,7 +66,8 @@ def forget(
     Raises CatalogError if there is no catalog.
     """
     directory, gone = real_path(directory), []
-    with catalogs_of(directory, catalog, CatalogAccess("settings", AccessMode.CHANGE, NullListener().note)) as found:
+    access = CatalogAccess("settings", AccessMode.CHANGE, NullListener().note)
+    with catalogs_of(directory, catalog, access) as (_, found):
         for each in found:
             rows = [row for row in _rows(each, directory) if not row.above]
             gone += [row for row in rows if options is None or row.option in options]
