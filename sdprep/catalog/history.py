@@ -32,7 +32,7 @@ class RunEntry:
     """A run as the log shows it; `ended` is None if it was killed or is still running.
 
     `folder` is the one that it was given, as far as that is known, or that of its catalog; `undone` is the run that an
-    undo undoes.
+    undo undoes. `stated` has the options that were stated for it, with the JSON of their values.
     """
 
     uid: str
@@ -43,7 +43,6 @@ class RunEntry:
     changed: int
     folder: Path
     undone: str | None = None
-    # The options that were stated for it, with the JSON of their values.
     stated: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -149,10 +148,16 @@ def _undone(command: str, settings: str) -> str | None:
 
 
 def as_stated(options: Any) -> dict[str, Any]:
-    """The options that a run stated. Raises TypeError for anything else."""
+    """The options that a run stated, without invisible characters. Raises TypeError for anything else."""
     if not isinstance(options, dict):
         raise TypeError(f"{options!r:.100} are not options")
-    return options
+    return {strip_invisible(name): _visible(value) for name, value in options.items()}
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_visible(each) for each in value]
+    return strip_invisible(value) if isinstance(value, str) else value
 
 
 def reversals(catalog: Catalog, uid: str) -> list[UndoStep]:

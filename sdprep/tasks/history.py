@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
 
 from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.history import UNDONE, RunEntry, UndoStep, Version, file_hash, in_order, reversals, runs, versions
@@ -64,7 +63,6 @@ def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
             uid=strip_invisible(entry.uid),
             command=strip_invisible(entry.command),
             model=None if entry.model is None else strip_invisible(entry.model),
-            stated=_visible(entry.stated),
         )
         for entry in entries
     ]
@@ -81,15 +79,6 @@ def _runs_below(
             recognise_below(session, folder, CancelToken())
         found.append(runs(catalog, catalog.prefix(folder) if is_inside_dataset else ""))
     return in_order(found)
-
-
-def _visible(value: Any) -> Any:
-    """A JSON value without invisible characters in its texts."""
-    if isinstance(value, str):
-        return strip_invisible(value)
-    if isinstance(value, list):
-        return [_visible(each) for each in value]
-    return {strip_invisible(name): _visible(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def undo(
