@@ -73,11 +73,6 @@ class TextRequest:
     refresh: bool = False
     stated: frozenset[str] = frozenset()
 
-    def __post_init__(self) -> None:
-        # What is forgotten later leads to rewriting, so each part keeps the names.
-        if names := sorted((self.explicit | self.stated) & self.settings.keys()):
-            object.__setattr__(self, "settings", {**self.settings, STATED: names})
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
