@@ -17,6 +17,7 @@ from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import check_writable, read_below
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.tasks.annotation.effects import without_effect
 from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.dataset import SIZE, Dataset, DatasetImage
 from sdprep.tasks.run_info import catalogs_for
@@ -70,8 +71,7 @@ def merge(
         output = _recall_output(output, catalog)
         cascade = Cascade("merge", settings, layers, catalogs, folder or dataset.directory, listener.note)
         parts = cascade.parts(items)
-        for part, _ in parts:
-            _check(part.settings)
+        _check_all([part.settings for part, _ in parts], layers, listener)
         of_image = {item.rel: part.settings for part, some in parts for item in some}
         settings = cascade.of_folder(dataset.directory).settings
         info = cascade.run_record(settings, None)
@@ -151,6 +151,14 @@ def _replace_output(output: MetadataFile, after: bytes, catalog: Catalog, info: 
         raise MetadataError(f"{path} cannot be written: {error.strerror}. Run the merge again") from error
     with catalog.transaction():
         catalog.end_run(info.uid, report.as_dict())
+
+
+def _check_all(used: list[MergeSettings], layers: Layers, listener: Listener) -> None:
+    """Check the settings of all images, and note stated options without effect. Raises UsageError as `_check`."""
+    for settings in used:
+        _check(settings)
+    for line in without_effect(layers.whole_run | layers.now.keys(), [(settings, None) for settings in used]):
+        listener.note(line)
 
 
 def _check(settings: MergeSettings) -> None:
