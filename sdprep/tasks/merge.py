@@ -19,6 +19,7 @@ from sdprep.folders import check_writable, read_below
 from sdprep.images.source import ImageSource
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.tasks.annotation.effects import without_effect
 from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.dataset import SIZE, Dataset, DatasetImage
 from sdprep.tasks.run_info import catalogs_for, image_source
@@ -76,7 +77,7 @@ def _merge(
         catalog = catalogs.of(dataset.source.home)
         output = _recall_output(output, catalog)
         cascade = Cascade("merge", settings, layers, catalogs, dataset.source.places, listener.note)
-        of_image = _settings_of(items, cascade)
+        of_image = _settings_of(items, cascade, layers, listener)
         settings = cascade.of_folder(dataset.directory, dataset.source.home).settings
         if not settings.dry_run:
             check_writable(real_path(output.path).parent, "Give -o FILE for another output")
@@ -98,11 +99,19 @@ def _merge(
     return report
 
 
-def _settings_of(items: list[ImageItem], cascade: Cascade[MergeSettings]) -> dict[str, MergeSettings]:
-    """The settings of each image by its name. Raises UsageError for some that contradict each other."""
+def _settings_of(
+    items: list[ImageItem], cascade: Cascade[MergeSettings], layers: Layers, listener: Listener
+) -> dict[str, MergeSettings]:
+    """The settings of each image by its name; stated options without effect are noted.
+
+    Raises UsageError for settings that contradict each other.
+    """
     parts = cascade.parts(items)
     for part, _ in parts:
         _check(part.settings)
+    stated = layers.whole_run | layers.now.keys()
+    for line in without_effect(stated, [(part.settings, None) for part, _ in parts]):
+        listener.note(line)
     return {item.rel: part.settings for part, some in parts for item in some}
 
 

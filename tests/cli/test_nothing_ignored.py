@@ -124,3 +124,11 @@ def test_flat_scores_under_mcut_are_counted_at_the_end(tag, imgs, monkeypatch):
     said = tag("--threshold", "mcut").err
     assert "scores without a gap, so --threshold mcut cuts anywhere; use a number: 2 images (a.jpg, b.png)" in said
     assert "without a gap" not in tag("--threshold", "0.3").err
+
+
+def test_options_of_merge_without_effect_are_named(sdprep_command, imgs):
+    said = sdprep_command(
+        "merge", imgs, "--fields", "image_size", "--caption-extension", ".cap", "--missing", "skip"
+    ).err
+    assert "--caption-extension has no effect without caption in --fields\n" in said
+    assert "--missing has no effect without caption or tags in --fields\n" in said
