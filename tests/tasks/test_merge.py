@@ -32,7 +32,7 @@ class Ear(NullListener):
     def note(self, message):
         self.notes.append(message)
 
-    def start(self, total):
+    def stage(self, _, total=None, *__):
         self.total = total
 
     def advance(self):
