@@ -306,7 +306,7 @@ NO_MODELS = {
     "a .pth": (lone("model.pth"), 2, "is a pickle of weights alone"),
     "a .safetensors": (lone("blip.safetensors"), 2, "is weights alone"),
     "a .onnx": (lone("model.onnx"), 2, "is a graph alone"),
-    "a label file": (lone("selected_tags.csv"), 2, "is a file that is no description of a model"),
+    "a label file": (lone("selected_tags.csv"), 2, "is a file, and it does not describe a model"),
     "a checkpoint of Stable Diffusion": (sd_file, 2, "sd.safetensors is a Stable Diffusion checkpoint"),
     "a folder of them": (folder_of_checkpoints, 1, "sd.safetensors is a Stable Diffusion checkpoint"),
     "a pipeline": (pipeline, 1, "is a Stable Diffusion pipeline"),

@@ -90,7 +90,7 @@ def test_the_list_can_be_limited_to_one_task():
 
 
 def test_a_model_of_the_package_is_listed_with_nothing_to_download():
-    assert row(run("list"), "demo-tag") == ["demo-tag", "tag", "onnx", "none", "Apache-2.0", "yes"]
+    assert row(run("list"), "demo-tag") == ["demo-tag", "tag", "onnx", "none", "Apache-2.0", "yes", "toy for the demo"]
 
 
 def test_a_model_that_was_never_downloaded_is_listed_with_about_the_size_of_its_description():
@@ -109,7 +109,8 @@ def test_a_download_is_listed_with_its_size(downloaded):
 
 def test_the_columns_of_the_list_are_aligned():
     lines = run("list").stdout.splitlines()
-    assert {line[lines[0].index("cached") :] for line in lines} == {"cached", "yes", "no"}
+    cached, note = lines[0].index("cached"), lines[0].index("note")
+    assert {line[cached:note].strip() for line in lines} == {"cached", "yes", "no"}
 
 
 def test_a_broken_file_of_the_user_is_reported_below_the_others(home):

@@ -131,7 +131,7 @@ def fault_of_file(path: Path) -> str:
             "Give the folder that has its config.json and tokenizer.json too (a captioner), or its ONNX file with "
             "selected_tags.csv (a tagger)"
         )
-    return f"{path} is a file that is no description of a model\nGive a name, a .toml file or the folder of a model"
+    return f"{path} is a file, and it does not describe a model\nGive a name, a .toml file or the folder of a model"
 
 
 def _wd_of_folder(folder: Path, source: Source) -> ModelSpec:
