@@ -7,12 +7,12 @@ from sqlite3 import connect
 
 import pytest
 from click.testing import CliRunner
-from sdprep.resources import configs_folder
 
 from sdprep.catalog.stated import _read_key
 from sdprep.cli.main import cli
 from sdprep.config import TagSettings
 from sdprep.errors import UsageError
+from sdprep.files import configs_folder
 from sdprep.rules.labels import KAOMOJI
 from sdprep.tasks.settings import Layers, stating
 from sdprep.tasks.tag import tag as tag_task
