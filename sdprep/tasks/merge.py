@@ -27,7 +27,7 @@ from sdprep.tasks.settings import Cascade, Layers
 from sdprep.texts import metadata
 from sdprep.texts.exact_json import Number
 from sdprep.texts.metadata import Claims, Entries, Entry
-from sdprep.texts.moved import Likeness, Place, find_places, former_places
+from sdprep.texts.moved import Likeness, Place, find_places, former_places, renamed_folders
 from sdprep.texts.orphans import Orphans, folders_of, has_file, name_places, paths_here, sort_orphans
 from sdprep.types import ImageItem
 
@@ -254,11 +254,16 @@ def _claim(
     former = former_places(places, claims.named, compare, f"{directory.as_posix()}/" if came_along else None)
     adopted = {key for place in former for key in place.keys}
     orphans.outside = [key for key in orphans.outside if key not in adopted]
+    without_entry = contents.keys() - claims.keys.keys() - {rel for place in former for rel in place.keys.values()}
+    renamed = renamed_folders((key for key in orphans.vanished if key not in adopted), without_entry)
+    renamed = former_places(renamed, claims.named, compare, None)
+    adopted |= {key for place in renamed for key in place.keys}
     rels = paths_here(orphans, former, {item.rel.rpartition("/")[0] for item in items}, directory)
     moved = {key: rel if settings.keys == "relative" else str(directory / rel) for key, rel in rels.items()}
     orphans.outside = [key for key in orphans.outside if key not in moved]
     orphans.vanished = [key for key in orphans.vanished if key not in adopted]
     orphans.vanished += [moved[key] for key, rel in rels.items() if not has_file(rel, directory)]
+    former += renamed
     return Arrangement(metadata.adopt(claims, former), former, orphans, moved)
 
 

@@ -73,6 +73,29 @@ def find_places(keys: Iterable[str], rels: AbstractSet[str]) -> list[Place]:
     return list(places.values())
 
 
+def renamed_folders(keys: Iterable[str], rels: Iterable[str]) -> list[Place]:
+    """The folders of keys whose files are gone, each with the folder that has most of its names.
+
+    `rels` are images without an entry. Whether the names are those of the same images is for `former_places` to tell.
+    """
+    folders: dict[str, set[str]] = defaultdict(set)
+    for rel in rels:
+        folder, _, name = rel.rpartition("/")
+        folders[name].add(folder)
+    gone: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        gone[with_slashes(key).rpartition("/")[0]].append(key)
+    places = []
+    for path, theirs in gone.items():
+        names = {key: with_slashes(key).rpartition("/")[2] for key in theirs}
+        found = Counter(folder for name in names.values() for folder in sorted(folders.get(name, ())))
+        if path and found:
+            [(best, _)] = found.most_common(1)
+            ours = {key: f"{best}/{name}".lstrip("/") for key, name in names.items() if best in folders.get(name, ())}
+            places.append(Place(path, ours))
+    return places
+
+
 def former_places(
     places: Iterable[Place], named: AbstractSet[str], compare: Callable[[str, str], Likeness], home: str | None
 ) -> list[Place]:

@@ -163,6 +163,33 @@ def test_the_entry_of_a_deleted_subfolder_is_not_that_of_an_image_of_this_name(t
     assert read_json(tmp_path / "metadata.json") == {"a.png": {"caption": "x"}}
 
 
+@pytest.mark.parametrize("keys", ["absolute", "relative"])
+def test_a_renamed_subfolder_takes_the_users_fields_along(tmp_path, keys):
+    wanted = MergeSettings(keys=keys, prune=True)
+    for name in ("a.png", "b.png"):
+        image(tmp_path, f"10_x/{name}", f"the caption of {name}", "1girl")
+    image(tmp_path, "1_y/a.png", "another", "1boy")
+    merge(tmp_path, wanted)
+    entries = read_json(tmp_path / "metadata.json")
+    write_json(tmp_path / "metadata.json", {key: {**entry, "score": key[-8:]} for key, entry in entries.items()})
+    (tmp_path / "10_x").rename(tmp_path / "5_x")
+    ear = Ear()
+    report = merge(tmp_path, wanted, listener=ear)
+    assert (report.rekeyed, report.pruned) == (2, 0)
+    found = {Path(key).parent.name: entry["score"] for key, entry in read_json(tmp_path / "metadata.json").items()}
+    assert found == {"5_x": "_x/b.png", "1_y": "_y/a.png"}
+    former = tmp_path / "10_x" if keys == "absolute" else "10_x"
+    assert ear.notes == [f"rekeyed 2 entries of {former} (2): the dataset was moved or copied to {tmp_path}"]
+
+
+def test_a_renamed_subfolder_is_known_by_its_texts(tmp_path):
+    image(tmp_path, "10_x/a.png", "x", "1girl")
+    merge(tmp_path)
+    shutil.rmtree(tmp_path / "10_x")
+    image(tmp_path, "5_z/a.png", "z", "1boy")
+    assert merge(tmp_path, MergeSettings(prune=True)).pruned == 1
+
+
 folders = st.sampled_from(["", "10_x/", "10_x/deep/", "日本/"])
 rels = st.builds(lambda folder, name: f"{folder}{name}.png", folders, st.sampled_from(["a", "b", "1", "é"]))
 datasets = st.dictionaries(rels, st.sampled_from(["one", "two", None]), min_size=1, max_size=6)
