@@ -88,6 +88,7 @@ class KeptReason(str, Enum):
     EDITED = "edited"
     OTHER_TASK = "other_task"
     NOT_EMPTY = "not_empty"
+    NOTHING_TO_ADD = "nothing_to_add"
     CHANGED_MEANWHILE = "changed_meanwhile"
 
 

@@ -55,7 +55,8 @@ def summarize(report: RunReport) -> None:
             _say(f"would {change} {_names(paths, 'file')}")
     _say_orphans(report.orphans)
     if report.recognised:
-        _say(f"{report.recognised} sidecar{'' if report.recognised == 1 else 's'} recognised at new paths")
+        one = report.recognised == 1
+        _say("1 sidecar recognised at a new path" if one else f"{report.recognised} sidecars recognised at new paths")
     if report.other_settings:
         _say(f"{report.other_settings} were made with other settings; --update brings them in line")
     _say(f" {_counts(report)}", f"{report.command}:", RED if report.failed else GREEN)
@@ -113,6 +114,7 @@ def _why_kept(reason: str, command: str) -> str:
         KeptReason.OTHER_TASK: f"written by sdprep {other} (--existing append adds to it, or use another "
         "--caption-extension)",
         KeptReason.NOT_EMPTY: "not empty, and --existing fill only fills empty ones",
+        KeptReason.NOTHING_TO_ADD: "it has all that would be added",
         KeptReason.CHANGED_MEANWHILE: "changed during the run (run the command again)",
     }[KeptReason(reason)]
 

@@ -106,7 +106,7 @@ def as_flags(option: str, value: Any) -> str:
     if isinstance(value, bool):
         return name if value else f"--no-{name[2:]}"
     try:
-        if option == "category_threshold":
+        if option == "category_threshold" and value:
             return " ".join(f"{name} {as_argument(f'{category}={each:g}')}" for category, each in dict(value).items())
         text = _as_text(value)
     except (TypeError, ValueError, AttributeError):

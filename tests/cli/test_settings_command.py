@@ -47,6 +47,11 @@ def test_stated_settings_are_listed_with_place_origin_and_run(tag, sdprep_comman
     assert f"{imgs / 'sub'}  tag  --prefix other" in sdprep_command("settings", imgs).out
 
 
+def test_an_emptied_list_is_shown_as_it_is_written(tag, sdprep_command, imgs):
+    tag("--category-threshold", "")
+    assert "tag  --category-threshold ''  flag" in sdprep_command("settings", imgs).out
+
+
 def test_settings_of_folders_above_are_listed_too(tag, listed, imgs):
     tag("--prefix", "mychar")
     assert listed(imgs / "sub")[(str(imgs), "prefix")] == ["mychar"]
@@ -74,6 +79,8 @@ def test_a_name_that_is_not_remembered_is_refused_with_what_is_meant(tag, listed
     tag("--prefix", "mychar")
     ended = sdprep_command("settings", imgs, "--forget", "prefiks")
     assert (ended.code, "no setting prefiks is remembered here; did you mean prefix?" in ended.err) == (2, True)
+    ended = sdprep_command("settings", imgs, "--forget", "nothing")
+    assert "no setting nothing is remembered here, only model, prefix" in ended.err
     ended = sdprep_command("settings", imgs / "sub", "--forget", "prefix")
     assert (ended.code, f"prefix is remembered for {imgs}; forget it there" in ended.err) == (2, True)
     assert len(listed(imgs)) == 2

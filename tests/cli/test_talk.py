@@ -233,6 +233,22 @@ def test_the_reason_for_a_kept_sidecar_is_the_true_one(sdprep_command, imgs, put
     assert "kept the sidecar of 2 images (b.png, d.png): written by sdprep tag (--existing append" in shown
 
 
+def test_a_text_that_has_all_tags_already_is_not_called_foreign(sdprep_command, imgs):
+    sdprep_command(*TAG)
+    edited = (imgs / "a.txt").read_text().replace("solo, ", "")
+    (imgs / "a.txt").write_text(edited)
+    shown = sdprep_command(*TAG, "--exclude", "solo", "--existing", "append").err
+    assert "kept the sidecar of a.jpg: it has all that would be added\n" in shown
+    assert (imgs / "a.txt").read_text() == edited
+
+
+def test_one_moved_sidecar_is_at_one_new_path(sdprep_command, imgs):
+    sdprep_command(*TAG)
+    for name in ("a.jpg", "a.txt"):
+        (imgs / name).rename((imgs / name).with_stem("z"))
+    assert "1 sidecar recognised at a new path\n" in sdprep_command(*TAG).err
+
+
 # Color
 
 

@@ -59,7 +59,7 @@ def _check_names(names: set[str], found: Sequence[Any]) -> None:
         if above:
             raise UsageError(f"{name} is remembered for {above[0].place}; forget it there")
         close = get_close_matches(name, here, 1)
-        hint = f"; did you mean {close[0]}?" if close else f": {', '.join(sorted(here))}" if here else ""
+        hint = f"; did you mean {close[0]}?" if close else f", only {', '.join(sorted(here))}" if here else ""
         raise UsageError(f"no setting {name} is remembered here{hint}")
 
 

@@ -38,7 +38,7 @@ def threshold(_: click.Context, __: click.Parameter, value: Any) -> float | str:
 def category_thresholds(_: click.Context, __: click.Parameter, value: Any) -> tuple[tuple[str, float], ...]:
     """A callback for NAME=VALUE, which may be repeated."""
     try:
-        pairs = [each.partition("=") for each in value]
+        pairs = [each.partition("=") for each in value if each]
         return tuple((name.strip(), float(threshold)) for name, _, threshold in pairs)
     except ValueError as error:
         raise click.BadParameter(f"{', '.join(value)} does not have the form NAME=0.35") from error

@@ -192,7 +192,7 @@ class Writer:
             record_existing(image.catalog, sidecar, state)
         self._note_text(image, image.before, state.content)
         if state.origin == "user":
-            self._report.keep(image.item.rel, KeptReason.FOREIGN)
+            self._report.keep(image.item.rel, KeptReason.NOTHING_TO_ADD)
         else:
             self._report.current += 1
         return None
