@@ -7,6 +7,7 @@ then what earlier runs stated there < stated now
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -286,10 +287,11 @@ class Cascade(Generic[S]):
             return None
         common = set.intersection(*all_of)
         texts = [_flags(dict(sorted(common)))] if common else []
-        differing = [(items[0], dict(sorted(own - common))) for own, (_, items) in zip(all_of, parts, strict=True)]
-        differing = [(item, own) for item, own in differing if own]
-        for item, own in differing[:MOST_FOLDERS]:
-            texts.append(f"in {item.rel.rpartition('/')[0] or '.'}: {_flags(own)}")
+        differing = [(items, dict(sorted(own - common))) for own, (_, items) in zip(all_of, parts, strict=True)]
+        differing = [(items, own) for items, own in differing if own]
+        for items, own in differing[:MOST_FOLDERS]:
+            folders = {item.rel.rpartition("/")[0] for item in items}
+            texts.append(f"in {posixpath.commonpath(folders) or '.'}: {_flags(own)}")
         if len(differing) > MOST_FOLDERS:
             texts.append(f"others in {len(differing) - MOST_FOLDERS} more places")
         return self._line("; ".join(texts))

@@ -105,6 +105,13 @@ def test_a_run_uses_and_names_what_is_remembered_unless_it_is_told_not_to(tag, i
     assert "order" not in tag().err
 
 
+def test_a_folder_with_settings_of_its_own_is_named_and_the_others_by_what_they_have_in_common(tag, imgs, put_image):
+    put_image(imgs / "0" / "d.png")
+    tag("--suffix", "most", folder=imgs)
+    tag("--suffix", "", folder=imgs / "sub")
+    assert "earlier runs: in .: --suffix most; in sub: --suffix ''" in tag().err
+
+
 def test_options_of_the_machine_and_actions_are_not_remembered(tag, listed, imgs):
     tag("--batch-size", "2", "--existing", "append", "--refresh", "--limit", "1")
     assert {option for _, option in listed(imgs)} == {"model"}
