@@ -108,7 +108,9 @@ def test_help_has_an_example():
     assert "sdprep doctor ./imgs --for caption --for tag" in CliRunner().invoke(doctor, ["--help"]).stdout
 
 
-def test_this_machine_can_be_checked(tmp_path, monkeypatch):
+def test_this_machine_can_be_checked_and_lacks_models_without_a_hub(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = CliRunner().invoke(doctor, [str(tmp_path), "--for", "caption", "--for", "tag", "--json"])
-    assert (done.exit_code, json.loads(done.stdout)["works"]["caption"]) == (0, True)
+    found = json.loads(done.stdout)
+    assert {problem["code"] for problem in found["problems"]} == {"model-missing"}
+    assert (done.exit_code, found["works"]["core"], found["works"]["caption"]) == (5, True, False)
