@@ -98,6 +98,23 @@ def test_a_run_uses_and_names_what_is_remembered_unless_it_is_told_not_to(tag, i
     assert "order" not in tag().err
 
 
+@pytest.mark.parametrize("words", [["--threshold", "auto"], ["--exclude", "/[/"]], ids=str)
+def test_an_error_has_the_line_about_earlier_runs_once(words, tag):
+    tag("--prefix", "mychar")
+    ended = tag(*words)
+    assert (ended.code, ended.err.count("using settings of earlier runs")) == (2, 1), ended.err
+
+
+def test_the_command_named_by_a_run_over_an_image_lists_and_forgets_its_settings(tag, listed, sdprep_command, imgs):
+    image = imgs / "a.jpg"
+    tag("--prefix", "mychar", folder=image)
+    assert f"(sdprep settings {image})" in tag(folder=image).err
+    assert listed(image)[(str(image), "prefix")] == ["mychar"]
+    ended = sdprep_command("settings", image, "--forget", "prefix")
+    assert (ended.code, "1 setting forgotten" in ended.err) == (0, True), ended.err
+    assert (str(image), "prefix") not in listed(imgs)
+
+
 def test_options_of_the_machine_and_actions_are_not_remembered(tag, listed, imgs):
     tag("--batch-size", "2", "--existing", "append", "--refresh", "--limit", "1")
     assert {option for _, option in listed(imgs)} == {"model"}
