@@ -105,6 +105,18 @@ def test_an_error_has_the_line_about_earlier_runs_once(words, tag):
     assert (ended.code, ended.err.count("using settings of earlier runs")) == (2, 1), ended.err
 
 
+def test_a_separator_with_a_line_break_is_shown_as_it_is_typed(tag, sdprep_command, imgs):
+    tag("--caption-separator", r"\n")
+    assert r"--caption-separator '\n' " in tag().err
+    assert r"--caption-separator '\n' " in sdprep_command("settings", imgs).out
+
+
+def test_files_that_failed_before_are_named_with_verbose(tag, imgs):
+    (imgs / "empty.png").touch()
+    tag()
+    assert ("failed: 1 as before" in tag().err, "failed: empty.png: empty_file: " in tag("-v").err) == (True, True)
+
+
 def test_the_command_named_by_a_run_over_an_image_lists_and_forgets_its_settings(tag, listed, sdprep_command, imgs):
     image = imgs / "a.jpg"
     tag("--prefix", "mychar", folder=image)
