@@ -32,6 +32,8 @@ from sdprep.sanitize import redact
 
 # A variable that asks for the traceback of an internal error.
 TRACEBACK = "SDPREP_TRACEBACK"
+# What click 8.2 and newer raise for a command that has commands of its own and was given none; 8.1 prints the help.
+NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 @click.group(
@@ -76,10 +78,15 @@ def handle_errors(function: Callable[[], Any]) -> None:
     """Run the command line; an error becomes a few lines on stderr and an exit code."""
     try:
         function()
+    except NO_COMMAND as error:
+        current().say(error.format_message(), level=Level.ERROR)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"\nTry '{context.command_path} --help' for help." if context else ""
-        _leave(f"{error.format_message()}{hint}", error.exit_code)
+        # click lists choices with tabs, which would be shown as escapes.
+        message = error.format_message().replace("\n\t", "\n  ")
+        _leave(f"{message}{hint}", error.exit_code)
     except SdprepError as error:
         _leave(redact(str(error)), error.exit_code)
     except BrokenPipeError:

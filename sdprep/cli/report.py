@@ -75,7 +75,8 @@ def summarize(report: RunReport) -> None:
 
 def print_failures(failures: Iterable[Mapping[str, str]], failed_before: Collection[str] = ()) -> None:
     """Print the files that failed, those with one reason together; those that were not tried again are counted."""
-    before = frozenset(failed_before)
+    # With --verbose they are named, too.
+    before = frozenset() if current().level is Level.DETAIL else frozenset(failed_before)
     groups: dict[tuple[str, str], list[str]] = {}
     again: Counter[str] = Counter()
     for each in failures:

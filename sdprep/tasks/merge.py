@@ -107,6 +107,7 @@ def _settings_of(
     Raises UsageError for settings that contradict each other.
     """
     parts = cascade.parts(items)
+    cascade.note_remembered(parts)
     for part, _ in parts:
         _check(part.settings)
     stated = layers.whole_run | layers.now.keys()

@@ -109,6 +109,9 @@ def as_flags(option: str, value: Any) -> str:
         if option == "category_threshold" and value:
             return " ".join(f"{name} {as_argument(f'{category}={each:g}')}" for category, each in dict(value).items())
         text = _as_text(value)
+        if option == "caption_separator":
+            # As the option takes it; a line break itself would be lost in a message.
+            text = text.replace("\n", r"\n").replace("\t", r"\t")
     except (TypeError, ValueError, AttributeError):
         text = json.dumps(value, default=str)
     return f"{name} {as_argument(text)}"

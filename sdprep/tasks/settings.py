@@ -133,7 +133,7 @@ class Cascade(Generic[S]):
         self._recorded: set[int] = set()
 
     def parts(self, items: Iterable[ImageItem]) -> list[tuple[Effective[S], list[ImageItem]]]:
-        """The images by their settings, in their order; note in a line what earlier runs stated.
+        """The images by their settings, in their order.
 
         Raises UsageError for settings that contradict each other, or that came with the folder and may not.
         """
@@ -141,10 +141,12 @@ class Cascade(Generic[S]):
         for item in items:
             effective = self.of(item)
             found.setdefault(id(effective), (effective, []))[1].append(item)
-        parts = list(found.values())
+        return list(found.values())
+
+    def note_remembered(self, parts: list[tuple[Effective[S], list[ImageItem]]]) -> None:
+        """Note in a line what earlier runs stated, once no error is left that has `remembered_hint`."""
         if (line := self._remembered_line(parts)) is not None:
             self._note(strip_invisible(line))
-        return parts
 
     def of(self, item: ImageItem) -> Effective[S]:
         """The settings of an image. Raises as `parts`."""

@@ -77,3 +77,22 @@ def test_help_of_an_unknown_command_is_a_usage_error(sdprep_command):
 
 def test_the_version_has_a_short_option(sdprep_command):
     assert sdprep_command("-V").out == sdprep_command("--version").out
+
+
+@pytest.mark.parametrize("words", [["demo", "tag"], ["models", "list", "tag"], ["tag", "tag"]], ids=str)
+def test_a_word_too_many_for_help_is_not_ignored(words, sdprep_command):
+    shown = sdprep_command("help", *words)
+    expected = f"there is no command 'tag' below {' '.join(words[:-1])}\n"
+    assert (shown.code, shown.out, expected in shown.err) == (2, "", True)
+
+
+@pytest.mark.parametrize("words", [[], ["models"]], ids=str)
+def test_help_for_want_of_a_command_is_no_error_message(words, sdprep_command):
+    shown = sdprep_command(*words)
+    text = shown.out + shown.err
+    assert (text.startswith("Usage: "), "error" in text, "Try '" in text) == (True, False, False)
+
+
+def test_choices_of_a_missing_argument_are_listed_without_escapes(sdprep_command):
+    shown = sdprep_command("completion").err
+    assert ("\n  bash,\n" in shown, "\\t" in shown) == (True, False)

@@ -112,6 +112,35 @@ def test_a_folder_with_settings_of_its_own_is_named_and_the_others_by_what_they_
     assert "earlier runs: in .: --suffix most; in sub: --suffix ''" in tag().err
 
 
+@pytest.mark.parametrize("words", [["--threshold", "auto"], ["--exclude", "/[/"]], ids=str)
+def test_an_error_has_the_line_about_earlier_runs_once(words, tag):
+    tag("--prefix", "mychar")
+    ended = tag(*words)
+    assert (ended.code, ended.err.count("using settings of earlier runs")) == (2, 1), ended.err
+
+
+def test_a_separator_with_a_line_break_is_shown_as_it_is_typed(tag, sdprep_command, imgs):
+    tag("--caption-separator", r"\n")
+    assert r"--caption-separator '\n' " in tag().err
+    assert r"--caption-separator '\n' " in sdprep_command("settings", imgs).out
+
+
+def test_files_that_failed_before_are_named_with_verbose(tag, imgs):
+    (imgs / "empty.png").touch()
+    tag()
+    assert ("failed: 1 as before" in tag().err, "failed: empty.png: empty_file: " in tag("-v").err) == (True, True)
+
+
+def test_the_command_named_by_a_run_over_an_image_lists_and_forgets_its_settings(tag, listed, sdprep_command, imgs):
+    image = imgs / "a.jpg"
+    tag("--prefix", "mychar", folder=image)
+    assert f"(sdprep settings {image})" in tag(folder=image).err
+    assert listed(image)[(str(image), "prefix")] == ["mychar"]
+    ended = sdprep_command("settings", image, "--forget", "prefix")
+    assert (ended.code, "1 setting forgotten" in ended.err) == (0, True), ended.err
+    assert (str(image), "prefix") not in listed(imgs)
+
+
 def test_options_of_the_machine_and_actions_are_not_remembered(tag, listed, imgs):
     tag("--batch-size", "2", "--existing", "append", "--refresh", "--limit", "1")
     assert {option for _, option in listed(imgs)} == {"model"}

@@ -183,7 +183,7 @@ def test_a_log_file_has_everything_with_its_time_also_when_quiet(sdprep_command,
     sdprep_command("tag", "nowhere", "--log-file", "run.log")
     lines = (tmp_path / "run.log").read_text("utf-8").splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d |    ", line) for line in lines)
-    assert [line[20:32] for line in lines[:-1]] == [
+    assert [line[20:32] for line in lines] == [
         "sdprep tag i", "planning: 2 ", "loading demo", "tagging: 2 i", "tag: 2 image", "model demo-t",
         "sdprep tag n", "sdprep: erro",
     ]  # fmt: skip

@@ -71,7 +71,16 @@ def tag(album: Path) -> Tag:
             text.unlink()
         for image, line in (before or {}).items():
             (album / image).with_suffix(".txt").write_text(line + "\n", encoding="utf-8")
-        common = ["tag", str(album), "--model", str(album.parent / "model"), "--onnx", "--order", "csv"]
+        common = [
+            "tag",
+            str(album),
+            "--model",
+            str(album.parent / "model"),
+            "--onnx",
+            "--order",
+            "csv",
+            "--no-remembered",
+        ]
         result = CliRunner().invoke(cli, [*common, "--preprocess", preprocess, *options])
         assert result.exit_code == 0, result.output
         separator = options[options.index("--caption_separator") + 1] if "--caption_separator" in options else ", "

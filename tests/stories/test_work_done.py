@@ -237,7 +237,13 @@ def test_no_statement_of_a_run_searches_a_table_without_its_index(few, statement
     catalog.close()
 
     assert len(plans) > 20
-    assert [row for rows in plans.values() for row in rows if row[3].startswith("SCAN")] == []
+    # Settings are few. Images are counted and their sizes read once per run, and not once per image.
+    whole = {
+        each
+        for each in plans
+        if "LIMIT 1" in each or re.search("FROM stated|count.*FROM images|size FROM images", each)
+    }
+    assert [row for each in plans.keys() - whole for row in plans[each] if row[3].startswith("SCAN")] == []
 
 
 # Modules

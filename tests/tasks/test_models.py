@@ -109,7 +109,9 @@ def test_the_list_can_be_limited_to_one_task(task):
 
 
 def test_a_model_of_the_package_needs_no_download_and_is_here():
-    assert listed("demo-tag") == api.ModelSummary("demo-tag", "tag", "onnx", 0, None, "Apache-2.0", True)
+    assert listed("demo-tag") == api.ModelSummary(
+        "demo-tag", "tag", "onnx", 0, None, "Apache-2.0", True, note="toy for the demo"
+    )
 
 
 def test_a_model_that_was_never_downloaded_has_no_size_and_is_not_here():

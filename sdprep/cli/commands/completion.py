@@ -77,5 +77,10 @@ def completion(ctx: click.Context, shell: str) -> None:
 def show_help(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Show the help of a command, as `sdprep COMMAND --help` does; without a command, that of sdprep."""
     root = ctx.find_root()
+    command: click.Command | None = root.command
+    for number, word in enumerate(words):
+        if not isinstance(command, click.Group):
+            raise click.UsageError(f"there is no command {word!r} below {' '.join(words[:number])}", ctx)
+        _, command, _ = command.resolve_command(ctx, [word])
     arguments = [*words, "--help"]
     root.command.main(arguments, prog_name=root.info_name, parent=None, standalone_mode=False)

@@ -12,7 +12,7 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli.commands.history import catalog_option, json_option
 from sdprep.cli.output import print_json, print_table
-from sdprep.cli.param_types import hyphenate
+from sdprep.cli.param_types import UserPath, hyphenate
 from sdprep.errors import UsageError
 
 
@@ -23,7 +23,7 @@ from sdprep.errors import UsageError
     # An option to forget may be written as it is stated.
     context_settings={"ignore_unknown_options": True},
 )
-@click.argument("directory", metavar="[DIR]", type=shared.DIRECTORY, default=".")
+@click.argument("directory", metavar="[DIR]", type=UserPath(exists=True, path_type=Path), default=".")
 @click.argument("options", metavar="[OPTION...]", nargs=-1)
 @shared.option("--forget", is_flag=True, help="Forget all settings of DIR and its subfolders, or only the OPTIONs.")
 @catalog_option
@@ -32,7 +32,8 @@ def settings(directory: Path, options: tuple[str, ...], forget: bool, catalog: P
     """List the settings that earlier runs stated for DIR, its subfolders and the folders above it.
 
     The next run uses what is listed, unless you state another value. A forgotten setting goes back to what applies
-    without it, and the next run rewrites what sdprep wrote with it.
+    without it, and the next run rewrites what sdprep wrote with it. DIR may be an image, for the settings that runs
+    over it alone stated.
     """
     from sdprep.tasks import remembered as task
 

@@ -179,11 +179,13 @@ class Annotation(Generic[S]):
 
     def _prepare(self, items: list[ImageItem], cascade: Cascade[S], layers: Layers) -> None:
         """Make the parts of the run. Raises UsageError if the settings of some images do not fit their model."""
-        for effective, some in cascade.parts(items):
+        parts = cascade.parts(items)
+        for effective, some in parts:
             try:
                 self._add_part(effective.settings, some, effective.stated, frozenset(layers.now))
             except UsageError as error:
                 raise UsageError(f"{error}{cascade.remembered_hint(effective.remembered)}") from error
+        cascade.note_remembered(parts)
         stated = layers.whole_run | layers.now.keys()
         for line in without_effect(stated, [(part.settings, part.annotator.spec) for part in self._parts]):
             self._listener.note(line)

@@ -45,7 +45,14 @@ def bench(
     """
     directory, start = directory or IMAGES, _Start(listener or NullListener())
     spec = with_backend(find(settings.model, "tag"), "auto")
-    run = RunOptions(batch_size=settings.batch_size, workers=settings.workers, limit=settings.limit, timings=True)
+    # Sidecars beside the images would be kept.
+    run = RunOptions(
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        limit=settings.limit,
+        timings=True,
+        existing="overwrite",
+    )
     with tempfile.TemporaryDirectory(prefix="sdprep-bench-") as folder:
         same_disk = directory.stat().st_dev == Path(folder).stat().st_dev
         paths = PathOptions(output_dir=Path(folder))

@@ -27,10 +27,10 @@ class Notes:
     def note(self, message: str) -> None:
         self.notes.append(message)
 
-    def start(self, total: int) -> None:
+    def stage(self, name: str, total: int | None = None, unit: str = "images") -> None:
         pass
 
-    def advance(self) -> None:
+    def advance(self, count: int = 1) -> None:
         pass
 
 

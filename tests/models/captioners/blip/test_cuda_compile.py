@@ -115,4 +115,6 @@ def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is_and_says_so_once(clock
     for clock.now in (COMPILE_AFTER + 1.0, COMPILE_AFTER + 2.0):
         assert torch.equal(look(compiled, 2), before)
     assert asked == 1
-    assert said[1:] == ["continuing with a vision tower that is not compiled, which is slower: Failed to find C compiler."]
+    assert said[1:] == [
+        "continuing with a vision tower that is not compiled, which is slower: Failed to find C compiler."
+    ]
