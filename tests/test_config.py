@@ -120,7 +120,7 @@ def test_the_options_with_choices_are_these() -> None:
 
 
 def test_none_is_not_a_choice_where_a_value_is_needed() -> None:
-    with pytest.raises(UsageError, match="--existing takes keep, overwrite, append or prepend, not None"):
+    with pytest.raises(UsageError, match="--existing takes keep, overwrite, append, prepend or fill, not None"):
         RunOptions(existing=cast("Any", None))
 
 

@@ -93,7 +93,7 @@ def test_a_label_file_of_another_model_is_refused(tensorflow, tmp_path):
 
 def test_without_tensorflow_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(MissingExtra, match=r"sdprep\[tensorflow\]"):
+    with pytest.raises(MissingExtra, match=r"tensorflow is not installed\. Install it with: .*\[tensorflow\]"):
         opened("tensorflow")
 
 
