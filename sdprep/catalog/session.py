@@ -168,7 +168,8 @@ class CatalogSession:
         for file, folders in self._made.items():
             catalog = self._open.get(file)
             with suppress(*SQLITE_ERRORS):
-                if file.parent in exclusive and (catalog is None or _is_empty(catalog)):
+                # A catalog in a folder that was there before is not this run's to remove.
+                if folders and file.parent in exclusive and (catalog is None or _is_empty(catalog)):
                     found[file] = folders
         return found
 
