@@ -135,7 +135,7 @@ class CatalogSession:
         self._open: dict[Path, Catalog] = {}
         self._by_folder: dict[Path, Catalog] = {}
         self._locks: list[FolderLock] = []
-        # The folders that this run made for a catalog, by the file of the catalog, the innermost first.
+        # The folders that this run made for each new catalog, by its file, the innermost first; none if they existed.
         self._made: dict[Path, list[Path]] = {}
         self._reported: CatalogError | None = None
 
@@ -255,9 +255,11 @@ class CatalogSession:
     def _lock(self, file: Path) -> None:
         lock = FolderLock(file, self._access.command)
         try:
-            if self._access.mode is AccessMode.ADD:
-                self._made[file] = _make_folder(file.parent)
+            folders = _make_folder(file.parent) if self._access.mode is AccessMode.ADD else []
             dead = lock.acquire()
+            # Looked for with the lock held: a file that was there before is never removed, whatever it is.
+            if self._access.mode is AccessMode.ADD and not any(os.path.lexists(path) for path in _files(file)):
+                self._made[file] = folders
         except OSError as error:
             if error.errno in FORBIDDEN:
                 raise ReadOnlyFolder(file.parent, error, ADVICE) from error
@@ -314,9 +316,14 @@ def _is_empty(catalog: Catalog) -> bool:
     return not any(catalog.db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in REMEMBERED)
 
 
+def _files(file: Path) -> list[Path]:
+    """The file of a catalog and those that SQLite keeps beside it."""
+    return [file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm", "-journal"))]
+
+
 def _remove_files(file: Path) -> None:
     """Remove an unused catalog that this run has made, while its lock is held."""
-    for path in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm", "-journal"))):
+    for path in _files(file):
         with suppress(OSError):
             path.unlink(missing_ok=True)
 
