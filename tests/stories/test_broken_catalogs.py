@@ -183,11 +183,16 @@ ROWS = {
     "settings that are a list": "UPDATE settings SET json = '[1]'",
     "settings that are gone": "DELETE FROM settings",
     "settings that are no Unicode": "UPDATE settings SET json = CAST(x'7bff' AS TEXT)",
-    "pieces that are cut": "UPDATE states SET checksum = NULL, machine = '{'",
-    "pieces that are numbers": "UPDATE states SET checksum = NULL, machine = '[1]'",
+    "parts that are cut": "UPDATE states SET checksum = NULL, parts = '{'",
+    "parts that are bytes": "UPDATE states SET checksum = NULL, parts = x'00'",
+    "parts of nobody": "UPDATE states SET checksum = NULL, parts = replace(parts, '\"tag\"', '\"tog\"')",
+    "pieces that are numbers": """UPDATE states SET checksum = NULL, parts = '{"parts": [{"author": "user",
+        "pieces": [1]}]}'""",
+    "pieces that are cut, of schema 2": "UPDATE states SET checksum = NULL, parts = NULL, machine = '{'",
+    "pieces that are numbers, of schema 2": "UPDATE states SET checksum = NULL, parts = NULL, machine = '[1]'",
     "pieces without end": "UPDATE states SET checksum = NULL, removed = printf('%.*c', 200000, '[')",
     "a text that is gone": "UPDATE states SET checksum = NULL, text = x'00'",
-    "a user's text that is bytes": "UPDATE states SET checksum = NULL, person = x'00'",
+    "a user's text that is bytes, of schema 2": "UPDATE states SET checksum = NULL, parts = NULL, person = x'00'",
     "a packed text that is none": "UPDATE texts SET packed = 1",
     "a text that is no Unicode": "UPDATE texts SET data = x'ff'",
 }
@@ -209,7 +214,7 @@ def test_a_row_that_makes_no_sense_ends_the_run_and_makes_room_for_the_next(tagg
 
 
 def test_a_dry_run_that_meets_such_a_row_moves_nothing(tagged):
-    alter(tagged, "UPDATE states SET checksum = NULL, machine = '{'")
+    alter(tagged, ROWS["parts that are cut"])
 
     with pytest.raises(CatalogError, match="A run would move it aside"):
         tag(tagged, dry_run=True)

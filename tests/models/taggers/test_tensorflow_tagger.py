@@ -79,9 +79,10 @@ def test_a_saved_model_without_the_signature_is_refused_and_no_image_gets_a_text
 
 
 def test_a_broken_saved_model_is_named(tensorflow, tmp_path):
-    (tmp_path / "saved_model.pb").write_bytes(b"nothing of the kind")
+    shutil.copytree(find_local(DEMO).folder, tmp_path / "model")
+    (tmp_path / "model" / "saved_model.pb").write_bytes(b"nothing of the kind")
     with pytest.raises(ModelError, match="is not a SavedModel"):
-        open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path, None, "weights"))
+        open_tagger(with_backend(DEMO, "tensorflow"), ModelFiles(tmp_path / "model", None, "weights"))
 
 
 def test_a_label_file_of_another_model_is_refused(tensorflow, tmp_path):
