@@ -7,7 +7,9 @@ from contextlib import closing
 
 import pytest
 
+from sdprep.catalog.schema import as_key
 from sdprep.errors import UsageError
+from sdprep.tasks.annotation import moves
 from sdprep.tasks.history import file_versions, restore, undo
 from tests.stories.telling import (
     CATALOG,
@@ -52,6 +54,18 @@ def test_a_renamed_folder_is_up_to_date(dataset, monkeypatch):
     assert counts(report) == {"current": 3}
     assert report.recognised == 2
     assert report.orphans == []
+
+
+def test_identical_images_look_at_what_is_known_of_each_other_once(tagged, monkeypatch):
+    asked, real = [], moves.sidecars_of
+    monkeypatch.setattr(moves, "sidecars_of", lambda catalog, image: asked.append(image) or real(catalog, image))
+    for number in range(9):
+        shutil.copyfile(tagged / "a.png", tagged / f"z{number}.png")
+
+    report = tag(tagged)
+
+    assert counts(report) == {"written": 9, "current": 3}
+    assert asked == [as_key("a.png")]
 
 
 def test_a_text_of_a_renamed_folder_is_rewritten_for_another_setting(dataset):

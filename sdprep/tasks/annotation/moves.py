@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -211,9 +212,12 @@ class _Search:
         """The known sidecars of images with the content of new ones, where there is a file for them at the new path."""
         digests = {arrival.digest for arrival in self._images.arrivals if arrival.digest is not None}
         keys_of = images_with(self._catalog, digests)
+        # Identical images share their former keys: each of these is looked at once, and not for every image.
+        is_gone, known_sidecars = cache(self._is_gone), cache(partial(sidecars_of, self._catalog))
+        text_at = cache(self._text_at)
         for arrival in self._images.arrivals:
             formers = [
-                Move(key, arrival.key, self._is_gone(key, arrival.digest))
+                Move(key, arrival.key, is_gone(key, arrival.digest))
                 for key in keys_of.get(arrival.digest or b"", ())
                 if key != arrival.key
             ]
@@ -222,9 +226,9 @@ class _Search:
             self.image_moves += formers[:1]
             name = os.fsdecode(arrival.key)
             for move in formers:
-                for sidecar in sidecars_of(self._catalog, move.former):
+                for sidecar in known_sidecars(move.former):
                     key = as_key((name if sidecar.is_full else stem_of(name)) + sidecar.ending)
-                    text = self._text_at(key)
+                    text = text_at(key)
                     if text is not None:
                         yield _Candidate(sidecar, key, text, move.is_gone)
 
