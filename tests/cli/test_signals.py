@@ -13,6 +13,7 @@ from sdprep.cli import progress, signals
 from sdprep.demo import IMAGES
 from sdprep.tasks import history
 from tests.cli.conftest import ROOT
+from tests.signals import said
 from tests.stories.telling import FAKE_CAPTION
 
 COUNT = 1500
@@ -230,8 +231,7 @@ def test_handlers_and_timers_are_as_before_when_a_run_has_ended(sdprep_command, 
 def test_a_second_ctrl_c_ends_the_run_at_once_and_the_next_goes_on(stuck, tmp_path, start, command, workers):
     process = stuck(command, workers, (NEVER, NEVER))
     process.send_signal(signal.SIGINT)
-    assert process.stderr.readline().startswith("loading demo-")
-    assert process.stderr.readline().startswith("finishing the current batch; press Ctrl-C again to stop at once")
+    assert said(process.stderr, "finishing the current batch; press Ctrl-C again to stop at once")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     after = start(command, ".", "--model", MODELS[command], cwd=tmp_path)

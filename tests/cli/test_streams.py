@@ -16,6 +16,7 @@ FIELDS = {
 
 @pytest.mark.parametrize("words", [("tag", "imgs", "--model", "demo-tag"), ("merge", "imgs")])
 def test_json_has_the_documented_fields_and_no_other(words, sdprep_command, imgs):
+    (imgs / "a.caption").write_text("something to merge\n")
     assert json.loads(sdprep_command(*words, "--json").out).keys() == FIELDS
 
 

@@ -33,6 +33,7 @@ from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken
 from sdprep.tasks.annotation.engine_config import engine_config
 from tests.engines.engine import images, opened
+from tests.signals import said
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120
@@ -207,7 +208,7 @@ def test_a_second_interruption_ends_the_command_and_the_worker_at_once(program, 
     process, pid = program(stalled, COMMAND)
 
     process.send_signal(signal.SIGINT)
-    assert process.stderr.readline().startswith("finishing the current batch")
+    assert said(process.stderr, "finishing the current batch")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=PATIENCE)
 

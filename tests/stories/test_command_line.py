@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from sdprep.cli.main import cli
 from sdprep.cli.progress import Terminal
-from tests.stories.telling import PYTHON, ROOT, STRICT, counts, hide_models, tag, texts, write
+from tests.stories.telling import PYTHON, ROOT, STRICT, counts, hide_models, tag, tag_by_default, texts, write
 
 # Runs commands in one process and says which of the heavy packages they loaded.
 LOADED = """
@@ -102,12 +102,14 @@ def test_options_that_shape_no_text_rewrite_nothing(tagged):
     assert numbers(reported(sdprep("tag", tagged, "--model", "demo-tag", *words, "--json"))) == {"current": 3}
 
 
-def test_update_is_for_what_was_made_with_other_settings(tagged):
-    tag(tagged, threshold=STRICT)
+def test_update_is_for_what_was_made_with_other_settings(album):
+    tag_by_default(album, threshold=STRICT)
+    words = ("tag", album, "--model", "demo-tag", "--json")
 
-    result = sdprep("tag", tagged, "--model", "demo-tag", "--update", "--json")
+    without, updated = sdprep(*words), sdprep(*words, "--update")
 
-    assert numbers(reported(result)) == {"written": 3}
+    assert numbers(reported(without)) == {"current": 3}
+    assert numbers(reported(updated)) == {"written": 3}
 
 
 # What is said

@@ -5,10 +5,11 @@ import os
 import pytest
 
 from sdprep.errors import NoImages
-from sdprep.report import CancelToken, NullListener
+from sdprep.report import CancelToken
 from sdprep.tasks.history import log
 from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag as tag_task
+from tests.signals import Impatient
 from tests.stories.telling import (
     STRICT,
     codes,
@@ -154,16 +155,6 @@ def test_a_dry_run_is_not_in_the_log(tagged):
 
 
 # Interruptions
-
-
-class Impatient(NullListener):
-    """Asks for an end when the first image has its outcome."""
-
-    def __init__(self, stop):
-        self._stop = stop
-
-    def advance(self):
-        self._stop.exit_code = 130
 
 
 def interrupted(folder, **explicit):

@@ -9,6 +9,7 @@ from PIL import Image
 from sdprep.engines import base
 from sdprep.report import CancelToken
 from tests.engines.faults import DECODER
+from tests.signals import Impatient
 from tests.stories.conftest import misty
 from tests.stories.telling import (
     FAKE_CAPTION,
@@ -88,23 +89,6 @@ def test_an_image_that_kills_one_worker_is_named_and_everything_else_is_written(
     assert codes(report) == {"broken.png": "not_an_image", "segfault.png": "crashed"}
     assert counts(report) == {"written": COUNT, "failed": 2}
     assert len(texts(folder)) == COUNT
-
-
-class Impatient:
-    """A listener that wants the run to stop at the first outcome."""
-
-    def __init__(self, stop):
-        self._stop = stop
-
-    def note(self, message):
-        """Ignore the message."""
-
-    def start(self, total):
-        """Ignore the total."""
-
-    def advance(self):
-        """Wish."""
-        self._stop.exit_code = 130
 
 
 def test_a_run_that_was_stopped_is_continued_by_the_next(twins):
