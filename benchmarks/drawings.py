@@ -74,7 +74,7 @@ def captioner(batch_size: int, **settings: Any) -> BlipCaptioner:
     """The demo captioner."""
     chosen = CaptionSettings(device="cpu", run=RunOptions(batch_size=batch_size), **settings)
     spec, files = resolve("demo-caption", "caption"), ModelFiles(WEIGHTS, None, "weights")
-    return BlipCaptioner(spec, files, execution_for(chosen), caption_options(chosen))
+    return BlipCaptioner(spec, files, execution_for(chosen, spec), caption_options(chosen, spec))
 
 
 def main() -> None:

@@ -147,23 +147,30 @@ class CaptionSettings:
     Lengths count the tokens of the caption, and those of the prompt too with `count_prompt`. `best_of` captions are
     made for each image and ranked by likelihood. `top_k` 0 and `no_repeat_ngram_size` 0 mean no limit.
     `decode_again` retries a caption that repeats itself. `allow_pickle` allows weights in a pickle file.
-    `cuda_graphs` turns on optimisations for CUDA devices that have not run on one yet.
+    `cuda_graphs` turns on optimisations for CUDA devices that have not run on one yet. What is None is as the model's
+    description says. `server` is the address of a server that has the model, and gets `in_flight` requests at a time.
+    `prompt` and `system_prompt` are templates (`rules/prompt.py`); the tags in them are those of the sidecars with
+    `tag_extension`, and `trigger` is a variable of theirs.
     """
 
     model: str = setting("blip-large", shapes="model")
-    prompt: str = setting("a picture of", shapes="result")
-    num_beams: int = setting(3, shapes="result")
-    sample: bool = setting(False, shapes="result")
-    top_p: float = setting(0.9, shapes="result")
-    top_k: int = setting(0, shapes="result")
-    repetition_penalty: float = setting(1.0, shapes="result")
-    no_repeat_ngram_size: int = setting(0, shapes="result")
+    server: str | None = setting(None, shapes="model")
+    prompt: str | None = setting(None, shapes="result")
+    system_prompt: str | None = setting(None, shapes="result")
+    trigger: str = setting("", shapes="result")
+    num_beams: int | None = setting(None, shapes="result")
+    sample: bool | None = setting(None, shapes="result")
+    temperature: float | None = setting(None, shapes="result")
+    top_p: float | None = setting(None, shapes="result")
+    top_k: int | None = setting(None, shapes="result")
+    repetition_penalty: float | None = setting(None, shapes="result")
+    no_repeat_ngram_size: int | None = setting(None, shapes="result")
     bad_words: tuple[str, ...] = setting((), shapes="result")
     best_of: int | None = setting(None, shapes="text")
     decode_again: bool = setting(True, shapes="result")
     count_prompt: bool = setting(False, shapes="result")
-    min_length: int = setting(5, shapes="result")
-    max_length: int = setting(75, shapes="result")
+    min_length: int | None = setting(None, shapes="result")
+    max_length: int | None = setting(None, shapes="result")
     seed: int = setting(42, shapes="result")
     device: str = setting("auto", shapes=None)
     dtype: Literal["float32", "bfloat16", "float16", "int8"] = setting("float32", shapes="model")
@@ -172,23 +179,30 @@ class CaptionSettings:
     preprocess: Preprocess | None = setting(None, shapes="model")
     exact_decode: bool = setting(False, shapes="model")
     allow_pickle: bool = setting(False, shapes=None)
+    in_flight: int = setting(4, shapes=None)
+    max_requests: int | None = setting(None, shapes=None)
+    max_cost: float | None = setting(None, shapes=None)
+    insecure: bool = setting(False, shapes=None)
     rules: CaptionRules = CaptionRules()
     caption_extension: str = setting(".caption", shapes=None, remembered=True)
+    tag_extension: str = setting(".txt", shapes=None, remembered=True)
     paths: PathOptions = PathOptions()
     run: RunOptions = RunOptions()
 
     def __post_init__(self) -> None:
         check_choices(self)
         _check_extension(self, "caption_extension")
-        check_text_option(prompt=self.prompt)
+        _check_extension(self, "tag_extension")
+        check_text_option(prompt=self.prompt or "", system_prompt=self.system_prompt or "", trigger=self.trigger)
+        _check_server_options(self)
         check_devices(self.device, self.run.workers)
         if self.decoder == "reference" and self.dtype == "int8":
             raise UsageError("--decoder reference does not support int8; use --dtype float32, or leave --decoder out")
-        if self.min_length > self.max_length:
+        if None not in (self.min_length, self.max_length) and self.min_length > self.max_length:  # type: ignore[operator]
             raise UsageError(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
         if self.best_of is not None and (many := self.rules.captions) > self.best_of:
             raise UsageError(f"{many} captions cannot be the best of {self.best_of}; use --best-of {many} or more")
-        if not self.sample and self.candidates > self.num_beams:
+        if self.sample is False and self.num_beams is not None and self.candidates > self.num_beams:
             raise UsageError(
                 f"{self.num_beams} beams cannot give {self.candidates} captions; use --num-beams {self.candidates} "
                 "or --sample"
@@ -303,6 +317,13 @@ def _check_thresholds(values: Iterable[float | str]) -> None:
             raise UsageError(f"a threshold is a probability such as 0.35, not {value:g}")
         elif value < STORED_FLOOR:
             raise UsageError(f"a threshold of {value:g} is below {STORED_FLOOR:g}, the lowest probability stored")
+
+
+def _check_server_options(settings: CaptionSettings) -> None:
+    if settings.in_flight < 1:
+        raise UsageError("--in-flight must be 1 or more")
+    if settings.temperature is not None and not 0 <= settings.temperature <= 5:
+        raise UsageError(f"--temperature must be a number from 0 to 5, not {settings.temperature:g}")
 
 
 def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, name: str) -> None:

@@ -92,7 +92,8 @@ class RunReport:
 
     `failed_before` are those of the failures that an earlier run had, and that were not tried again.
     `recognised` counts sidecars that were found at new paths; `orphans` names those whose image is gone, with the image
-    that has the same content. `planned` lists what a dry run of undo would do.
+    that has the same content. `stale` names captions whose prompt has changed with the tags in it. `planned` lists
+    what a dry run of undo would do.
     """
 
     command: str
@@ -112,6 +113,7 @@ class RunReport:
     missing_paths: list[str] = field(default_factory=list)
     image_changed: list[str] = field(default_factory=list)
     other_settings: int = 0
+    stale: list[str] = field(default_factory=list)
     other_models: dict[str, int] = field(default_factory=dict)
     recognised: int = 0
     orphans: list[dict[str, str | None]] = field(default_factory=list)

@@ -7,7 +7,7 @@ batch into predictions; a run ends in a `RunReport` in which every image is coun
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,9 @@ class FailureCode(str, Enum):
     CRASHED = "crashed"
     TIMED_OUT = "timed_out"
     NONFINITE = "nonfinite"
+    REFUSED = "refused"
+    EMPTY_ANSWER = "empty_answer"
+    REQUEST_FAILED = "request_failed"
     CHANGED_SINCE = "changed_since"
     UNWRITABLE = "unwritable"
 
@@ -99,6 +102,7 @@ class ImageItem:
     `folder` is an input of the run, absolute; `rel` is its path there, with forward slashes, after the `prefix` that
     tells several inputs apart. No two images of a run have the same `rel`. `target_folder` equals `folder` unless an
     output folder mirrors the tree. An image that `is_link` is read through that link, and its sidecars lie beside it.
+    `prompt` is what a captioner is asked about it; it does not tell images apart.
     A million of these share their folders, and paths are made when asked for.
     """
 
@@ -107,6 +111,7 @@ class ImageItem:
     target_folder: Path
     prefix: str = ""
     is_link: bool = False
+    prompt: str = field(default="", compare=False)
 
     @classmethod
     def at(cls, path: Path) -> ImageItem:
@@ -134,10 +139,11 @@ class ImageItem:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How an image becomes a model's square of `size` pixels.
+    """How an image becomes a model's square of `size` pixels, or one whose longer side has at most so many.
 
     `mode` is "pad" (centred on a square of `pad_color`, then resized), "letterbox" (resized to the long side, then
-    centred on such a square), "squash" (resized, aspect ignored) or "crop" (the middle of a larger square).
+    centred on such a square), "squash" (resized, aspect ignored), "crop" (the middle of a larger square) or "inside"
+    (no square: the image keeps its shape, and is never enlarged).
     `resampling` is "bicubic", "bilinear", "lanczos" or "area". `first` is what comes before all this. `preprocess` is
     "sdprep", or "kohya" for the pixels of kohya's tagger. Images of more than `max_pixels` are not let in, and those
     whose end is missing only with `allow_truncated`. Unless it is `exact`, values may differ from Pillow's by a
@@ -186,11 +192,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images of one size: `pixels` is uint8[N, H, W, 3] in RGB; `digests` lets a sampler seed each row."""
+    """Images for a model in RGB: `pixels` is uint8[N, H, W, 3], or for the fit "inside" a uint8[H, W, 3] for each.
+
+    `digests` lets a sampler seed each row; `prompts` has what a captioner is asked about each image.
+    """
 
     keys: tuple[Hashable, ...]
     digests: tuple[bytes, ...]
-    pixels: Pixels
+    pixels: Pixels | tuple[Pixels, ...]
+    prompts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +227,15 @@ class TagScores:
     scores: Scores
 
 
-Prediction = Caption | TagScores
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """What a model gives for an image that it has no answer for: the image then fails with this code."""
+
+    code: FailureCode
+    message: str
+
+
+Prediction = Caption | TagScores | NoAnswer
 
 
 @dataclass(frozen=True, slots=True)

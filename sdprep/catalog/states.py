@@ -40,7 +40,9 @@ def _encode_part(part: Part, digest: bytes, number: Number) -> dict[str, Any]:
         return {"author": USER, "pieces": part.pieces}
     settings = {"joiner": part.joiner, "settings": number(part.settings)}
     # Nearly all parts are of the image that the run saw.
-    other = {} if part.digest == digest else {"digest": part.digest.hex()}
+    other: dict[str, Any] = {} if part.digest == digest else {"digest": part.digest.hex()}
+    if part.prompt:
+        other["prompt"] = dict(part.prompt)
     return {"author": part.author, "pieces": part.pieces, **settings, **other}
 
 
@@ -76,5 +78,6 @@ def _decode_content(table: dict[str, Any], removed: tuple[str, ...], digest: byt
             parts.append(Part(USER, pieces))
             continue
         its = bytes.fromhex(each["digest"]) if "digest" in each else digest
-        parts.append(Part(author, pieces, as_text(each["joiner"]), read(as_number(each["settings"])), its))
+        prompt = {as_text(name): as_text(value) for name, value in dict(**each.get("prompt", {})).items()}
+        parts.append(Part(author, pieces, as_text(each["joiner"]), read(as_number(each["settings"])), its, prompt))
     return MixedText(tuple(parts), removed, as_texts(table.get(SEPARATORS, [])))

@@ -108,6 +108,7 @@ EXTENSION = only(".txt", ".caption", "txt", "caption")
 CHECKS: Mapping[str, Check] = {
     # What is written.
     **dict.fromkeys(("prefix", "suffix", "prompt", "bad_words", "drop_words", "always_first_tags"), visible),
+    **dict.fromkeys(("system_prompt", "trigger"), visible),
     **dict.fromkeys(("tag_replacement", "category_threshold", "threshold", "fields"), visible),
     "caption_separator": separator,
     "exclude": exclusions,
@@ -119,7 +120,7 @@ CHECKS: Mapping[str, Check] = {
             "max_tags", "character_tags_first", "escape_parentheses", "scores_min", "frequency_tags", "sample", "top_p",
             "top_k", "repetition_penalty", "no_repeat_ngram_size", "decode_again", "count_prompt", "seed", "preprocess",
             "exact_decode", "decoder", "dtype", "recursive", "sidecar_name", "keys", "missing", "update", "limit",
-            "dry_run", "debug", "timings",
+            "dry_run", "debug", "timings", "temperature",
         ),
         anything,
     ),
@@ -130,7 +131,10 @@ CHECKS: Mapping[str, Check] = {
     "device": only("auto", "cpu", "cuda", "mps"),
     # Time and memory: no more than the default. Without a worker process, an image could end the run.
     **dict.fromkeys(("batch_size", "memory", "image_timeout", "max_pixels"), at_most()),
-    **dict.fromkeys(("num_beams", "captions", "min_length", "max_length"), at_most()),
+    "num_beams": at_most(3),
+    "captions": at_most(),
+    "min_length": at_most(5),
+    "max_length": at_most(256),
     "workers": at_most(least=1),
     "best_of": at_most(1),
     # What could cost your edits, needs trust, or uses the network.
@@ -143,6 +147,8 @@ CHECKS: Mapping[str, Check] = {
     # Files: lists to read, and a folder for sidecars; no file that is replaced, and no model.
     **dict.fromkeys(("aliases", "implications", "tag_thresholds", "output_dir"), anything),
     **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir"), never),
+    # Images leave the machine, and requests cost money.
+    **dict.fromkeys(("server", "in_flight", "max_requests", "max_cost", "insecure"), never),
 }  # fmt: skip
 
 

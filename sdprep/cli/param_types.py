@@ -6,9 +6,11 @@ import json
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from sdprep.errors import UsageError
 from sdprep.rules.exclude import COMMAS, split_list
@@ -157,3 +159,38 @@ def _taken(option: click.Option) -> tuple[str, tuple[type, ...]]:
     if isinstance(option.type, click.types.FloatParamType):
         return "a number", (int, float)
     return "text", (str,)
+
+
+def prompt_preset(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
+    """A callback of --prompt-preset, which stands for a --prompt."""
+    if name is not None:
+        _take_prompt(ctx, "--prompt-preset", f"{{preset:{name}}}")
+
+
+def prompt_file(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """A callback of --prompt-file, which stands for a --prompt. Raises BadParameter if it cannot be read."""
+    if path is None:
+        return
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise click.BadParameter(f"{path} cannot be read: {reason}") from error
+    _take_prompt(ctx, "--prompt-file", text.rstrip("\r\n"))
+
+
+def prompt(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    """A callback of --prompt, after the options that stand for one."""
+    if "prompt" not in ctx.meta:
+        return text
+    if ctx.get_parameter_source("prompt") is ParameterSource.COMMANDLINE:
+        _take_prompt(ctx, str(param.opts[0]), "")
+    ctx.set_parameter_source("prompt", ParameterSource.COMMANDLINE)
+    return str(ctx.meta["prompt"][1])
+
+
+def _take_prompt(ctx: click.Context, option: str, text: str) -> None:
+    """Keep a prompt for --prompt. Raises UsageError if two options give one."""
+    if "prompt" in ctx.meta:
+        raise click.UsageError(f"{ctx.meta['prompt'][0]} and {option} both say what to ask; give one of them", ctx)
+    ctx.meta["prompt"] = option, text

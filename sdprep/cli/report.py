@@ -57,6 +57,8 @@ def summarize(report: RunReport) -> None:
     if report.recognised:
         one = report.recognised == 1
         _say("1 sidecar recognised at a new path" if one else f"{report.recognised} sidecars recognised at new paths")
+    if report.stale:
+        _say(f" {_names(report.stale)}: tags in the prompt have changed since; --update renews it", "stale:", YELLOW)
     if report.other_settings:
         _say(f"{report.other_settings} were made with other settings; --update brings them in line")
     _say(f" {_counts(report)}", f"{report.command}:", RED if report.failed else GREEN)

@@ -122,7 +122,7 @@ class Dispatcher:
             number, self.left[number] = self._queue.images.popleft()
         self._queued += 1
         item = self.left[number]
-        self._worker.send(Image(number, item.folder, Path(item.within), item.is_link))
+        self._worker.send(Image(number, item.folder, Path(item.within), item.is_link, item.prompt))
 
     def _track(self, message: FromWorker) -> None:
         """Remember what the worker is doing, and pass its notes on."""

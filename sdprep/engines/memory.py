@@ -124,7 +124,8 @@ def split_budget(execution: Execution, memory: int, size: int) -> tuple[ByteSema
     """
     total = memory * 1_000_000 // execution.num_processes
     waiting = int(total * FOR_WAITING)
-    ahead = max(1, min(2 * max(execution.decode_threads, execution.batch_size), waiting // (3 * size**2)))
+    wanted = max(execution.decode_threads, execution.batch_size, execution.in_flight)
+    ahead = max(1, min(2 * wanted, waiting // (3 * size**2)))
     return ByteSemaphore(total - waiting), ahead
 
 

@@ -39,6 +39,7 @@ class Image(msgspec.Struct, frozen=True, tag=True):
     folder: Path
     within: Path
     is_link: bool = False
+    prompt: str = ""
 
 
 class Flush(msgspec.Struct, frozen=True, tag=True):

@@ -13,7 +13,18 @@ from sdprep.errors import starting_threads
 from sdprep.images.decoder import failure_of
 from sdprep.models.base import Model
 from sdprep.report import CancelToken
-from sdprep.types import Batch, Decoded, Failure, FailureCode, ImageItem, ImageWarning, Predicted, Prediction, TagScores
+from sdprep.types import (
+    Batch,
+    Decoded,
+    Failure,
+    FailureCode,
+    ImageItem,
+    ImageWarning,
+    NoAnswer,
+    Predicted,
+    Prediction,
+    TagScores,
+)
 
 Decode = Callable[[ImageItem], Decoded | Failure]
 
@@ -52,21 +63,22 @@ def decode_ahead(items: Iterable[ImageItem], decode: Decode, workers: int, ahead
         pool.shutdown(cancel_futures=True)
 
 
-def batched(decoded: Iterable[Decoded], size: int) -> Iterator[Batch]:
-    """Batches of up to `size` images, keyed by their items."""
+def batched(decoded: Iterable[Decoded], size: int, *, keep_shapes: bool = False) -> Iterator[Batch]:
+    """Batches of up to `size` images, keyed by their items; with `keep_shapes` they need not be of one size."""
     held: list[Decoded] = []
     for image in decoded:
         held.append(image)
         if len(held) == size:
-            yield _batch(held)
+            yield _batch(held, keep_shapes=keep_shapes)
             held = []
     if held:
-        yield _batch(held)
+        yield _batch(held, keep_shapes=keep_shapes)
 
 
-def _batch(decoded: list[Decoded]) -> Batch:
-    keys = tuple(image.item for image in decoded)
-    return Batch(keys, tuple(image.digest for image in decoded), np.stack([image.pixels for image in decoded]))
+def _batch(decoded: list[Decoded], *, keep_shapes: bool) -> Batch:
+    keys, digests = tuple(image.item for image in decoded), tuple(image.digest for image in decoded)
+    pixels = tuple(image.pixels for image in decoded)
+    return Batch(keys, digests, pixels if keep_shapes else np.stack(pixels), tuple(item.prompt for item in keys))
 
 
 def predict(
@@ -87,7 +99,8 @@ def predict(
                 shown[image.item] = (image.digest, image.warnings)
                 yield image
 
-    batches = takewhile(lambda _: not stop, batched(good(), batch_size))
+    keep_shapes = model.fit.mode == "inside"
+    batches = takewhile(lambda _: not stop, batched(good(), batch_size, keep_shapes=keep_shapes))
     for key, prediction in model.predict(batches):
         while failures:
             yield failures.popleft()
@@ -101,7 +114,9 @@ def predict(
 def checked(
     item: ImageItem, digest: bytes, prediction: Prediction, warnings: tuple[ImageWarning, ...] = ()
 ) -> Predicted | Failure:
-    """A prediction, or a failure `nonfinite` if the model answered with anything but numbers."""
+    """A prediction, or a failure if the model has no answer, or anything but numbers (`nonfinite`)."""
+    if isinstance(prediction, NoAnswer):
+        return Failure(item, prediction.code, prediction.message, digest)
     values = prediction.scores if isinstance(prediction, TagScores) else prediction.score
     if values is not None and not np.isfinite(values).all():
         return Failure(item, FailureCode.NONFINITE, "the model answered with NaN or infinity", digest)

@@ -126,7 +126,7 @@ class Worker:
     def _group(self) -> Iterator[ImageItem]:
         while isinstance(message := self._inbox.get(), Image) and not self._stop:
             rel = message.within.as_posix()
-            item = ImageItem(message.folder, rel, message.folder, is_link=message.is_link)
+            item = ImageItem(message.folder, rel, message.folder, is_link=message.is_link, prompt=message.prompt)
             self._numbers[item] = message.number
             yield item
 

@@ -60,6 +60,9 @@ def fitted(image: Image.Image, fit: Fit, full: Size | None = None) -> Image.Imag
     by = round(max(full) / max(image.size))
     if fit.mode == "squash":
         return resized(image, side, fit, (0, 0, full[0] / by, full[1] / by))
+    if fit.mode == "inside":
+        size = full if max(full) <= fit.size else _within(full, fit.size)
+        return image if size == image.size else resized(image, size, fit, (0, 0, full[0] / by, full[1] / by))
     if fit.mode == "letterbox":
         small = resized(image, _within(full, fit.size), fit, (0, 0, full[0] / by, full[1] / by))
         return padded_to_square(small, fit.pad_color)

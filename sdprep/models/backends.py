@@ -12,7 +12,7 @@ import msgspec
 
 from sdprep.errors import MissingExtra, ModelError, SdprepError, UsageError, lacks_memory
 from sdprep.installation import too_old, upgrade
-from sdprep.models.base import LabelledModel, Model, ModelFiles, ModelSpec, Task, import_named
+from sdprep.models.base import GenerateSpec, LabelledModel, Model, ModelFiles, ModelSpec, Task, import_named
 from sdprep.models.captioners.generation import CaptionOptions
 from sdprep.models.execution import Execution, usable_cpus
 from sdprep.models.files.contents import check_contents
@@ -28,7 +28,9 @@ class Backend:
     `loader` names a class as "module:name". It is called with a ModelSpec, its ModelFiles and an Execution, a captioner
     also with CaptionOptions and a function that takes notes for the user. `check` gives what is wrong with a
     description. `graph` is what a tagger runs, in words. `providers` are the values of `--provider` if they are not
-    those of ONNX Runtime.
+    those of ONNX Runtime. `generate` and `prompt` are for captioners whose description states none, and `search` names
+    the options of `sdprep caption` that have an effect on their result. A captioner that `is_asked` gets a prompt with
+    each image, so that it may hold variables.
     """
 
     title: str
@@ -39,6 +41,28 @@ class Backend:
     check: Callable[[ModelSpec], Iterator[str]]
     graph: str = ""
     providers: tuple[str, ...] = ()
+    generate: GenerateSpec = GenerateSpec()
+    prompt: str = ""
+    search: frozenset[str] = frozenset()
+    is_asked: bool = False
+
+
+# The options of beam search and of sampling with sdprep's own decoder.
+BLIP_SEARCH = frozenset(
+    {
+        *("num_beams", "sample", "top_p", "top_k", "repetition_penalty", "no_repeat_ngram_size", "bad_words"),
+        *("decode_again", "count_prompt", "min_length", "max_length", "seed", "decoder"),
+    }
+)
+SERVER_SEARCH = frozenset({"sample", "temperature", "top_p", "max_length", "seed"})
+DESCRIBE = "Describe this image in one detailed paragraph."
+
+
+def _check_server(spec: ModelSpec) -> Iterator[str]:
+    if spec.server is None:
+        yield "a captioner at a server needs [server] with url and model"
+    if spec.image.fit != "inside" or spec.image.size is None:
+        yield 'a captioner at a server needs fit = "inside" and size, the longest side, in [image]'
 
 
 def _check_onnx(spec: ModelSpec) -> Iterator[str]:
@@ -88,6 +112,29 @@ BACKENDS = {
         packages=("torch", "transformers"),
         loader="sdprep.models.captioners.blip.captioner:BlipCaptioner",
         check=_check_blip,
+        generate=GenerateSpec(
+            max_new_tokens=75,
+            min_new_tokens=5,
+            num_beams=3,
+            top_p=0.9,
+            top_k=0,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+        ),
+        prompt="a picture of",
+        search=BLIP_SEARCH,
+    ),
+    "server": Backend(
+        title="a server with the Chat Completions API",
+        task="caption",
+        extra="",
+        packages=(),
+        loader="sdprep.models.captioners.server.captioner:ServerCaptioner",
+        check=_check_server,
+        generate=GenerateSpec(max_new_tokens=256),
+        prompt=DESCRIBE,
+        search=SERVER_SEARCH,
+        is_asked=True,
     ),
     "fake-tag": Backend(
         title="fake tagger",
@@ -104,6 +151,8 @@ BACKENDS = {
         packages=(),
         loader="sdprep.models.fake:FakeCaptioner",
         check=lambda _: iter(()),
+        search=BLIP_SEARCH,
+        is_asked=True,
     ),
 }
 

@@ -49,7 +49,7 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "kohya" prepares images as kohya's scripts do.
     """
 
-    fit: Literal["pad", "letterbox", "squash"] | None = None
+    fit: Literal["pad", "letterbox", "squash", "inside"] | None = None
     size: Side | None = None
     pad_color: tuple[Level, Level, Level] = (255, 255, 255)
     resampling: Literal["bicubic", "bilinear", "lanczos", "area"] = "bicubic"
@@ -91,6 +91,65 @@ class LabelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thresholds: str | None = None
 
 
+class PromptSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a captioner is asked: `user` and `system` are templates (`rules/prompt.py`), and `presets` has more by name.
+
+    `form` is how the chat template of the model takes it: a list of "parts", a "string", or "plain" without a template.
+    `template` has variables of that template. The answer begins with `prefill`.
+    """
+
+    user: str = ""
+    system: str = ""
+    presets: dict[str, str] = {}
+    form: Literal["parts", "string", "plain"] = "parts"
+    template: dict[str, bool | int | str] = {}
+    prefill: str = ""
+
+
+class GenerateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a caption is searched for unless a run states it, by the names of transformers; temperature 0 is greedy."""
+
+    max_new_tokens: int | None = None
+    min_new_tokens: int | None = None
+    num_beams: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+
+
+class AnswerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What becomes of an answer: what it thinks aloud is stripped, it is one line, and `cut_before` words begin it."""
+
+    think: Literal["strip", "keep"] = "strip"
+    one_line: bool = True
+    cut_before: tuple[str, ...] = ()
+
+
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a server asks for a million tokens, in its own currency."""
+
+    input: Annotated[float, msgspec.Meta(ge=0)]
+    output: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class ServerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A server with the Chat Completions API, and the name under which it serves the model.
+
+    `key_env` names the environment variable with the key. `extra` is merged into the body of each request. `max_bytes`
+    is the limit of an image as base64.
+    """
+
+    url: str
+    model: str
+    key_env: str | None = None
+    extra: dict[str, Any] = {}
+    max_bytes: Annotated[int, msgspec.Meta(ge=20_000)] = 5_000_000
+    requests_per_minute: Positive | None = None
+    price: Price | None = None
+
+
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that differs between checkpoints, as a TOML file says it.
 
@@ -98,20 +157,26 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `savedmodel` names the same tagger's files for TensorFlow, where `files` are those for ONNX.
     `megabytes` is about the size of the download, for who chooses before it is known.
     `output` is the name or the place of the graph's output that has the scores, and `answers` what they are.
+    `model_type` is that of a captioner's config.json. Of `server` there are no files.
     """
 
     name: str
     task: Task
     backend: str
-    source: Source
-    files: tuple[str, ...]
-    image: ImageSpec
+    source: Source = Source()
+    files: tuple[str, ...] = ()
+    image: ImageSpec = ImageSpec()
     savedmodel: tuple[str, ...] = ()
     labels: LabelSpec | None = None
     answers: Literal["probabilities", "logits"] = "probabilities"
     output: str | int = 0
     threshold: float | dict[str, float] | None = None
     precision: Literal["float32", "fp16", "int8"] = "float32"
+    model_type: str | None = None
+    prompt: PromptSpec = PromptSpec()
+    generate: GenerateSpec = GenerateSpec()
+    answer: AnswerSpec = AnswerSpec()
+    server: ServerSpec | None = None
     licence: str | None = None
     description: str = ""
     megabytes: Megabytes | None = None
@@ -130,12 +195,22 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         labels = None if self.labels is None else [self.labels.file, self.labels.within]
         return {
             "backend": self.backend,
-            "graph": self.files[0],
+            "graph": self.files[0] if self.files else "",
             "image": msgspec.to_builtins(self.image),
             "answers": self.answers,
             "output": self.output,
             "labels": labels,
+            **self._conversation_key(),
         }
+
+    def _conversation_key(self) -> dict[str, Any]:
+        """What shapes a result of prompt and answer besides the prompts themselves; nothing if it is not described."""
+        prompt = msgspec.structs.replace(self.prompt, user="", system="", presets={})
+        found = {"form": (prompt, PromptSpec()), "answer": (self.answer, AnswerSpec())}
+        key = {name: msgspec.to_builtins(value) for name, (value, plain) in found.items() if value != plain}
+        if self.server is not None:
+            key |= {"served": self.server.model, "extra": self.server.extra, "max_bytes": self.server.max_bytes}
+        return key
 
     def fingerprint(self) -> str:
         """A checksum of what in this description shapes a text, so that a corrected description gives new texts."""

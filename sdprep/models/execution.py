@@ -19,6 +19,7 @@ class Execution:
     `cuda_graphs` lets it record its steps on a CUDA device.
     `decode_threads` decode images in the model's process meanwhile; 0 means the model's own thread does.
     `num_processes` workers share the CPUs and the memory of this machine.
+    A server gets up to `in_flight` requests at a time.
     """
 
     device: str = "auto"
@@ -28,6 +29,7 @@ class Execution:
     cuda_graphs: bool = False
     decode_threads: int = 0
     num_processes: int = 1
+    in_flight: int = 0
 
     @property
     def device_id(self) -> str:

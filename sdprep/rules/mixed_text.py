@@ -32,7 +32,9 @@ class Part:
     """What one author wrote in a sidecar: the user, whose text is one piece, or a model.
 
     `author` is "user" or the task of the model. `joiner` separates the pieces, and the part from its neighbours;
-    `settings` are all that shaped the pieces; `digest` is the SHA-256 of the image that they describe.
+    `settings` are all that shaped the pieces; `digest` is the SHA-256 of the image that they describe. `prompt` has the
+    hash of what a captioner was asked about it ("hash"), and the values of the variables in that; nothing if the prompt
+    has none.
     """
 
     author: str
@@ -40,6 +42,7 @@ class Part:
     joiner: str = DEFAULT_SEPARATOR
     settings: Settings = field(default_factory=dict)
     digest: bytes = b""
+    prompt: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> str:

@@ -6,6 +6,7 @@
 | exactly what this run would write                                  | up to date                                     |
 | sdprep's and unmodified; a stated setting or the image has changed | recomputes the part of the run's model         |
 | sdprep's and unmodified; only what nobody stated differs           | up to date, counted; `--update` recomputes     |
+| sdprep's and unmodified; the tags in its prompt have changed       | stale, counted; `--update` recomputes          |
 | the user's, another tool's, or another task's                      | kept; `--existing` changes that                |
 """
 
@@ -86,6 +87,7 @@ class Decision:
     action: Action
     other_settings: bool = False
     image_changed: bool = False
+    is_stale: bool = False
 
 
 # Nearly all images share one of these.
@@ -97,13 +99,15 @@ REPLACE, COMBINE = Decision(Action.REPLACE), Decision(Action.COMBINE)
 class SidecarStatus:
     """The sidecar of an image: its text (None: no sidecar, or one of 0 bytes, which `is_emptied` tells apart).
 
-    Bytes that are not text are the user's.
+    Bytes that are not text are the user's. `prompt` is the hash of what the run asks about the image, if that depends
+    on the image.
     """
 
     text: str | None
     state: SidecarState | None = None
     digest: bytes | None = None
     is_emptied: bool = False
+    prompt: str = ""
     unmodified: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -169,11 +173,13 @@ def _decide_for_own(disk: SidecarStatus, state: SidecarState, request: TextReque
         return COMBINE
     differing = frozenset(name for part in checked for name in changed_settings(part.settings, request))
     has_other_image = any(disk.has_other_image(part.digest) for part in checked)
-    if has_other_image or request.refresh or _leads_to_rewriting(differing, checked, request):
+    is_stale = any(disk.prompt and part.prompt.get("hash") != disk.prompt for part in checked)
+    is_renewed = is_stale and request.update
+    if has_other_image or request.refresh or is_renewed or _leads_to_rewriting(differing, checked, request):
         if request.existing == "fill" and state.text.strip():
             return Decision(Action.KEEP, image_changed=True) if has_other_image else KEEP
         return REPLACE if _is_plain(state) else COMBINE
-    return Decision(Action.CURRENT, other_settings=True) if differing else CURRENT
+    return Decision(Action.CURRENT, bool(differing), is_stale=is_stale) if differing or is_stale else CURRENT
 
 
 def _leads_to_rewriting(differing: frozenset[str], parts: Iterable[Part], request: TextRequest) -> bool:

@@ -9,21 +9,26 @@ from typing import Any
 
 from sdprep.catalog.results import decode_caption, is_caption
 from sdprep.config import CaptionSettings
+from sdprep.errors import UsageError
 from sdprep.images.decoder import DECODER, decoder_of
-from sdprep.models.base import ModelFiles
+from sdprep.models.backends import BACKENDS
+from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.trust import check_pickles
-from sdprep.models.registry.registry import resolve, with_preprocess
+from sdprep.models.registry.registry import at_server, resolve, with_preprocess
 from sdprep.report import CancelToken, Listener, RunReport
 from sdprep.rules.captions import CaptionRules, caption_lines, has_repetition, is_blank, written_captions
-from sdprep.rules.policy import STATED, TextRequest
+from sdprep.rules.policy import TextRequest
+from sdprep.rules.prompt import Prompt, parse_prompt
 from sdprep.rules.shapes import values_that_shape
+from sdprep.tasks.annotation.engine_config import with_model_defaults
 from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, model_key, model_settings
+from sdprep.tasks.annotation.prompts import CAPTIONS, Prompts
 from sdprep.tasks.annotation.run import Annotation
 from sdprep.tasks.settings import Layers
 from sdprep.types import Caption, ImageWarning
 
 # Both decoders find the same captions by beam search, but draw different samples.
-SAMPLING = ("top_p", "top_k", "seed", "decoder")
+SAMPLING = ("temperature", "top_p", "top_k", "seed", "decoder")
 BEAM_SEARCH = ("num_beams",)
 
 
@@ -49,43 +54,58 @@ class Captioning:
     def __init__(
         self, settings: CaptionSettings, stated: frozenset[str] = frozenset(), explicit: frozenset[str] = frozenset()
     ) -> None:
-        spec = resolve(settings.model, "caption")
+        spec = at_server(settings.server, settings.model) if settings.server else resolve(settings.model, "caption")
         check_pickles(spec, allowed=settings.allow_pickle)
         self.spec, self._described = with_preprocess(spec, settings.preprocess), spec
-        self._settings, self._stated = settings, stated
+        self.settings, self._stated = with_model_defaults(settings, spec), stated
         self._explicit = explicit | ({MODEL_DESCRIPTION} if "model" in explicit else set())
+        self._is_asked = BACKENDS[spec.backend].is_asked
+        self._prompt = parse_prompt(self.settings.prompt or "") if self._is_asked else Prompt(())
+        if "caption" in self._prompt.variables and settings.caption_extension == CAPTIONS:
+            raise UsageError(
+                f"{{caption}} is the text of the {CAPTIONS} file, which this run would write\n"
+                "Write the new caption to another file, such as --caption-extension .long"
+            )
 
     def job(self, files: ModelFiles | None) -> Job:
         """The job; a text depends on the model, the search and the rules, and its pieces are lines."""
-        settings, options = self._settings, self._settings.run
-        exact, search = settings.exact_decode, search_settings(settings)
+        settings, options = self.settings, self.settings.run
+        exact, search = settings.exact_decode, search_settings(settings, self.spec)
         values = {
             **model_settings(self.spec, self._described, files, exact),
             "dtype": settings.dtype,
             **search,
             **values_that_shape(settings, "text"),
-            STATED: sorted(self._stated),
         }
+        naming, prompts = settings.paths.sidecar_name, None
+        if self._prompt.variables:
+            prompts = Prompts(self._prompt, settings.trigger, settings.tag_extension, naming)
         return Job(
             request=TextRequest(
                 "caption", values, self._explicit, options.existing, options.update, options.refresh, self._stated
             ),
             extension=settings.caption_extension,
-            naming=settings.paths.sidecar_name,
+            naming=naming,
             joiner="\n",
             reader=CaptionReader(settings.rules, settings.best_of),
             result_key=None if files is None else model_key(self.spec, files, settings.dtype, exact) | search,
             decoder=decoder_of(DECODER, options.max_pixels, allow_truncated=options.allow_truncated),
             accepts_truncated=options.allow_truncated,
             max_pixels=options.max_pixels,
+            prompt="" if prompts or not self._is_asked else self._prompt.render({}),
+            prompts=prompts,
+            is_paid=self.spec.server is not None,
         )
 
 
-def search_settings(settings: CaptionSettings) -> dict[str, Any]:
-    """The settings that shape a caption, as far as this search uses them."""
+def search_settings(settings: CaptionSettings, spec: ModelSpec) -> dict[str, Any]:
+    """The settings that shape a caption, as far as the model and this search use them."""
     unused = BEAM_SEARCH if settings.sample else SAMPLING
-    values = values_that_shape(settings, "result")
-    return {name: value for name, value in values.items() if name not in unused} | {"candidates": settings.candidates}
+    used = BACKENDS[spec.backend].search - {*unused} | {"prompt"}
+    values = {name: value for name, value in values_that_shape(settings, "result").items() if name in used}
+    if BACKENDS[spec.backend].is_asked and settings.system_prompt:
+        values["system_prompt"] = settings.system_prompt
+    return values | {"candidates": settings.candidates}
 
 
 @dataclass(frozen=True, slots=True)

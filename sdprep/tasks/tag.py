@@ -22,7 +22,7 @@ from sdprep.models.taggers.label_file import read_labels
 from sdprep.models.taggers.providers import check as check_provider
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.rules.labels import MCUT, LabelTable, TagRules
-from sdprep.rules.policy import STATED, TextRequest
+from sdprep.rules.policy import TextRequest
 from sdprep.rules.shapes import values_that_shape
 from sdprep.rules.tags import TagSelector
 from sdprep.rules.unmatched import unmatched
@@ -83,7 +83,7 @@ class Tagging:
         if settings.model_dir is not None:
             spec = _in_model_dir(spec, settings.model_dir, note)
         self.spec, self._described = with_preprocess(spec, settings.preprocess), spec
-        self._settings, self._note = settings, note
+        self.settings, self._note = settings, note
         # What follows from a stated threshold is stated with it.
         self._stated = stated | ({CARD_THRESHOLD} if "threshold" in stated else set())
         self._explicit = explicit | ({MODEL_DESCRIPTION} if "model" in explicit else set())
@@ -97,7 +97,7 @@ class Tagging:
 
     def job(self, files: ModelFiles | None) -> Job:
         """The job; a text depends on the model, the rules and the separator."""
-        settings, options = self._settings, self._settings.run
+        settings, options = self.settings, self.settings.run
         exact = settings.exact_decode
         values = {
             **model_settings(self.spec, self._described, files, exact),
@@ -106,7 +106,6 @@ class Tagging:
             **self._lists.settings(),
             # Another recommendation is another setting.
             CARD_THRESHOLD: None if self._rules is settings.rules else self.spec.threshold,
-            STATED: sorted(self._stated),
         }
         result_key: dict[str, Any] | None = None
         if files is not None:

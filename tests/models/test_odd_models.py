@@ -58,7 +58,7 @@ def use(folder, task, images=1):
 def show(spec, images=1):
     how = CaptionSettings(device="cpu", num_beams=1, min_length=1, max_length=6)
     files = files_of_folder(spec)
-    model = open_model(spec, files, Execution(device="cpu"), caption_options(how), lambda _: None)
+    model = open_model(spec, files, Execution(device="cpu"), caption_options(how, spec), lambda _: None)
     side = model.fit.size
     pixels = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), dtype=np.uint8)
     return list(model.predict([Batch(tuple(range(images)), (b"0",) * images, pixels)]))

@@ -47,16 +47,25 @@ class GenerationConfig:
 class CaptionOptions:
     """What a captioner is asked for; the model's tokenizer turns its words into ids.
 
-    `generation` has no `bad_words` yet, and with `count_prompt` its lengths include the tokens of the prompt.
+    `generation` has no `bad_words` yet, and with `count_prompt` its lengths include the tokens of the prompt. `stated`
+    names its fields that a run or the model's description states.
+    `prompt` is the same for all images; captioners that are asked about each image find that in its batch, after the
+    `system` prompt. A server is sent no more than `max_requests`, nor more than `max_cost` pays for, and an image
+    only with `insecure` to a public address without TLS.
     `retry_repetition` gives a repetitive caption a second try. `reference` decodes with the framework's own
     search instead of sdprep's. `allow_pickle` lets weights be a pickle.
     """
 
     generation: GenerationConfig = GenerationConfig()
+    stated: frozenset[str] = frozenset()
     prompt: str = ""
     bad_words: tuple[str, ...] = ()
     count_prompt: bool = False
     retry_repetition: bool = False
+    system: str = ""
+    max_requests: int | None = None
+    max_cost: float | None = None
+    insecure: bool = False
     reference: bool = False
     allow_pickle: bool = False
 

@@ -76,6 +76,9 @@ def _outer_folder(folder: Path) -> Path:
 
 def find_local(spec: ModelSpec) -> ModelFiles | None:
     """The files of a model, if they are on this machine; no network. Raises ModelError if a local folder lacks one."""
+    if spec.server is not None:
+        # A server may change its weights without a word, so its name for them is all that tells results apart.
+        return ModelFiles(Path(), None, weights_of({spec.server.model: "server"}))
     if spec.source.repo is None:
         return files_of_folder(spec)
     lock = read_lock()
@@ -121,7 +124,12 @@ def ensure_downloaded(spec: ModelSpec, listener: Listener, *, check: bool = Fals
 
 
 def identity(spec: ModelSpec, files: ModelFiles | None) -> str:
-    """The name of a model with what pins it: `name@commit` from the Hub, `name#checksum` from a folder."""
+    """The name of a model with what pins it: `name@commit` from the Hub, `name#checksum` from a folder.
+
+    That of a server, which nothing pins, is `name@server`.
+    """
+    if spec.server is not None:
+        return f"{spec.server.model}@server"
     if spec.source.repo is not None:
         locked = files.revision if files else read_lock().commit(spec.source.repo, spec.source.revision)
         return f"{spec.name}@{locked or spec.source.revision}"

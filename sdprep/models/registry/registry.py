@@ -15,13 +15,15 @@ from platformdirs import user_config_path
 
 from sdprep.errors import ModelError, UsageError
 from sdprep.files import configs_folder, read_toml_bytes, real_path
-from sdprep.models.base import ImageSpec, ModelSpec, Source, Task
+from sdprep.models.base import ImageSpec, ModelSpec, ServerSpec, Source, Task
 from sdprep.models.parse import read_toml
 from sdprep.models.registry.infer import BLIP_FILES, BLIP_IMAGE, UNDECIDED, blip, fault_of_file, from_folder, wd
 from sdprep.models.registry.validate import REPO, fault_of_preprocess, first_error
 
 # `path = "..."` wherever it stands; reading the result tells whether it was the one of [source].
 PATH_VALUE = re.compile(r"""\bpath\b["']?\s*=\s*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""")
+# The longest side of an image that a server gets unless a TOML file says another: they make it smaller anyway.
+SERVED_SIDE = 1024
 NOUNS: dict[Task, str] = {"caption": "captioner", "tag": "tagger"}
 # What messages and lists advise for illustrations and most datasets.
 RECOMMENDED: dict[Task, str] = {"caption": "blip-large", "tag": "wd-swinv2-tagger-v3"}
@@ -79,6 +81,25 @@ def resolve(model: str, task: Task) -> ModelSpec:
             f"Choose one of: {', '.join(_real(task))}"
         )
     return spec
+
+
+def at_server(url: str, model: str) -> ModelSpec:
+    """The captioner that a server at an address has under a name, or that a TOML file describes and it has.
+
+    Raises UsageError or ModelError as `resolve`.
+    """
+    if model in registered() or model_path(model) is not None:
+        spec = resolve(model, "caption")
+        if spec.server is None:
+            raise UsageError(f"{model} runs on this machine, not at {url}\nGive --model the name that the server has")
+        return msgspec.structs.replace(spec, server=msgspec.structs.replace(spec.server, url=url))
+    return ModelSpec(
+        name=model,
+        task="caption",
+        backend="server",
+        image=ImageSpec(fit="inside", size=SERVED_SIDE),
+        server=ServerSpec(url=url, model=model),
+    )
 
 
 def load(path: Path) -> ModelSpec:

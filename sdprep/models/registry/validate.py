@@ -35,6 +35,10 @@ def fault_of_preprocess(spec: ModelSpec) -> str | None:
 
 
 def _faults(spec: ModelSpec) -> Iterator[str]:
+    if spec.server is not None:
+        if spec.files or spec.source != Source():
+            yield "a model at a server has neither files nor [source]"
+        return
     unsafe = [name for name in (*spec.files, *spec.savedmodel) if not is_safe_relative(name)]
     yield from _faults_of_source(spec.source)
     if not spec.files or unsafe:

@@ -118,7 +118,7 @@ def scored(
         step = graph.batch or len(batch.keys)
         for start in range(0, len(batch.keys), step):
             pixels = batch.pixels[start : start + step]
-            values = graph.feed(pixels)
+            values = graph.feed(np.asarray(pixels))
             scores = columns.of(run(values), len(values), path)[: len(pixels)]
             yield from zip(
                 batch.keys[start : start + step], map(TagScores, probabilities(scores, answers, path)), strict=True

@@ -35,7 +35,7 @@ def _own_part(image: PlannedImage) -> Part:
         raise AssertionError("a text was asked for before its image was known")
     job = image.job
     pieces = tuple(job.reader.render(image.result))
-    return Part(job.request.task, pieces, job.joiner, job.request.settings, image.disk.digest)
+    return Part(job.request.task, pieces, job.joiner, job.request.settings, image.disk.digest, image.prompt)
 
 
 def _combined(image: PlannedImage, own: Part) -> MixedText:

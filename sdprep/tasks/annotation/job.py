@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.journal import Change
@@ -15,6 +16,9 @@ from sdprep.models.files.hub import identity
 from sdprep.rules.policy import Action, Decision, SidecarStatus, TextRequest
 from sdprep.texts.sidecar import sidecar_path
 from sdprep.types import MAX_PIXELS, ImageItem, ImageWarning
+
+if TYPE_CHECKING:
+    from sdprep.tasks.annotation.prompts import Prompts
 
 # The setting under which a text remembers how its model was described; it is explicit together with the model.
 MODEL_DESCRIPTION = "model_description"
@@ -45,7 +49,8 @@ class Job:
     `joiner` separates the pieces of a text. `result_key` is everything that a result depends on besides the image; it
     is None while the model's files are not on this machine, and then no result can be looked up. `decoder` is what a
     failure to decode depends on. With `accepts_truncated`, results of truncated images are used too. With
-    `counts_tags`, the report says how often each tag occurs in the sidecars.
+    `counts_tags`, the report says how often each tag occurs in the sidecars. A captioner is asked `prompt` about each
+    image, or what `prompts` makes of it where it depends on the image. A result that `is_paid` is stored at once.
     """
 
     request: TextRequest
@@ -58,6 +63,9 @@ class Job:
     accepts_truncated: bool = False
     counts_tags: bool = False
     max_pixels: int = MAX_PIXELS
+    prompt: str = ""
+    prompts: Prompts | None = None
+    is_paid: bool = False
 
     @property
     def truncated_key(self) -> dict[str, Any]:
@@ -71,7 +79,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """An image with its job: its catalog, its size and time, the bytes of its sidecar, and what to do about it."""
+    """An image with its job: its catalog, its size and time, the bytes of its sidecar, and what to do about it.
+
+    `prompt` is that of `Part`, and the item has the prompt itself.
+    """
 
     item: ImageItem
     job: Job
@@ -82,6 +93,7 @@ class PlannedImage:
     decision: Decision
     result: bytes | None = None
     warnings: tuple[ImageWarning, ...] = ()
+    prompt: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def leaves_sidecar(self) -> bool:
@@ -89,10 +101,16 @@ class PlannedImage:
         return self.decision.action in (Action.KEEP, Action.CURRENT)
 
 
+def result_digest(digest: bytes, prompts: Prompts | None, prompt: str) -> bytes:
+    """The digest under which the result of an image is stored: with its prompt, where that depends on the image."""
+    return digest if prompts is None else sha256(digest + prompt.encode()).digest()
+
+
 class Annotator(Protocol):
-    """What makes caption and tag differ, for images of the same settings."""
+    """What makes caption and tag differ, for images of the same settings, with what the model itself states."""
 
     spec: ModelSpec
+    settings: Any
 
     def job(self, files: ModelFiles | None) -> Job:
         """The job with the model's files, or without them while they are not on this machine."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 
 from sdprep.catalog.catalog import Catalog
@@ -14,8 +14,9 @@ from sdprep.errors import ImageError
 from sdprep.folders import Folders
 from sdprep.images.decoder import file_digest
 from sdprep.rules.policy import KEEP, REPLACE, Action, Decision, SidecarStatus, decide
+from sdprep.rules.prompt import prompt_hash
 from sdprep.tasks.annotation.compose import equals_stored_result
-from sdprep.tasks.annotation.job import Job, PlannedImage
+from sdprep.tasks.annotation.job import Job, PlannedImage, result_digest
 from sdprep.tasks.annotation.lookup import CHUNK, Stored, StoredResults, written_by_models
 from sdprep.texts.sidecar import NO_ENCODING, decode_text, sidecar_name, sidecar_path
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
@@ -39,6 +40,7 @@ class ImageState:
     stamp: FileStat = (0, 0)
     failure: Failure | None = None
     digest: bytes | None = None
+    prompt: dict[str, str] = field(default_factory=dict)
     disk: SidecarStatus = SidecarStatus(None)
     decision: Decision = KEEP
 
@@ -64,7 +66,7 @@ class Planner:
             states: list[ImageState | Failure] = []
             for (target, folder), some in groupby(chunk, lambda item: (item.target_folder, item.folder)):
                 with Folders(target) as folders, Folders(folder) as own:
-                    states += [self._read_state(item, folders, own) for item in some]
+                    states += [self._asked(self._read_state(item, folders, own), folders) for item in some]
             readable = [state for state in states if isinstance(state, ImageState)]
             self._forget_generated(readable)
             for catalog in {id(state.catalog): state.catalog for state in readable}.values():
@@ -74,7 +76,8 @@ class Planner:
                 if isinstance(state, Failure):
                     yield state
                 else:
-                    yield state.failure or self._plan(state, *results.get((id(state.catalog), state.digest), NOTHING))
+                    stored = results.get((id(state.catalog), self._result_digest(state)), NOTHING)
+                    yield state.failure or self._plan(state, *stored)
 
     def _read_state(self, item: ImageItem, folders: Folders, own: Folders) -> ImageState | Failure:
         folder, _, name = item.within.rpartition("/")
@@ -99,6 +102,18 @@ class Planner:
         catalog, prefix = self._folders[known]
         return ImageState(item, catalog, as_key(prefix + name), as_key(prefix + sidecar), before, beside, stamp)
 
+    def _asked(self, state: ImageState | Failure, folders: Folders) -> ImageState | Failure:
+        """The same state with what a captioner is asked about the image. Raises UsageError as `Prompts.filled`."""
+        if isinstance(state, Failure):
+            return state
+        prompt = self._job.prompt
+        if self._job.prompts is not None:
+            prompt, values = self._job.prompts.filled(state.item, state.catalog, folders)
+            state.prompt = {**values, "hash": prompt_hash(prompt)}
+        if prompt:
+            state.item = replace(state.item, prompt=prompt)
+        return state
+
     def _forget_generated(self, states: list[ImageState]) -> None:
         """Leave only sidecars of the user's beside the images: what a model wrote there may be written elsewhere."""
         naming = self._job.extension, self._job.naming
@@ -121,7 +136,8 @@ class Planner:
             # A first run holds all its images, and most have nothing.
             if (state.before or state.beside, sidecar, state.digest) != (None, None, None):
                 text = _text(state.before or state.beside)
-                state.disk = SidecarStatus(text, sidecar, state.digest, state.before == b"")
+                asked = state.prompt.get("hash", "")
+                state.disk = SidecarStatus(text, sidecar, state.digest, state.before == b"", asked)
             state.decision = decide(state.disk, self._job.request)
         catalog.flush()
 
@@ -137,13 +153,17 @@ class Planner:
         """The stored results by catalog and image, of those for which they matter."""
         wanted: dict[int, tuple[Catalog, list[bytes]]] = {}
         for state in states:
-            if state.digest is not None and (self._want_results or state.decision.action is not Action.CURRENT):
-                wanted.setdefault(id(state.catalog), (state.catalog, []))[1].append(state.digest)
+            digest = self._result_digest(state)
+            if digest is not None and (self._want_results or state.decision.action is not Action.CURRENT):
+                wanted.setdefault(id(state.catalog), (state.catalog, []))[1].append(digest)
         found: dict[tuple[int, bytes | None], Stored] = {}
         for catalog, digests in wanted.values():
             results = self._stored.results(catalog, digests)
             found.update({(id(catalog), digest): stored for digest, stored in results.items()})
         return found
+
+    def _result_digest(self, state: ImageState) -> bytes | None:
+        return None if state.digest is None else result_digest(state.digest, self._job.prompts, state.item.prompt)
 
     def _plan(
         self, state: ImageState, result: bytes | None, warnings: tuple[ImageWarning, ...]
@@ -158,6 +178,7 @@ class Planner:
             decision=state.decision,
             result=result,
             warnings=warnings,
+            prompt=state.prompt,
         )
         if state.beside and planned.leaves_sidecar and equals_stored_result(planned):
             # The user has it beside the image, and sdprep may write the same elsewhere.

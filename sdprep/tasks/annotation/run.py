@@ -193,7 +193,7 @@ class Annotation(Generic[S]):
     def _add_part(self, settings: S, items: list[ImageItem], stated: frozenset[str], explicit: frozenset[str]) -> None:
         annotator = self._annotator(settings, stated, explicit)
         files = self._files_of(annotator.spec)
-        self._parts.append(Part(settings, items, annotator, files, annotator.job(files)))
+        self._parts.append(Part(annotator.settings, items, annotator, files, annotator.job(files)))
 
     def _files_of(self, spec: ModelSpec) -> ModelFiles | None:
         """The files of a model if they are on this machine, looked for once; downloaded again if that is forced."""
@@ -239,9 +239,10 @@ class Annotation(Generic[S]):
     def _engines(self, pending: list[ImageItem]) -> list[tuple[EngineConfig, dict[ImageItem, Job]]]:
         """The images that a model has to see with their jobs, those together that the same loaded model serves."""
         engines: list[tuple[EngineConfig, dict[ImageItem, Job]]] = []
-        waiting = set(pending)
+        # Those of the sink have the prompt.
+        waiting = {item: item for item in pending}
         for part in self._parts:
-            items = [item for item in part.items if item in waiting]
+            items = [waiting[item] for item in part.items if item in waiting]
             if not items:
                 continue
             spec = part.annotator.spec
@@ -311,7 +312,7 @@ class Annotation(Generic[S]):
 
 def _files_key(spec: ModelSpec) -> tuple[Any, ...]:
     """What tells the files of models apart."""
-    return spec.source, tuple(spec.files)
+    return spec.source, tuple(spec.files), None if spec.server is None else spec.server.model
 
 
 class NonfiniteCheck:

@@ -17,7 +17,7 @@ from sdprep.rules.labels import merge_spellings
 from sdprep.rules.mixed_text import MixedText, normalize
 from sdprep.rules.policy import Action, SidecarState, why_kept
 from sdprep.tasks.annotation.compose import adopted_state, equals_stored_result, text_for, text_on_disk
-from sdprep.tasks.annotation.job import PlannedImage
+from sdprep.tasks.annotation.job import PlannedImage, result_digest
 from sdprep.tasks.changes import apply_changes
 from sdprep.texts.sidecar import find_warning, sidecar_name
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning, KeptReason, Result
@@ -26,7 +26,15 @@ from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning, KeptReas
 COMMIT_IMAGES = 128
 COMMIT_SECONDS = 2.0
 # Failures that need not happen on another machine or with another model: they are not remembered.
-NOT_REMEMBERED = (FailureCode.NONFINITE, FailureCode.OUT_OF_MEMORY)
+NOT_REMEMBERED = frozenset(
+    {
+        FailureCode.NONFINITE,
+        FailureCode.OUT_OF_MEMORY,
+        FailureCode.REFUSED,
+        FailureCode.EMPTY_ANSWER,
+        FailureCode.REQUEST_FAILED,
+    }
+)
 
 # The values of `existing` that add to a text.
 ADDING = ("append", "prepend")
@@ -76,7 +84,8 @@ class Writer:
 
     def _take(self, image: PlannedImage) -> None:
         self._ready.append(image)
-        if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
+        is_paid = image.job.is_paid and image.item in self._new
+        if is_paid or len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
     def preview(self, image: PlannedImage) -> None:
@@ -106,6 +115,7 @@ class Writer:
         if is_current:
             report.current += 1
             report.other_settings += decision.other_settings
+            report.stale += [image.item.rel] if decision.is_stale else []
             return
         report.keep(image.item.rel, why_kept(image.disk, image.job.request.task))
         if decision.image_changed:
@@ -217,7 +227,8 @@ def _store(catalog: Catalog, images: Sequence[PlannedImage]) -> None:
         if (id(job), is_truncated) not in numbers:
             key = job.truncated_key if is_truncated else job.result_key
             numbers[id(job), is_truncated] = catalog.recipe_id(key)
-        catalog.store_result(digest, numbers[id(job), is_truncated], image.result)
+        stored = result_digest(digest, job.prompts, image.item.prompt)
+        catalog.store_result(stored, numbers[id(job), is_truncated], image.result)
         catalog.remember_image(catalog.key(image.item.target), image.stamp, digest)
 
 

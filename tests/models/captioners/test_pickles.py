@@ -62,7 +62,9 @@ def settings(folder: Path, **values: Any) -> CaptionSettings:
 def open_captioner(folder: Path, **values: Any) -> BlipCaptioner:
     spec = resolve(str(folder), "caption")
     chosen = settings(folder, **values)
-    return BlipCaptioner(spec, ModelFiles(folder, None, "weights"), execution_for(chosen), caption_options(chosen))
+    return BlipCaptioner(
+        spec, ModelFiles(folder, None, "weights"), execution_for(chosen, spec), caption_options(chosen, spec)
+    )
 
 
 def predictions(captioner: BlipCaptioner) -> list[Prediction]:

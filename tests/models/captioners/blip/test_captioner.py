@@ -54,7 +54,9 @@ def load(folder: Path = WEIGHTS, **settings: Any) -> BlipCaptioner:
     values = {"device": "cpu", "num_beams": 1, **settings}
     spec = resolve("demo-caption", "caption")
     chosen = CaptionSettings(**values)
-    return BlipCaptioner(spec, ModelFiles(folder, None, "weights"), execution_for(chosen), caption_options(chosen))
+    return BlipCaptioner(
+        spec, ModelFiles(folder, None, "weights"), execution_for(chosen, spec), caption_options(chosen, spec)
+    )
 
 
 @cache
@@ -232,9 +234,9 @@ def test_the_kohya_preset_is_what_kohyas_script_samples_with() -> None:
     assert preset.pop("recursive") is False
     settings = CaptionSettings(**preset)
     kohya = {"sample": True, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.1, "seed": 42}
-    found = generation_after(caption_options(settings), 4, ())
+    found = generation_after(caption_options(settings, resolve("demo-caption", "caption")), 4, ())
     assert found == GenerationConfig(min_new_tokens=1, max_new_tokens=71, **kohya)
-    assert (settings.preprocess, settings.decode_again, settings.prompt) == ("kohya", False, "a picture of")
+    assert (settings.preprocess, settings.decode_again, settings.prompt) == ("kohya", False, None)
 
 
 def test_the_beam_search_of_the_kohya_preset_has_one_beam() -> None:
@@ -310,7 +312,7 @@ def test_in_int8_the_first_images_are_compared_with_float32_and_it_is_said() -> 
     settings = CaptionSettings(device="cpu", num_beams=1, dtype="int8")
     spec = resolve("demo-caption", "caption")
     files = ModelFiles(WEIGHTS, None, "weights")
-    captioner = BlipCaptioner(spec, files, execution_for(settings), caption_options(settings), said.append)
+    captioner = BlipCaptioner(spec, files, execution_for(settings, spec), caption_options(settings, spec), said.append)
     found = dict(captioner.predict([batch(0, 1), batch(2)]))
     assert {key: found[key].text for key in range(3)} == texts([batch(0, 1, 2)])
     check = "checking sdprep's decoder against transformers on the first image"
@@ -344,7 +346,7 @@ def test_cuda_graphs_without_a_cuda_device_are_reported_as_having_no_effect(deco
     notes: list[str] = []
     settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, cuda_graphs=True)
     spec, files = resolve("demo-caption", "caption"), ModelFiles(WEIGHTS, None, "weights")
-    BlipCaptioner(spec, files, execution_for(settings), caption_options(settings), notes.append)
+    BlipCaptioner(spec, files, execution_for(settings, spec), caption_options(settings, spec), notes.append)
     assert notes == ["--cuda-graphs has no effect: it needs a CUDA device and the fast decoder"]
 
 
