@@ -28,10 +28,11 @@ class FakeModel:
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The same answer for the same image, always."""
         for batch in batches:
-            for key, digest in zip(batch.keys, batch.digests, strict=True):
-                yield key, self.answer(digest)
+            prompts = batch.prompts or ("",) * len(batch.keys)
+            for key, digest, prompt in zip(batch.keys, batch.digests, prompts, strict=True):
+                yield key, self.answer(digest, prompt)
 
-    def answer(self, digest: bytes) -> Prediction:
+    def answer(self, digest: bytes, prompt: str) -> Prediction:
         """The answer for an image of this hash."""
         raise NotImplementedError
 
@@ -46,7 +47,7 @@ class FakeTagger(FakeModel):
         super().__init__(spec)
         self.labels, _columns = read_columns(spec, files)
 
-    def answer(self, digest: bytes) -> TagScores:
+    def answer(self, digest: bytes, _: str) -> TagScores:
         """A score between 0 and 1 for each label."""
         size = len(self.labels.names)
         numbers = np.frombuffer(shake_256(digest).digest(2 * size), "<u2")
@@ -54,11 +55,12 @@ class FakeTagger(FakeModel):
 
 
 class FakeCaptioner(FakeModel):
-    """A captioner whose caption names the image's hash; its files are not read."""
+    """A captioner whose caption names the image's hash and repeats the prompt; its files are not read."""
 
     def __init__(self, spec: ModelSpec, *_: Any) -> None:
         super().__init__(spec)
 
-    def answer(self, digest: bytes) -> Caption:
-        """Three words that no other image gets."""
-        return Caption(f"fake caption {digest.hex()[:8]}", n_tokens=3, finish_reason="stop", score=-1.0)
+    def answer(self, digest: bytes, prompt: str) -> Caption:
+        """Three words that no other image gets, and the prompt."""
+        text = f"fake caption {digest.hex()[:8]} {prompt}".rstrip()
+        return Caption(text, n_tokens=len(text.split()), finish_reason="stop", score=-1.0)
