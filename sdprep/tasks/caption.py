@@ -102,9 +102,10 @@ def search_settings(settings: CaptionSettings, spec: ModelSpec) -> dict[str, Any
     """The settings that shape a caption, as far as the model and this search use them."""
     unused = BEAM_SEARCH if settings.sample else SAMPLING
     used = BACKENDS[spec.backend].search - {*unused} | {"prompt"}
+    if BACKENDS[spec.backend].is_asked:
+        used |= {"system_prompt"} if settings.system_prompt else set()
+        used |= {"trigger"} & {*parse_prompt(settings.prompt or "").variables}
     values = {name: value for name, value in values_that_shape(settings, "result").items() if name in used}
-    if BACKENDS[spec.backend].is_asked and settings.system_prompt:
-        values["system_prompt"] = settings.system_prompt
     return values | {"candidates": settings.candidates}
 
 

@@ -15,7 +15,7 @@ from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import Task
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, Listener, RunReport
-from sdprep.tasks.annotation.model_notes import holds
+from sdprep.tasks.annotation.notes import holds
 from sdprep.tasks.caption import caption
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag

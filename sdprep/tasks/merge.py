@@ -19,7 +19,7 @@ from sdprep.folders import check_writable, read_below
 from sdprep.images.source import ImageSource
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
-from sdprep.tasks.annotation.effects import without_effect
+from sdprep.tasks.annotation.notes import without_effect
 from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.dataset import SIZE, Dataset, DatasetImage
 from sdprep.tasks.run_info import catalogs_for, image_source

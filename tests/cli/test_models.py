@@ -314,6 +314,7 @@ FIELDS = {
     "show": {
         "schema", "name", "task", "backend", "source", "files", "savedmodel", "image", "labels", "answers",
         "output", "threshold", "precision", "licence", "description", "megabytes", "commit", "folder",
+        "model_type", "prompt", "generate", "answer", "server",
     },
     "download": {"schema", "models", "failures"},
     "verify": {"schema", "files", "failures"},

@@ -86,7 +86,7 @@ def test_a_separator_of_two_characters_is_the_one_that_is_meant(tag, imgs, typed
 
 
 MAY_BE_BLANK = {"prompt", "prefix", "suffix", "exclude", "tag_replacement", "always_first_tags"}
-MAY_BE_BLANK |= {"bad_words", "drop_words", "category_threshold"}
+MAY_BE_BLANK |= {"bad_words", "drop_words", "category_threshold", "system_prompt", "trigger"}
 BLANK = [
     (name, option)
     for name in ("caption", "tag", "merge")

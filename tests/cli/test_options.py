@@ -90,8 +90,8 @@ def value_of(option, folder):
         return []
     if isinstance(option.type, click.Choice):
         return [str(option.type.choices[-1])]
-    if option.name in ("config", "log_file"):
-        return [str(folder / {"config": "empty.toml", "log_file": "run.log"}[option.name])]
+    if option.name in ("config", "log_file", "prompt_file"):
+        return [str(folder / ("run.log" if option.name == "log_file" else "empty.toml"))]
     if option.name in ("directory", "images"):
         return [str(folder)]
     if option.name in SPECIAL:

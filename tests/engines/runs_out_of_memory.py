@@ -10,11 +10,11 @@ def decode(item, fit):
     """Decode an image; the first batch of a folder is too much."""
     mark = item.path.with_name("mark")
 
-    def batch(decoded):
+    def batch(decoded, *, keep_shapes):
         if not mark.exists():
             mark.touch()
             raise MemoryError
-        return _batch(decoded)
+        return _batch(decoded, keep_shapes=keep_shapes)
 
     stages._batch = batch
     return image.decode(item, fit)

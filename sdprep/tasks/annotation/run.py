@@ -20,11 +20,10 @@ from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry.registry import unlisted
 from sdprep.report import CancelToken, Listener, NullListener, RunReport, StageTime, add_stages
-from sdprep.tasks.annotation.effects import without_effect
 from sdprep.tasks.annotation.engine_config import engine_config
 from sdprep.tasks.annotation.job import Annotator, Job, Replace, ResultReader, Results
-from sdprep.tasks.annotation.model_notes import other_models_note, toy_note
 from sdprep.tasks.annotation.moves import recognise
+from sdprep.tasks.annotation.notes import other_models_note, toy_note, without_effect
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal

@@ -15,7 +15,7 @@ from sdprep.images.source import natural_key
 from sdprep.report import CancelToken, RunReport
 from sdprep.tasks.annotation.job import Job, PlannedImage, ResultReader
 from sdprep.tasks.annotation.lookup import stored_results
-from sdprep.tasks.annotation.model_notes import other_model
+from sdprep.tasks.annotation.notes import other_model
 from sdprep.tasks.annotation.planner import Planner
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.texts.sidecar import sidecar_collisions

@@ -6,7 +6,7 @@ import pytest
 
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings, from_options, option_names
 from sdprep.models.registry.registry import resolve
-from sdprep.tasks.annotation.effects import DEPENDENCIES, without_effect
+from sdprep.tasks.annotation.notes import DEPENDENCIES, without_effect
 
 DEMO = resolve("demo-tag", "tag")
 NAMED = {

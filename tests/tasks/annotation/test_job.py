@@ -81,7 +81,9 @@ OTHER_VALUES: dict[str, dict[str, dict[str, Any]]] = {
             "repetition_penalty": 2.0, "no_repeat_ngram_size": 2, "bad_words": ("a",), "best_of": 3,
             "decode_again": False, "count_prompt": True, "min_length": 6, "max_length": 70, "seed": 1,
             "device": "cuda:1", "dtype": "int8", "decoder": "reference", "preprocess": "kohya", "exact_decode": True,
-            "cuda_graphs": True, "allow_pickle": True, "caption_extension": ".other",
+            "cuda_graphs": True, "allow_pickle": True, "caption_extension": ".other", "tag_extension": ".tags",
+            "server": "http://127.0.0.1:2", "system_prompt": "Be brief.", "trigger": "hana", "temperature": 0.5,
+            "in_flight": 9, "max_requests": 9, "max_cost": 9.0, "insecure": True,
         },
         "rules": {"captions": 2, "prefix": "a", "suffix": "a", "drop_words": ("a",)},
     },
@@ -99,11 +101,15 @@ SHARED = {
 }  # fmt: skip
 # With these settings, each field counts: sampling does not use the beams, and only some models have two backends.
 CAPTIONS = CaptionSettings(model="demo-caption", num_beams=4, best_of=4)
+SERVED = CaptionSettings(model="qwen", server="http://127.0.0.1:1")
 BASES: dict[str, TagSettings | CaptionSettings] = {
     "tag": TagSettings(model="cl_tagger"),
     "backend": TagSettings(model="demo-tag"),
     "caption": CAPTIONS,
     **dict.fromkeys(SAMPLING, replace(CAPTIONS, sample=True)),
+    **dict.fromkeys(("server", "system_prompt"), SERVED),
+    "temperature": replace(SERVED, sample=True),
+    "trigger": replace(SERVED, prompt="Say {trigger}."),
 }
 BOTH = {"settings", "result_key"}
 CHANGED_KEYS: dict[str | None, set[str]] = {
@@ -117,6 +123,8 @@ CHANGED_KEYS: dict[str | None, set[str]] = {
     "best_of": BOTH,
     # The weights of another folder are another key, but here the files of the model stay the same.
     "model_dir": set(),
+    # The same model at another address.
+    "server": set(),
 }
 EVERY_FIELD = [
     (command, group, name, value)

@@ -10,7 +10,7 @@ from sdprep.config import TagSettings
 from sdprep.demo import IMAGES
 from sdprep.models.registry.registry import find
 from sdprep.report import RunReport
-from sdprep.tasks.annotation.model_notes import other_models_note, toy_note
+from sdprep.tasks.annotation.notes import other_models_note, toy_note
 from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag
 from sdprep.types import ImageItem
