@@ -111,6 +111,7 @@ class RunReport:
     kept_paths: list[str] = field(default_factory=list)
     kept_reasons: dict[str, list[str]] = field(default_factory=dict)
     missing_paths: list[str] = field(default_factory=list)
+    lacking: dict[str, int] = field(default_factory=dict)
     image_changed: list[str] = field(default_factory=list)
     other_settings: int = 0
     stale: list[str] = field(default_factory=list)

@@ -62,6 +62,7 @@ class ImageWarning(str, Enum):
     SEVERAL_LINES = "several_lines"
     FLAT = "flat"
     BLANK = "blank"
+    NO_TAGS = "no_tags"
 
     @property
     def message(self) -> str:
@@ -81,6 +82,7 @@ WARNING_MESSAGES = {
     ImageWarning.SEVERAL_LINES: "several lines: trainers read only the first one, unless enable_wildcard is on",
     ImageWarning.FLAT: "scores without a gap, so --threshold mcut cuts anywhere; use a number",
     ImageWarning.BLANK: "blank caption: no words in it",
+    ImageWarning.NO_TAGS: "no tag reaches its threshold, so its file is blank",
 }
 
 

@@ -12,6 +12,7 @@ from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.database import SQLITE_ERRORS, damage_in, is_outside
 from sdprep.catalog.history import runs
 from sdprep.catalog.schema import AT_ONCE, as_text
+from sdprep.catalog.stated import stated_rows
 from sdprep.errors import CatalogFailed, DamagedCatalog
 
 
@@ -44,6 +45,10 @@ def _read_everything(catalog: Catalog) -> None:
             read(some)
     for [digest] in catalog.db.execute("SELECT hash FROM texts"):
         catalog.text(digest)
+    stated_rows(catalog)
+    with catalog.decoding("where a sidecar was moved"):
+        for key, former in catalog.db.execute("SELECT key, former FROM moves"):
+            catalog.path(key), catalog.path(former)
     with catalog.decoding("what it knows of an image that failed"):
         for [message] in catalog.db.execute("SELECT message FROM failures"):
             as_text(message)

@@ -64,10 +64,11 @@ ALTER TABLE journal ADD COLUMN checksum INTEGER;
 CREATE TABLE stated (
     place NOT NULL, task TEXT NOT NULL, option TEXT NOT NULL, value TEXT NOT NULL, origin TEXT NOT NULL,
     run TEXT NOT NULL, signature BLOB, PRIMARY KEY (place, task, option)) WITHOUT ROWID;
+CREATE TABLE stated_before (
+    until TEXT NOT NULL, place NOT NULL, task TEXT NOT NULL, option TEXT NOT NULL, value TEXT NOT NULL,
+    origin TEXT NOT NULL, run TEXT NOT NULL, signature BLOB, PRIMARY KEY (until, place, task, option)) WITHOUT ROWID;
 ALTER TABLE states ADD COLUMN parts TEXT;
 CREATE INDEX images_by_digest ON images (digest);
-CREATE INDEX states_by_text ON states (text);
-CREATE INDEX sidecars_by_state ON sidecars (state);
 CREATE TABLE moves (
     id INTEGER PRIMARY KEY, key NOT NULL, former NOT NULL, last INTEGER NOT NULL, gone INTEGER NOT NULL);
 CREATE INDEX moves_by_key ON moves (key);

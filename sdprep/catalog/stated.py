@@ -1,5 +1,7 @@
 """What was stated for the folders of a dataset: rows of the table `stated`, signed with a key of the user.
 
+What a run replaced there is kept in `stated_before`, so that undoing the run brings it back.
+
 A catalog may come with the images. A row without a valid signature was not written on this machine by this user, and
 may set no more than a settings file that came with the images.
 """
@@ -31,8 +33,8 @@ COLUMNS = "place, task, option, value, origin, run"
 class StatedRow:
     """An option that was stated at a place: the key of a folder ("" for that of the catalog) or of an image.
 
-    `value` is JSON. `origin` says where it was stated: "flag", "environment" or "sdprep.toml". `is_signed` is set on
-    rows that were read, and says whether this user stated it.
+    `value` is JSON. `origin` says where it was stated: "flag", "environment", "--config", or "api" by a program.
+    `is_signed` is set on rows that were read, and says whether this user stated it.
     """
 
     place: Key
@@ -47,19 +49,23 @@ class StatedRow:
 def stated_rows(catalog: Catalog, task: str | None = None) -> list[StatedRow]:
     """All that was stated, for a task or all tasks, sorted by place. Raises DamagedCatalog."""
     rows = catalog.db.execute(f"SELECT {COLUMNS}, signature FROM stated ORDER BY place, task, option").fetchall()
+    found = [row for row in _decoded(catalog, rows) if task in (None, row.task)]
+    # In a catalog that is only read, places that were moved are not recorded.
+    return found + _moved(found, catalog.moved_places) if catalog.moved_places else found
+
+
+def _decoded(catalog: Catalog, rows: Iterable[Sequence[Any]]) -> list[StatedRow]:
+    """Rows by their COLUMNS and signature."""
     found = []
     with catalog.decoding("a setting of an earlier run"):
         for place, *texts, signature in rows:
             if not isinstance(place, (str, bytes)):
                 raise TypeError(f"{place!r:.100} is not the name of a file")
-            of_task, option, value, origin, run = map(as_text, texts)
+            task, option, value, origin, run = map(as_text, texts)
             own = _signature(place, *texts)
             is_signed = own is not None and isinstance(signature, bytes) and hmac.compare_digest(signature, own)
-            row = StatedRow(place, of_task, option, parse_json(value), origin, run, is_signed)
-            if task in (None, of_task):
-                found.append(row)
-    # In a catalog that is only read, places that were moved are not recorded.
-    return found + _moved(found, catalog.moved_places) if catalog.moved_places else found
+            found.append(StatedRow(place, task, option, parse_json(value), origin, run, is_signed))
+    return found
 
 
 def stated_places(catalog: Catalog) -> set[Key]:
@@ -83,6 +89,11 @@ def move_places(catalog: Catalog, moves: Sequence[Move]) -> None:
     rows = _moved(stated_rows(catalog), {move.key: move.former for move in moves})
     for place in {move.former for move in moves if move.is_gone} | {row.place for row in rows}:
         catalog.db.execute("DELETE FROM stated WHERE place = ?", (place,))
+    _state_again(catalog, rows)
+
+
+def _state_again(catalog: Catalog, rows: Collection[StatedRow]) -> None:
+    """Write rows that were read; one that this user did not sign is not signed now."""
     state(catalog, rows)
     catalog.db.executemany(
         "UPDATE stated SET signature = NULL WHERE place = ? AND task = ? AND option = ?",
@@ -100,16 +111,57 @@ def state(catalog: Catalog, rows: Iterable[StatedRow]) -> None:
         )
 
 
-def forget(catalog: Catalog, place: Key, task: str | None = None, options: Collection[str] | None = None) -> int:
-    """Drop what was stated at a place and below, for a task and some options or for all; return how many rows."""
+def forget(
+    catalog: Catalog,
+    place: Key,
+    task: str | None = None,
+    options: Collection[str] | None = None,
+    *,
+    until: str | None = None,
+) -> None:
+    """Drop what was stated at a place and below, for a task and some options or for all.
+
+    It is kept for undoing the run `until`.
+    """
     gone = [
-        (row.place, row.task, row.option)
+        row
         for row in stated_rows(catalog, task)
         if _is_at_or_below(row.place, place) and (options is None or row.option in options)
     ]
     with catalog.transaction():
-        catalog.db.executemany("DELETE FROM stated WHERE place = ? AND task = ? AND option = ?", gone)
-    return len(gone)
+        _drop(catalog, gone, until)
+
+
+def _drop(catalog: Catalog, rows: Iterable[StatedRow], until: str | None) -> None:
+    keys = [(row.place, row.task, row.option) for row in rows]
+    if until is not None:
+        catalog.db.executemany(
+            f"INSERT OR IGNORE INTO stated_before SELECT ?, {COLUMNS}, signature FROM stated "
+            "WHERE place = ? AND task = ? AND option = ?",
+            [(until, *key) for key in keys],
+        )
+    catalog.db.executemany("DELETE FROM stated WHERE place = ? AND task = ? AND option = ?", keys)
+
+
+def stated_by(catalog: Catalog, run: str, folder: Key = "") -> list[StatedRow]:
+    """What a run stated for a folder and below, and no later run has replaced."""
+    return [row for row in stated_rows(catalog) if row.run == run and _is_at_or_below(row.place, folder)]
+
+
+def take_back(catalog: Catalog, run: str, undoing: str, folder: Key = "") -> None:
+    """Let what was stated before a run hold again for a folder and below, as of the run `undoing`.
+
+    What a later run has stated stays. Call it inside a transaction.
+    """
+    _drop(catalog, stated_by(catalog, run, folder), undoing)
+    before = catalog.db.execute(f"SELECT {COLUMNS}, signature FROM stated_before WHERE until = ?", (run,)).fetchall()
+    later = {(row.place, row.task, row.option) for row in stated_rows(catalog)}
+    rows = [
+        replace(row, run=undoing)
+        for row in _decoded(catalog, before)
+        if _is_at_or_below(row.place, folder) and (row.place, row.task, row.option) not in later
+    ]
+    _state_again(catalog, rows)
 
 
 def _is_at_or_below(place: Key, folder: Key) -> bool:

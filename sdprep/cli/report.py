@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -13,12 +15,15 @@ from sdprep.cli.output import print_json, print_table
 from sdprep.cli.progress import Terminal
 from sdprep.cli.signals import run_signals
 from sdprep.cli.talk import GREEN, RED, YELLOW, Level, current
+from sdprep.images.inputs import settings_folder
 from sdprep.report import CancelToken, RunReport
 from sdprep.types import KeptReason
 
 MODEL_COMMANDS = ("caption", "tag")
 # The most paths that are printed with one reason, unless --verbose is given.
 NAMED = 5
+# The sidecars that merge looks for, by field.
+LACKING = {"caption": "a caption", "tags": "tags"}
 
 
 def run_task(task: Callable[..., RunReport], *args: Any, json_report: bool, **kwargs: Any) -> None:
@@ -29,23 +34,23 @@ def run_task(task: Callable[..., RunReport], *args: Any, json_report: bool, **kw
             report = task(*args, listener=terminal, stop=stop, **kwargs)
         finally:
             terminal.close()
-    print_report(report, json_report=json_report)
+    print_report(report, json_report=json_report, inputs=args[0])
 
 
-def print_report(report: RunReport, *, json_report: bool) -> None:
-    """Print a report and exit with its exit code."""
+def print_report(report: RunReport, *, json_report: bool, inputs: Path | Sequence[Path]) -> None:
+    """Print the report of a run over these inputs, and exit with its exit code."""
     if json_report:
         print_json(report.as_dict())
     else:
         for tag, count in (report.tag_counts or {}).items():
             click.echo(f"{tag}: {count}")
-    summarize(report)
+    summarize(report, inputs)
     sys.exit(report.exit_code)
 
 
-def summarize(report: RunReport) -> None:
+def summarize(report: RunReport, inputs: Path | Sequence[Path]) -> None:
     """Print the outcome of a run: first what needs your attention, then the counts, then what ran."""
-    print_failures(report.failures, report.failed_before)
+    print_failures(report.failures, report.failed_before, inputs)
     for reason, paths in report.kept_reasons.items():
         _say(f" {_names(paths)}: {_why_kept(reason, report.command)}", "kept the sidecar of", YELLOW)
     for message, paths in _remarks(report).items():
@@ -75,7 +80,11 @@ def summarize(report: RunReport) -> None:
         print_table(rows, right=range(1, 4), echo=current().say)
 
 
-def print_failures(failures: Iterable[Mapping[str, str]], failed_before: Collection[str] = ()) -> None:
+def print_failures(
+    failures: Iterable[Mapping[str, str]],
+    failed_before: Collection[str] = (),
+    inputs: Path | Sequence[Path] = (),
+) -> None:
     """Print the files that failed, those with one reason together; those that were not tried again are counted."""
     # With --verbose they are named, too.
     before = frozenset() if current().level is Level.DETAIL else frozenset(failed_before)
@@ -90,7 +99,8 @@ def print_failures(failures: Iterable[Mapping[str, str]], failed_before: Collect
         _say(f" {_names(paths)}: {code}: {message}", "failed:", RED, Level.ERROR)
     if again:
         codes = ", ".join(f"{count} {code}" for code, count in again.most_common())
-        what = f" {again.total()} as before ({codes}); they are tried again after: sdprep retry DIR"
+        folder = settings_folder([inputs] if isinstance(inputs, Path) else inputs)
+        what = f" {again.total()} as before ({codes}); they are tried again after: sdprep retry {quote(str(folder))}"
         _say(what, "failed:", RED, Level.ERROR)
 
 
@@ -101,7 +111,7 @@ def _remarks(report: RunReport) -> dict[str, list[str]]:
         remarks.setdefault(flag["message"], []).append(flag["path"])
     # Where every image lacks one, a note says which kind.
     if report.command == "merge" and 0 < report.missing < report.found:
-        remarks["no sidecar"] = report.missing_paths
+        remarks["a sidecar is missing"] = report.missing_paths
     if report.image_changed:
         remarks["kept although the image has changed"] = report.image_changed
     return remarks
@@ -128,7 +138,7 @@ def _counts(report: RunReport) -> str:
     counts = f"{report.written} written, {report.current} up to date, {report.kept} kept, {report.failed} failed"
     planned = "would be changed" if report.command == "undo" else "would be written"
     remaining = planned if report.dry_run else "remaining"
-    lacking = f", {report.missing} without a sidecar" if report.missing else ""
+    lacking = "".join(f", {count} without {LACKING[name]}" for name, count in report.lacking.items())
     return f"{found}: {counts}, {report.remaining} {remaining}{lacking} ({report.seconds:.1f} s)"
 
 

@@ -24,7 +24,9 @@ from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.sanitize import printable, strip_invisible
 from sdprep.tasks.annotation.moves import recognise_below, recognise_sidecar
 from sdprep.tasks.changes import apply_changes, path_of
-from sdprep.tasks.run_info import run_info
+from sdprep.tasks.option_values import as_argument
+from sdprep.tasks.remembered import take_back
+from sdprep.tasks.run_info import catalogs_of, run_info
 from sdprep.types import FailureCode
 
 CHANGED = "it was edited after that run; use --force to undo the change anyway"
@@ -74,11 +76,17 @@ def _runs_below(
     """The runs that changed files below a folder, oldest first; all runs of a catalog that was named or is below it."""
     folder, found = real_path(directory), []
     for catalog in catalogs:
-        is_inside_dataset = fixed is None and folder.is_relative_to(catalog.root) and folder != catalog.root
-        if is_inside_dataset:
+        is_inside = fixed is None and _is_inside(folder, catalog)
+        if is_inside:
             recognise_below(session, folder, CancelToken())
-        found.append(runs(catalog, catalog.prefix(folder) if is_inside_dataset else ""))
+        found.append(runs(catalog, catalog.prefix(folder) if is_inside else ""))
     return in_order(found)
+
+
+def _is_inside(directory: Path, catalog: Catalog) -> bool:
+    """Whether a folder is a part of a dataset, and not all of it."""
+    folder = real_path(directory)
+    return folder.is_relative_to(catalog.root) and folder != catalog.root
 
 
 def undo(
@@ -99,6 +107,8 @@ def undo(
 
     Raises CatalogError if there is no such run, and UsageError if only several catalogs below the folder have runs.
     """
+    if run is not None and Path(run).is_dir():
+        raise UsageError(f"{run} is a folder and no run\nUndo its last run with: sdprep undo --dir {as_argument(run)}")
     began = time.monotonic()
     note, stop = (listener or NullListener()).note, CancelToken() if stop is None else stop
     access = CatalogAccess("undo", AccessMode.READ if dry_run else AccessMode.CHANGE, note)
@@ -117,8 +127,12 @@ def undo(
             _undo_steps(each, confined, info, report, stop, trusted=catalog is not None)
         stop.interruptible = False
         report.stopped, report.seconds = stop.exit_code, time.monotonic() - began
-        for each in () if stop or dry_run else found:
-            _end_runs(each, [info.uid, *([unfinished] if unfinished else [])], report)
+        for each in () if stop else found:
+            below = directory if catalog is None and _is_inside(directory, each) else each.root
+            if flags := take_back(each, chosen.uid, None if dry_run else info.uid, below):
+                note(f"{'would take back' if dry_run else 'taken back'} what the run stated: {flags}")
+            if not dry_run:
+                _end_runs(each, [info.uid, *([unfinished] if unfinished else [])], report)
     report.check()
     return report
 
@@ -167,9 +181,9 @@ def _steps(
     if fixed is None and any(step.after is not None and _is_missing(catalog, step.path) for step in steps):
         recognise_below(session, catalog.root, stop)
         steps = reversals(catalog, uid)
-    folder = real_path(directory)
-    if fixed is not None or not folder.is_relative_to(catalog.root) or folder == catalog.root:
+    if fixed is not None or not _is_inside(directory, catalog):
         return steps
+    folder = real_path(directory)
     return [step for step in steps if Path(os.path.normpath(step.path)).is_relative_to(folder)]
 
 
@@ -323,31 +337,11 @@ def _chosen_run(entries: list[RunEntry], run: str | None, directory: Path) -> tu
             return next((entry for entry in entries if entry.uid == last.undone), last), last.uid
         return last, None
     matching = {entry.uid: entry for entry in entries if entry.uid.startswith(run)}
-    if not matching and Path(run).is_dir():
-        raise CatalogError(f"{run} is a folder, not a run; use `sdprep undo --dir {run}` to undo its last run")
     if len(matching) != 1:
         what = "no run is" if not matching else f"{len(matching)} runs are"
         raise CatalogError(f"{what} named {run} in {directory}; `sdprep log` lists the runs")
     [entry] = matching.values()
     return entry, None
-
-
-@contextmanager
-def catalogs_of(
-    directory: Path, fixed: Path | None, access: CatalogAccess
-) -> Iterator[tuple[CatalogSession, list[Catalog]]]:
-    """The catalogs of a folder: the nearest at or above it, and all below."""
-    directory = real_path(directory)
-    if fixed is not None:
-        files = [real_path(fixed)]
-    else:
-        above = find_catalog(directory)
-        files = list(dict.fromkeys([*([above] if above else []), *catalogs_below(directory)]))
-    missing = [file for file in files if not file.is_file()]
-    if missing or not files:
-        raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
-    with CatalogSession([directory], access, trusted=fixed is not None) as opened:
-        yield opened, [opened.at(file) for file in files]
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from sdprep.folders import check_writable, read_below
 from sdprep.images.source import ImageSource
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.notes import without_effect
 from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.dataset import SIZE, Dataset, DatasetImage
@@ -32,6 +33,7 @@ from sdprep.texts.orphans import Orphans, folders_of, has_file, name_places, pat
 from sdprep.types import ImageItem
 
 OUTPUT_NAME = "metadata.json"
+ENDINGS = (".json", ".jsonl")
 TEXT_FIELDS = ("caption", "tags")
 NAMES_SHOWN = 5
 
@@ -75,6 +77,7 @@ def _merge(
     with catalogs_for(dataset.source, settings.paths, CatalogAccess("merge", mode, listener.note)) as catalogs:
         # Opened before the images are read: another run may hold it, or its folder may be read-only.
         catalog = catalogs.of(dataset.source.home)
+        recognise(catalogs, items, stop).count(report)
         output = _recall_output(output, catalog)
         cascade = Cascade("merge", settings, layers, catalogs, dataset.source.places, listener.note)
         of_image = _settings_of(items, cascade, layers, listener)
@@ -143,6 +146,8 @@ def _open_output(source: ImageSource, settings: MergeSettings) -> MetadataFile:
     if settings.output is None and len(source.homes) > 1:
         raise UsageError("several folders have no common place for one JSON; name the file with -o FILE")
     output = settings.output or source.home / OUTPUT_NAME
+    if output.suffix.lower() not in ENDINGS:
+        raise UsageError(f"-o {output}: a metadata file ends in .json, or in .jsonl for JSON Lines")
     if output.is_symlink() and not is_inside(output, output.parent):
         raise MetadataError(f"{output} is a link that leaves its folder; name the file itself with -o")
     try:
@@ -201,6 +206,8 @@ def _count_missing(images: list[DatasetImage], settings: MergeSettings, report: 
     """List the images without a wanted sidecar. Raises MissingSidecars if all are required."""
     report.missing_paths = [image.item.rel for image in images if image.lacks_some]
     report.missing = len(report.missing_paths)
+    lacking = Counter(name for image in images for name, text in image.texts.items() if text is None)
+    report.lacking = {name: lacking[name] for name in TEXT_FIELDS if lacking[name]}
     if any(image.lacks_some and image.settings.missing == "error" for image in images):
         names = ", ".join(report.missing_paths[:NAMES_SHOWN])
         more = f" and {report.missing - NAMES_SHOWN} more" if report.missing > NAMES_SHOWN else ""

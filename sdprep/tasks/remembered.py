@@ -14,9 +14,8 @@ from sdprep.config import SETTINGS, PathOptions
 from sdprep.files import real_path
 from sdprep.report import NullListener
 from sdprep.sanitize import strip_invisible
-from sdprep.tasks.history import catalogs_of
 from sdprep.tasks.option_values import OptionValues, as_flags
-from sdprep.tasks.run_info import catalogs_for, image_source
+from sdprep.tasks.run_info import catalogs_for, catalogs_of, image_source
 from sdprep.tasks.settings import folder_key
 
 
@@ -74,6 +73,19 @@ def forget(
             top = directory if directory.is_relative_to(each.root) else each.root
             stated.forget(each, folder_key(each, top), options=options)
     return gone
+
+
+def take_back(catalog: Catalog, run: str, undoing: str | None, folder: Path) -> str:
+    """Let what was stated before a run hold again for a folder and below, as of the run `undoing`; None: not yet.
+
+    Returns what the run had stated, as flags.
+    """
+    folder = real_path(folder)
+    rows = stated.stated_by(catalog, run, folder_key(catalog, folder))
+    if undoing is not None:
+        with catalog.transaction():
+            stated.take_back(catalog, run, undoing, folder_key(catalog, folder))
+    return " ".join(dict.fromkeys(_shown(row, folder, catalog.root, None).flags for row in rows))
 
 
 def _rows(catalog: Catalog, folder: Path) -> list[RememberedSetting]:

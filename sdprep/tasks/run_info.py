@@ -5,17 +5,19 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from sdprep.catalog.catalog import RunInfo
+from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.schema import FILE, FOLDER
-from sdprep.catalog.session import CatalogAccess, CatalogSession
+from sdprep.catalog.session import CatalogAccess, CatalogSession, catalogs_below, find_catalog
 from sdprep.config import PathOptions
+from sdprep.errors import CatalogError
 from sdprep.files import real_path
 from sdprep.images.source import ImageSource
 from sdprep.sanitize import printable_time
@@ -52,3 +54,21 @@ def catalogs_for(source: ImageSource, paths: PathOptions, access: CatalogAccess)
 def image_source(inputs: Path | Sequence[Path], paths: PathOptions) -> ImageSource:
     """The images of a run. Raises UsageError naming the inputs that are not there."""
     return ImageSource(inputs, recursive=paths.recursive, follow_links=paths.follow_links, output_dir=paths.output_dir)
+
+
+@contextmanager
+def catalogs_of(
+    directory: Path, fixed: Path | None, access: CatalogAccess
+) -> Iterator[tuple[CatalogSession, list[Catalog]]]:
+    """The catalogs of a folder: the nearest at or above it, and all below."""
+    directory = real_path(directory)
+    if fixed is not None:
+        files = [real_path(fixed)]
+    else:
+        above = find_catalog(directory)
+        files = list(dict.fromkeys([*([above] if above else []), *catalogs_below(directory)]))
+    missing = [file for file in files if not file.is_file()]
+    if missing or not files:
+        raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
+    with CatalogSession([directory], access, trusted=fixed is not None) as opened:
+        yield opened, [opened.at(file) for file in files]

@@ -331,7 +331,7 @@ class Cascade(Generic[S]):
         whole = {each for each in near if not each.is_relative_to(root)}
         places = {"" if each in whole else folder_key(catalog, each) for each in near or self._places}
         for place in places:
-            forget(catalog, place, self._task, self.stated_now.keys())
+            forget(catalog, place, self._task, self.stated_now.keys(), until=run)
         # A settings file below would count more than a row here, but this statement is younger.
         below: list[tuple[Key, Collection[str]]] = self._files.get(id(catalog), [])
         state(

@@ -76,7 +76,9 @@ def folders_of(keys: Iterable[str]) -> Counter[str]:
 
 
 def name_places(counts: Counter[str]) -> str:
-    """The places with most entries, as in `/data/a (12), D:/b (3) and 2 more folders`."""
+    """The places with most entries, as in `/data/a (12), D:/b (3) and 2 more folders`; of one place the name alone."""
+    if len(counts) == 1:
+        return next(iter(counts))
     names = ", ".join(f"{place} ({count})" for place, count in counts.most_common(PLACES_SHOWN))
     more = len(counts) - PLACES_SHOWN
     return names if more <= 0 else f"{names} and {more} more {'folder' if more == 1 else 'folders'}"

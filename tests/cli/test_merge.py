@@ -47,7 +47,7 @@ def test_merge_without_any_sidecar_gives_4_and_says_what_to_run(sdprep_command, 
 def test_images_that_all_lack_captions_are_not_named_one_by_one(sdprep_command, tagged):
     said = sdprep_command("merge", tagged).err
     assert "no caption files (.caption) found" in said
-    assert "no sidecar" not in said
+    assert "a sidecar is missing" not in said
 
 
 def test_texts_of_several_lines_are_named_once_with_what_trainers_read(sdprep_command, tagged):
@@ -56,3 +56,27 @@ def test_texts_of_several_lines_are_named_once_with_what_trainers_read(sdprep_co
     said = [line for line in sdprep_command("merge", tagged).err.splitlines() if "enable_wildcard" in line]
     what = "several lines: trainers read only the first one, unless enable_wildcard is on"
     assert said == [f"{what}: 2 images (a.txt, b.txt)"]
+
+
+def test_merge_says_which_sidecars_are_missing_and_how_many(sdprep_command, tagged):
+    (tagged / "a.caption").write_text("a girl\n", encoding="utf-8")
+    (tagged / "b.txt").unlink()
+    said = sdprep_command("merge", tagged, "--json")
+    assert json.loads(said.out)["lacking"] == {"caption": 1, "tags": 1}
+    assert "0 remaining, 1 without a caption, 1 without tags (" in said.err
+
+
+def test_merge_names_a_sidecar_whose_image_was_renamed(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag")
+    [image] = [path for path in imgs.glob("a.*") if path.suffix != ".txt"]
+    image.rename(imgs / f"hero{image.suffix}")
+    ended = sdprep_command("merge", imgs, "--json")
+    assert f"a.txt has no image; hero{image.suffix} has its content" in ended.err
+    assert json.loads(ended.out)["orphans"] == [{"path": "a.txt", "image": f"hero{image.suffix}"}]
+
+
+@pytest.mark.parametrize("name", ["out.txt", "out"])
+def test_an_output_that_is_no_json_by_its_name_is_refused(sdprep_command, tagged, tmp_path, name):
+    ended = sdprep_command("merge", tagged, "-o", tmp_path / name)
+    assert (ended.code, "ends in .json, or in .jsonl for JSON Lines" in ended.err) == (2, True)
+    assert not (tmp_path / name).exists()

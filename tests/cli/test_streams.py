@@ -8,9 +8,10 @@ from sdprep.images.decoder import decoder_advice
 
 FIELDS = {
     "schema", "command", "found", "written", "current", "kept", "failed", "remaining", "missing", "kept_paths",
-    "missing_paths", "image_changed", "other_settings", "stale", "other_models", "predicted", "failures", "flagged",
-    "model", "revision", "kept_reasons", "failed_before", "provider", "output", "run", "tag_counts", "dry_run",
-    "stopped", "seconds", "timings", "planned", "recognised", "pruned", "rekeyed", "vanished", "outside", "orphans",
+    "missing_paths", "lacking", "image_changed", "other_settings", "stale", "other_models", "predicted", "failures",
+    "flagged", "model", "revision", "kept_reasons", "failed_before", "provider", "output", "run", "tag_counts",
+    "dry_run", "stopped", "seconds", "timings", "planned", "recognised", "pruned", "rekeyed", "vanished", "outside",
+    "orphans",
 }  # fmt: skip
 
 

@@ -216,7 +216,9 @@ def test_what_failed_before_and_was_not_tried_again_is_counted(sdprep_command, i
         (imgs / f"e{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(number + 1))
     sdprep_command(*TAG)
     shown = sdprep_command(*TAG).err
-    assert re.search(r"^failed: 2 as before \(2 \w+\); they are tried again after: sdprep retry", shown, re.MULTILINE)
+    assert re.search(
+        r"^failed: 2 as before \(2 \w+\); they are tried again after: sdprep retry \S*imgs$", shown, re.MULTILINE
+    )
     assert "e0.png" not in shown
 
 

@@ -14,6 +14,8 @@ from sdprep.config import TagSettings
 from sdprep.errors import UsageError
 from sdprep.files import configs_folder
 from sdprep.rules.labels import KAOMOJI
+from sdprep.tasks.history import log
+from sdprep.tasks.remembered import remembered
 from sdprep.tasks.settings import Layers, stating
 from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import CATALOG, FAKE_CAPTION, STRICT, hide_models, tag_settings, tags_of, texts, watch_model
@@ -277,6 +279,71 @@ def test_a_setting_that_came_with_the_folder_may_not_set_what_a_settings_file_ma
 
     with pytest.raises(UsageError, match="remembers --prefix mychar, which is not allowed here\nState --prefix yours"):
         tag_task(styled, TagSettings(), layers=layers)
+
+
+# undo
+
+
+def remembered_flags(folder):
+    return [row.flags for row in remembered(folder)]
+
+
+def test_undo_takes_back_what_the_run_stated(styled):
+    before = remembered_flags(styled)
+    sdprep_tag(styled, "--prefix", "yours", "--threshold", STRICT)
+
+    result = sdprep("undo", "--dir", styled)
+
+    assert f"what the run stated: --prefix yours --threshold {STRICT}" in result.stderr
+    assert remembered_flags(styled) == before
+    assert "2 up to date" in sdprep_tag(styled).stderr or "3 up to date" in sdprep_tag(styled).stderr
+    assert_styled(styled)
+
+
+def test_an_undone_undo_states_it_again(styled):
+    sdprep_tag(styled, "--prefix", "yours")
+    stated = remembered_flags(styled)
+    sdprep("undo", "--dir", styled)
+
+    sdprep("undo", "--dir", styled)
+
+    assert remembered_flags(styled) == stated
+
+
+def test_undo_leaves_what_a_later_run_stated(styled):
+    sdprep_tag(styled, "--prefix", "yours")
+    run = log(styled)[-1].uid
+    sdprep_tag(styled, "--prefix", "theirs")
+
+    CliRunner().invoke(cli, ["undo", run, "--dir", str(styled)])
+
+    assert "--prefix theirs" in remembered_flags(styled)
+
+
+def test_a_dry_undo_says_what_it_would_take_back_and_does_not(styled):
+    sdprep_tag(styled, "--prefix", "yours")
+    stated = remembered_flags(styled)
+    assert "would take back what the run stated: --prefix yours" in sdprep("undo", "--dir", styled, "--dry-run").stderr
+    assert remembered_flags(styled) == stated
+
+
+def test_undo_below_a_folder_takes_back_only_what_was_stated_there(folders):
+    sdprep_tag(folders, "--prefix", "yours")
+    sdprep("undo", "--dir", folders / "aka")
+    found = {(row.place.name, row.flags) for row in remembered(folders) if row.option == "prefix"}
+    assert found == {(folders.name, "--prefix yours"), ("aka", "--prefix aka_")}
+
+
+def test_what_came_with_the_folder_stays_untrusted_through_an_undo(styled, a_home_of_its_own):
+    for path in a_home_of_its_own.rglob("key"):
+        path.unlink()
+    _read_key.cache_clear()
+    sdprep_tag(styled, "--prefix", "yours")
+
+    sdprep("undo", "--dir", styled)
+
+    [prefix] = [row for row in remembered(styled) if row.option == "prefix"]
+    assert (prefix.value, prefix.is_signed) == (("mychar",), False)
 
 
 # merge

@@ -30,3 +30,8 @@ def test_a_sidecar_of_0_bytes_that_is_written_needs_no_word(album):
     (album / "a.txt").touch()
     assert flagged(tag(album)) == []
     assert (album / "a.txt").read_bytes() != b""
+
+
+def test_a_threshold_that_no_tag_reaches_is_not_silent(album):
+    assert flagged(tag(album, threshold=1.5)) == [(name, "no_tags") for name in ("a.png", "b.png", "c.png")]
+    assert flagged(tag(album, threshold=0.35)) == []

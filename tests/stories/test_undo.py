@@ -403,3 +403,8 @@ def test_undo_follows_a_catalog_that_a_user_names_anywhere(overwritten):
 
     assert counts(report) == {"written": 1}
     assert (overwritten.parent / "dataset.json").read_text(encoding="utf-8") == "{}"
+
+
+def test_a_folder_in_place_of_a_run_is_answered_with_the_option(album):
+    with pytest.raises(UsageError, match=rf"is a folder and no run\n.*sdprep undo --dir {album}"):
+        undo(album.parent, str(album))

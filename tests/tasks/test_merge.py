@@ -548,7 +548,7 @@ def test_settings_that_cannot_be_followed_are_refused(tmp_path, wrong):
 # -- vanished images
 
 
-OUTSIDE = "1 entry of images outside {} stay: {}/elsewhere (1)"
+OUTSIDE = "1 entry of images outside {} stay: {}/elsewhere"
 
 
 @pytest.fixture

@@ -70,7 +70,9 @@ def _cell(name: str, value: object) -> str:
         return " ".join(as_flags(option, each) for option, each in value.items())
     if name == "text":
         return "(no file)" if value is None else f"{value!s:.60}"
-    return {"command": f"{value!s:8}", "changed": f"{value!s:>6} files"}.get(name, str(value))
+    if name == "changed":
+        return f"{value!s:>6} {'file ' if value == 1 else 'files'}"
+    return f"{value!s:8}" if name == "command" else str(value)
 
 
 @click.command(cls=shared.Command, example="sdprep undo --dir ./imgs", short_help="Undo what a run wrote.")
@@ -102,7 +104,8 @@ def restore(path: Path, version: int | None, catalog: Path | None, json_report: 
     """Restore the previous version of the sidecar PATH, or its last version if the file is gone."""
     from sdprep.tasks import history
 
-    print_report(history.restore(path, version, catalog=catalog, listener=Terminal()), json_report=json_report)
+    report = history.restore(path, version, catalog=catalog, listener=Terminal())
+    print_report(report, json_report=json_report, inputs=path)
 
 
 @click.command(

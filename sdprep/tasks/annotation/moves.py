@@ -36,7 +36,7 @@ from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.images.decoder import file_digest
 from sdprep.images.source import ImageSource, is_image
 from sdprep.paths import is_inside
-from sdprep.report import CancelToken
+from sdprep.report import CancelToken, RunReport
 from sdprep.rules.mixed_text import normalize
 from sdprep.tasks.annotation.lookup import CHUNK
 from sdprep.texts.sidecar import decode_text
@@ -60,6 +60,11 @@ class Recognition:
     sidecars: list[Move] = field(default_factory=list)
     images: list[Move] = field(default_factory=list)
     orphans: list[Orphan] = field(default_factory=list)
+
+    def count(self, report: RunReport) -> None:
+        """Tell a report of it."""
+        report.recognised += len(self.sidecars)
+        report.orphans += [{"path": each.sidecar, "image": each.image} for each in self.orphans]
 
 
 @dataclass(slots=True)

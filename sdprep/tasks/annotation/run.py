@@ -159,8 +159,7 @@ class Annotation(Generic[S]):
         self._stop.interruptible = True
         found = recognise(catalogs, items, self._stop, self._settings.run.max_pixels)
         self._stop.interruptible = False
-        self.report.recognised += len(found.sidecars)
-        self.report.orphans += [{"path": each.sidecar, "image": each.image} for each in found.orphans]
+        found.count(self.report)
 
     def run(self, source: Source, sink: Sink) -> RunReport:
         """Annotate the images of a source, all by the same settings. Raises SdprepError if the run cannot continue."""

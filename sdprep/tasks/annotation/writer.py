@@ -194,6 +194,8 @@ class Writer:
                 record_existing(image.catalog, sidecar, adopted)
             return None
         after, state = text_for(image)
+        if state.task == "tag" and not state.content.text.strip():
+            self._report.flag(image.item.rel, ImageWarning.NO_TAGS)
         disk = image.disk
         if not image.before or disk.text is None or normalize(disk.text) != state.text:
             return Change(sidecar, image.before, after, state)
