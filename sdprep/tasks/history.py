@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -107,13 +107,11 @@ def undo(
 
     Raises CatalogError if there is no such run, and UsageError if only several catalogs below the folder have runs.
     """
-    if run is not None and Path(run).is_dir():
-        raise UsageError(f"{run} is a folder and no run\nUndo its last run with: sdprep undo --dir {as_argument(run)}")
     began = time.monotonic()
     note, stop = (listener or NullListener()).note, CancelToken() if stop is None else stop
     access = CatalogAccess("undo", AccessMode.READ if dry_run else AccessMode.CHANGE, note)
-    if run is None and catalog is None:
-        _check_one_dataset(directory)
+    if catalog is None or run is not None:
+        _check_target(directory, run)
     with catalogs_of(directory, catalog, access) as (session, found):
         entries = _runs_below(session, found[:1] if run is None else found, directory, catalog)
         chosen, unfinished = _chosen_run(entries, run, directory)
@@ -129,23 +127,29 @@ def undo(
         report.stopped, report.seconds = stop.exit_code, time.monotonic() - began
         for each in () if stop else found:
             below = directory if catalog is None and _is_inside(directory, each) else each.root
-            if flags := take_back(each, chosen.uid, None if dry_run else info.uid, below):
-                note(f"{'would take back' if dry_run else 'taken back'} what the run stated: {flags}")
-            if not dry_run:
-                _end_runs(each, [info.uid, *([unfinished] if unfinished else [])], report)
+            _finish(each, chosen, below, [info.uid, *([unfinished] if unfinished else [])], report, note)
     report.check()
     return report
 
 
-def _end_runs(catalog: Catalog, runs: Iterable[str], report: RunReport) -> None:
-    with catalog.transaction():
-        for uid in runs:
+def _finish(
+    catalog: Catalog, undone: RunEntry, folder: Path, runs: list[str], report: RunReport, note: Callable[[str], None]
+) -> None:
+    """Take back what a run stated for a folder and below, and end the runs that undid it; a dry run only says it."""
+    if flags := take_back(catalog, undone.uid, report.run, folder):
+        note(f"{'would take back' if report.dry_run else 'taken back'} what the run stated: {flags}")
+    with nullcontext() if report.dry_run else catalog.transaction():
+        for uid in () if report.dry_run else runs:
             catalog.end_run(uid, report.as_dict())
 
 
-def _check_one_dataset(directory: Path) -> None:
-    """Raise UsageError if no catalog is at or above a folder and several below it have runs: they are listed."""
+def _check_target(directory: Path, run: str | None) -> None:
+    """Raise UsageError for a folder in place of a run, and if without a run several datasets could be meant."""
     folder = real_path(directory)
+    if run is not None:
+        if Path(run).is_dir():
+            raise UsageError(f"{run} is a folder and no run\nUndo its last run: sdprep undo --dir {as_argument(run)}")
+        return
     if find_catalog(folder) is not None or len(files := list(catalogs_below(folder))) < 2:
         return
     lines = []
