@@ -110,8 +110,7 @@ def undo(
     began = time.monotonic()
     note, stop = (listener or NullListener()).note, CancelToken() if stop is None else stop
     access = CatalogAccess("undo", AccessMode.READ if dry_run else AccessMode.CHANGE, note)
-    if catalog is None or run is not None:
-        _check_target(directory, run)
+    _check_target(directory, run, catalog)
     with catalogs_of(directory, catalog, access) as (session, found):
         entries = _runs_below(session, found[:1] if run is None else found, directory, catalog)
         chosen, unfinished = _chosen_run(entries, run, directory)
@@ -143,12 +142,13 @@ def _finish(
             catalog.end_run(uid, report.as_dict())
 
 
-def _check_target(directory: Path, run: str | None) -> None:
-    """Raise UsageError for a folder in place of a run, and if without a run several datasets could be meant."""
+def _check_target(directory: Path, run: str | None, fixed: Path | None) -> None:
+    """Raise UsageError for a folder in place of a run, and if neither run nor catalog tell which dataset is meant."""
     folder = real_path(directory)
     if run is not None:
         if Path(run).is_dir():
             raise UsageError(f"{run} is a folder and no run\nUndo its last run: sdprep undo --dir {as_argument(run)}")
+    if run is not None or fixed is not None:
         return
     if find_catalog(folder) is not None or len(files := list(catalogs_below(folder))) < 2:
         return
