@@ -145,9 +145,8 @@ def _finish(
 def _check_target(directory: Path, run: str | None, fixed: Path | None) -> None:
     """Raise UsageError for a folder in place of a run, and if neither run nor catalog tell which dataset is meant."""
     folder = real_path(directory)
-    if run is not None:
-        if Path(run).is_dir():
-            raise UsageError(f"{run} is a folder and no run\nUndo its last run: sdprep undo --dir {as_argument(run)}")
+    if run is not None and Path(run).is_dir():
+        raise UsageError(f"{run} is a folder and no run\nUndo its last run: sdprep undo --dir {as_argument(run)}")
     if run is not None or fixed is not None:
         return
     if find_catalog(folder) is not None or len(files := list(catalogs_below(folder))) < 2:
