@@ -54,8 +54,16 @@ BLIP_SEARCH = frozenset(
         *("decode_again", "count_prompt", "min_length", "max_length", "seed", "decoder"),
     }
 )
+TASK_SEARCH = BLIP_SEARCH - {"bad_words", "decode_again", "count_prompt"}
 SERVER_SEARCH = frozenset({"sample", "temperature", "top_p", "max_length", "seed"})
 DESCRIBE = "Describe this image in one detailed paragraph."
+
+
+def _check_task(spec: ModelSpec) -> Iterator[str]:
+    if spec.image.fit != "squash" or spec.image.size is None or spec.image.scale != "0..1":
+        yield 'a Florence-2 needs fit = "squash", size and scale = "0..1" in [image]'
+    if spec.model_type != "florence2":
+        yield 'model_type must be "florence2", the only kind of model that takes task tokens'
 
 
 def _check_server(spec: ModelSpec) -> Iterator[str]:
@@ -123,6 +131,26 @@ BACKENDS = {
         ),
         prompt="a picture of",
         search=BLIP_SEARCH,
+    ),
+    "task": Backend(
+        title="Florence-2 on torch",
+        task="caption",
+        extra="caption",
+        packages=("torch", "transformers"),
+        loader="sdprep.models.captioners.florence.captioner:FlorenceCaptioner",
+        check=_check_task,
+        generate=GenerateSpec(
+            max_new_tokens=256,
+            min_new_tokens=0,
+            num_beams=3,
+            top_p=1.0,
+            top_k=0,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=3,
+        ),
+        prompt="<MORE_DETAILED_CAPTION>",
+        search=TASK_SEARCH,
+        is_asked=True,
     ),
     "server": Backend(
         title="a server with the Chat Completions API",

@@ -255,7 +255,7 @@ def test_a_captioner_that_is_wrong_is_refused_before_torch_is_loaded(
 ):
     spoil(captioner)
     # What loads it would fail here, and in another way.
-    monkeypatch.setattr("sdprep.models.captioners.blip.captioner._import_frameworks", lambda: 1 / 0)
+    monkeypatch.setattr("sdprep.models.captioners.blip.captioner.import_frameworks", lambda _: 1 / 0)
     outcome = sdprep_command("caption", "imgs", "--model", captioner, "--workers", "0")
     assert (outcome.code, "Traceback" in outcome.err) == (1, False)
     assert said in outcome.err

@@ -15,7 +15,8 @@ class GenerationConfig:
 
     With `sample` tokens are drawn, else `num_beams` search (1 is greedy). Lengths count new tokens, the end token
     among them. `bad_words` are sequences of token ids that must not appear. `num_return_sequences` is the number of
-    captions for each image: the best beams, or samples with seeds of their own.
+    captions for each image: the best beams, or samples with seeds of their own. The length penalty counts
+    `forced_tokens` of the prompt too.
     Raises UsageError for settings that contradict each other.
     """
 
@@ -33,6 +34,7 @@ class GenerationConfig:
     temperature: float = 1.0
     seed: int = 0
     num_return_sequences: int = 1
+    forced_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.sample and self.num_beams > 1:

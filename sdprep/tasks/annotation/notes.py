@@ -11,6 +11,7 @@ from typing import Any
 
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
 from sdprep.demo import IMAGES
+from sdprep.models.backends import BACKENDS
 from sdprep.models.base import ModelSpec
 from sdprep.models.registry.registry import RECOMMENDED
 from sdprep.rules.labels import ARGMAX_CATEGORIES, NAMED_THRESHOLDS
@@ -19,6 +20,10 @@ from sdprep.tasks.annotation.tag_lists import OF_THE_MODEL
 from sdprep.types import ImageItem
 
 THRESHOLDS = ("threshold", "category_threshold", *(f"{name}_threshold" for name in NAMED_THRESHOLDS))
+
+
+# The options that some captioners take, and others do not.
+SEARCH = sorted(frozenset().union(*(each.search for each in BACKENDS.values())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,14 @@ def _lacks_a_threshold(settings: TagSettings, model: ModelSpec | None) -> bool:
 
 def _has_characters(_: TagSettings, model: ModelSpec | None) -> bool:
     return model is None or model.labels is None or "character" in model.labels.categories
+
+
+def _shapes_captions(name: str) -> Callable[[Any, ModelSpec | None], bool]:
+    return lambda _, model: model is None or name in BACKENDS[model.backend].search
+
+
+def _is_served(_: CaptionSettings, model: ModelSpec | None) -> bool:
+    return model is None or model.server is not None
 
 
 ANNOTATION = (
@@ -69,6 +82,9 @@ DEPENDENCIES: dict[type, tuple[Dependency, ...]] = {
     ),
     CaptionSettings: (
         *ANNOTATION,
+        *(Dependency((name,), _shapes_captions(name), "with this model") for name in SEARCH),
+        Dependency(("in_flight", "max_requests", "max_cost", "insecure"), _is_served, "without a server"),
+        Dependency(("device", "dtype"), lambda _, model: not model or not model.server, "with a server"),
         Dependency(("top_p", "top_k", "seed"), lambda each, _: each.sample, "without --sample"),
         Dependency(("num_beams",), lambda each, _: not each.sample, "with --sample"),
         Dependency(("count_prompt",), lambda each, _: bool(each.prompt), "without a --prompt"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sdprep.models.captioners.blip.cuda import RecordedSteps, StepShape, bucket
 from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.layers import RowOrder
-from sdprep.models.captioners.blip.network import BlipNetwork, Prefilled, Span
+from sdprep.models.captioners.blip.network import Network, Prefilled, Span
 from sdprep.models.captioners.blip.search import Search
 from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig, stream_seed
 
@@ -54,7 +54,7 @@ class ActiveBatch:
 
     def __init__(
         self,
-        network: BlipNetwork,
+        network: Network,
         search: Search,
         prompt: Sequence[int],
         decoding: GenerationConfig,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.captioners.blip.batch import ActiveBatch, ActiveImage, Waiting
 from sdprep.models.captioners.blip.images import Images, ImageSource
-from sdprep.models.captioners.blip.network import BlipNetwork, Prefilled
+from sdprep.models.captioners.blip.network import Network, Prefilled
 from sdprep.models.captioners.blip.search import BeamSearch, RowSearch, Search
 from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig
 
@@ -29,7 +29,7 @@ class CaptionEngine:
 
     def __init__(
         self,
-        network: BlipNetwork,
+        network: Network,
         prompt: Sequence[int],
         end: int,
         decoding: GenerationConfig,

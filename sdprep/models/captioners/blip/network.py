@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sdprep.models.captioners.blip.cuda import CudaCapture, GraphCapturer, LazyCompile, Tower
 from sdprep.models.captioners.blip.layers import (
@@ -31,6 +31,17 @@ class Prefilled(NamedTuple):
     memory: torch.Tensor
     cache: torch.Tensor
     logits: torch.Tensor
+
+
+class Network(Protocol):
+    """What the decode loop needs of a captioner: encoded images, and a decoder of this kind."""
+
+    device: torch.device
+    decoder: TextDecoder
+    capturer: GraphCapturer | None
+
+    def prefill(self, pixels: torch.Tensor, prompt: torch.Tensor) -> Prefilled:
+        """Encode images, normalised [n, 3, H, W], and read the prompt [length] that they share, once per image."""
 
 
 class BlipNetwork:
@@ -107,10 +118,10 @@ class TextDecoder:
 
     def __init__(self, weights: Text, linear: MakeLinear, *, absorbed: bool) -> None:
         self._words, self._positions, self._heads = weights.words, weights.positions, weights.heads
-        self._norm, self._transform_norm = weights.norm, weights.transform_norm
+        self._norm = weights.norm
         self.cross: CrossAttention = AbsorbedAttention(weights) if absorbed else CachedAttention(weights, linear)
         self._layers = [_TextBlock(layer, weights.heads, linear) for layer in weights.layers]
-        self._transform = linear(weights.transform)
+        self._transform = None if weights.transform is None else (linear(weights.transform[0]), weights.transform[1])
         self._head = linear(weights.head)
 
     @property
@@ -150,7 +161,10 @@ class TextDecoder:
         return x
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        return self._head(_layer_norm(self._transform.gelu(x), self._transform_norm))
+        if self._transform is not None:
+            layer, norm = self._transform
+            x = _layer_norm(layer.gelu(x), norm)
+        return self._head(x)
 
 
 class Span(NamedTuple):

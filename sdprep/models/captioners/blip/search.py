@@ -64,7 +64,8 @@ class _Search:
         self._decoding, self._prompt_length, self._end = decoding, prompt_length, end
         self._processors = LogitsProcessors(decoding, prompt_length, end, device)
         # What beam search divides by, by number of new tokens.
-        penalties = [max(1, n) ** decoding.length_penalty for n in range(decoding.max_new_tokens + 1)]
+        lengths = (n + decoding.forced_tokens for n in range(decoding.max_new_tokens + 1))
+        penalties = [max(1, length) ** decoding.length_penalty for length in lengths]
         self._penalties = torch.tensor(penalties, device=device)
 
 

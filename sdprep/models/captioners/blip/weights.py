@@ -70,14 +70,16 @@ class Vision:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """`words` is [vocabulary, width], `positions` [longest sequence, width]; `head` maps to the vocabulary."""
+    """`words` is [vocabulary, width], `positions` [longest sequence, width]; `head` maps to the vocabulary.
+
+    Some decoders have nothing to `transform` before the head.
+    """
 
     words: torch.Tensor
     positions: torch.Tensor
     norm: Norm
     layers: tuple[TextLayer, ...]
-    transform: Linear
-    transform_norm: Norm
+    transform: tuple[Linear, Norm] | None
     head: Linear
     heads: int
 
@@ -157,8 +159,7 @@ class _Reader:
             self.tensor(bert.embeddings.position_embeddings.weight, (config.max_position_embeddings, width)),
             self.norm(bert.embeddings.LayerNorm, width),
             tuple(self.text_layer(layer, config) for layer in bert.encoder.layer),
-            self.linear(head.transform.dense, width, width),
-            self.norm(head.transform.LayerNorm, width),
+            (self.linear(head.transform.dense, width, width), self.norm(head.transform.LayerNorm, width)),
             self.linear(head.decoder, words, width),
             _heads(config, bert.encoder.layer[0].attention.self.num_attention_heads),
         )

@@ -321,7 +321,7 @@ def test_in_int8_the_first_images_are_compared_with_float32_and_it_is_said() -> 
 
 
 def test_int8_runs_on_the_processor_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdprep.models.captioners.blip.captioner._device", lambda *_: torch.device("cuda"))
+    monkeypatch.setattr("sdprep.models.captioners.blip.captioner.torch_device", lambda *_: torch.device("cuda"))
     with pytest.raises(UsageError, match=r"--dtype int8 runs on the CPU only, not on cuda: use --device cpu"):
         load(dtype="int8")
 
