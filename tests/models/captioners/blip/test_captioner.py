@@ -331,7 +331,7 @@ def test_cuda_graphs_and_overlapped_copies_are_used_only_when_asked_for(
     monkeypatch: pytest.MonkeyPatch, asked: bool
 ) -> None:
     normalizer, network = mock.Mock(), mock.Mock(side_effect=InterruptedError)
-    monkeypatch.setattr(captioner, "_device", lambda *_: torch.device("cuda"))
+    monkeypatch.setattr(captioner, "torch_device", lambda *_: torch.device("cuda"))
     monkeypatch.setattr(torch.nn.Module, "to", lambda model, _: model)
     monkeypatch.setattr(captioner, "Normalizer", normalizer)
     monkeypatch.setattr(captioner, "BlipNetwork", network)
