@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from sdprep.models.base import Price
+from sdprep.models.captioners.server.estimate import MILLION
 from sdprep.models.captioners.server.reply import Usage
-
-MILLION = 1_000_000
 
 
 class Limiter:
