@@ -4,6 +4,7 @@
     +-- UsageError         2  wrong or contradictory settings
     +-- ModelError         1  a model's files are not what its description says
     |   +-- HubError       1  the model cannot be downloaded
+    +-- ServerError        1  a server refuses all requests, or cannot be reached
     +-- CatalogError       1  the catalog cannot be used
     |   +-- FolderInUse    1  another run uses it
     |   +-- DamagedCatalog 1  its file is not a catalog, or is damaged
@@ -66,6 +67,10 @@ class ModelError(SdprepError):
 
 class HubError(ModelError):
     """A model cannot be downloaded."""
+
+
+class ServerError(SdprepError):
+    """A server cannot be reached, or refuses what would be the same for every image."""
 
 
 class CatalogError(SdprepError):

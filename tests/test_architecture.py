@@ -204,7 +204,7 @@ def test_what_can_run_code_while_it_is_read_is_read_in_one_place_and_for_weights
     assert [name for name in NAMES if imports(name) & {"pickle", "marshal", "shelve", "joblib", "dill"}] == []
 
 
-def test_only_the_client_of_the_hub_speaks_to_the_network() -> None:
+def test_only_the_clients_of_the_hub_and_of_a_server_speak_to_the_network() -> None:
     clients = {
         "socket",
         "ssl",
@@ -217,7 +217,8 @@ def test_only_the_client_of_the_hub_speaks_to_the_network() -> None:
         "httpx",
         "aiohttp",
     }
-    assert {name: found for name in NAMES if (found := {each for each in imports(name) if each in clients})} == {}
+    used = {name: {part for each in imports(name) for part in (each, each.split(".")[0])} for name in NAMES}
+    assert [name for name in NAMES if clients & used[name]] == ["models/captioners/server/connection.py"]
 
 
 def test_click_is_known_to_the_command_line_alone() -> None:
@@ -232,7 +233,9 @@ def test_nothing_below_the_command_line_reads_arguments_or_the_environment() -> 
     # Setting a variable for a framework before it is imported is not reading one.
     writes = re.compile(r"os\.environ\.setdefault\(")
     reads = re.compile(r"sys\.argv|os\.environ|os\.getenv|from os import")
-    assert [name for name in BELOW_CLI if reads.search(writes.sub("", ast.unparse(tree(name))))] == []
+    # A key is read where it is used, so that no setting, message or record ever holds it.
+    found = [name for name in BELOW_CLI if reads.search(writes.sub("", ast.unparse(tree(name))))]
+    assert found == ["models/captioners/server/key.py"]
 
 
 def loaded_by(*arguments: str) -> set[str]:

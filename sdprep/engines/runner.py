@@ -17,7 +17,7 @@ from sdprep.engines.stages import Decode, contained, decode_ahead, predict
 from sdprep.images.decoder import decoder_advice
 from sdprep.images.resize import resizing_advice
 from sdprep.models.backends import open_model
-from sdprep.models.base import LabelledModel, Model, Task, import_named
+from sdprep.models.base import LabelledModel, Model, Task, WaitingModel, import_named
 from sdprep.report import CancelToken, StageTime
 from sdprep.types import Batch, Caption, Decoded, Failure, ImageItem, Prediction, Result, TagScores
 
@@ -86,6 +86,8 @@ class StageRunner:
 
     def run(self, items: Iterable[ImageItem], stop: CancelToken) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; after a wish to stop, the batch in hand is the last."""
+        if isinstance(self._model, WaitingModel):
+            self._model.stop = stop
         decoded = decode_ahead(items, self._decode, self._execution.decode_threads, self._ahead)
         return self._timed_outcomes(decoded, stop) if self._timed else self._outcomes(decoded, stop)
 

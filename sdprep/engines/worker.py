@@ -86,7 +86,7 @@ class Worker:
         self._inbox: SimpleQueue[ToWorker] = SimpleQueue()
         self._numbers: dict[ImageItem, int] = {}
         self._stop = CancelToken()
-        self._limit_memory = False
+        self._limit_memory = self._in_group = False
         self._max_pixels = MAX_PIXELS
 
     def send(self, message: FromWorker) -> None:
@@ -98,7 +98,10 @@ class Worker:
             os._exit(1)
 
     def serve(self) -> None:
-        """Load the model, then process one group of images after the other until told to stop."""
+        """Load the model, then process one group of images after the other.
+
+        Until told to stop, or until the model wants no more images of a group.
+        """
         start = read(self._incoming, Start)
         if start is None:
             return
@@ -108,7 +111,7 @@ class Worker:
         self._max_pixels = start.config.decode.max_pixels
         runner = StageRunner(start.config, lambda text: self.send(WorkerNote(text)), self)
         self.send(Ready(runner.provider))
-        while not self._stop:
+        while not self._stop and not self._in_group:
             for outcome in runner.run(self._group(), self._stop):
                 self._send_outcome(outcome)
             if runner.timings:
@@ -124,11 +127,13 @@ class Worker:
         os._exit(0)
 
     def _group(self) -> Iterator[ImageItem]:
+        self._in_group = True
         while isinstance(message := self._inbox.get(), Image) and not self._stop:
             rel = message.within.as_posix()
             item = ImageItem(message.folder, rel, message.folder, is_link=message.is_link, prompt=message.prompt)
             self._numbers[item] = message.number
             yield item
+        self._in_group = False
 
     def _send_outcome(self, outcome: Result | Failure) -> None:
         number = self._numbers.pop(outcome.item)

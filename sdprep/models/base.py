@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from sdprep.report import CancelToken
 from sdprep.rules.labels import LabelTable
 from sdprep.types import Batch, Fit, Prediction
 
@@ -245,6 +246,13 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Free what the model holds."""
+
+
+@runtime_checkable
+class WaitingModel(Protocol):
+    """A model that waits for what another machine does: it is given the `stop` of a run, and waits no longer then."""
+
+    stop: CancelToken
 
 
 class LabelledModel(Model, Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,10 +17,11 @@ from sdprep.engines.base import EngineConfig, open_engine
 from sdprep.errors import CatalogFailed, ModelError, UsageError, WriteError
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.captioners.server.estimate import describe_requests
 from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry.registry import unlisted
 from sdprep.report import CancelToken, Listener, NullListener, RunReport, StageTime, add_stages
-from sdprep.tasks.annotation.engine_config import engine_config
+from sdprep.tasks.annotation.engine_config import caption_options, engine_config
 from sdprep.tasks.annotation.job import Annotator, Job, Replace, ResultReader, Results
 from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.notes import other_models_note, toy_note, without_effect
@@ -141,6 +142,7 @@ class Annotation(Generic[S]):
                 advance=self._listener.advance,
             )
             self._annotate(sink)
+            self._note_requests(sink.previewed)
             if finish is not None and not options.dry_run:
                 catalog = catalogs.of(source.home)
                 results = partial(sink.results, self._item_jobs())
@@ -233,6 +235,17 @@ class Annotation(Generic[S]):
             if not self._stop:
                 left -= self._predict(config, jobs, sink)
         self.report.remaining += left
+
+    def _note_requests(self, previewed: Iterable[ImageItem]) -> None:
+        """Tell what the images of a dry run would ask of servers."""
+        prompts = {item: item.prompt for item in previewed}
+        for part in self._parts:
+            if isinstance(part.settings, CaptionSettings) and part.annotator.spec.server is not None:
+                asked = [prompts[item] for item in part.items if item in prompts]
+                if asked:
+                    generation = caption_options(part.settings, part.annotator.spec).generation
+                    captions, most = generation.num_return_sequences, generation.max_new_tokens
+                    self._listener.note(describe_requests(part.annotator.spec, asked, captions, most))
 
     def _engines(self, pending: list[ImageItem]) -> list[tuple[EngineConfig, dict[ImageItem, Job]]]:
         """The images that a model has to see with their jobs, those together that the same loaded model serves."""

@@ -43,6 +43,8 @@ class SidecarSink:
         self._advance = advance
         self._failed: set[ImageItem] = set()
         self._waiting: dict[ImageItem, PlannedImage] = {}
+        # What the model would be shown if this were not a dry run.
+        self.previewed: list[ImageItem] = []
         self._obstacles: dict[Path, OSError | None] = {}
 
     def pending(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> list[ImageItem]:
@@ -124,6 +126,8 @@ class SidecarSink:
                 self._writer.leave(image)
             else:
                 self._writer.preview(image)
+                if self._needs_model(image):
+                    self.previewed.append(image.item)
         elif not image.leaves_sidecar and (error := self._obstacle(image.item)) is not None:
             message = f"its folder cannot be written: {error.strerror}"
             self._writer.add_failure(image, Failure(image.item, FailureCode.UNWRITABLE, message))

@@ -52,10 +52,15 @@ class Writer:
         self._tags = Counter[str]()
 
     def add_result(self, image: PlannedImage, result: Result) -> None:
-        """Take an image with its new result."""
-        self._new.add(image.item)
+        """Take an image with its new result; one that is paid for is stored now, and its sidecar with others."""
         disk = replace(image.disk, digest=result.digest)
-        self.add(replace(image, disk=disk, result=result.data, warnings=result.warnings))
+        image = replace(image, disk=disk, result=result.data, warnings=result.warnings)
+        if image.job.is_paid:
+            with image.catalog.transaction():
+                _store(image.catalog, [image])
+        else:
+            self._new.add(image.item)
+        self.add(image)
 
     def add(self, image: PlannedImage) -> None:
         """Take an image whose result is known."""
@@ -84,8 +89,7 @@ class Writer:
 
     def _take(self, image: PlannedImage) -> None:
         self._ready.append(image)
-        is_paid = image.job.is_paid and image.item in self._new
-        if is_paid or len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
+        if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
     def preview(self, image: PlannedImage) -> None:

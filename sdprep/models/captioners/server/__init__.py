@@ -1,0 +1,1 @@
+"""Captions from a server with the Chat Completions API."""
