@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdprep.devices import split_device
 from sdprep.errors import ModelError, UsageError
-from sdprep.models.backends import importing
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.blip.config import check_blip_config, check_tokenizer
 from sdprep.models.captioners.blip.images import Images, Normalizer
@@ -19,6 +17,7 @@ from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.retry import BANNED_NGRAM, RETRY_BATCH, RepetitionRetry
 from sdprep.models.captioners.blip.verify import Int8Sample, ReferenceDecoder, check_agreement
 from sdprep.models.captioners.blip.weights import take_weights
+from sdprep.models.captioners.frameworks import find_device, import_frameworks
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption, GenerationConfig
 from sdprep.models.captioners.trust import check_pickles, pickled_weights, read_weights
 from sdprep.models.execution import Execution
@@ -28,6 +27,8 @@ from sdprep.types import Batch, Caption, Prediction
 
 if TYPE_CHECKING:
     import torch
+
+TRANSFORMERS_NAMES = ("BertTokenizer", "BlipConfig", "BlipForConditionalGeneration")
 
 
 class BlipCaptioner:
@@ -55,8 +56,8 @@ class BlipCaptioner:
         pickle = pickled_weights(spec)
         self._folder, self._text = files.folder, check_blip_config(files.folder, pickle or SAFETENSORS)
         check_tokenizer(files.folder, self._text)
-        torch, transformers = _import_frameworks()
-        self._device = _device(torch, execution.device)
+        torch, transformers = import_frameworks("caption", TRANSFORMERS_NAMES)
+        self._device = find_device(torch, execution.device)
         self.provider: str = self._device.type
         int8, dtype = execution.dtype == "int8", _dtype(execution.dtype, self._device)
         self._cuda_graphs = execution.cuda_graphs and _can_use_cuda_graphs(options, self._device, note)
@@ -205,34 +206,6 @@ def _load_model(transformers: Any, folder: Path, dtype: torch.dtype, weights: di
         name, found, wanted = min(loading["mismatched_keys"])
         raise ModelError(f"{folder}: {name} has shape {list(found)}, but config.json asks for {list(wanted)}")
     return model
-
-
-def _import_frameworks() -> tuple[Any, Any]:
-    with importing("torch", "caption"):
-        import torch
-    with importing("transformers", "caption"):
-        import transformers
-
-        # transformers imports the class of a name only when the name is used.
-        for name in ("BertTokenizer", "BlipConfig", "BlipForConditionalGeneration"):
-            getattr(transformers, name)
-    return torch, transformers
-
-
-def _device(torch: Any, wanted: str) -> Any:
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if split_device(wanted)[0] == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {wanted}: this torch {torch.__version__} sees no CUDA device")
-    if wanted == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("--device mps: this torch sees no Metal device")
-    try:
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {wanted}: {str(error).splitlines()[0]}") from error
-    return torch.device(wanted)
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
