@@ -1,9 +1,9 @@
-"""Makes everything in sdprep/demo/ that is not source code: two tiny models and the sample images.
+"""Makes everything in sdprep/demo/ that is not source code: three tiny models and the sample images.
 
     python scripts/train_demo_models.py                       every step, two CPU cores
     python scripts/train_demo_models.py images evaluate     some steps
 
-The steps tagger, captioner and evaluate need torch, transformers, onnx and onnxruntime; savedmodel needs
+The steps tagger, captioner, chat and evaluate need torch, transformers, onnx and onnxruntime; savedmodel needs
 tensorflow and onnx only, so it can be run from another environment; images needs Pillow and numpy.
 """
 
@@ -64,6 +64,19 @@ def run_captioner(job: Job) -> None:
     write_captioner(model, tokenizer, job.demo / "models" / "demo-caption")
 
 
+def run_chat(job: Job) -> None:
+    """Train the chat model around the captioner's vision tower, and write its checkpoint folder."""
+    import torch
+    from transformers import BlipForConditionalGeneration
+
+    from scripts.demo_training.chat import train_chat, write_chat
+
+    torch.set_num_threads(THREADS)
+    captioner = BlipForConditionalGeneration.from_pretrained(job.demo / "models" / "demo-caption").eval()
+    model, processor = train_chat(_training_pool(job.seed), captioner, steps=1_500, seed=job.seed)
+    write_chat(model, processor, job.demo / "models" / "demo-chat")
+
+
 def run_savedmodel(job: Job) -> None:
     """Write the tagger's SavedModel from its ONNX file."""
     from scripts.demo_training.savedmodel import write_savedmodel
@@ -91,6 +104,7 @@ STEPS: dict[str, Callable[[Job], None]] = {
     "tagger": run_tagger,
     "savedmodel": run_savedmodel,
     "captioner": run_captioner,
+    "chat": run_chat,
     "images": run_images,
     "evaluate": run_evaluate,
 }

@@ -24,6 +24,7 @@ from sdprep.errors import ModelError
 from sdprep.models.backends import with_backend
 from sdprep.models.base import ModelSpec
 from sdprep.models.files.hub import find_local
+from sdprep.models.files.patterns import in_folder, without_files
 from sdprep.models.registry.registry import is_toy, local_folder, named, registered
 from sdprep.sanitize import redact
 
@@ -104,7 +105,10 @@ def read_models() -> dict[str, str]:
 def _is_here(spec: ModelSpec) -> bool:
     """Whether the files of a model are on this machine; those of a folder are not read."""
     folder = local_folder(spec.source)
-    return find_local(spec) is not None if folder is None else all((folder / name).is_file() for name in spec.files)
+    if folder is None:
+        return find_local(spec) is not None
+    names = in_folder(spec.files, folder)
+    return all((folder / name).is_file() for name in names) and not without_files(spec.files, names)
 
 
 def run_probe(name: str, *arguments: str, python: str = sys.executable, limit: float = LIMIT) -> Probe:

@@ -55,6 +55,12 @@ BLIP_SEARCH = frozenset(
     }
 )
 TASK_SEARCH = BLIP_SEARCH - {"bad_words", "decode_again", "count_prompt"}
+CHAT_SEARCH = frozenset(
+    {
+        *("num_beams", "sample", "temperature", "top_p", "top_k", "repetition_penalty", "no_repeat_ngram_size"),
+        *("bad_words", "min_length", "max_length", "seed"),
+    }
+)
 SERVER_SEARCH = frozenset({"sample", "temperature", "top_p", "max_length", "seed"})
 DESCRIBE = "Describe this image in one detailed paragraph."
 
@@ -71,6 +77,13 @@ def _check_server(spec: ModelSpec) -> Iterator[str]:
         yield "a captioner at a server needs [server] with url and model"
     if spec.image.fit != "inside" or spec.image.size is None:
         yield 'a captioner at a server needs fit = "inside" and size, the longest side, in [image]'
+
+
+def _check_chat(spec: ModelSpec) -> Iterator[str]:
+    if spec.image.fit is None or spec.image.size is None:
+        yield 'a chat model needs fit and size in [image]: fit = "inside" and the longest side'
+    if spec.server is not None:
+        yield '[server] is for captioners with backend = "server"'
 
 
 def _check_onnx(spec: ModelSpec) -> Iterator[str]:
@@ -150,6 +163,27 @@ BACKENDS = {
         ),
         prompt="<MORE_DETAILED_CAPTION>",
         search=TASK_SEARCH,
+        is_asked=True,
+    ),
+    "chat": Backend(
+        title="chat models on transformers",
+        task="caption",
+        extra="vlm",
+        packages=("torch", "transformers"),
+        loader="sdprep.models.captioners.chat.captioner:ChatCaptioner",
+        check=_check_chat,
+        generate=GenerateSpec(
+            max_new_tokens=256,
+            min_new_tokens=0,
+            num_beams=1,
+            temperature=0.0,
+            top_p=1.0,
+            top_k=0,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+        ),
+        prompt=DESCRIBE,
+        search=CHAT_SEARCH,
         is_asked=True,
     ),
     "server": Backend(

@@ -15,6 +15,7 @@ from sdprep.files import replace_file
 from sdprep.models.base import ModelSpec, Task
 from sdprep.models.files.hub import amount, ensure_downloaded, known_commit, snapshot
 from sdprep.models.files.lockfile import Lock, LockedFile, read_lock, sha256_of
+from sdprep.models.files.patterns import expanded, in_folder, without_files
 from sdprep.models.registry import infer, registry, validate
 from sdprep.report import Listener, NullListener
 
@@ -215,7 +216,9 @@ def add(path: Path, *, replace: bool = False) -> AddedModel:
     except OSError as error:
         raise WriteError(error) from error
     folder = registry.local_folder(spec.source)
-    missing = tuple(name for name in spec.files if folder is not None and not (folder / name).is_file())
+    names = () if folder is None else in_folder(spec.files, folder)
+    missing = tuple(name for name in names if folder is not None and not (folder / name).is_file())
+    missing += tuple(without_files(spec.files, names)) if folder is not None else ()
     return AddedModel(spec.name, target, before, folder, missing)
 
 
@@ -262,7 +265,9 @@ def _describe(spec: ModelSpec) -> ModelDetails:
     locked: dict[str, LockedFile] = {}
     if repo is not None and (commit := known_commit(repo, spec.source.revision)) is not None:
         folder, locked = snapshot(repo, commit), read_lock().files(repo, commit)
-    files = tuple(_file(name, folder, locked.get(name)) for name in spec.files)
+    names = expanded(spec.files, locked) if repo is not None else in_folder(spec.files, folder or Path())
+    names = (*names, *without_files(spec.files, names))
+    files = tuple(_file(name, folder, locked.get(name)) for name in names)
     return ModelDetails(spec, commit, folder, files)
 
 
@@ -293,7 +298,7 @@ def _download_of(model: str, lock: Lock) -> _Download:
     if commit is None:
         raise ModelError(f"no checksum of {model} is known yet\nDownload it with: sdprep models download {model}")
     locked = lock.files(repo, commit)
-    return _Download(model, repo, commit, {name: locked.get(name) for name in spec.files})
+    return _Download(model, repo, commit, {name: locked.get(name) for name in expanded(spec.files, locked)})
 
 
 def _check_file(source: _Download, name: str, locked: LockedFile | None) -> CheckedFile:

@@ -231,6 +231,8 @@ def _detail_rows(shown: ModelDetails) -> list[tuple[str, str]]:
         "download": about(spec.megabytes),
         "on this machine": f"{here} of {len(shown.files)} files" + (f", in {shown.folder}" if here else ""),
         "image": _image(spec),
+        "prompt": spec.prompt.user,
+        "prompt presets": ", ".join(spec.prompt.presets),
         "answers": f"{spec.answers}, output {spec.output}" if spec.task == "tag" else "",
         "precision": spec.precision,
         "for TensorFlow": ", ".join(spec.savedmodel),
@@ -245,6 +247,8 @@ def _image(spec: ModelSpec) -> str:
     layout = f", {LAYOUTS[image.layout]}" if image.layout else ""
     if image.recipe is not None:
         return f"as described in {image.recipe}{layout}"
+    if image.fit == "inside":
+        return f"longer side at most {image.size} pixels, transparency on {image.pad_color}"
     size = f"{image.size} x {image.size}" if image.size else "size from the weights"
     fit = FITS[image.fit or "pad"].format(image.pad_color)
     mean = f"mean {image.mean}, std {image.std}" if (image.mean, image.std) != UNSCALED else "not normalised"

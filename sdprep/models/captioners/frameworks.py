@@ -1,20 +1,20 @@
-"""torch and transformers for captioners: importing them, and the device and the precision that a run asks for."""
+"""Brings torch and transformers to the captioners: one place that imports them, and finds the device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from sdprep.devices import split_device
 from sdprep.errors import UsageError
 from sdprep.models.backends import importing
 
-if TYPE_CHECKING:
-    import torch
 
+def import_frameworks(extra: str, names: Sequence[str]) -> tuple[Any, Any]:
+    """torch and transformers, with these names of transformers loaded; `extra` installs both.
 
-def import_frameworks(names: Iterable[str], extra: str = "caption") -> tuple[Any, Any]:
-    """torch, and transformers with the classes of these names. Raises MissingExtra naming what installs them."""
+    Raises MissingExtra if one is not installed, ModelError if it cannot be loaded.
+    """
     with importing("torch", extra):
         import torch
     with importing("transformers", extra):
@@ -26,8 +26,8 @@ def import_frameworks(names: Iterable[str], extra: str = "caption") -> tuple[Any
     return torch, transformers
 
 
-def torch_device(torch: Any, wanted: str) -> Any:
-    """The device that a run asks for; "auto" is the fastest. Raises UsageError if this torch does not see it."""
+def find_device(torch: Any, wanted: str) -> Any:
+    """The torch device of `--device`. Raises UsageError if this torch does not have it."""
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -41,12 +41,3 @@ def torch_device(torch: Any, wanted: str) -> Any:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {wanted}: {str(error).splitlines()[0]}") from error
     return torch.device(wanted)
-
-
-def torch_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision in which weights are loaded; int8 is made from float32."""
-    import torch
-
-    if name == "int8" and device.type != "cpu":
-        raise UsageError(f"--dtype int8 runs on the CPU only, not on {device}: use --device cpu")
-    return torch.float32 if name == "int8" else getattr(torch, name)

@@ -14,6 +14,7 @@ from typing import Any
 
 from sdprep.errors import ModelError
 from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.files.patterns import in_folder
 
 HEAD = 512
 PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
@@ -35,7 +36,7 @@ def check_contents(spec: ModelSpec, files: ModelFiles) -> None:
     """Raise ModelError if a file of a model is no such file, is cut off, or belongs to a model that makes images."""
     repaired = f"sdprep models download {spec.name}" if spec.source.repo else None
     advice = f"Repair it with: {repaired}" if repaired else "Download or copy it again"
-    for name in spec.files:
+    for name in in_folder(spec.files, files.folder):
         path = files.folder / name
         if (fault := fault_of(path)) is not None:
             raise ModelError(f"{path} {fault}\n{advice}")

@@ -21,6 +21,7 @@ from sdprep.files import real_path
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub_errors import explain, keep_log_clean
 from sdprep.models.files.lockfile import LockedFile, add_to_lock, lock_path, read_lock, sha256_of, weights_of
+from sdprep.models.files.patterns import expanded, in_folder, is_pattern, lacking_weights, without_files
 from sdprep.models.registry.registry import local_folder
 from sdprep.paths import is_inside
 from sdprep.report import Listener
@@ -54,7 +55,8 @@ def files_of_folder(spec: ModelSpec) -> ModelFiles:
     Raises ModelError if one is missing, cannot be read, or is a link that leaves the folder.
     """
     folder = local_folder(spec.source) or Path()
-    for name in spec.files:
+    names = in_folder(spec.files, folder)
+    for name in (*names, *without_files(spec.files, names), *lacking_weights(folder, names)):
         if not (folder / name).is_file():
             raise ModelError(f"{spec.name}: there is no {name} in {folder}")
         if not is_inside(folder / name, _outer_folder(folder)):
@@ -63,7 +65,7 @@ def files_of_folder(spec: ModelSpec) -> ModelFiles:
                 "Put the file itself there, or name the folder in which it lies"
             )
     try:
-        digests = {name: sha256_of(folder / name) for name in spec.files}
+        digests = {name: sha256_of(folder / name) for name in names}
     except OSError as error:
         raise ModelError(f"{spec.name}: {error.filename}: {error.strerror}") from error
     return ModelFiles(folder, None, weights_of(digests))
@@ -86,11 +88,16 @@ def find_local(spec: ModelSpec) -> ModelFiles | None:
     if commit is None:
         return None
     locked = lock.files(spec.source.repo, commit)
-    for name in spec.files:
+    names = expanded(spec.files, locked)
+    if without_files(spec.files, names):
+        return None
+    for name in names:
         path = _cached(spec.source.repo, name, commit)
         if path is None or name not in locked or path.stat().st_size != locked[name].size:
             return None
-    return _in_cache(spec, commit, {name: locked[name] for name in spec.files})
+    if lacking_weights(snapshot(spec.source.repo, commit), names):
+        return None
+    return _in_cache(spec, commit, {name: locked[name] for name in names})
 
 
 def ensure_downloaded(spec: ModelSpec, listener: Listener, *, check: bool = False) -> ModelFiles:
@@ -106,13 +113,14 @@ def ensure_downloaded(spec: ModelSpec, listener: Listener, *, check: bool = Fals
     keep_log_clean(theirs.get_logger("huggingface_hub"))
     repo, revision = str(spec.source.repo), spec.source.revision
     commit = known_commit(repo, revision)
-    verified = _check_cached(repo, commit, spec.files) if commit else {}
-    if commit is None or len(verified) < len(spec.files):
+    names = _names_at(spec, commit) if commit else ()
+    verified = _check_cached(repo, commit, names) if commit else {}
+    if commit is None or not names or len(verified) < len(names):
         try:
             remote = _patiently(lambda: _ask(spec, commit or revision, set(verified)))
             commit = remote.commit
-            _announce(repo, remote, set(spec.files) - set(verified), listener)
-            for name in spec.files:
+            _announce(repo, remote, set(remote.sizes) - set(verified), listener)
+            for name in remote.sizes:
                 if name not in verified:
                     verified[name] = _download(repo, remote, name)
         except ModelError:
@@ -121,6 +129,25 @@ def ensure_downloaded(spec: ModelSpec, listener: Listener, *, check: bool = Fals
             raise HubError(explain(error, f"{repo}@{revision}", _endpoint(), _cache())) from error
     _remember(spec, commit, verified, listener)
     return _in_cache(spec, commit, verified)
+
+
+def _names_at(spec: ModelSpec, commit: str) -> tuple[str, ...]:
+    """The files of a model at a commit, as far as they are known without asking the Hub; none if patterns stand for it.
+
+    What another program has downloaded may be a part of what a pattern stands for, which only counts offline.
+    """
+    from huggingface_hub import constants
+
+    repo = str(spec.source.repo)
+    locked = read_lock().files(repo, commit)
+    names = expanded(spec.files, locked)
+    if not any(map(is_pattern, spec.files)):
+        return spec.files
+    if not without_files(spec.files, names) and not lacking_weights(snapshot(repo, commit), names):
+        return names
+    folder = snapshot(repo, commit)
+    names = in_folder(spec.files, folder) if constants.HF_HUB_OFFLINE else ()
+    return () if without_files(spec.files, names) or lacking_weights(folder, names) else names
 
 
 def identity(spec: ModelSpec, files: ModelFiles | None) -> str:
@@ -236,13 +263,14 @@ def _ask(spec: ModelSpec, revision: str, present: set[str]) -> Remote:
     repo = str(spec.source.repo)
     info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=READ_TIMEOUT)
     listed = {file.rfilename: file for file in info.siblings or ()}
-    missing = [name for name in spec.files if name not in listed]
+    missing, names = without_files(spec.files, listed), expanded(spec.files, listed)
     if info.sha is None or missing:
         raise HubError(f"{repo} at {revision} has no {' and no '.join(missing)}\nIt has: {', '.join(sorted(listed))}")
-    sizes = {name: listed[name].size or 0 for name in spec.files}
-    digests = {name: lfs.sha256 for name in spec.files if (lfs := listed[name].lfs) is not None}
-    largest = max((name for name in spec.files if name not in present), key=lambda name: sizes[name])
-    _check_path(hf_hub_url(repo, largest, revision=info.sha))
+    sizes = {name: listed[name].size or 0 for name in names}
+    digests = {name: lfs.sha256 for name in names if (lfs := listed[name].lfs) is not None}
+    wanted = [name for name in names if name not in present]
+    if wanted:
+        _check_path(hf_hub_url(repo, max(wanted, key=lambda name: sizes[name]), revision=info.sha))
     return Remote(info.sha, sizes, digests)
 
 

@@ -19,6 +19,7 @@ from sdprep.config import RunOptions, TagSettings
 from sdprep.errors import ModelError, UsageError
 from sdprep.files import configs_folder
 from sdprep.models.base import ModelSpec, Task
+from sdprep.models.captioners.chat.families import PROCESSORS
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry import infer, registry
 from sdprep.models.registry.registry import RECOMMENDED, load, names, resolve
@@ -70,6 +71,10 @@ def write_wd(folder: Path) -> Path:
     return folder
 
 
+# No commit of these is known for sure: what is downloaded first stays.
+UNPINNED = ("joycaption-beta-one", "smolvlm2", "toriigate-0.4-7b")
+
+
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
 def test_every_model_of_ours_is_whole(path: Path) -> None:
     spec = load(path)
@@ -77,13 +82,17 @@ def test_every_model_of_ours_is_whole(path: Path) -> None:
     assert spec.description
     assert resolve(path.stem, spec.task) == resolve(str(path), spec.task) == spec
     assert not any(name.endswith((".bin", ".pth", ".pt", ".pkl")) for name in spec.files)
-    if spec.source.repo is not None:
+    if spec.source.repo is not None and spec.name not in UNPINNED:
         assert re.fullmatch(r"[0-9a-f]{40}|v\d+\.\d+", spec.source.revision)
     if spec.name.startswith(("wd-", "demo-tag", "idolsankaku")):
         assert (spec.image.fit, spec.image.channels) == ("pad", "bgr")
         assert spec.labels is not None
         assert spec.labels.categories == {"general": 0, "character": 4, "rating": 9}
-    if spec.task == "caption":
+    if spec.backend == "chat":
+        assert spec.image.fit == "inside"
+        assert spec.model_type in PROCESSORS
+        assert spec.prompt.user
+    if spec.backend == "blip":
         assert (spec.image.fit, spec.image.channels) == ("squash", "rgb")
         assert spec.image.mean == infer.CLIP_MEAN
         assert spec.image.std == infer.CLIP_STD

@@ -1,1 +1,1 @@
-"""sdprep's own decoder for BLIP, the only folder that imports torch. It imports models and what is below them."""
+"""sdprep's own decoder for BLIP. It imports models and what is below them."""

@@ -17,7 +17,7 @@ from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.retry import BANNED_NGRAM, RETRY_BATCH, RepetitionRetry
 from sdprep.models.captioners.blip.verify import Int8Sample, ReferenceDecoder, check_agreement
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.frameworks import import_frameworks, torch_device, torch_dtype
+from sdprep.models.captioners.frameworks import find_device, import_frameworks
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption, GenerationConfig
 from sdprep.models.captioners.trust import check_pickles, pickled_weights, read_weights
 from sdprep.models.execution import Execution
@@ -27,6 +27,8 @@ from sdprep.types import Batch, Caption, Prediction
 
 if TYPE_CHECKING:
     import torch
+
+TRANSFORMERS_NAMES = ("BertTokenizer", "BlipConfig", "BlipForConditionalGeneration")
 
 
 class BlipCaptioner:
@@ -54,10 +56,10 @@ class BlipCaptioner:
         pickle = pickled_weights(spec)
         self._folder, self._text = files.folder, check_blip_config(files.folder, pickle or SAFETENSORS)
         check_tokenizer(files.folder, self._text)
-        torch, transformers = import_frameworks(("BertTokenizer", "BlipConfig", "BlipForConditionalGeneration"))
-        self._device = torch_device(torch, execution.device)
+        torch, transformers = import_frameworks("caption", TRANSFORMERS_NAMES)
+        self._device = find_device(torch, execution.device)
         self.provider: str = self._device.type
-        int8, dtype = execution.dtype == "int8", torch_dtype(execution.dtype, self._device)
+        int8, dtype = execution.dtype == "int8", _dtype(execution.dtype, self._device)
         self._cuda_graphs = execution.cuda_graphs and _can_use_cuda_graphs(options, self._device, note)
         weights = None if pickle is None else read_weights(torch, files.folder / pickle)
         self._tokenizer = _load_tokenizer(transformers, files.folder)
@@ -204,3 +206,12 @@ def _load_model(transformers: Any, folder: Path, dtype: torch.dtype, weights: di
         name, found, wanted = min(loading["mismatched_keys"])
         raise ModelError(f"{folder}: {name} has shape {list(found)}, but config.json asks for {list(wanted)}")
     return model
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision in which weights are loaded; int8 is made from float32."""
+    import torch
+
+    if name == "int8" and device.type != "cpu":
+        raise UsageError(f"--dtype int8 runs on the CPU only, not on {device}: use --device cpu")
+    return torch.float32 if name == "int8" else getattr(torch, name)

@@ -18,7 +18,7 @@ from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.retry import Decoder
 from sdprep.models.captioners.florence.network import FlorenceNetwork, make_decoder
 from sdprep.models.captioners.florence.reference import FlorenceReference, check_captions
-from sdprep.models.captioners.frameworks import import_frameworks, torch_device, torch_dtype
+from sdprep.models.captioners.frameworks import find_device, import_frameworks
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption
 from sdprep.models.captioners.trust import read_configs
 from sdprep.models.execution import Execution
@@ -70,12 +70,14 @@ class FlorenceCaptioner:
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config = _checked_config(files.folder)
-        torch, transformers = import_frameworks(("PreTrainedTokenizerFast", "Florence2ForConditionalGeneration"))
+        torch, transformers = import_frameworks(
+            "caption", ("PreTrainedTokenizerFast", "Florence2ForConditionalGeneration")
+        )
         if execution.dtype == "int8":
             raise UsageError("--dtype int8 is for BLIP; use float32 with this model")
-        self._device = torch_device(torch, execution.device)
+        self._device = find_device(torch, execution.device)
         self.provider: str = self._device.type
-        dtype = torch_dtype(execution.dtype, self._device)
+        dtype = getattr(torch, execution.dtype)
         self._tokenizer = _load_tokenizer(transformers, files.folder)
         self._model = _load_model(transformers, files.folder, dtype).to(self._device).eval()
         self._normalizer = Normalizer(spec.image, self._device, dtype)

@@ -321,7 +321,7 @@ def test_in_int8_the_first_images_are_compared_with_float32_and_it_is_said() -> 
 
 
 def test_int8_runs_on_the_processor_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdprep.models.captioners.blip.captioner.torch_device", lambda *_: torch.device("cuda"))
+    monkeypatch.setattr("sdprep.models.captioners.blip.captioner.find_device", lambda *_: torch.device("cuda"))
     with pytest.raises(UsageError, match=r"--dtype int8 runs on the CPU only, not on cuda: use --device cpu"):
         load(dtype="int8")
 
@@ -331,7 +331,7 @@ def test_cuda_graphs_and_overlapped_copies_are_used_only_when_asked_for(
     monkeypatch: pytest.MonkeyPatch, asked: bool
 ) -> None:
     normalizer, network = mock.Mock(), mock.Mock(side_effect=InterruptedError)
-    monkeypatch.setattr(captioner, "torch_device", lambda *_: torch.device("cuda"))
+    monkeypatch.setattr(captioner, "find_device", lambda *_: torch.device("cuda"))
     monkeypatch.setattr(torch.nn.Module, "to", lambda model, _: model)
     monkeypatch.setattr(captioner, "Normalizer", normalizer)
     monkeypatch.setattr(captioner, "BlipNetwork", network)

@@ -1,0 +1,237 @@
+"""Captions images with a chat model that runs in transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sdprep.errors import ModelError, UsageError, lacks_memory, shortened
+from sdprep.models.base import ModelFiles, ModelSpec
+from sdprep.models.captioners.answers import clean_answer
+from sdprep.models.captioners.chat.families import check_family
+from sdprep.models.captioners.chat.loading import dtype_of, end_tokens, load_model, load_processor
+from sdprep.models.captioners.chat.prompt import PromptBuilder
+from sdprep.models.captioners.chat.search import AnswerSearch
+from sdprep.models.captioners.frameworks import find_device, import_frameworks
+from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption, stream_seed
+from sdprep.models.captioners.trust import check_pickles
+from sdprep.models.execution import Execution
+from sdprep.types import Batch, Caption, FailureCode, NoAnswer, Prediction
+
+# The longest side that a processor gets unless the description says another; it makes images smaller anyway.
+LONGEST_SIDE = 1024
+# How much the log-probabilities of the first token may differ in the mean over all words if another image is in the
+# batch, by precision. Padding that is taken for words changes them more.
+FIRST_TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 3e-1}
+NAMES = ("AutoImageProcessor", "AutoModelForImageTextToText", "AutoTokenizer", "GenerationConfig")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Images that are asked about together, and what the processor made of them."""
+
+    batch: Batch
+    inputs: Any
+
+
+class ChatCaptioner:
+    """A chat model of one of the known families, asked about each image with its own prompt.
+
+    A processor prepares the next batch in a thread while the model answers. Images and prompts of a batch may be of any
+    size: rows are padded on the left. A caption depends on its image, prompt and seed, not on the rest of the batch. If
+    the device runs out of memory, the batch is halved for good, which `note` is told.
+    Raises MissingExtra without torch and transformers, ModelError if the files are not such a model, UsageError for
+    options that it cannot use.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        files: ModelFiles,
+        execution: Execution,
+        options: CaptionOptions,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        check_pickles(spec, allowed=False)
+        family = check_family(spec, files.folder)
+        torch, transformers = import_frameworks("vlm", NAMES)
+        device = find_device(torch, execution.device)
+        dtype = dtype_of(torch, execution.dtype)
+        processor = load_processor(transformers, files.folder, family)
+        self._tokenizer = processor.tokenizer
+        self._prompts = PromptBuilder(processor, spec.prompt, options.system)
+        model = load_model(transformers, files.folder, dtype).to(device).eval()
+        self._decoding = replace(options.generation, bad_words=self._bad_words(options.bad_words))
+        ends = end_tokens(model, self._tokenizer)
+        # Its file may ask for samples and penalties, where a run's settings say what to do.
+        model.generation_config = transformers.GenerationConfig()
+        pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else ends[0]
+        self._search: AnswerSearch | None = AnswerSearch(transformers, model, self._decoding, ends, pad)
+        self._spec, self._note, self._device, self._dtype = spec, note, device, dtype
+        self._capacity = execution.batch_size
+        self._is_checked = False
+        self.provider: str = device.type
+        self.fit = spec.image.fit_to(spec.image.size or LONGEST_SIDE)
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
+        """The captions of every image, batch after batch."""
+        with ThreadPoolExecutor(1, thread_name_prefix="prepare") as pool:
+            waiting: tuple[Batch, Future[Any]] | None = None
+            for batch in batches:
+                following = (batch, pool.submit(self._prepared, batch))
+                if waiting is not None:
+                    yield from self._answered(*waiting)
+                waiting = following
+            if waiting is not None:
+                yield from self._answered(*waiting)
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._search = None
+
+    def _prepared(self, batch: Batch) -> _Asked | Exception:
+        """What the processor makes of a batch, or why it cannot."""
+        try:
+            return _Asked(batch, self._prompts.inputs(batch.prompts or ("",) * len(batch.keys), list(batch.pixels)))
+        except ModelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the processor of each family has its own idea of a wrong image
+            return error
+
+    def _answered(self, batch: Batch, prepared: Future[Any]) -> Iterator[tuple[Hashable, Prediction]]:
+        asked = prepared.result()
+        if isinstance(asked, _Asked):
+            self._check_batching(asked)
+            yield from self._captions(asked)
+        elif len(batch.keys) == 1:
+            message = shortened(f"the model cannot take it: {asked}")
+            yield batch.keys[0], NoAnswer(FailureCode.REQUEST_FAILED, message)
+        else:
+            for index in range(len(batch.keys)):
+                alone = _part(batch, index, index + 1)
+                done: Future[Any] = Future()
+                done.set_result(self._prepared(alone))
+                yield from self._answered(alone, done)
+
+    def _captions(self, asked: _Asked) -> Iterator[tuple[Hashable, Prediction]]:
+        """The captions of a batch, in parts as large as memory allows."""
+        batch, size = asked.batch, len(asked.batch.keys)
+        while size > self._capacity:
+            half = (size + 1) // 2
+            for part in (_part(batch, 0, half), _part(batch, half, size)):
+                yield from self._captions(_Asked(part, self._inputs(part)))
+            return
+        # The exception must be gone before what is too large can be freed.
+        found = self._found(asked)
+        if found is None:
+            self._halve(batch)
+            yield from self._captions(asked)
+            return
+        for key, captions in zip(batch.keys, found, strict=True):
+            yield key, self._prediction(captions)
+
+    def _found(self, asked: _Asked) -> list[list[GeneratedCaption]] | None:
+        """The captions of each image, or None if memory runs out."""
+        if self._search is None:
+            raise ValueError("the captioner is closed")
+        decoding, batch = self._decoding, asked.batch
+        samples = decoding.num_return_sequences if decoding.sample else 1
+        seeds = [stream_seed(digest, decoding.seed, n) for digest in batch.digests for n in range(samples)]
+        try:
+            inputs = asked.inputs if samples == 1 else self._inputs(_repeated(batch, samples))
+            rows = self._search.answers(inputs.to(self._device, dtype=self._dtype), seeds)
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
+            return None
+        if samples == 1:
+            return rows
+        return [[row[0] for row in rows[start : start + samples]] for start in range(0, len(rows), samples)]
+
+    def _inputs(self, batch: Batch) -> Any:
+        return self._prompts.inputs(batch.prompts or ("",) * len(batch.keys), list(batch.pixels))
+
+    def _halve(self, batch: Batch) -> None:
+        import torch
+
+        torch.cuda.empty_cache()
+        if len(batch.keys) == 1:
+            raise ModelError(
+                f"{self._device} does not have enough memory for {batch.keys[0]} alone, at batch size 1\n"
+                "Use --dtype bfloat16, a smaller image.size in the model's TOML file, or --device cpu"
+            )
+        self._capacity = max(1, len(batch.keys) // 2)
+        self._note(f"out of memory on {self._device}: continuing with --batch-size {self._capacity}")
+
+    def _prediction(self, found: Sequence[GeneratedCaption]) -> Prediction:
+        captions = [self._caption(each) for each in found]
+        answered = [caption for caption in captions if caption.text]
+        if not answered:
+            cut = captions[0].finish_reason == "length"
+            why = "the answer was cut before a caption began; raise --max-length" if cut else "the answer is empty"
+            return NoAnswer(FailureCode.EMPTY_ANSWER, why)
+        return replace(answered[0], others=tuple(answered[1:]))
+
+    def _caption(self, found: GeneratedCaption) -> Caption:
+        text = self._tokenizer.decode(list(found.tokens), skip_special_tokens=True)
+        text = clean_answer(self._spec.prompt.prefill + text, self._spec.answer)
+        return Caption(text, len(found.tokens), found.finish_reason, found.score)
+
+    def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """The tokens of banned words, with and without a space before. Raises UsageError for unknown words."""
+        found: list[tuple[int, ...]] = []
+        for word in words:
+            for text in (word, f" {word}"):
+                ids = tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
+                if not ids or self._tokenizer.unk_token_id in ids:
+                    raise UsageError(f"--bad-words {word}: the model does not know this word")
+                found.append(ids)
+        return tuple(dict.fromkeys(found))
+
+    def _check_batching(self, asked: _Asked) -> None:
+        """Compare, once, the scores of the first image alone and beside another with a longer prompt.
+
+        Raises ModelError if they differ by more than rounding: then captions would depend on the batch.
+        """
+        if self._is_checked or self._capacity == 1 or self._search is None:
+            return
+        self._is_checked = True
+        batch = asked.batch
+        first = _part(batch, 0, 1)
+        other = _part(batch, len(batch.keys) - 1, len(batch.keys))
+        longer = replace(other, prompts=(f"{(other.prompts or ('',))[0]} Describe what is in the image.",))
+        both = Batch(
+            (*first.keys, *longer.keys),
+            (*first.digests, *longer.digests),
+            (*first.pixels, *longer.pixels),
+            (*(first.prompts or ("",)), *longer.prompts),
+        )
+        scores = [
+            self._search.first_scores(self._inputs(each).to(self._device, dtype=self._dtype))[0]
+            for each in (first, both)
+        ]
+        apart = float((scores[0] - scores[1]).abs().nan_to_num(0.0).mean())
+        if apart > FIRST_TOLERANCE[str(self._dtype).removeprefix("torch.")]:
+            raise ModelError(
+                f"{self._spec.name} answers differently if another image is in the batch: the first token's "
+                f"log-probabilities differ by {apart:.2g} in the mean\nUse --batch-size 1"
+            )
+
+
+def _part(batch: Batch, start: int, stop: int) -> Batch:
+    """Some of the images of a batch."""
+    return Batch(
+        batch.keys[start:stop], batch.digests[start:stop], tuple(batch.pixels[start:stop]), batch.prompts[start:stop]
+    )
+
+
+def _repeated(batch: Batch, times: int) -> Batch:
+    """Each image so many times in a row."""
+    rows = [index for index in range(len(batch.keys)) for _ in range(times)]
+    prompts = tuple(batch.prompts[index] for index in rows) if batch.prompts else ()
+    keys, digests = tuple(batch.keys[index] for index in rows), tuple(batch.digests[index] for index in rows)
+    return Batch(keys, digests, tuple(batch.pixels[index] for index in rows), prompts)

@@ -1,0 +1,187 @@
+"""Captions of chat models: the same alone and in any batch, in any order, for each family."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from sdprep.errors import ModelError, UsageError
+from sdprep.models.base import AnswerSpec, PromptSpec
+from sdprep.models.captioners.answers import clean_answer
+from sdprep.models.captioners.chat.loading import load_processor
+from sdprep.models.captioners.chat.prompt import PromptBuilder
+from sdprep.models.captioners.chat.search import AnswerSearch
+from sdprep.models.captioners.generation import CaptionOptions, GenerationConfig
+from sdprep.types import Batch, Caption, FailureCode, NoAnswer
+from tests.models.captioners.chat.chat_models import FAMILIES, batch, load
+
+LENGTHS = {"max_new_tokens": 12, "min_new_tokens": 6}
+SAMPLE = {"sample": True, "top_k": 20, "top_p": 0.95, "temperature": 1.5, **LENGTHS}
+
+
+def captions(captioner, batches):
+    return dict(captioner.predict(batches))
+
+
+def texts(found):
+    return {key: [(each.text, each.finish_reason) for each in (one, *one.others)] for key, one in found.items()}
+
+
+def generated(folder, family, asked):
+    """What transformers' own `generate` answers to a batch of one."""
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
+    processor = load_processor(transformers, folder, family)
+    content = [{"type": "image"}, {"type": "text", "text": asked.prompts[0]}]
+    conversation = [{"role": "user", "content": content}]
+    text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    inputs = processor(text=[text], images=[[Image.fromarray(asked.pixels[0])]], return_tensors="pt")
+    with torch.inference_mode():
+        found = model.generate(**inputs, do_sample=False, num_beams=1, **LENGTHS)
+    new = found[0, inputs["input_ids"].shape[1] :]
+    return clean_answer(processor.tokenizer.decode(new, skip_special_tokens=True), AnswerSpec())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_of_mixed_sizes_and_prompts_gives_what_generate_answers_to_each_alone(model_folder, family):
+    folder = model_folder(family)
+    found = captions(load(folder, **LENGTHS), [batch(0, 1, 2, 3, 4)])
+    assert {key: each.text for key, each in found.items()} == {
+        number: generated(folder, family, batch(number)) for number in range(5)
+    }
+    assert len({each.text for each in found.values()}) > 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sample_depends_on_its_image_and_seed_and_not_on_its_batch(model_folder, family):
+    captioner = load(model_folder(family), seed=5, num_return_sequences=2, **SAMPLE)
+    together = texts(captions(captioner, [batch(0, 1, 2), batch(3, 4)]))
+    assert together == texts(captions(captioner, [batch(4), batch(3, 1), batch(2, 0)]))
+    other = load(model_folder(family), seed=6, num_return_sequences=2, **SAMPLE)
+    assert together != texts(captions(other, [batch(0, 1, 2), batch(3, 4)]))
+    assert all(first != second for first, second in together.values())
+
+
+def test_beams_come_by_their_rank_with_scores(model_folder):
+    found = captions(load(model_folder("llava"), num_beams=3, num_return_sequences=3, **LENGTHS), [batch(0, 1)])
+    for each in found.values():
+        scores = [each.score, *(other.score for other in each.others)]
+        assert scores == sorted(scores, reverse=True)
+        assert len(set(scores)) == 3
+
+
+def test_the_score_of_a_greedy_answer_is_that_of_its_beam(model_folder):
+    greedy = captions(load(model_folder("llava"), **LENGTHS), [batch(0, 1, 2)])
+    folder = model_folder("llava")
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
+    processor = load_processor(transformers, folder, "llava")
+    asked = batch(1)
+    content = [{"type": "image"}, {"type": "text", "text": asked.prompts[0]}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    inputs = processor(text=[text], images=[[Image.fromarray(asked.pixels[0])]], return_tensors="pt")
+    with torch.inference_mode():
+        output = model.generate(**inputs, do_sample=False, output_logits=True, return_dict_in_generate=True, **LENGTHS)
+        scores = model.compute_transition_scores(output.sequences, output.logits, normalize_logits=True)
+    assert greedy[1].score == pytest.approx(float(scores.mean()), abs=1e-5)
+
+
+# What goes wrong
+
+
+def test_out_of_memory_halves_the_batch_for_good_and_loses_no_caption(model_folder, monkeypatch):
+    notes = []
+    captioner = load(model_folder("llava"), note=notes.append, **LENGTHS)
+    expected = texts(captions(captioner, [batch(0, 1, 2, 3, 4)]))
+    whole, sizes = AnswerSearch.answers, []
+
+    def answers(self, inputs, seeds):
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, inputs, seeds)
+
+    monkeypatch.setattr(AnswerSearch, "answers", answers)
+    assert texts(captions(captioner, [batch(0, 1, 2, 3, 4), batch(0, 1, 2)])) == expected
+    assert sizes == [5, 2, 1, 2, 2, 1]
+    assert notes == ["out of memory on cpu: continuing with --batch-size 2"]
+
+
+def test_out_of_memory_for_one_image_ends_the_run_with_advice(model_folder, monkeypatch):
+    captioner = load(model_folder("llava"), **LENGTHS)
+    monkeypatch.setattr(AnswerSearch, "answers", mock.Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(ModelError, match=r"not have enough memory for 0 alone, at batch size 1\nUse --dtype bfloat16"):
+        captions(captioner, [batch(0)])
+
+
+def test_what_is_no_lack_of_memory_is_not_taken_for_one(model_folder, monkeypatch):
+    captioner = load(model_folder("llava"), **LENGTHS)
+    monkeypatch.setattr(AnswerSearch, "answers", mock.Mock(side_effect=RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        captions(captioner, [batch(0)])
+
+
+def test_an_image_that_the_model_cannot_take_fails_alone(model_folder):
+    # A shape that Qwen's image processor rejects.
+    wide = np.zeros((1, 300, 3), dtype=np.uint8)
+    good = batch(0, 1)
+    mixed = Batch((0, 9, 1), (*good.digests, b"9" * 32), (good.pixels[0], wide, good.pixels[1]), ("a", "b", "c"))
+    found = captions(load(model_folder("qwen3_vl"), **LENGTHS), [mixed])
+    assert isinstance(found[0], Caption)
+    assert isinstance(found[1], Caption)
+    assert found[9].code is FailureCode.REQUEST_FAILED
+    assert "the model cannot take it: absolute aspect ratio must be smaller than 200" in found[9].message
+
+
+def test_an_answer_of_nothing_but_thoughts_is_no_caption(model_folder):
+    spec = PromptSpec(prefill="<think>")
+    found = captions(load(model_folder("llava"), prompt=spec, **LENGTHS), [batch(0)])[0]
+    assert found == NoAnswer(FailureCode.EMPTY_ANSWER, "the answer was cut before a caption began; raise --max-length")
+
+
+def test_a_prefill_begins_the_caption(model_folder):
+    found = captions(load(model_folder("llava"), prompt=PromptSpec(prefill="In this image"), **LENGTHS), [batch(0)])
+    assert found[0].text.startswith("In this image")
+
+
+def test_a_model_whose_answer_depends_on_the_batch_is_found_out(model_folder, monkeypatch):
+    inputs = PromptBuilder.inputs
+
+    def padded_as_words(self, prompts, images):
+        made = inputs(self, prompts, images)
+        made["attention_mask"][:] = 1
+        return made
+
+    monkeypatch.setattr(PromptBuilder, "inputs", padded_as_words)
+    captioner = load(model_folder("llava"), **LENGTHS)
+    with pytest.raises(
+        ModelError, match=r"answers differently if another image is in the batch: .*\nUse --batch-size 1"
+    ):
+        captions(captioner, [batch(0, 1)])
+    assert isinstance(captions(load(model_folder("llava"), batch_size=1, **LENGTHS), [batch(0)])[0], Caption)
+
+
+def test_bad_words_are_not_written_and_unknown_ones_are_rejected(model_folder):
+    folder = model_folder("llava")
+    before = captions(load(folder, **LENGTHS), [batch(0)])[0].text
+    options = CaptionOptions(generation=GenerationConfig(**LENGTHS), bad_words=(before[0],))
+    assert before[0] not in captions(load(folder, options=options), [batch(0)])[0].text
+    with pytest.raises(UsageError, match="--bad-words 日本: the model does not know this word"):
+        load(folder, options=CaptionOptions(bad_words=("日本",)))
+
+
+def test_several_tokens_end_an_answer_and_the_files_of_a_model_ask_for_no_sampling(model_folder):
+    # The tiny models' own generation_config.json asks for samples, and ends with either of two tokens.
+    captioner = load(model_folder("llava"), **LENGTHS)
+    assert len(captioner._search.ends) == 2
+    assert texts(captions(captioner, [batch(0, 1)])) == texts(captions(captioner, [batch(0, 1)]))
+
+
+def test_a_closed_captioner_says_so(model_folder):
+    captioner = load(model_folder("llava"), batch_size=1, **LENGTHS)
+    captioner.close()
+    with pytest.raises(ValueError, match="closed"):
+        captions(captioner, [batch(0)])
