@@ -71,6 +71,8 @@ def summarize(report: RunReport, inputs: Path | Sequence[Path]) -> None:
         _say(report.output)
     elif report.predicted:
         _say(f"model {report.model} on {report.provider}")
+    elif report.command in MODEL_COMMANDS and report.written:
+        _say(f"model {report.model}, from stored results")
     elif report.command in MODEL_COMMANDS and report.current == report.found:
         _say("nothing to do, and no model was loaded")
     if report.timings is not None:

@@ -84,6 +84,8 @@ def _expanded(inputs: Sequence[Path]) -> list[Path]:
             found += map(Path, matches)
         else:
             missing.append(path)
+    if missing and all(glob.has_magic(str(path)) for path in missing):
+        raise UsageError(f"no file fits the pattern {names_of(missing)}")
     if missing:
         raise UsageError(f"no such file or folder: {names_of(missing)}")
     return found

@@ -87,6 +87,9 @@ class ImageSource:
         if not found:
             kinds = " ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
             besides = f"; {self.skipped}" if self.skipped else ""
+            if not any(root.listed for root in self._roots):
+                files = names_of(root.folder / within for root in self._roots for within in root.files)
+                raise NoImages(f"no image was given, only {files}\nGive images ({kinds}) or a folder with images")
             place = names_of(root.folder for root in self._roots)
             raise NoImages(f"no images in {place} (looked for: {kinds}{besides})")
         self._name_links(found)

@@ -19,6 +19,7 @@ from sdprep.errors import CatalogError, UsageError
 from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import Folders, read_below
 from sdprep.images.decoder import DECODER
+from sdprep.images.source import is_image
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
 from sdprep.sanitize import printable, strip_invisible
@@ -324,7 +325,8 @@ def _versions_of(session: CatalogSession, catalog: Catalog, path: Path) -> list[
         recognise_sidecar(session, path)
         known = versions(catalog, path)
     if not known:
-        raise CatalogError(f"{catalog.file} knows nothing of {path}: sdprep has not written it")
+        advice = f"\nGive its sidecar, as {path.with_suffix('.txt')}" if is_image(path.name) else ""
+        raise CatalogError(f"{catalog.file} knows nothing of {path}: sdprep has not written it{advice}")
     return known
 
 

@@ -94,3 +94,26 @@ def test_a_link_to_itself_is_refused_in_plain_words(words, imgs, sdprep_command,
     assert outcome.code in (1, 2)
     assert "Traceback" not in outcome.err
     assert not list(imgs.glob("*.txt"))
+
+
+def test_a_sidecar_in_place_of_an_image_is_named_with_what_to_give(sdprep_command, imgs):
+    (imgs / "a.txt").write_text("1girl\n", "utf-8")
+    ended = sdprep_command("tag", imgs / "a.txt", "--model", "demo-tag")
+    assert ended.code == 4
+    assert f"no image was given, only {imgs / 'a.txt'}\nGive images (" in ended.err
+
+
+def test_a_pattern_without_a_match_is_called_a_pattern(sdprep_command, imgs):
+    ended = sdprep_command("tag", imgs / "*.jxl", "--model", "demo-tag")
+    assert (ended.code, f"no file fits the pattern {imgs / '*.jxl'}" in ended.err) == (2, True)
+
+
+def test_an_image_in_place_of_its_sidecar_is_answered_with_the_sidecar(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag")
+    [image] = [path for path in imgs.glob("a.*") if path.suffix != ".txt"]
+    assert f"Give its sidecar, as {imgs / 'a.txt'}" in sdprep_command("log", image).err
+
+
+def test_a_run_of_stored_results_says_so_at_its_end(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag")
+    assert "model demo-tag, from stored results" in sdprep_command("tag", imgs, "--prefix", "hana").err
