@@ -12,7 +12,6 @@ from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import AnswerSpec, PromptSpec
 from sdprep.models.captioners.answers import clean_answer
 from sdprep.models.captioners.chat.loading import load_processor
-from sdprep.models.captioners.chat.prompt import PromptBuilder
 from sdprep.models.captioners.chat.search import AnswerSearch
 from sdprep.models.captioners.generation import CaptionOptions, GenerationConfig
 from sdprep.types import Batch, Caption, FailureCode, NoAnswer
@@ -85,11 +84,11 @@ def test_out_of_memory_halves_the_batch_for_good_and_loses_no_caption(model_fold
     expected = texts(captions(captioner, [batch(0, 1, 2, 3, 4)]))
     whole, sizes = AnswerSearch.answers, []
 
-    def answers(self, inputs, seeds):
+    def answers(self, inputs, seeds, first):
         sizes.append(len(inputs["input_ids"]))
         if sizes[-1] > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, inputs, seeds)
+        return whole(self, inputs, seeds, first)
 
     monkeypatch.setattr(AnswerSearch, "answers", answers)
     assert texts(captions(captioner, [batch(0, 1, 2, 3, 4), batch(0, 1, 2)])) == expected
@@ -135,19 +134,17 @@ def test_a_prefill_begins_the_caption(model_folder):
 
 
 def test_a_model_whose_answer_depends_on_the_batch_is_found_out(model_folder, monkeypatch):
-    inputs = PromptBuilder.inputs
+    answers = AnswerSearch.answers
 
-    def padded_as_words(self, prompts, images):
-        made = inputs(self, prompts, images)
-        made["attention_mask"][:] = 1
-        return made
+    def padding_is_words(self, inputs, seeds, first):
+        inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
+        return answers(self, inputs, seeds, first)
 
-    monkeypatch.setattr(PromptBuilder, "inputs", padded_as_words)
-    captioner = load(model_folder("llava"), **LENGTHS)
-    with pytest.raises(
-        ModelError, match=r"answers differently if another image is in the batch: .*\nUse --batch-size 1"
-    ):
-        captions(captioner, [batch(0, 1)])
+    monkeypatch.setattr(AnswerSearch, "answers", padding_is_words)
+    for search in ({}, {"num_beams": 2}):
+        captioner = load(model_folder("llava"), **LENGTHS, **search)
+        with pytest.raises(ModelError, match=r"differently if another image is in the batch: .*\nUse --batch-size 1"):
+            captions(captioner, [batch(0), batch(0, 1)])
     assert isinstance(captions(load(model_folder("llava"), batch_size=1, **LENGTHS), [batch(0)])[0], Caption)
 
 
