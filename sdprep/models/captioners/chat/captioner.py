@@ -10,10 +10,11 @@ from typing import Any
 from sdprep.errors import ModelError, UsageError, lacks_memory, shortened
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.answers import clean_answer
+from sdprep.models.captioners.chat.batching import BatchCheck
 from sdprep.models.captioners.chat.families import check_family
 from sdprep.models.captioners.chat.loading import dtype_of, end_tokens, load_model, load_processor
 from sdprep.models.captioners.chat.prompt import PromptBuilder
-from sdprep.models.captioners.chat.search import AnswerSearch
+from sdprep.models.captioners.chat.search import AnswerSearch, FirstScores
 from sdprep.models.captioners.frameworks import find_device, import_frameworks
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption, stream_seed
 from sdprep.models.captioners.trust import check_pickles
@@ -22,9 +23,6 @@ from sdprep.types import Batch, Caption, FailureCode, NoAnswer, Prediction
 
 # The longest side that a processor gets unless the description says another; it makes images smaller anyway.
 LONGEST_SIDE = 1024
-# How much the log-probabilities of the first token may differ in the mean over all words if another image is in the
-# batch, by precision. Padding that is taken for words changes them more.
-FIRST_TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 3e-1}
 NAMES = ("AutoImageProcessor", "AutoModelForImageTextToText", "AutoTokenizer", "GenerationConfig")
 
 
@@ -73,7 +71,7 @@ class ChatCaptioner:
         self._search: AnswerSearch | None = AnswerSearch(transformers, model, self._decoding, ends, pad)
         self._spec, self._note, self._device, self._dtype = spec, note, device, dtype
         self._capacity = execution.batch_size
-        self._is_checked = False
+        self._check = BatchCheck(spec.name, dtype)
         self.provider: str = device.type
         self.fit = spec.image.fit_to(spec.image.size or LONGEST_SIDE)
 
@@ -105,7 +103,6 @@ class ChatCaptioner:
     def _answered(self, batch: Batch, prepared: Future[Any]) -> Iterator[tuple[Hashable, Prediction]]:
         asked = prepared.result()
         if isinstance(asked, _Asked):
-            self._check_batching(asked)
             yield from self._captions(asked)
         elif len(batch.keys) == 1:
             message = shortened(f"the model cannot take it: {asked}")
@@ -120,7 +117,7 @@ class ChatCaptioner:
     def _captions(self, asked: _Asked) -> Iterator[tuple[Hashable, Prediction]]:
         """The captions of a batch, in parts as large as memory allows."""
         batch, size = asked.batch, len(asked.batch.keys)
-        while size > self._capacity:
+        if size > self._capacity:
             half = (size + 1) // 2
             for part in (_part(batch, 0, half), _part(batch, half, size)):
                 yield from self._captions(_Asked(part, self._inputs(part)))
@@ -143,7 +140,13 @@ class ChatCaptioner:
         seeds = [stream_seed(digest, decoding.seed, n) for digest in batch.digests for n in range(samples)]
         try:
             inputs = asked.inputs if samples == 1 else self._inputs(_repeated(batch, samples))
-            rows = self._search.answers(inputs.to(self._device, dtype=self._dtype), seeds)
+            row = self._check.row(inputs)
+            # Beams are rows too.
+            first = None if row is None else FirstScores(row * decoding.num_beams)
+            rows = self._search.answers(self._moved(inputs), seeds, first)
+            if row is not None and first is not None and first.scores is not None:
+                alone = self._inputs(_part(batch, row // samples, row // samples + 1))
+                self._check.compare(self._search.first_scores(self._moved(alone)), first.scores)
         except Exception as error:
             if not lacks_memory(error):
                 raise
@@ -154,6 +157,9 @@ class ChatCaptioner:
 
     def _inputs(self, batch: Batch) -> Any:
         return self._prompts.inputs(batch.prompts or ("",) * len(batch.keys), list(batch.pixels))
+
+    def _moved(self, inputs: Any) -> Any:
+        return inputs.to(self._device, dtype=self._dtype)
 
     def _halve(self, batch: Batch) -> None:
         import torch
@@ -191,35 +197,6 @@ class ChatCaptioner:
                     raise UsageError(f"--bad-words {word}: the model does not know this word")
                 found.append(ids)
         return tuple(dict.fromkeys(found))
-
-    def _check_batching(self, asked: _Asked) -> None:
-        """Compare, once, the scores of the first image alone and beside another with a longer prompt.
-
-        Raises ModelError if they differ by more than rounding: then captions would depend on the batch.
-        """
-        if self._is_checked or self._capacity == 1 or self._search is None:
-            return
-        self._is_checked = True
-        batch = asked.batch
-        first = _part(batch, 0, 1)
-        other = _part(batch, len(batch.keys) - 1, len(batch.keys))
-        longer = replace(other, prompts=(f"{(other.prompts or ('',))[0]} Describe what is in the image.",))
-        both = Batch(
-            (*first.keys, *longer.keys),
-            (*first.digests, *longer.digests),
-            (*first.pixels, *longer.pixels),
-            (*(first.prompts or ("",)), *longer.prompts),
-        )
-        scores = [
-            self._search.first_scores(self._inputs(each).to(self._device, dtype=self._dtype))[0]
-            for each in (first, both)
-        ]
-        apart = float((scores[0] - scores[1]).abs().nan_to_num(0.0).mean())
-        if apart > FIRST_TOLERANCE[str(self._dtype).removeprefix("torch.")]:
-            raise ModelError(
-                f"{self._spec.name} answers differently if another image is in the batch: the first token's "
-                f"log-probabilities differ by {apart:.2g} in the mean\nUse --batch-size 1"
-            )
 
 
 def _part(batch: Batch, start: int, stop: int) -> Batch:

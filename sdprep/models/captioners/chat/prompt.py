@@ -24,7 +24,8 @@ class PromptBuilder:
         self._marker = str(processor.image_token)
         self._control = control_tokens(processor)
         self._system = self.plain(system)
-        if spec.form != "plain" and processor.chat_template is None:
+        self._template = _chat_template(processor)
+        if spec.form != "plain" and self._template is None:
             raise ModelError('the model has no chat template\nState form = "plain" in [prompt] if it needs none')
 
     def plain(self, text: str) -> str:
@@ -79,8 +80,10 @@ class PromptBuilder:
             system = [{"type": "text", "text": system}]
         first = [{"role": "system", "content": system}] if self._system else []
         try:
-            text: str = self._processor.apply_chat_template(
+            # The tokenizer's method, as some processors look at their part for videos.
+            text: str = self._processor.tokenizer.apply_chat_template(
                 [*first, {"role": "user", "content": content}],
+                chat_template=self._template,
                 tokenize=False,
                 add_generation_prompt=True,
                 **self._spec.template,
@@ -94,6 +97,12 @@ class PromptBuilder:
         start = tokenizer.bos_token_id
         if start is not None and int(((ids == start) & (mask == 1)).sum(-1).max()) > 1:
             raise ModelError(f"the prompt begins with more than one start token ({tokenizer.bos_token})")
+
+
+def _chat_template(processor: Any) -> str | None:
+    """The chat template of a processor or its tokenizer, of several the one that is named "default"."""
+    found = processor.chat_template or processor.tokenizer.chat_template
+    return found.get("default") if isinstance(found, dict) else found
 
 
 def control_tokens(processor: Any) -> tuple[str, ...]:

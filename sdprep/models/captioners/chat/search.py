@@ -27,13 +27,19 @@ class AnswerSearch:
     ends: tuple[int, ...]
     pad: int
 
-    def answers(self, inputs: Any, seeds: Sequence[int]) -> list[list[GeneratedCaption]]:
-        """The captions of each row of the inputs, beams by their rank; `seeds` has one for each row of a sample."""
+    def answers(
+        self, inputs: Any, seeds: Sequence[int], first: FirstScores | None = None
+    ) -> list[list[GeneratedCaption]]:
+        """The captions of each row of the inputs, beams by their rank; `seeds` has one for each row of a sample.
+
+        `first` is shown the scores of the first token.
+        """
         import torch
 
         decoding, prompt = self.decoding, inputs["input_ids"].shape[1]
         tracker = _Scores() if decoding.num_beams == 1 else None
-        processors = [*([tracker] if tracker else []), *self._processors(prompt, inputs["input_ids"].device)]
+        processors: list[Any] = [each for each in (first, tracker) if each is not None]
+        processors += self._processors(prompt, inputs["input_ids"].device)
         if decoding.sample:
             processors.append(_Sampler([random.Random(seed) for seed in seeds]))
         several = decoding.num_beams > 1
@@ -56,13 +62,18 @@ class AnswerSearch:
         return [found[start : start + each] for start in range(0, len(found), each)]
 
     def first_scores(self, inputs: Any) -> torch.Tensor:
-        """The log-probabilities float32[n, vocabulary] of the first token of each answer."""
+        """The log-probabilities float32[vocabulary] of the first token of the answer to one row."""
         import torch
 
-        config = self._config(several=False, max_new_tokens=1, output_logits=True)
+        first = FirstScores(0)
+        config = self._config(several=False, max_new_tokens=1)
         with torch.inference_mode():
-            logits: torch.Tensor = self.model.generate(**inputs, generation_config=config).logits[0]
-            return logits.float().log_softmax(-1)
+            self.model.generate(
+                **inputs, generation_config=config, logits_processor=self.transformers.LogitsProcessorList([first])
+            )
+        if first.scores is None:
+            raise AssertionError("generate has asked for no token")
+        return first.scores
 
     def _config(self, *, several: bool, **values: Any) -> Any:
         decoding = self.decoding
@@ -115,6 +126,19 @@ class AnswerSearch:
 
     def _beam(self, row: list[int], score: float) -> GeneratedCaption:
         return self._hypothesis(row, score * max(1, len(row)))
+
+
+class FirstScores:
+    """Keeps the log-probabilities of the first token in one row, as the model gave them; beams are rows too."""
+
+    def __init__(self, row: int) -> None:
+        self._row = row
+        self.scores: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        if self.scores is None:
+            self.scores = scores[self._row].float().log_softmax(-1)
+        return scores
 
 
 class _Scores:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,21 @@ from transformers import (
     Gemma3Config,
     Gemma3ImageProcessorPil,
     Gemma3TextConfig,
+    Gemma4Config,
+    Gemma4ImageProcessorPil,
     GenerationConfig,
     LlamaConfig,
     LlavaConfig,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
+    Qwen2VLConfig,
     Qwen2VLImageProcessorPil,
     Qwen3_5Config,
     Qwen3VLConfig,
     SiglipImageProcessorPil,
     SiglipVisionConfig,
+    SmolVLMConfig,
+    SmolVLMImageProcessorPil,
 )
 
 from sdprep.models.base import ImageSpec, ModelFiles, ModelSpec, PromptSpec
@@ -38,10 +44,14 @@ SPECIAL = {
     "boi_token": "<boi>",
     "eoi_token": "<eoi>",
     "video_token": "<video>",
+    "audio_token": "<audio>",
+    "boa_token": "<boa>",
+    "eoa_token": "<eoa>",
     "vision_start_token": "<vs>",
     "vision_end_token": "<ve>",
 }
-MARKS = ("<pad>", "<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", *SPECIAL.values())
+SMOL = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+MARKS = ("<pad>", "<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", *SPECIAL.values(), *SMOL)
 TEMPLATE = (
     "{{% for message in messages %}}<|im_start|>{{{{ message['role'] }}}}\n"
     "{{% if message['content'] is string %}}{{{{ message['content'] }}}}{{% else %}}"
@@ -74,11 +84,16 @@ FAMILIES = {
     for family in (
         Family("llava"),
         Family("gemma3", "<boi>"),
+        Family("gemma4"),
+        Family("smolvlm"),
+        Family("qwen2_vl", "<vs><image><ve>"),
         Family("qwen2_5_vl", "<vs><image><ve>"),
         Family("qwen3_vl", "<vs><image><ve>"),
         Family("qwen3_5", "<vs><image><ve>", seed=1),
     )
 }
+# transformers' processor of SmolVLM asks for num2words, which `sdprep[vlm]` installs and a checkout does not need.
+RUNNABLE = [family for family in FAMILIES if family != "smolvlm" or find_spec("num2words") is not None]
 
 
 def tokenizer():
@@ -141,6 +156,29 @@ def config_of(family, ids):
             boi_token_index=ids["<boi>"],
             eoi_token_index=ids["<eoi>"],
         )
+    if family == "gemma4":
+        vision = {**TEXT, "num_key_value_heads": 4, "position_embedding_size": 64, "pooling_kernel_size": 2}
+        own = {"sliding_window": 64, "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": len(ids)}
+        return Gemma4Config(
+            vision_config={**vision, "patch_size": 8},
+            text_config={**text, **own, "layer_types": ["sliding_attention", "full_attention"]},
+            image_token_id=ids["<image>"],
+            boi_token_id=ids["<boi>"],
+            eoi_token_id=ids["<eoi>"],
+            video_token_id=ids["<video>"],
+            tie_word_embeddings=False,
+        )
+    if family == "smolvlm":
+        return SmolVLMConfig(
+            vision_config={**tower, "image_size": 32, "patch_size": 8},
+            text_config={"model_type": "llama", **text},
+            image_token_id=ids["<image>"],
+            scale_factor=2,
+        )
+    if family == "qwen2_vl":
+        rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+        seen = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
+        return Qwen2VLConfig(text_config={**text, "rope_parameters": rope}, vision_config=seen, **qwen)
     if family == "qwen2_5_vl":
         rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
         return Qwen2_5_VLConfig(
@@ -175,7 +213,12 @@ def images_of(family):
         return SiglipImageProcessorPil(size={"height": 28, "width": 28})
     if family == "gemma3":
         return Gemma3ImageProcessorPil(size={"height": 28, "width": 28})
-    patch = 14 if family == "qwen2_5_vl" else 16
+    if family == "gemma4":
+        return Gemma4ImageProcessorPil(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2)
+    if family == "smolvlm":
+        size = {"longest_edge": 64}
+        return SmolVLMImageProcessorPil(size=size, max_image_size={"longest_edge": 32}, do_image_splitting=True)
+    patch = 14 if family in ("qwen2_vl", "qwen2_5_vl") else 16
     return Qwen2VLImageProcessorPil(patch_size=patch, size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96})
 
 
@@ -202,6 +245,7 @@ def write_model(folder: Path, family: str) -> Path:
     (folder / "chat_template.jinja").write_text(TEMPLATE.format(marker=FAMILIES[family].marker), encoding="utf-8")
     extra = {"llava": {"patch_size": 7, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}}
     extra["gemma3"] = {"image_seq_length": 4}
+    extra["smolvlm"] = {"image_seq_len": 4}
     if family in extra:
         (folder / "processor_config.json").write_text(json.dumps(extra[family]), encoding="utf-8")
     return folder

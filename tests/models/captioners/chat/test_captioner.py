@@ -12,11 +12,10 @@ from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import AnswerSpec, PromptSpec
 from sdprep.models.captioners.answers import clean_answer
 from sdprep.models.captioners.chat.loading import load_processor
-from sdprep.models.captioners.chat.prompt import PromptBuilder
 from sdprep.models.captioners.chat.search import AnswerSearch
 from sdprep.models.captioners.generation import CaptionOptions, GenerationConfig
 from sdprep.types import Batch, Caption, FailureCode, NoAnswer
-from tests.models.captioners.chat.chat_models import FAMILIES, batch, load
+from tests.models.captioners.chat.chat_models import RUNNABLE, batch, load
 
 LENGTHS = {"max_new_tokens": 12, "min_new_tokens": 6}
 SAMPLE = {"sample": True, "top_k": 20, "top_p": 0.95, "temperature": 1.5, **LENGTHS}
@@ -31,30 +30,34 @@ def texts(found):
 
 
 def generated(folder, family, asked):
-    """What transformers' own `generate` answers to a batch of one."""
+    """What transformers' own `generate` answers to a batch of one, and the mean log-probability of its tokens."""
     model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
     processor = load_processor(transformers, folder, family)
     content = [{"type": "image"}, {"type": "text", "text": asked.prompts[0]}]
-    conversation = [{"role": "user", "content": content}]
-    text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    template = {"chat_template": processor.chat_template, "tokenize": False, "add_generation_prompt": True}
+    text = processor.tokenizer.apply_chat_template([{"role": "user", "content": content}], **template)
     inputs = processor(text=[text], images=[[Image.fromarray(asked.pixels[0])]], return_tensors="pt")
+    search = {"do_sample": False, "num_beams": 1, "output_logits": True, "return_dict_in_generate": True}
     with torch.inference_mode():
-        found = model.generate(**inputs, do_sample=False, num_beams=1, **LENGTHS)
-    new = found[0, inputs["input_ids"].shape[1] :]
-    return clean_answer(processor.tokenizer.decode(new, skip_special_tokens=True), AnswerSpec())
+        found = model.generate(**inputs, **search, **LENGTHS)
+        scores = model.compute_transition_scores(found.sequences, found.logits, normalize_logits=True)
+    new = found.sequences[0, inputs["input_ids"].shape[1] :]
+    answer = clean_answer(processor.tokenizer.decode(new, skip_special_tokens=True), AnswerSpec())
+    return answer, float(scores.mean())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", RUNNABLE)
 def test_a_batch_of_mixed_sizes_and_prompts_gives_what_generate_answers_to_each_alone(model_folder, family):
     folder = model_folder(family)
     found = captions(load(folder, **LENGTHS), [batch(0, 1, 2, 3, 4)])
-    assert {key: each.text for key, each in found.items()} == {
-        number: generated(folder, family, batch(number)) for number in range(5)
-    }
+    expected = {number: generated(folder, family, batch(number)) for number in range(5)}
+    assert {key: each.text for key, each in found.items()} == {key: text for key, (text, _) in expected.items()}
+    for key, (_, score) in expected.items():
+        assert found[key].score == pytest.approx(score, abs=1e-4)
     assert len({each.text for each in found.values()}) > 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", RUNNABLE)
 def test_a_sample_depends_on_its_image_and_seed_and_not_on_its_batch(model_folder, family):
     captioner = load(model_folder(family), seed=5, num_return_sequences=2, **SAMPLE)
     together = texts(captions(captioner, [batch(0, 1, 2), batch(3, 4)]))
@@ -72,23 +75,6 @@ def test_beams_come_by_their_rank_with_scores(model_folder):
         assert len(set(scores)) == 3
 
 
-def test_the_score_of_a_greedy_answer_is_that_of_its_beam(model_folder):
-    greedy = captions(load(model_folder("llava"), **LENGTHS), [batch(0, 1, 2)])
-    folder = model_folder("llava")
-    model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
-    processor = load_processor(transformers, folder, "llava")
-    asked = batch(1)
-    content = [{"type": "image"}, {"type": "text", "text": asked.prompts[0]}]
-    text = processor.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
-    inputs = processor(text=[text], images=[[Image.fromarray(asked.pixels[0])]], return_tensors="pt")
-    with torch.inference_mode():
-        output = model.generate(**inputs, do_sample=False, output_logits=True, return_dict_in_generate=True, **LENGTHS)
-        scores = model.compute_transition_scores(output.sequences, output.logits, normalize_logits=True)
-    assert greedy[1].score == pytest.approx(float(scores.mean()), abs=1e-5)
-
-
 # What goes wrong
 
 
@@ -98,11 +84,11 @@ def test_out_of_memory_halves_the_batch_for_good_and_loses_no_caption(model_fold
     expected = texts(captions(captioner, [batch(0, 1, 2, 3, 4)]))
     whole, sizes = AnswerSearch.answers, []
 
-    def answers(self, inputs, seeds):
+    def answers(self, inputs, seeds, first):
         sizes.append(len(inputs["input_ids"]))
         if sizes[-1] > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, inputs, seeds)
+        return whole(self, inputs, seeds, first)
 
     monkeypatch.setattr(AnswerSearch, "answers", answers)
     assert texts(captions(captioner, [batch(0, 1, 2, 3, 4), batch(0, 1, 2)])) == expected
@@ -148,19 +134,17 @@ def test_a_prefill_begins_the_caption(model_folder):
 
 
 def test_a_model_whose_answer_depends_on_the_batch_is_found_out(model_folder, monkeypatch):
-    inputs = PromptBuilder.inputs
+    answers = AnswerSearch.answers
 
-    def padded_as_words(self, prompts, images):
-        made = inputs(self, prompts, images)
-        made["attention_mask"][:] = 1
-        return made
+    def padding_is_words(self, inputs, seeds, first):
+        inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
+        return answers(self, inputs, seeds, first)
 
-    monkeypatch.setattr(PromptBuilder, "inputs", padded_as_words)
-    captioner = load(model_folder("llava"), **LENGTHS)
-    with pytest.raises(
-        ModelError, match=r"answers differently if another image is in the batch: .*\nUse --batch-size 1"
-    ):
-        captions(captioner, [batch(0, 1)])
+    monkeypatch.setattr(AnswerSearch, "answers", padding_is_words)
+    for search in ({}, {"num_beams": 2}):
+        captioner = load(model_folder("llava"), **LENGTHS, **search)
+        with pytest.raises(ModelError, match=r"differently if another image is in the batch: .*\nUse --batch-size 1"):
+            captions(captioner, [batch(0), batch(0, 1)])
     assert isinstance(captions(load(model_folder("llava"), batch_size=1, **LENGTHS), [batch(0)])[0], Caption)
 
 

@@ -17,7 +17,7 @@ from sdprep.models.captioners.chat.loading import end_tokens, load_processor
 from sdprep.models.captioners.generation import CaptionOptions
 from sdprep.models.execution import Execution
 from sdprep.models.registry.registry import find, registered, resolve
-from tests.models.captioners.chat.chat_models import FAMILIES, load, spec_of
+from tests.models.captioners.chat.chat_models import RUNNABLE, load, spec_of
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def change(path, **values):
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}), encoding="utf-8")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", RUNNABLE)
 def test_images_are_prepared_by_pillow_and_no_part_for_videos_is_needed(model_folder, family):
     processor = load_processor(transformers, model_folder(family), family)
     assert type(processor.image_processor).__name__.endswith("Pil")
