@@ -64,7 +64,7 @@ class Scheduler:
         self._later: list[tuple[float, int, Job]] = []
         self._finished: deque[Finished] = deque()
         self._active, self._retries = 0, 0
-        self._is_complete = self._is_ended = False
+        self._is_complete = self._is_ended = self._is_broken = False
         self._error: BaseException | None = None
         self._last_failure, self._failures = "", 0
 
@@ -125,7 +125,8 @@ class Scheduler:
             self._end()
 
     def _is_over(self) -> bool:
-        return not self._active and (self._is_ended or (self._is_complete and not self._ready and not self._later))
+        nothing_left = self._is_complete and not self._ready and not self._later
+        return self._is_broken or (not self._active and (self._is_ended or nothing_left))
 
     def _end(self, error: BaseException | None = None) -> None:
         if self._error is None:
@@ -158,7 +159,7 @@ class Scheduler:
                     self._settle(job, outcome)
         except BaseException as error:  # noqa: BLE001 - it is raised where answers are taken
             with self._changed:
-                self._active -= 1
+                self._is_broken = True
                 self._end(error)
         finally:
             connection.close()
@@ -250,7 +251,7 @@ class Scheduler:
             self._limiter.pause(now, outcome.pause)
         if job.attempts >= MOST_ATTEMPTS or now - (job.first_began or now) >= MOST_SECONDS:
             self._fail(job, f"{outcome.message} ({job.attempts} tries)")
-        elif outcome.at_once or outcome.pause is not None:
+        elif outcome.at_once or outcome.pause:
             self._ask_again(job, now)
         else:
             self._ask_again(job, now + self._clock.delay(min(LONGEST_DELAY, FIRST_DELAY * 2 ** (job.attempts - 1))))

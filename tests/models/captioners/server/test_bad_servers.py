@@ -103,6 +103,9 @@ def test_a_server_elsewhere_is_named_before_an_image_leaves(stub, ask, monkeypat
     monkeypatch.setattr(captioner.Address, "is_local", False)
     assert ask().notes == ["the images are sent to 127.0.0.1"]
     assert stub.requests == 0
+    # A file from elsewhere may name any variable.
+    monkeypatch.setenv("STUB_KEY", "abc")
+    assert ask(key_env="STUB_KEY").notes == ["the images and the key in STUB_KEY are sent to 127.0.0.1"]
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", "two words", "k\u00e9y", "a\nb"])
