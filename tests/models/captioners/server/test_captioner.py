@@ -184,6 +184,18 @@ def test_an_error_of_the_images_is_raised_and_ends_the_requests(ask, stub):
         list(ask().captioner.predict(broken()))
 
 
+@pytest.mark.parametrize(
+    "place", ["client.outcome_of", "scheduler.Scheduler._settle_reply", "captioner.encode_jpeg", "client.clean_answer"]
+)
+def test_a_bug_in_a_thread_is_raised_and_does_not_hang(ask, stub, monkeypatch, place):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(f"sdprep.models.captioners.server.{place}", broken)
+    with pytest.raises(ZeroDivisionError):
+        ask(in_flight=3)(9)
+
+
 def test_several_captions_are_several_requests_with_seeds_of_their_own(ask, stub):
     generation = GenerationConfig(max_new_tokens=9, sample=True, temperature=0.7, seed=3, num_return_sequences=3)
     asked = ask(says("one"), says("two"), says("three"), generation=generation, stated={"temperature"})
