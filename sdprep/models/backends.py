@@ -14,6 +14,7 @@ from sdprep.errors import MissingExtra, ModelError, SdprepError, UsageError, lac
 from sdprep.installation import too_old, upgrade
 from sdprep.models.base import GenerateSpec, LabelledModel, Model, ModelFiles, ModelSpec, Task, import_named
 from sdprep.models.captioners.generation import CaptionOptions
+from sdprep.models.captioners.server.address import fault_of_address
 from sdprep.models.execution import Execution, usable_cpus
 from sdprep.models.files.contents import check_contents
 from sdprep.models.parse import cause
@@ -62,6 +63,7 @@ CHAT_SEARCH = frozenset(
     }
 )
 SERVER_SEARCH = frozenset({"sample", "temperature", "top_p", "max_length", "seed"})
+SERVER_UNKNOWN = ("num_beams", "min_new_tokens", "top_k", "repetition_penalty", "no_repeat_ngram_size")
 DESCRIBE = "Describe this image in one detailed paragraph."
 
 
@@ -75,6 +77,14 @@ def _check_task(spec: ModelSpec) -> Iterator[str]:
 def _check_server(spec: ModelSpec) -> Iterator[str]:
     if spec.server is None:
         yield "a captioner at a server needs [server] with url and model"
+        return
+    if (fault := fault_of_address(spec.server.url)) is not None:
+        yield f"server.url: {fault}"
+    if fixed := {"messages", "model", "stream", "n"} & spec.server.extra.keys():
+        yield f"server.extra: {', '.join(sorted(fixed))} cannot be set"
+    ignored = [name for name in SERVER_UNKNOWN if getattr(spec.generate, name) is not None]
+    if ignored:
+        yield f"generate.{ignored[0]} is no field of the API; if the server knows it, write it in server.extra"
     if spec.image.fit != "inside" or spec.image.size is None:
         yield 'a captioner at a server needs fit = "inside" and size, the longest side, in [image]'
 

@@ -59,6 +59,8 @@ class Captioning:
         self.spec, self._described = with_preprocess(spec, settings.preprocess), spec
         self.settings, self._stated = with_model_defaults(settings, spec), stated
         self._explicit = explicit | ({MODEL_DESCRIPTION} if "model" in explicit else set())
+        if spec.server is not None and settings.best_of is not None:
+            raise UsageError("--best-of ranks captions by likelihood, which a server does not give; use --captions")
         self._is_asked = BACKENDS[spec.backend].is_asked
         self._prompt = parse_prompt(self.settings.prompt or "") if self._is_asked else Prompt(())
         if "caption" in self._prompt.variables and settings.caption_extension == CAPTIONS:

@@ -114,6 +114,17 @@ def test_a_limit_of_cost_needs_a_price(dataset, stub):
     assert stub.requests == 0
 
 
+def test_captions_of_a_server_cannot_be_ranked(dataset, stub):
+    with pytest.raises(UsageError, match="--best-of ranks captions"):
+        caption(dataset, **at(stub, best_of=2, sample=True))
+
+
+def test_several_devices_do_not_ask_a_server_twice_as_fast(dataset, stub):
+    stub.usual = slow(0.05)
+    caption(dataset, **at(stub, device="cpu,cpu", workers=2, in_flight=1))
+    assert stub.most_active == 1
+
+
 def test_an_image_that_is_refused_fails_and_is_asked_about_again_by_the_next_run(dataset, stub):
     stub.script.extend([right, says(None, refusal="I will not")])
     report = caption(dataset, **at(stub, in_flight=1))

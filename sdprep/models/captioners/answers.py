@@ -9,12 +9,9 @@ from sdprep.sanitize import strip_invisible
 
 # Characters of a caption. The longest that captioners write have a tenth of this; a server may answer with anything.
 LONGEST_ANSWER = 20_000
-THINK = r"(?:<(?:{0})(?:think|thinking|thought|reasoning)>|\[{0}THINK\]|◁{0}think▷)"
-OPENS, CLOSES = THINK.format(""), THINK.format("/")
-CLOSED_BLOCK = re.compile(f"{OPENS}.*?{CLOSES}", re.IGNORECASE | re.DOTALL)
-# The chat template may have begun the block, or the limit of tokens have ended it.
-UNOPENED_BLOCK = re.compile(f"^.*{CLOSES}", re.IGNORECASE | re.DOTALL)
-UNCLOSED_BLOCK = re.compile(f"{OPENS}.*$", re.IGNORECASE | re.DOTALL)
+# The tags of a think block, in the words of different models.
+THINK = r"<(?P<end>/)?(?:think|thinking|thought|reasoning)>|\[(?P<end_2>/)?THINK\]|◁(?P<end_3>/)?think▷"
+THINK_TAG = re.compile(THINK, re.IGNORECASE)
 
 
 def clean_answer(text: str, answer: AnswerSpec) -> str:
@@ -30,6 +27,17 @@ def clean_answer(text: str, answer: AnswerSpec) -> str:
 
 
 def without_thinking(text: str) -> str:
-    """An answer without its think blocks, whether or not they are opened and closed."""
-    text = CLOSED_BLOCK.sub("", text)
-    return UNCLOSED_BLOCK.sub("", UNOPENED_BLOCK.sub("", text))
+    """An answer without its think blocks.
+
+    The chat template may have opened one before the answer, and the limit of tokens may have ended it unclosed.
+    """
+    kept, start, is_thought = list[str](), 0, False
+    for tag in THINK_TAG.finditer(text):
+        if any(tag.groups()):
+            if not is_thought:
+                kept.clear()
+            start, is_thought = tag.end(), False
+        elif not is_thought:
+            kept.append(text[start : tag.start()])
+            is_thought = True
+    return "".join(kept if is_thought else [*kept, text[start:]])

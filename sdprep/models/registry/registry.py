@@ -16,6 +16,7 @@ from platformdirs import user_config_path
 from sdprep.errors import ModelError, UsageError
 from sdprep.files import configs_folder, read_toml_bytes, real_path
 from sdprep.models.base import ImageSpec, ModelSpec, ServerSpec, Source, Task
+from sdprep.models.captioners.server.address import fault_of_address
 from sdprep.models.parse import read_toml
 from sdprep.models.registry.infer import BLIP_FILES, BLIP_IMAGE, UNDECIDED, blip, fault_of_file, from_folder, wd
 from sdprep.models.registry.validate import REPO, fault_of_preprocess, first_error
@@ -88,6 +89,8 @@ def at_server(url: str, model: str) -> ModelSpec:
 
     Raises UsageError or ModelError as `resolve`.
     """
+    if (fault := fault_of_address(url)) is not None:
+        raise UsageError(f"--server: {fault}")
     if model in registered() or model_path(model) is not None:
         spec = resolve(model, "caption")
         if spec.server is None:

@@ -76,8 +76,8 @@ def execution_for(settings: TagSettings | CaptionSettings, spec: ModelSpec) -> E
     common = Execution(device=settings.device, batch_size=settings.run.batch_size, decode_threads=settings.run.workers)
     if isinstance(settings, CaptionSettings):
         if spec.server is not None:
-            # Each image is a request of its own.
-            return replace(common, batch_size=1, in_flight=settings.in_flight)
+            # Each image is a request of its own, and one worker keeps to the limits of a server.
+            return replace(common, device="auto", batch_size=1, in_flight=settings.in_flight)
         return replace(common, dtype=settings.dtype, cuda_graphs=settings.cuda_graphs)
     return replace(common, provider=settings.provider)
 

@@ -64,6 +64,28 @@ def descriptions(draw):
     return as_toml(made)
 
 
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"server": {"url": "ftp://a", "model": "m"}}, r"server\.url: 'ftp://a' is not the address of a server"),
+        (
+            {"server": {"url": "http://a", "model": "m", "extra": {"stream": True}}},
+            r"server\.extra: stream cannot be set",
+        ),
+        ({"generate": {"top_k": 3}}, r"generate\.top_k is no field of the API"),
+        ({"image": {"fit": "pad", "size": 64}}, r'needs fit = "inside"'),
+        ({"files": ["model.onnx"]}, "has neither files nor"),
+        ({"server": {"url": "http://a", "model": "m", "api_key": "sk-1"}}, r"server.*unknown field .api_key"),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_refused(tmp_path, part, said):
+    plain = {"name": "s", "task": "caption", "backend": "server", "image": {"fit": "inside", "size": 64}}
+    made = {**plain, "server": {"url": "http://127.0.0.1", "model": "m"}, **part}
+    (tmp_path / "toy.toml").write_bytes(as_toml(made))
+    with pytest.raises(ModelError, match=said):
+        load(tmp_path / "toy.toml")
+
+
 @given(data=st.one_of(st.binary(max_size=60), descriptions()))
 def test_any_description_is_understood_or_refused(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "toy.toml"

@@ -75,6 +75,15 @@ def parse_address(url: str) -> Address:
     return Address(parts.hostname, port or (443 if is_tls else 80), _with_version(path), is_tls)
 
 
+def fault_of_address(url: str) -> str | None:
+    """Why this is not the address of a server; None if it is."""
+    try:
+        parse_address(url)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
 def is_public(addresses: list[str]) -> bool:
     """Whether one of these IP addresses can be reached from everywhere."""
     return any(found.is_global for found in map(_ip, addresses) if found is not None)

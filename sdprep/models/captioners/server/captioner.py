@@ -67,9 +67,10 @@ class ServerCaptioner:
         self.provider = f"server {address.name}"
         self._client = Client(address, read_key(spec.server.key_env), spec.answer, spec.server.max_bytes, note)
         self._budget = budget_for(spec.server, options)
-        self._check_model()
         if not address.is_local:
-            note(f"the images are sent to {address.host}")
+            key = f" and the key in {spec.server.key_env}" if spec.server.key_env else ""
+            note(f"the images{key} are sent to {address.host}")
+        self._check_model()
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The caption of each image the moment it arrives; fewer than all if the run may ask for no more."""

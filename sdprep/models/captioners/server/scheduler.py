@@ -57,12 +57,14 @@ class Scheduler:
     ) -> None:
         self._client, self._limiter, self._budget, self._most = client, limiter, budget, most
         self._note, self._clock = note, clock
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        # What the threads that ask wait for, the one that adds jobs, and the one that takes answers.
+        self._changed, self._room, self._arrived = (threading.Condition(lock) for _ in range(3))
         self._ready: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
         self._finished: deque[Finished] = deque()
         self._active, self._retries = 0, 0
-        self._is_complete = self._is_ended = False
+        self._is_complete = self._is_ended = self._is_broken = False
         self._error: BaseException | None = None
         self._last_failure, self._failures = "", 0
 
@@ -80,14 +82,14 @@ class Scheduler:
             while not self._is_ended and (
                 len(self._ready) >= self._most or len(self._ready) + len(self._later) + self._active >= 2 * self._most
             ):
-                self._changed.wait()
+                self._room.wait()
             return not self._is_ended
 
     def add(self, job: Job) -> None:
         """Take a job."""
         with self._changed:
             self._ready.append(job)
-            self._changed.notify_all()
+            self._changed.notify()
 
     def complete(self, error: BaseException | None = None) -> None:
         """There are no more jobs, since all are there or `error` came between; it is raised where answers are taken."""
@@ -95,7 +97,7 @@ class Scheduler:
             self._is_complete = True
             if error is not None:
                 self._end(error)
-            self._changed.notify_all()
+            self._wake()
 
     # The side that takes answers
 
@@ -109,7 +111,7 @@ class Scheduler:
                 while not self._finished and not self._is_over():
                     if is_cancelled():
                         self._end()
-                    self._changed.wait(TICK)
+                    self._arrived.wait(TICK)
                 if not self._finished:
                     break
                 found = self._finished.popleft()
@@ -123,7 +125,8 @@ class Scheduler:
             self._end()
 
     def _is_over(self) -> bool:
-        return not self._active and (self._is_ended or (self._is_complete and not self._ready and not self._later))
+        nothing_left = self._is_complete and not self._ready and not self._later
+        return self._is_broken or (not self._active and (self._is_ended or nothing_left))
 
     def _end(self, error: BaseException | None = None) -> None:
         if self._error is None:
@@ -135,7 +138,11 @@ class Scheduler:
                 self._finished.append((job, job.cut))
         self._ready.clear()
         self._later.clear()
-        self._changed.notify_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiting in (self._changed, self._room, self._arrived):
+            waiting.notify_all()
 
     # The threads that ask
 
@@ -152,7 +159,7 @@ class Scheduler:
                     self._settle(job, outcome)
         except BaseException as error:  # noqa: BLE001 - it is raised where answers are taken
             with self._changed:
-                self._active -= 1
+                self._is_broken = True
                 self._end(error)
         finally:
             connection.close()
@@ -169,7 +176,7 @@ class Scheduler:
                     return self._started(self._ready.popleft(), now)
                 if not self._is_ended:
                     self._clock.wait(self._changed, wait)
-            self._changed.notify_all()
+            self._wake()
             return None
 
     def _wait(self, now: float) -> float:
@@ -184,6 +191,7 @@ class Scheduler:
 
     def _started(self, job: Job, now: float) -> Job:
         self._active += 1
+        self._room.notify()
         self._limiter.start(now)
         self._budget.start()
         job.began, job.attempts = now, job.attempts + 1
@@ -208,7 +216,7 @@ class Scheduler:
                 self._finished.append((job, NoAnswer(answer.code, answer.message)))
             else:
                 self._finished.append((job, answer))
-            self._changed.notify_all()
+            self._wake()
 
     def _settle(self, job: Job, outcome: Again | Failed | Refused | Fatal | None) -> None:
         """Take note of a request without an answer; with None it is made again at once, in another form."""
@@ -223,7 +231,7 @@ class Scheduler:
                 self._end(ServerError(f"{self._client.address.name}: {outcome.message}"))
             else:
                 self._fail(job, outcome.message)
-            self._changed.notify_all()
+            self._wake()
 
     def _settle_again(self, job: Job, outcome: Again, now: float) -> None:
         if outcome.may_be_paid:
@@ -243,7 +251,7 @@ class Scheduler:
             self._limiter.pause(now, outcome.pause)
         if job.attempts >= MOST_ATTEMPTS or now - (job.first_began or now) >= MOST_SECONDS:
             self._fail(job, f"{outcome.message} ({job.attempts} tries)")
-        elif outcome.at_once or outcome.pause is not None:
+        elif outcome.at_once or outcome.pause:
             self._ask_again(job, now)
         else:
             self._ask_again(job, now + self._clock.delay(min(LONGEST_DELAY, FIRST_DELAY * 2 ** (job.attempts - 1))))

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from sdprep.models.base import ImageSpec, ModelFiles, ModelSpec, ServerSpec
+from sdprep.models.base import ImageSpec, ModelFiles, ModelSpec, Price, ServerSpec
 from sdprep.models.captioners.generation import CaptionOptions, GenerationConfig
 from sdprep.models.captioners.server.captioner import ServerCaptioner
 from sdprep.models.execution import Execution
@@ -92,6 +92,8 @@ def ask(stub):
         **server,
     ):
         stub.script.extend(script)
+        if "price" in server:
+            server["price"] = Price(**server["price"])
         options = CaptionOptions(
             generation=generation, stated=stated, max_requests=max_requests, max_cost=max_cost, system=system
         )

@@ -58,7 +58,8 @@ def test_an_address_of_this_machine_is_known(url, local):
 
 
 def test_a_public_address_needs_tls(monkeypatch):
-    monkeypatch.setattr(captioner, "resolved", lambda host, port: {"example.com": ["8.8.8.8"]}.get(host, ["10.0.0.1"]))
+    known = {"example.com": ["8.8.8.8"]}
+    monkeypatch.setattr(captioner, "resolved", lambda host, _: known.get(host, ["10.0.0.1"]))
     for url in ("http://8.8.8.8", "http://example.com", "http://[2001:4860:4860::8888]:80"):
         with pytest.raises(UsageError, match="is a public address"):
             check_privacy(parse_address(url), insecure=False)

@@ -43,7 +43,7 @@ def test_a_system_prompt_and_fields_are_sent_as_they_are():
     ("fault", "dialect"),
     [
         (
-            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
             Dialect(tokens="max_completion_tokens"),
         ),
         ("max_tokens: unknown field", Dialect(tokens="max_completion_tokens")),

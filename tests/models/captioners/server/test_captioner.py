@@ -1,12 +1,18 @@
 """A captioner at a server: what it sends, what it makes of every answer, and when it tries again."""
 
+import threading
+import time
+from email.utils import formatdate
+
 import numpy as np
 import pytest
 
 from sdprep.errors import ServerError
+from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.models.captioners.server.images import data_url, encode_jpeg
 from sdprep.types import Caption, FailureCode, NoAnswer
-from tests.stub_server import caption_of, cut, fails, half, html, right, says, stream
+from tests.models.captioners.server.conftest import images
+from tests.stub_server import caption_of, cut, fails, gives, half, html, message, right, says, slow, stream
 
 
 def test_every_image_gets_its_own_answer(ask, stub):
@@ -72,3 +78,225 @@ def test_a_refusal_of_all_ends_the_run(ask, stub, status):
     with pytest.raises(ServerError, match=f"answered {status}: go away"):
         ask(fails(status, "go away"))(5)
     assert stub.requests == 1
+
+
+def test_requests_run_side_by_side_and_no_more_than_asked_for(ask, stub):
+    together = threading.Barrier(3)
+
+    def waits_for_others(handler, body):
+        together.wait(10)
+        right(handler, body)
+
+    stub.usual = waits_for_others
+    assert len(ask(in_flight=3)(9)) == 9
+    assert stub.most_active == 3
+
+
+def test_an_image_that_waits_for_another_try_holds_up_no_other(ask, stub):
+    asked = ask(slow(0.1, fails(500)), in_flight=1)
+    assert next(iter(asked(4))) == "1.png"
+
+
+def test_tries_come_later_and_later(ask):
+    asked = ask(*[fails(500)] * 5)
+    assert isinstance(asked.one(), Caption)
+    assert asked.clock.waits == [1, 2, 4, 8, 16]
+
+
+@pytest.mark.parametrize(
+    "header", [lambda: "7", lambda: formatdate(time.time() + 7, usegmt=True)], ids=["seconds", "date"]
+)
+def test_a_server_that_asks_to_wait_gets_no_request_before(ask, stub, header):
+    asked = ask(fails(429, headers={"Retry-After": header()}), in_flight=1)
+    assert len(asked(3)) == 3
+    assert asked.clock.time == pytest.approx(7, abs=1.5)
+    assert stub.requests == 4
+
+
+def test_a_long_wait_is_announced_and_one_without_end_is_not_made(ask):
+    asked = ask(fails(503, headers={"Retry-After": "60"}))
+    asked.one()
+    assert asked.notes[0] == "waiting for 60 s, as the server asks"
+    with pytest.raises(ServerError, match="wait for 86,400 s"):
+        ask(fails(429, headers={"Retry-After": "86400"})).one()
+
+
+def test_a_quota_that_is_used_up_ends_the_run(ask, stub):
+    with pytest.raises(ServerError, match="no credit left"):
+        ask(fails(429, "You exceeded it", code="insufficient_quota", type="insufficient_quota")).one()
+    assert stub.requests == 1
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_ten_images_that_fail_alike_in_a_row_end_the_run(ask, stub, status):
+    stub.usual = fails(status, "no vision here")
+    asked = ask()
+    found = []
+    with pytest.raises(ServerError, match=r"no vision here(.|\n)*10 images in a row"):
+        found.extend(asked.captioner.predict(images(30)))
+    assert stub.requests == 10 * (1 if status == 400 else 6)
+
+
+def test_images_that_fail_in_different_ways_do_not_end_the_run(ask, stub):
+    actions = [fails(400, f"bad image {'abcdefghijkl'[number]}") for number in range(12)]
+    found = ask(*actions)(13)
+    assert sum(isinstance(answer, NoAnswer) for answer in found.values()) == 12
+
+
+def test_what_is_in_flight_is_answered_before_an_error_is_raised(ask, stub):
+    begun = threading.Event()
+
+    def last(handler, body):
+        begun.wait(10)
+        fails(401, "no")(handler, body)
+
+    def first(handler, body):
+        begun.set()
+        time.sleep(0.05)
+        right(handler, body)
+
+    found = []
+    with pytest.raises(ServerError, match="401"):
+        found.extend(ask(last, first, in_flight=2).captioner.predict(images(9)))
+    assert [type(answer) for _, answer in found] == [Caption]
+    assert stub.requests == 2
+
+
+def test_once_cancelled_only_what_is_in_flight_is_waited_for(ask, stub):
+    asked = ask(in_flight=2)
+
+    def cancels(handler, body):
+        asked.captioner.stop.exit_code = 130
+        time.sleep(0.3)
+        right(handler, body)
+
+    stub.usual = cancels
+    assert 1 <= len(asked(20)) <= 2
+    assert stub.requests <= 2
+
+
+def test_an_error_of_the_images_is_raised_and_ends_the_requests(ask, stub):
+    def broken():
+        yield from images(1)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(ask().captioner.predict(broken()))
+
+
+@pytest.mark.parametrize(
+    "place", ["client.outcome_of", "scheduler.Scheduler._settle_reply", "captioner.encode_jpeg", "client.clean_answer"]
+)
+def test_a_bug_in_a_thread_is_raised_and_does_not_hang(ask, stub, monkeypatch, place):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(f"sdprep.models.captioners.server.{place}", broken)
+    with pytest.raises(ZeroDivisionError):
+        ask(in_flight=3)(9)
+
+
+def test_several_captions_are_several_requests_with_seeds_of_their_own(ask, stub):
+    generation = GenerationConfig(max_new_tokens=9, sample=True, temperature=0.7, seed=3, num_return_sequences=3)
+    asked = ask(says("one"), says("two"), says("three"), generation=generation, stated={"temperature"})
+    answer = asked.one()
+    assert [answer.text, *(other.text for other in answer.others)] == ["one", "two", "three"]
+    seeds = [body["seed"] for body in stub.bodies]
+    assert len(set(seeds)) == 3
+    asked.one()
+    assert [body["seed"] for body in stub.bodies[3:]] == seeds
+    assert {body["temperature"] for body in stub.bodies} == {0.7}
+
+
+def test_a_server_that_wants_other_words_gets_them_from_then_on_and_it_is_said_once(ask, stub):
+    def picky(handler, body):
+        if "max_tokens" in body:
+            fails(400, "max_tokens is not supported, use max_completion_tokens")(handler, body)
+        elif body["messages"][0]["role"] == "system":
+            fails(400, "System role not supported")(handler, body)
+        else:
+            right(handler, body)
+
+    stub.usual = picky
+    asked = ask(system="Be brief.")
+    assert all(isinstance(answer, Caption) for answer in asked(4).values())
+    assert stub.requests == 3 + 3
+    assert [note for note in asked.notes if "takes" in note] == [
+        "the server takes max_completion_tokens instead of max_tokens",
+        "the server takes no system prompt: it goes before the prompt",
+    ]
+
+
+def test_a_limit_that_is_too_high_is_the_fault_of_the_request_and_not_of_the_name(ask, stub):
+    stub.usual = fails(400, "max_tokens is larger than the context")
+    asked = ask()
+    assert isinstance(asked.one(), NoAnswer)
+    assert stub.requests == 2
+    stub.usual = right
+    asked.one()
+    assert "max_tokens" in stub.bodies[-1]
+
+
+def test_an_image_that_is_too_large_is_sent_once_more_at_half_the_size(ask, stub):
+    assert ask(fails(413)).one().text.startswith("an image of 16 x 12")
+
+
+def test_an_idle_connection_that_was_closed_costs_no_wait(ask, stub):
+    def closes_after(handler, body):
+        right(handler, body)
+        handler.close_connection = True
+
+    asked = ask(closes_after, closes_after)
+    assert len(asked(3)) == 3
+    assert asked.clock.waits in ([], [0.0], [0.0, 0.0])
+
+
+def test_a_cut_answer_is_used_if_no_longer_one_may_be_asked_for(ask, stub):
+    asked = ask(says("a lo", "length"), max_requests=1)
+    assert asked.one() == Caption("a lo", 10, "length")
+    assert stub.requests == 1
+
+
+def test_the_first_answer_may_take_longer_than_the_later_ones(ask, stub, monkeypatch):
+    monkeypatch.setattr("sdprep.models.captioners.server.client.LATER_SECONDS", 0.05)
+    asked = ask(slow(0.15), slow(0.15), *[right] * 9)
+    assert isinstance(asked.one(), Caption)
+    assert stub.requests == 1
+    assert isinstance(asked.one(), Caption)
+    assert stub.requests == 3
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        *({}, {"choices": []}, {"choices": "x"}, {"choices": [None]}, [], "text", 1, {"error": "it is broken"}),
+        *({"choices": {}}, {"error": {"code": 7}}),
+    ],
+)
+def test_an_answer_that_is_none_is_asked_for_again(ask, stub, table):
+    assert isinstance(ask(gives(table)).one(), Caption)
+    assert stub.requests == 2
+
+
+@pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": "x", "completion_tokens": -1}])
+def test_a_server_that_counts_no_tokens_is_used_unless_the_cost_is_limited(ask, stub, usage):
+    without = {**message("a cat"), "usage": usage}
+    assert ask(gives(without)).one() == Caption("a cat", 0, "stop")
+    with pytest.raises(ServerError, match="does not count tokens"):
+        ask(gives(without), max_cost=1.0, price={"input": 1.0, "output": 1.0})(3)
+    assert stub.requests == 2
+
+
+def test_an_event_stream_that_ends_too_soon_is_asked_for_again(ask, stub):
+    assert ask(stream("half a c", done=False), stream("a cat")).one().text == "a cat"
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(ask, monkeypatch):
+    monkeypatch.setattr("sdprep.models.captioners.server.connection.LONGEST_RESPONSE", 100_000)
+    assert "more than" in ask(*[says("word " * 100_000)] * 6).one().message
+
+
+def test_extra_fields_are_sent_as_they_are(ask, stub):
+    ask(extra={"top_k": 20, "chat_template_kwargs": {"enable_thinking": False}}).one()
+    assert stub.bodies[0]["top_k"] == 20
+    assert stub.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
