@@ -46,6 +46,7 @@ ANNOTATION = (
 DEPENDENCIES: dict[type, tuple[Dependency, ...]] = {
     TagSettings: (
         *ANNOTATION,
+        Dependency(("combine",), lambda each, _: len(each.models) > 1, "with one model"),
         Dependency(("scores_min",), lambda each, _: each.scores is not None, "without --scores"),
         Dependency(("implied",), lambda each, _: each.implications is not None, "without --implications"),
         Dependency(("scores",), lambda each, _: not each.run.dry_run, "with --dry-run"),

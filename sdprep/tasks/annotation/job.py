@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.journal import Change
@@ -19,6 +19,7 @@ from sdprep.types import MAX_PIXELS, ImageItem, ImageWarning
 # The setting under which a text remembers how its model was described; it is explicit together with the model.
 MODEL_DESCRIPTION = "model_description"
 
+S = TypeVar("S")
 # Gives the names of images with their stored results, and what reads these.
 Results = Callable[[], Iterable[tuple[str, bytes, "ResultReader"]]]
 # Replaces an existing file so that `undo` can bring it back.
@@ -46,6 +47,9 @@ class Job:
     is None while the model's files are not on this machine, and then no result can be looked up. `decoder` is what a
     failure to decode depends on. With `accepts_truncated`, results of truncated images are used too. With
     `counts_tags`, the report says how often each tag occurs in the sidecars.
+
+    A job that combines the results of several models has the jobs of the single ones as `members`, and no result key.
+    `answering` is then the place of the model that is asked now.
     """
 
     request: TextRequest
@@ -58,6 +62,13 @@ class Job:
     accepts_truncated: bool = False
     counts_tags: bool = False
     max_pixels: int = MAX_PIXELS
+    members: tuple[Job, ...] = ()
+    answering: int = 0
+
+    @property
+    def has_key(self) -> bool:
+        """Whether stored results can be looked up."""
+        return all(member.has_key for member in self.members) if self.members else self.result_key is not None
 
     @property
     def truncated_key(self) -> dict[str, Any]:
@@ -96,6 +107,54 @@ class Annotator(Protocol):
 
     def job(self, files: ModelFiles | None) -> Job:
         """The job with the model's files, or without them while they are not on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Several models for the same images; `combine` makes one job of theirs."""
+
+    members: tuple[Annotator, ...]
+    combine: Callable[[tuple[Job, ...]], Job]
+
+
+@dataclass(slots=True)
+class Member:
+    """A model of a part; without `files` until they are on this machine."""
+
+    annotator: Annotator
+    files: ModelFiles | None
+    job: Job
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The description of the model."""
+        return self.annotator.spec
+
+    @property
+    def found(self) -> ModelFiles:
+        """The files, once they are on this machine."""
+        if self.files is None:
+            raise AssertionError("the files of a model were asked for before they were there")
+        return self.files
+
+
+@dataclass(slots=True)
+class Part(Generic[S]):
+    """The images of a run with the same settings, the models that answer for them, and what is made of the answers."""
+
+    settings: S
+    items: list[ImageItem]
+    members: list[Member]
+    combination: Combination | None
+    job: Job = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.combine()
+
+    def combine(self) -> None:
+        """Make the job of those of the models."""
+        jobs = tuple(member.job for member in self.members)
+        self.job = jobs[0] if self.combination is None else self.combination.combine(jobs)
 
 
 def model_settings(spec: ModelSpec, described: ModelSpec, files: ModelFiles | None, exact: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from sdprep.demo import IMAGES
 from sdprep.models.base import ModelSpec
 from sdprep.models.registry.registry import RECOMMENDED
+from sdprep.rules.mixed_text import MODELS
 from sdprep.rules.policy import SidecarStatus, TextRequest
 from sdprep.types import ImageItem
 
@@ -83,7 +84,7 @@ def other_models_note(found: Mapping[str, int], model: str) -> str | None:
 
 
 def _name(identity: str) -> str:
-    return re.split("[@#]", identity)[0]
+    return MODELS.join(re.split("[@#]", each)[0] for each in identity.split(MODELS))
 
 
 def _short(identity: str, model: str) -> str:
@@ -92,7 +93,7 @@ def _short(identity: str, model: str) -> str:
 
 
 def _shortened(identity: str) -> str:
-    return re.sub(rf"([@#][0-9a-f]{{{SHOWN}}})[0-9a-f]+$", r"\1", identity)
+    return re.sub(rf"([@#][0-9a-f]{{{SHOWN}}})[0-9a-f]+(?=$| \+ )", r"\1", identity)
 
 
 def _is_pinned(identity: Any) -> bool:
