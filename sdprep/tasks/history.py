@@ -21,6 +21,7 @@ from sdprep.folders import Folders, read_below
 from sdprep.images.decoder import DECODER
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.rules.mixed_text import MODELS
 from sdprep.sanitize import printable, strip_invisible
 from sdprep.tasks.annotation.moves import recognise_below, recognise_sidecar
 from sdprep.tasks.changes import apply_changes, path_of
@@ -150,7 +151,8 @@ def _check_one_dataset(directory: Path) -> None:
 
 def _described(entry: RunEntry) -> str:
     """A run in words: its id, command and model."""
-    words = entry.command if entry.model is None else f"{entry.command}, {entry.model.partition('#')[0]}"
+    names = [each.partition("#")[0] for each in (entry.model or "").split(MODELS)]
+    words = entry.command if entry.model is None else f"{entry.command}, {MODELS.join(names)}"
     return strip_invisible(f"{entry.uid} ({words})")
 
 

@@ -32,3 +32,16 @@ def test_a_settings_file_takes_one_model_or_a_list(models, images, tmp_path, sdp
     assert tags(images) == "1girl, aka_(sdprep), hat"
     config.write_text("[tag]\nmodel = []\n")
     assert "it is blank" in sdprep_command("tag", images, "--config", config).err
+
+
+def test_models_separated_by_commas_are_refused_with_the_way_to_give_several(models, images, sdprep_command):
+    done = sdprep_command("tag", images, "--model", "demo-tag,cl_tagger")
+    assert (done.code, "For several taggers, repeat --model\n" in done.err) == (2, True)
+
+
+def test_a_settings_file_of_a_dataset_takes_several_registered_models_only(models, images, sdprep_command):
+    (images / "sdprep.toml").write_text('[tag]\nmodel = ["demo-tag", "./mine.toml"]\n')
+    done = sdprep_command("tag", images)
+    assert (done.code, "is not a name from `sdprep models list`" in done.err) == (2, True)
+    (images / "sdprep.toml").write_text('[tag]\nmodel = ["demo-tag", "cl_tagger"]\ncombine = "mean"\n')
+    assert 'model = ["demo-tag", "cl_tagger"]' in sdprep_command("tag", images, "--show-config").out

@@ -168,8 +168,12 @@ def test_undo_brings_back_what_was_there(models, images):
     before = tags(images)
     tag(images, settings(models, "one", "two"), layers=stated(models))
     assert tags(images) != before
-    undo(images)
+    said = []
+    listener = NullListener()
+    listener.note = said.append
+    undo(images, listener=listener)
     assert tags(images) == before
+    assert "tag, one + two)" in said[0]
 
 
 def test_a_file_of_scores_has_those_of_all_models_together(models, images, tmp_path):
