@@ -151,9 +151,8 @@ def _check_one_dataset(directory: Path) -> None:
 
 def _described(entry: RunEntry) -> str:
     """A run in words: its id, command and model."""
-    names = [each.partition("#")[0] for each in (entry.model or "").split(MODELS)]
-    words = entry.command if entry.model is None else f"{entry.command}, {MODELS.join(names)}"
-    return strip_invisible(f"{entry.uid} ({words})")
+    models = MODELS.join(each.partition("#")[0] for each in (entry.model or "").split(MODELS))
+    return strip_invisible(f"{entry.uid} ({entry.command}{', ' if models else ''}{models})")
 
 
 def _announcement(entry: RunEntry, count: int, *, dry_run: bool) -> str:

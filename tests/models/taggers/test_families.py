@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from sdprep.errors import ModelError
 from sdprep.files import configs_folder
 from sdprep.images.decode import decode
 from sdprep.models.backends import open_tagger
-from sdprep.models.base import ModelSpec
+from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import load
 from sdprep.rules.labels import ARGMAX_CATEGORIES
@@ -331,6 +332,35 @@ def test_a_folder_is_tagged_by_its_description(tmp_path: Path, family: Family) -
 def test_thresholds_by_tag_come_from_their_column(tmp_path: Path) -> None:
     labels = opened(load(write_family(tmp_path, FAMILIES["dbv4 at 384"]))).labels
     assert labels.best_thresholds == (0.05, 0.15, 0.25, 0.35, 0.45, 0.55)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_weights_in_a_second_file_are_read_through_the_links_of_the_cache_of_the_hub(tmp_path: Path) -> None:
+    spec = load(write_family(tmp_path, FAMILIES["cl_tagger v2"]))
+    wanted = scores_of(opened(spec))
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "commit", tmp_path / "models--a--b" / "blobs"
+    blobs.mkdir(parents=True)
+    (snapshot / "v2_00").mkdir(parents=True)
+    for number, name in enumerate(spec.files):
+        (tmp_path / "weights" / name).rename(blobs / str(number))
+        (snapshot / name).symlink_to(f"../../../blobs/{number}")
+    of_hub = msgspec.structs.replace(spec, source=Source(repo="a/b"))
+    files = ModelFiles(snapshot, "commit", "5" * 64)
+    np.testing.assert_array_equal(scores_of(open_tagger(of_hub, files)), wanted)
+    # The links of any other folder are not those of the cache.
+    with pytest.raises(ModelError, match="keeps its weights in other files"):
+        open_tagger(spec, files)
+
+
+def test_weights_in_a_second_file_are_part_of_what_a_result_depends_on(tmp_path: Path) -> None:
+    spec = load(write_family(tmp_path, FAMILIES["cl_tagger v2"]))
+    before = find_local(spec)
+    data = tmp_path / "weights" / spec.files[1]
+    data.write_bytes(data.read_bytes()[:-1] + b"\0")
+    after = find_local(spec)
+    assert before is not None
+    assert after is not None
+    assert before.weights != after.weights
 
 
 # Each part of a description changes the answer: the graphs above would notice a part that is forgotten.
