@@ -12,6 +12,7 @@ from sdprep.devices import check_devices, parse_devices
 from sdprep.errors import UsageError
 from sdprep.images.formats import IMAGE_SUFFIXES
 from sdprep.rules.captions import CaptionRules
+from sdprep.rules.combine import Combine
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import ARGMAX_CATEGORIES, MCUT, STORED_FLOOR, TagRules
 from sdprep.rules.shapes import setting
@@ -82,10 +83,12 @@ class TagSettings:
 
     `preprocess` is "sdprep" or "kohya", or None for what the model's file says. `rules.threshold` may also be "auto",
     the threshold of the model's card. `tag_thresholds` is a CSV file, or "model" for those of the model's own label
-    file. `model_dir` is a folder with models that kohya's script downloaded.
+    file. `model_dir` is a folder with models that kohya's script downloaded. Several models answer one after the other,
+    and `combine` says how their answers become one.
     """
 
-    model: str = setting("wd-v1-4-swinv2-tagger-v2", shapes="model")
+    model: str | tuple[str, ...] = setting("wd-v1-4-swinv2-tagger-v2", shapes="model")
+    combine: Combine = setting("union", shapes="text")
     backend: Literal["auto", "onnx", "tensorflow"] = setting("auto", shapes="model")
     provider: str = setting("auto", shapes=None)
     device: str = setting("auto", shapes=None)
@@ -107,6 +110,8 @@ class TagSettings:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if not self.models:
+            raise UsageError("--model is empty; name a model")
         check_devices(self.device, self.run.workers)
         own = self.rules.own_thresholds()
         _check_thresholds([self.rules.threshold, *own.values(), self.scores_min])
@@ -119,6 +124,11 @@ class TagSettings:
         check_text_option(caption_separator=self.caption_separator)
         if not self.caption_separator:
             raise UsageError("--caption-separator is empty, so tags would run together")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models, each once."""
+        return (self.model,) if isinstance(self.model, str) else tuple(dict.fromkeys(self.model))
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import msgspec
 
@@ -28,6 +29,16 @@ def decode_scores(data: bytes) -> list[tuple[int, float]]:
     count = len(data) // 6
     values = struct.unpack(f"<{count}I{count}e", data)
     return list(zip(values[:count], values[count:], strict=True))
+
+
+def join_results(results: Sequence[bytes]) -> bytes:
+    """The results of several models as one, which is never stored."""
+    return msgspec.msgpack.encode(results)
+
+
+def split_results(data: bytes) -> list[bytes]:
+    """The results of several models."""
+    return msgspec.msgpack.decode(data, type=list[bytes])
 
 
 def are_scores(data: object, labels: int) -> bool:

@@ -99,7 +99,8 @@ def registered_model(option: click.Option, value: Any) -> str | None:
     """Accept a name from `sdprep models list`: not a file, a folder or a Hub repository."""
     from sdprep.models.registry.registry import registered
 
-    known = visible(option, value) is None and value in registered()
+    names = value if isinstance(value, tuple) else (value,)
+    known = visible(option, value) is None and all(name in registered() for name in names)
     return None if known else "is not a name from `sdprep models list`"
 
 
@@ -120,7 +121,7 @@ CHECKS: Mapping[str, Check] = {
             "max_tags", "character_tags_first", "escape_parentheses", "scores_min", "frequency_tags", "sample", "top_p",
             "top_k", "repetition_penalty", "no_repeat_ngram_size", "decode_again", "count_prompt", "seed", "preprocess",
             "exact_decode", "decoder", "dtype", "recursive", "sidecar_name", "keys", "missing", "update", "limit",
-            "dry_run", "debug", "timings", "temperature",
+            "dry_run", "debug", "timings", "temperature", "combine",
         ),
         anything,
     ),

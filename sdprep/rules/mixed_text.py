@@ -25,6 +25,8 @@ USER = "user"
 # What users separate tags with, whatever the separator of a run is.
 TAG_SEPARATORS = (",", ";", "|", "\n", "\t", "\uff0c", "\uff1b", "\u3001")
 DEFAULT_SEPARATOR = ", "
+# Between the models of a text, in its settings.
+MODELS = " + "
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,9 @@ class Part:
 
     @property
     def model(self) -> str:
-        """The name of the model; another version of its files is the same model."""
-        return re.split(r"[@#](?=[^@#]*$)", str(self.settings.get("model", "")))[0]
+        """The name of the model, or of several; another version of its files is the same model."""
+        models = str(self.settings.get("model", "")).split(MODELS)
+        return MODELS.join(re.split(r"[@#](?=[^@#]*$)", each)[0] for each in models)
 
     @property
     def text(self) -> str:

@@ -58,7 +58,7 @@ class TagSelector:
 
     def __init__(self, labels: LabelTable, rules: TagRules, lists: TagLists | None = None) -> None:
         self._labels, self._rules, self._lists = labels, rules, lists or TagLists()
-        self._thresholds = Thresholds(labels, rules, self._lists.thresholds)
+        self.thresholds = Thresholds.by_rules(labels, rules, self._lists.thresholds)
         self._excluded = Exclusion(rules.exclude, labels.names)
         self._replaced = {normalize_tag(old): new for old, new in rules.tag_replacement}
         # A name in two categories belongs to the first one when a list leads to it.
@@ -74,10 +74,14 @@ class TagSelector:
         `scores` are (label index, probability) pairs. A label is kept at or above its threshold; ties keep label
         order. The best rating and quality are taken at any probability.
         """
-        rules, ordered = self._rules, sorted(scores)
-        kept = self._thresholds.select(ordered)
+        ordered = sorted(scores)
+        return self.write(self.thresholds.select(ordered), ordered)
+
+    def write(self, kept: list[tuple[int, float]], scores: Sequence[tuple[int, float]]) -> list[str]:
+        """The tags of chosen labels, formatted and in order, with the best rating and quality of all `scores`."""
+        rules = self._rules
         if rules.order == "confidence":
-            kept.sort(key=lambda pair: -pair[1])
+            kept = sorted(kept, key=lambda pair: -pair[1])
         forms = self._written(index for index, _ in kept)
         if rules.order == "alphabetical":
             forms.sort(key=lambda form: form.name.casefold())
@@ -85,11 +89,11 @@ class TagSelector:
             forms.sort(key=lambda form: form.category != "character")
         implies = rules.implied == "drop" and self._lists.implied
         best = self._without_implied(forms) if implies else forms[: rules.max_tags]
-        return self._framed([form.name for form in best], ordered)
+        return self._framed([form.name for form in best], scores)
 
     def lacks_gap(self, scores: Iterable[tuple[int, float]]) -> bool:
         """Whether "mcut" separates nothing, as `Thresholds.lacks_gap` says."""
-        return self._thresholds.lacks_gap(scores)
+        return self.thresholds.lacks_gap(scores)
 
     def _written(self, labels: Iterable[int]) -> list[_Form]:
         """The tags of labels as they are written, each once, without unwanted ones."""

@@ -16,25 +16,30 @@ NARROWEST_GAP = 0.05
 
 
 class Thresholds:
-    """The thresholds of all labels of a table.
+    """The thresholds of all labels of a table, None where one depends on the image."""
 
-    The threshold of a single tag, from `tag_thresholds` (by normalized name), overrides that of its category, which
-    overrides the general one.
-    """
+    def __init__(self, labels: LabelTable, values: Sequence[float | None]) -> None:
+        self._categories, self.values = labels.categories, values
+        fixed = [threshold for threshold in values if threshold is not None]
+        # None if some depend on the image. Usually none does, and images have hundreds of scores.
+        self._fixed = fixed if len(fixed) == len(values) else None
 
-    def __init__(self, labels: LabelTable, rules: TagRules, tag_thresholds: Mapping[str, float]) -> None:
-        self._categories = labels.categories
+    @classmethod
+    def by_rules(cls, labels: LabelTable, rules: TagRules, tag_thresholds: Mapping[str, float]) -> Thresholds:
+        """The thresholds by some rules.
+
+        The threshold of a single tag, from `tag_thresholds` (by normalized name), overrides that of its category, which
+        overrides the general one.
+        """
         by_category = {category: rules.threshold_of(category) for category in set(labels.categories)}
         # Infinity is never reached: the best rating and quality are taken elsewhere.
-        self._thresholds = [
+        values = [
             math.inf
             if category in ARGMAX_CATEGORIES
             else tag_thresholds.get(normalize_tag(name), by_category[category])
             for name, category in zip(labels.names, labels.categories, strict=True)
         ]
-        fixed = [threshold for threshold in self._thresholds if threshold is not None]
-        # None if some depend on the image. Usually none does, and images have hundreds of scores.
-        self._fixed = fixed if len(fixed) == len(self._thresholds) else None
+        return cls(labels, values)
 
     def select(self, scores: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
         """The (label index, score) pairs at or above their thresholds, without ratings and qualities."""
@@ -42,7 +47,7 @@ class Thresholds:
             fixed = self._fixed
             return [pair for pair in scores if pair[1] >= fixed[pair[0]]]
         tags = list(scores)
-        without = {self._categories[index] for index, _ in tags if self._thresholds[index] is None}
+        without = {self._categories[index] for index, _ in tags if self.values[index] is None}
         gaps = {category: self._gap(tags, category) for category in without}
         return [(index, score) for index, score in tags if score >= self._of(index, gaps)]
 
@@ -50,7 +55,7 @@ class Thresholds:
         """Whether the scores of a category whose threshold depends on the image are flat, so that it separates none."""
         by_category: dict[str, list[float]] = {}
         for index, score in scores:
-            if self._thresholds[index] is None:
+            if self.values[index] is None:
                 by_category.setdefault(self._categories[index], []).append(score)
         return any(self._is_flat(category, found) for category, found in by_category.items())
 
@@ -66,7 +71,7 @@ class Thresholds:
         return gap if category == "general" else max(gap, GAP_FLOOR)
 
     def _of(self, index: int, gaps: Mapping[str, float]) -> float:
-        threshold = self._thresholds[index]
+        threshold = self.values[index]
         return gaps[self._categories[index]] if threshold is None else threshold
 
 

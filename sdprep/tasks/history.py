@@ -22,6 +22,7 @@ from sdprep.images.decoder import DECODER
 from sdprep.images.source import is_image
 from sdprep.paths import is_inside
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.rules.mixed_text import MODELS
 from sdprep.sanitize import printable, strip_invisible
 from sdprep.tasks.annotation.moves import recognise_below, recognise_sidecar
 from sdprep.tasks.changes import apply_changes, path_of
@@ -168,8 +169,8 @@ def _check_target(directory: Path, run: str | None, fixed: Path | None) -> None:
 
 def _described(entry: RunEntry) -> str:
     """A run in words: its id, command and model."""
-    words = entry.command if entry.model is None else f"{entry.command}, {entry.model.partition('#')[0]}"
-    return strip_invisible(f"{entry.uid} ({words})")
+    models = MODELS.join(each.partition("#")[0] for each in (entry.model or "").split(MODELS))
+    return strip_invisible(f"{entry.uid} ({entry.command}{', ' if models else ''}{models})")
 
 
 def _announcement(entry: RunEntry, count: int, *, dry_run: bool) -> str:

@@ -28,6 +28,8 @@ class OptionValues:
 
     def to_row(self, option: str, value: Any, root: Path) -> Any:
         """The JSON of a value. Paths are those below the catalog's folder, or absolute."""
+        if option == "model" and isinstance(value, tuple):
+            return [self.to_row(option, each, root) for each in value]
         path = _path_in(option, value)
         if path is None:
             return msgspec.to_builtins(value)
@@ -37,8 +39,9 @@ class OptionValues:
     def from_row(self, row: StatedRow, root: Path) -> Any:
         """The typed value of a row. Raises ValueError if the option takes no such value."""
         value = row.value
-        if isinstance(value, str) and value.startswith(BELOW) and row.option in PATHS:
-            value = str(root / value.removeprefix(BELOW))
+        if row.option in PATHS:
+            is_list = row.option == "model" and isinstance(value, list)
+            value = [_placed(each, root) for each in value] if is_list else _placed(value, root)
         return self.typed(row.option, value)
 
     def from_user(self, option: str, value: Any) -> Any:
@@ -54,16 +57,24 @@ class OptionValues:
 
     def path_fault(self, row: StatedRow, root: Path) -> str | None:
         """Why the path in a row that came with the folder may not be used: it has to stay below that folder."""
-        value = row.value
-        if row.option not in PATHS or not isinstance(value, str) or _path_in(row.option, value) is None:
-            return None
-        name = value.removeprefix(BELOW)
-        is_below = value.startswith(BELOW) and is_safe_relative(name) and is_inside(root / name, root)
-        return None if is_below else "is a path outside the folder"
+        values = row.value if isinstance(row.value, list) else [row.value]
+        for value in values if row.option in PATHS else ():
+            if not isinstance(value, str) or _path_in(row.option, value) is None:
+                continue
+            name = value.removeprefix(BELOW)
+            if not (value.startswith(BELOW) and is_safe_relative(name) and is_inside(root / name, root)):
+                return "is a path outside the folder"
+        return None
 
 
 # The options whose values are paths, or may be.
 PATHS = frozenset({"model", "model_dir", "aliases", "implications", "tag_thresholds"})
+
+
+def _placed(value: Any, root: Path) -> Any:
+    """A value of a row, in which a path below the catalog's folder is absolute."""
+    is_below = isinstance(value, str) and value.startswith(BELOW)
+    return str(root / value.removeprefix(BELOW)) if is_below else value
 
 
 def _types(kind: type) -> dict[str, Any]:
@@ -106,6 +117,8 @@ def as_flags(option: str, value: Any) -> str:
     if isinstance(value, bool):
         return name if value else f"--no-{name[2:]}"
     try:
+        if option == "model" and isinstance(value, (tuple, list)):
+            return " ".join(f"{name} {as_argument(each)}" for each in value)
         if option == "category_threshold" and value:
             return " ".join(f"{name} {as_argument(f'{category}={each:g}')}" for category, each in dict(value).items())
         text = _as_text(value)

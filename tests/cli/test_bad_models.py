@@ -126,7 +126,7 @@ FAULTS = {
         "selected_tags.csv is a Git LFS pointer",
     ),
     "an empty graph": (put("model.onnx", b""), TOML, "model.onnx is empty"),
-    "weights elsewhere": (move_weights_out, TOML, "model.onnx keeps its weights in other files (weights.bin)"),
+    "weights elsewhere": (move_weights_out, TOML, "weights.bin, which the model's description does not name"),
     "weights elsewhere and missing": (
         lose_weights,
         TOML,

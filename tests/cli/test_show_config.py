@@ -31,6 +31,9 @@ OWN = {
 def values_of(option):
     """Values that an option may have."""
     kind = option.type
+    if option.name == "model" and kind is LISTS:
+        # One model is a text, several are a list.
+        return TEXT | st.lists(TEXT, min_size=2, max_size=3, unique=True).map(tuple)
     if option.name in OWN:
         return OWN[option.name]
     if option.is_flag:

@@ -61,6 +61,14 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
     return tuple(pair for text in texts for pair in parse_replacements(text))
 
 
+def models(_: click.Context, __: click.Parameter, value: Any) -> str | tuple[str, ...]:
+    """A callback for one model, or several of them."""
+    names = (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
+    if not names or not all(names):
+        raise click.BadParameter("it is blank; give a value, or leave the option out")
+    return names[0] if len(names) == 1 else names
+
+
 @click.command(
     cls=shared.Command,
     example="sdprep tag ./imgs --threshold 0.35 --remove-underscore",
@@ -70,8 +78,12 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
 @shared.inputs_argument()
 @shared.options(
     "Model",
-    shared.option("-m", "--model", aliases=("--repo-id",), default="wd-v1-4-swinv2-tagger-v2", show_default=True,
-                  help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder."),
+    shared.option("-m", "--model", aliases=("--repo-id",), type=param_types.TEXTS, callback=models,
+                  metavar="MODEL", default="wd-v1-4-swinv2-tagger-v2", show_default=True,
+                  help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder; "
+                  "may be repeated."),
+    shared.option("--combine", type=shared.choice(TagSettings, "combine"), default="union", show_default=True,
+                  help="Of several models, keep tags of any, of more than half, or with a high enough mean score."),
     shared.option("--backend", type=shared.choice(TagSettings, "backend"), default="auto", show_default=True,
                   shortcuts={"--onnx": "onnx"}, help="Framework that runs the model; auto prefers ONNX."),
     shared.option("--provider", adds_up=True, default="auto", show_default=True, metavar="NAME,...",

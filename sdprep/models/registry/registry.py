@@ -234,6 +234,7 @@ def _unknown(model: str, task: Task | None) -> str:
     return (
         f"no {what} is called '{model}', and there is no such folder. {guess} All of them: {every}\n"
         "A model is given as a name, a .toml file, a folder with the model's files, or a Hub repository as owner/name"
+        + ("\nFor several taggers, repeat --model" if task == "tag" and "," in model else "")
     )
 
 

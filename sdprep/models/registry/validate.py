@@ -65,7 +65,7 @@ def _faults_of_tagger(spec: ModelSpec) -> Iterator[str]:
 
 def _faults_of_labels(labels: LabelSpec, threshold: float | dict[str, float] | None) -> Iterator[str]:
     kind = PurePosixPath(labels.file).suffix
-    codes = [str(code) for code in labels.categories.values()]
+    codes = [str(code).casefold() for code in labels.categories.values()]
     if kind not in (".csv", ".json"):
         yield f'labels.file must be a .csv or .json file, not "{labels.file}"'
     if not codes or len(set(codes)) < len(codes):

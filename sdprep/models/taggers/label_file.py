@@ -98,23 +98,26 @@ def read_columns(spec: ModelSpec, files: ModelFiles) -> tuple[LabelTable, Column
     path = files.folder / spec.labels.file
     is_csv = path.suffix == ".csv"
     labels = list((_csv_labels if is_csv else _json_labels)(path, spec.labels))
-    words = {str(code): word for word, code in spec.labels.categories.items()}
-    _check(labels, words, path)
+    # Versions of the same file spell their categories "General" and "general".
+    words = {str(code).casefold(): word for word, code in spec.labels.categories.items()}
+    _check(labels, spec.labels.categories, path)
     table = LabelTable(
         tuple(label.name for label in labels),
-        tuple(words[label.code] for label in labels),
+        tuple(words[label.code.casefold()] for label in labels),
         tuple(label.threshold for label in labels if label.threshold is not None),
     )
     return table, Columns(tuple(label.output for label in labels), path, exact=is_csv)
 
 
-def _check(labels: Sequence[Label], words: dict[str, str], path: Path) -> None:
+def _check(labels: Sequence[Label], categories: dict[str, int | str], path: Path) -> None:
     if not labels:
         raise ModelError(f"{path} has no labels")
     seen: dict[tuple[str, str], str] = {}
+    known = [str(code) for code in categories.values()]
+    folded = {code.casefold() for code in known}
     for label in labels:
-        if label.code not in words:
-            raise ModelError(f"{label.where}: category {label.code:.60} is not one of {', '.join(words)}")
+        if label.code.casefold() not in folded:
+            raise ModelError(f"{label.where}: category {label.code:.60} is not one of {', '.join(known)}")
         if len(label.name) > LONGEST_NAME:
             raise ModelError(f"{label.where}: the name has {len(label.name):,} characters, more than {LONGEST_NAME:,}")
         if not label.name.strip() or UNWRITABLE.search(label.name):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.execution import Execution
 from sdprep.models.taggers.graph import GraphInput, scored
 from sdprep.models.taggers.label_file import read_columns
-from sdprep.models.taggers.onnx_check import check_self_contained
+from sdprep.models.taggers.onnx_check import check_graph
 from sdprep.models.taggers.onnx_session import OnnxSession
 from sdprep.models.taggers.providers import FIXED_SHAPES, precision_warning
 from sdprep.types import Batch, Prediction
@@ -30,7 +31,11 @@ class OnnxTagger:
 
     def __init__(self, spec: ModelSpec, files: ModelFiles, execution: Execution = Execution()) -> None:
         self._path, self._answers = files.folder / spec.files[0], spec.answers
-        check_self_contained(self._path)
+        beside = self._path.parent.relative_to(files.folder).as_posix()
+        named = [PurePosixPath(name).name for name in spec.files if PurePosixPath(name).parent.as_posix() == beside]
+        # In the Hub's cache, where each file is a link into one folder of the repository.
+        blobs = files.folder.parent.parent / "blobs" if spec.source.repo is not None else None
+        check_graph(self._path, named, blobs=blobs)
         self._session = OnnxSession(self._path, execution, spec.output)
         self.provider, self.input_name = self._session.provider, self._session.input_name
         advice = precision_warning(spec.precision, self.provider)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.journal import Change
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # The setting under which a text remembers how its model was described; it is explicit together with the model.
 MODEL_DESCRIPTION = "model_description"
 
+S = TypeVar("S")
 # Gives the names of images with their stored results, and what reads these.
 Results = Callable[[], Iterable[tuple[str, bytes, "ResultReader"]]]
 # Replaces an existing file so that `undo` can bring it back.
@@ -51,6 +52,9 @@ class Job:
     failure to decode depends on. With `accepts_truncated`, results of truncated images are used too. With
     `counts_tags`, the report says how often each tag occurs in the sidecars. A captioner is asked `prompt` about each
     image, or what `prompts` makes of it where it depends on the image. A result that `is_paid` is stored at once.
+
+    A job that combines the results of several models has the jobs of the single ones as `members`, and no result key.
+    `answering` is then the place of the model that is asked now.
     """
 
     request: TextRequest
@@ -66,6 +70,13 @@ class Job:
     prompt: str = ""
     prompts: Prompts | None = None
     is_paid: bool = False
+    members: tuple[Job, ...] = ()
+    answering: int = 0
+
+    @property
+    def has_key(self) -> bool:
+        """Whether stored results can be looked up."""
+        return all(member.has_key for member in self.members) if self.members else self.result_key is not None
 
     @property
     def truncated_key(self) -> dict[str, Any]:
@@ -114,6 +125,54 @@ class Annotator(Protocol):
 
     def job(self, files: ModelFiles | None) -> Job:
         """The job with the model's files, or without them while they are not on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Several models for the same images; `combine` makes one job of theirs."""
+
+    members: tuple[Annotator, ...]
+    combine: Callable[[tuple[Job, ...]], Job]
+
+
+@dataclass(slots=True)
+class Member:
+    """A model of a part; without `files` until they are on this machine."""
+
+    annotator: Annotator
+    files: ModelFiles | None
+    job: Job
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The description of the model."""
+        return self.annotator.spec
+
+    @property
+    def found(self) -> ModelFiles:
+        """The files, once they are on this machine."""
+        if self.files is None:
+            raise AssertionError("the files of a model were asked for before they were there")
+        return self.files
+
+
+@dataclass(slots=True)
+class Part(Generic[S]):
+    """The images of a run with the same settings, the models that answer for them, and what is made of the answers."""
+
+    settings: S
+    items: list[ImageItem]
+    members: list[Member]
+    combination: Combination | None
+    job: Job = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.combine()
+
+    def combine(self) -> None:
+        """Make the job of those of the models."""
+        jobs = tuple(member.job for member in self.members)
+        self.job = jobs[0] if self.combination is None else self.combination.combine(jobs)
 
 
 def model_settings(spec: ModelSpec, described: ModelSpec, files: ModelFiles | None, exact: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdprep.catalog.catalog import Catalog
+from sdprep.catalog.results import join_results
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession, find_catalog
 from sdprep.errors import CatalogError
 from sdprep.rules.mixed_text import normalize
@@ -29,10 +30,13 @@ class StoredResults:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._members = [StoredResults(member) for member in job.members]
         self._keys: dict[int, list[tuple[int, tuple[ImageWarning, ...]]]] = {}
 
     def keys_in(self, catalog: Catalog) -> list[tuple[int, tuple[ImageWarning, ...]]]:
         """The numbers of the result keys under which a catalog has results, with the warnings about these."""
+        if self._members:
+            return [key for member in self._members for key in member.keys_in(catalog)]
         if id(catalog) not in self._keys:
             wanted: list[tuple[dict[str, Any], tuple[ImageWarning, ...]]] = []
             if self._job.result_key is not None:
@@ -44,7 +48,13 @@ class StoredResults:
         return self._keys[id(catalog)]
 
     def results(self, catalog: Catalog, digests: Sequence[bytes]) -> dict[bytes, Stored]:
-        """The results of some images by their digests; that of the whole image, if there are two."""
+        """The results of some images by their digests; that of the whole image, if there are two.
+
+        Of several models there is a result once all of them have one.
+        """
+        if self._members:
+            each = [member.results(catalog, digests) for member in self._members]
+            return {digest: _joined([one[digest] for one in each]) for digest in set(each[0]).intersection(*each)}
         found: dict[bytes, Stored] = {}
         is_sound = self._job.reader.is_sound
         for number, warnings in self.keys_in(catalog):
@@ -53,10 +63,15 @@ class StoredResults:
         return found
 
 
+def _joined(parts: Sequence[Stored]) -> Stored:
+    warnings = dict.fromkeys(warning for _, found in parts for warning in found)
+    return join_results([result for result, _ in parts]), tuple(warnings)
+
+
 def stored_results(items: Iterable[ImageItem], job: Job, catalogs: CatalogSession) -> Iterator[tuple[str, bytes]]:
     """The names of the images that have a stored result, in their order, and the results."""
     queue, stored = iter(items), StoredResults(job)
-    while job.result_key is not None and (chunk := list(islice(queue, CHUNK))):
+    while job.has_key and (chunk := list(islice(queue, CHUNK))):
         found: dict[str, bytes] = {}
         for folder, group in groupby(chunk, lambda item: item.target.parent):
             catalog = catalogs.of(folder)

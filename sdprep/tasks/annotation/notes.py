@@ -15,6 +15,7 @@ from sdprep.models.backends import BACKENDS
 from sdprep.models.base import ModelSpec
 from sdprep.models.registry.registry import RECOMMENDED
 from sdprep.rules.labels import ARGMAX_CATEGORIES, NAMED_THRESHOLDS
+from sdprep.rules.mixed_text import MODELS
 from sdprep.rules.policy import SidecarStatus, TextRequest
 from sdprep.tasks.annotation.tag_lists import OF_THE_MODEL
 from sdprep.types import ImageItem
@@ -67,6 +68,7 @@ DEPENDENCIES: dict[type, tuple[Dependency, ...]] = {
     TagSettings: (
         *ANNOTATION,
         Dependency(("scores_min",), lambda each, _: each.scores is not None, "without --scores"),
+        Dependency(("combine",), lambda each, _: len(each.models) > 1, "with one model"),
         Dependency(("implied",), lambda each, _: each.implications is not None, "without --implications"),
         Dependency(("scores",), lambda each, _: not each.run.dry_run, "with --dry-run"),
         Dependency(THRESHOLDS, lambda each, _: each.tag_thresholds != OF_THE_MODEL, "with --tag-thresholds model"),
@@ -186,7 +188,7 @@ def other_models_note(found: Mapping[str, int], model: str) -> str | None:
 
 
 def _name(identity: str) -> str:
-    return re.split("[@#]", identity)[0]
+    return MODELS.join(re.split("[@#]", each)[0] for each in identity.split(MODELS))
 
 
 def _short(identity: str, model: str) -> str:
@@ -195,7 +197,7 @@ def _short(identity: str, model: str) -> str:
 
 
 def _shortened(identity: str) -> str:
-    return re.sub(rf"([@#][0-9a-f]{{{SHOWN}}})[0-9a-f]+$", r"\1", identity)
+    return re.sub(rf"([@#][0-9a-f]{{{SHOWN}}})[0-9a-f]+(?=$| \+ )", r"\1", identity)
 
 
 def _is_pinned(identity: Any) -> bool:

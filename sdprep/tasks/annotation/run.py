@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,7 +22,7 @@ from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry.registry import unlisted
 from sdprep.report import CancelToken, Listener, NullListener, RunReport, StageTime, add_stages
 from sdprep.tasks.annotation.engine_config import caption_options, engine_config
-from sdprep.tasks.annotation.job import Annotator, Job, Replace, ResultReader, Results
+from sdprep.tasks.annotation.job import Annotator, Combination, Job, Member, Part, Replace, ResultReader, Results
 from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.notes import other_models_note, toy_note, without_effect
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
@@ -68,17 +68,6 @@ class Sink(Protocol):
         """Make everything that was taken durable; also called when the run ends early."""
 
 
-@dataclass(slots=True)
-class Part(Generic[S]):
-    """The images of a run with the same settings, and what is made of them; without `files` until they are there."""
-
-    settings: S
-    items: list[ImageItem]
-    annotator: Annotator
-    files: ModelFiles | None
-    job: Job
-
-
 class Annotation(Generic[S]):
     """One run of caption or tag; `report` counts the images.
 
@@ -89,7 +78,7 @@ class Annotation(Generic[S]):
     def __init__(
         self,
         command: str,
-        annotator: Callable[[S, frozenset[str], frozenset[str]], Annotator],
+        annotator: Callable[[S, frozenset[str], frozenset[str]], Annotator | Combination],
         settings: S,
         listener: Listener | None = None,
         stop: CancelToken | None = None,
@@ -104,6 +93,8 @@ class Annotation(Generic[S]):
         self._files: dict[tuple[Any, ...], ModelFiles | None] = {}
         self._parts: list[Part[S]] = []
         self._providers: dict[str, None] = {}
+        # By image without an outcome, how many models have still to answer.
+        self._open: dict[ImageItem, int] = {}
         if (reason := unlisted()) is not None:
             self._listener.note(reason)
         self.report = RunReport(command, dry_run=settings.run.dry_run)
@@ -166,6 +157,8 @@ class Annotation(Generic[S]):
     def run(self, source: Source, sink: Sink) -> RunReport:
         """Annotate the images of a source, all by the same settings. Raises SdprepError if the run cannot continue."""
         self._add_part(self._settings, self._listed(source), frozenset(), frozenset())
+        if self._parts[0].combination is not None:
+            raise UsageError("a sink of your own takes one model")
         self._annotate(sink)
         self._close_report()
         return self.report
@@ -187,13 +180,22 @@ class Annotation(Generic[S]):
                 raise UsageError(f"{error}{cascade.remembered_hint(effective.remembered)}") from error
         cascade.note_remembered(parts)
         stated = layers.whole_run | layers.now.keys()
-        for line in without_effect(stated, [(part.settings, part.annotator.spec) for part in self._parts]):
+        for line in without_effect(stated, self._used):
             self._listener.note(line)
 
     def _add_part(self, settings: S, items: list[ImageItem], stated: frozenset[str], explicit: frozenset[str]) -> None:
-        annotator = self._annotator(settings, stated, explicit)
-        files = self._files_of(annotator.spec)
-        self._parts.append(Part(annotator.settings, items, annotator, files, annotator.job(files)))
+        made = self._annotator(settings, stated, explicit)
+        combination = made if isinstance(made, Combination) else None
+        members = []
+        for annotator in made.members if isinstance(made, Combination) else (made,):
+            files = self._files_of(annotator.spec)
+            members.append(Member(annotator, files, annotator.job(files)))
+        self._parts.append(Part(members[0].annotator.settings, items, members, combination))
+
+    @property
+    def _used(self) -> list[tuple[S, ModelSpec]]:
+        """All models with the settings of their images."""
+        return [(part.settings, member.spec) for part in self._parts for member in part.members]
 
     def _files_of(self, spec: ModelSpec) -> ModelFiles | None:
         """The files of a model if they are on this machine, looked for once; downloaded again if that is forced."""
@@ -207,7 +209,7 @@ class Annotation(Generic[S]):
 
     def _run_info(self, cascade: Cascade[S]) -> RunInfo:
         """The record of the run, which names all its models, and what was stated for which folder."""
-        self.report.model = ", ".join(dict.fromkeys(part.annotator.spec.name for part in self._parts))
+        self.report.model = ", ".join(dict.fromkeys(spec.name for _, spec in self._used))
         info = cascade.run_record(self._parts[0].settings, self._models)
         self.report.run = info.uid
         return info
@@ -221,7 +223,7 @@ class Annotation(Generic[S]):
 
     def _annotate(self, sink: Sink) -> None:
         """Give every image an outcome."""
-        toys = [toy_note(part.annotator.spec, part.items) for part in self._parts]
+        toys = [toy_note(member.spec, part.items) for part in self._parts for member in part.members]
         for warning in dict.fromkeys(toys):
             if warning is not None:
                 self._listener.note(warning)
@@ -230,24 +232,24 @@ class Annotation(Generic[S]):
             pending = sink.pending(self._item_jobs())
         if (note := other_models_note(self.report.other_models, self._models)) is not None:
             self._listener.note(note)
-        left = len(pending)
-        for config, jobs in [] if self._stop else self._engines(pending):
+        self._open = dict.fromkeys(pending, 0)
+        for config, jobs in [] if self._stop else self._engines(pending, sink):
             if not self._stop:
-                left -= self._predict(config, jobs, sink)
-        self.report.remaining += left
+                self._predict(config, jobs, sink)
+        self.report.remaining += len(self._open)
 
     def _note_requests(self, previewed: Iterable[ImageItem]) -> None:
         """Tell what the images of a dry run would ask of servers."""
         prompts = {item: item.prompt for item in previewed}
         for part in self._parts:
-            if isinstance(part.settings, CaptionSettings) and part.annotator.spec.server is not None:
-                asked = [prompts[item] for item in part.items if item in prompts]
-                if asked:
-                    generation = caption_options(part.settings, part.annotator.spec).generation
-                    captions, most = generation.num_return_sequences, generation.max_new_tokens
-                    self._listener.note(describe_requests(part.annotator.spec, asked, captions, most))
+            spec = part.members[0].spec
+            asked = [prompts[item] for item in part.items if item in prompts]
+            if isinstance(part.settings, CaptionSettings) and spec.server is not None and asked:
+                generation = caption_options(part.settings, spec).generation
+                captions, most = generation.num_return_sequences, generation.max_new_tokens
+                self._listener.note(describe_requests(spec, asked, captions, most))
 
-    def _engines(self, pending: list[ImageItem]) -> list[tuple[EngineConfig, dict[ImageItem, Job]]]:
+    def _engines(self, pending: list[ImageItem], sink: Sink) -> list[tuple[EngineConfig, dict[ImageItem, Job]]]:
         """The images that a model has to see with their jobs, those together that the same loaded model serves."""
         engines: list[tuple[EngineConfig, dict[ImageItem, Job]]] = []
         # Those of the sink have the prompt.
@@ -256,21 +258,45 @@ class Annotation(Generic[S]):
             items = [waiting[item] for item in part.items if item in waiting]
             if not items:
                 continue
-            spec = part.annotator.spec
-            check_installed(spec)
-            if part.files is None:
-                part.files = self._files[_files_key(spec)] = ensure_downloaded(spec, self._listener)
-                part.job = part.annotator.job(part.files)
-            config = engine_config(spec, part.files, part.settings)
-            jobs = next((jobs for known, jobs in engines if known == config), None)
-            if jobs is None:
-                engines.append((config, jobs := {}))
-            jobs.update(dict.fromkeys(items, part.job))
+            asked = sink.unanswered(items, part.job) if isinstance(sink, SidecarSink) and part.combination else [items]
+            for member, some in zip(part.members, asked, strict=True):
+                if some:
+                    self._download(part, member)
+            for place, (member, some) in enumerate(zip(part.members, asked, strict=True)):
+                if some:
+                    job = replace(part.job, answering=place) if part.combination else part.job
+                    self._add_engine(engines, engine_config(member.spec, member.found, part.settings), some, job)
         return engines
 
-    def _predict(self, config: EngineConfig, jobs: dict[ImageItem, Job], sink: Sink) -> int:
-        """Load a model, show it images, give the outcomes to the sink, and return how many it has seen."""
-        report, done = self.report, 0
+    def _download(self, part: Part[S], member: Member) -> None:
+        """Get the files of a model of a part if they are not on this machine."""
+        check_installed(member.spec)
+        if member.files is None:
+            member.files = self._files[_files_key(member.spec)] = ensure_downloaded(member.spec, self._listener)
+            member.job = member.annotator.job(member.files)
+            part.combine()
+
+    def _add_engine(
+        self,
+        engines: list[tuple[EngineConfig, dict[ImageItem, Job]]],
+        config: EngineConfig,
+        items: list[ImageItem],
+        job: Job,
+    ) -> None:
+        """Let images be shown to a model, with those of other parts if they need the same."""
+        jobs = next((jobs for known, jobs in engines if known == config), None)
+        if jobs is None:
+            engines.append((config, jobs := {}))
+        jobs.update(dict.fromkeys(items, job))
+        for item in items:
+            self._open[item] += 1
+
+    def _predict(self, config: EngineConfig, jobs: dict[ImageItem, Job], sink: Sink) -> None:
+        """Load a model, show it images, and give the outcomes to the sink."""
+        # One that has failed with a model is not shown to the next.
+        if not (jobs := {item: job for item, job in jobs.items() if item in self._open}):
+            return
+        report = self.report
         failures = NonfiniteCheck(max(NONFINITE_LIMIT, 2 * self._settings.run.batch_size))
         self._listener.stage(f"loading {config.spec.name}")
         with open_engine(config, self._listener.note) as engine:
@@ -279,14 +305,22 @@ class Annotation(Generic[S]):
             report.provider = ", ".join(self._providers)
             with self._interruptible(sink):
                 for outcome in engine.run(list(jobs), self._stop):
-                    done += 1
                     with self._measured("write", isinstance(outcome, Result)):
-                        sink.write(outcome, jobs[outcome.item])
+                        self._take(outcome, jobs[outcome.item], sink)
                     failures.check(outcome)
                     self._listener.advance()
         add_stages(self._timings, engine.timings if self._settings.run.timings else {})
-        report.predicted += done
-        return done
+
+    def _take(self, outcome: Result | Failure, job: Job, sink: Sink) -> None:
+        """Give an outcome to the sink; an image has one when all its models have answered, or one has failed."""
+        item = outcome.item
+        self._open[item] -= 1
+        if isinstance(outcome, Result) and self._open[item] and isinstance(sink, SidecarSink):
+            sink.keep(outcome, job)
+            return
+        del self._open[item]
+        self.report.predicted += 1
+        sink.write(outcome, job)
 
     @contextmanager
     def _interruptible(self, sink: Sink) -> Iterator[None]:
@@ -309,7 +343,8 @@ class Annotation(Generic[S]):
 
     def _close_report(self) -> None:
         report = self.report
-        revisions = (part.files.revision if part.files else part.annotator.spec.source.revision for part in self._parts)
+        members = [member for part in self._parts for member in part.members]
+        revisions = (each.files.revision if each.files else each.spec.source.revision for each in members)
         report.revision = ", ".join(dict.fromkeys(each for each in revisions if each)) or None
         report.stopped = self._stop.exit_code
         report.seconds = time.monotonic() - self._began

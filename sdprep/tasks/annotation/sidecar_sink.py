@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from heapq import merge
+from itertools import islice
 from pathlib import Path
 
+from sdprep.catalog.results import join_results
 from sdprep.catalog.session import CatalogSession
 from sdprep.config import RunOptions
 from sdprep.errors import ReadOnlyFolder
@@ -14,7 +16,7 @@ from sdprep.folders import write_obstacle
 from sdprep.images.source import natural_key
 from sdprep.report import CancelToken, RunReport
 from sdprep.tasks.annotation.job import Job, PlannedImage, ResultReader
-from sdprep.tasks.annotation.lookup import stored_results
+from sdprep.tasks.annotation.lookup import CHUNK, StoredResults, stored_results
 from sdprep.tasks.annotation.notes import other_model
 from sdprep.tasks.annotation.planner import Planner
 from sdprep.tasks.annotation.writer import Writer
@@ -46,6 +48,8 @@ class SidecarSink:
         # What the model would be shown if this were not a dry run.
         self.previewed: list[ImageItem] = []
         self._obstacles: dict[Path, OSError | None] = {}
+        # What single models of several have answered, in this run or before.
+        self._stored: dict[int, StoredResults] = {}
 
     def pending(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> list[ImageItem]:
         """Count or write every image that needs no model, and return those that do.
@@ -77,18 +81,66 @@ class SidecarSink:
             raise ReadOnlyFolder(folder, error, OUTPUT_DIR)
         return list(self._waiting)
 
+    def unanswered(self, items: Sequence[ImageItem], job: Job) -> list[list[ImageItem]]:
+        """For each of several models, those of the waiting images whose result of it is not stored."""
+        asked: list[list[ImageItem]] = [[] for _ in job.members]
+        stored, queue = [StoredResults(member) for member in job.members], iter(items)
+        while chunk := list(islice(queue, CHUNK)):
+            images = [self._waiting[item] for item in chunk]
+            for catalog in {id(image.catalog): image.catalog for image in images}.values():
+                some = [image for image in images if image.catalog is catalog]
+                digests = [image.disk.digest for image in some if image.disk.digest is not None]
+                found = [{} if self._options.refresh else each.results(catalog, digests) for each in stored]
+                for image in some:
+                    missing = [place for place, each in enumerate(found) if image.disk.digest not in each]
+                    # Another run may have stored the last one meanwhile; one model answers again.
+                    for place in missing or [len(found) - 1]:
+                        asked[place].append(image.item)
+        return asked
+
+    def keep(self, result: Result, job: Job) -> None:
+        """Take the result of one model of several, of an image that others have not seen yet."""
+        self._writer.keep(self._waiting[result.item], job.members[job.answering], result)
+
     def write(self, outcome: Result | Failure, job: Job) -> None:
-        """Take the outcome of one image that the model was shown."""
+        """Take the outcome of one image that the model was shown, as the last one of several."""
         image = replace(self._waiting.pop(outcome.item), job=job)
-        if isinstance(outcome, Result):
-            self._writer.add_result(image, outcome)
-        else:
+        if isinstance(outcome, Failure):
             self._writer.add_failure(image, outcome)
+        elif job.members:
+            self._add_combined(image, outcome)
+        else:
+            self._writer.add_result(image, outcome)
+
+    def _add_combined(self, image: PlannedImage, result: Result) -> None:
+        """Add an image of which all models have a result now."""
+        job = image.job
+        kept = self._writer.keep(image, job.members[job.answering], result)
+        parts, warnings = list[bytes](), dict.fromkeys(result.warnings)
+        for place, member in enumerate(job.members):
+            if place == job.answering:
+                parts.append(result.data)
+                continue
+            found = self._stored_of(member).results(image.catalog, [result.digest]).get(result.digest)
+            if found is None:
+                message = "it changed between two models of the run"
+                self._writer.add_failure(image, Failure(image.item, FailureCode.CHANGING, message))
+                return
+            parts.append(found[0])
+            warnings |= dict.fromkeys(found[1])
+        self._writer.add(replace(image, disk=kept.disk, result=join_results(parts), warnings=tuple(warnings)))
+
+    def _stored_of(self, member: Job) -> StoredResults:
+        if id(member) not in self._stored:
+            self._stored[id(member)] = StoredResults(member)
+        return self._stored[id(member)]
 
     def commit(self) -> None:
         """Write all that was taken."""
         self._writer.commit()
         self._writer.count_tags()
+        # The first results of a model give it a number in the catalog.
+        self._stored.clear()
 
     def results(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> Iterator[tuple[str, bytes, ResultReader]]:
         """The names and stored results of all images that did not fail while they were planned, in their order."""

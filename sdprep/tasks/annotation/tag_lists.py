@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,11 +26,14 @@ T = TypeVar("T")
 
 
 class TagListFiles:
-    """The lists of one run. Raises UsageError with the file that cannot be read, and its line."""
+    """The lists of one run; `by_model` if thresholds are those of each model's label file.
+
+    Raises UsageError with the file that cannot be read, and its line.
+    """
 
     def __init__(self, settings: TagSettings) -> None:
-        self._by_model = settings.tag_thresholds == OF_THE_MODEL
-        own = None if self._by_model or settings.tag_thresholds is None else Path(settings.tag_thresholds)
+        self.by_model = settings.tag_thresholds == OF_THE_MODEL
+        own = None if self.by_model or settings.tag_thresholds is None else Path(settings.tag_thresholds)
         thresholds, self._thresholds_sum = _read(own, parse_thresholds)
         aliases, self._aliases_sum = _read(settings.aliases, lambda text: resolve_aliases(parse_pairs(text)))
         implied, self._implications_sum = _read(
@@ -40,17 +43,26 @@ class TagListFiles:
 
     def settings(self) -> dict[str, Any]:
         """Checksums of the lists, which a text remembers."""
-        thresholds = OF_THE_MODEL if self._by_model else self._thresholds_sum
+        thresholds = OF_THE_MODEL if self.by_model else self._thresholds_sum
         sums = {"aliases": self._aliases_sum, "implications": self._implications_sum}
         return {"tag_thresholds": thresholds, **sums}
 
-    def lists_for(self, labels: LabelTable, model: str, note: Callable[[str], None]) -> TagLists:
-        """The lists, with the thresholds of the label file if asked for. Raises UsageError if it has none."""
-        if not self._by_model:
+    @property
+    def shared(self) -> TagLists:
+        """The lists without thresholds of label files."""
+        return self._lists
+
+    def note_unknown(self, labels: LabelTable, model: str, note: Callable[[str], None]) -> None:
+        """Note tags with a threshold that are no tags of these labels."""
+        if not self.by_model:
             unknown = sorted(self._lists.thresholds.keys() - {normalize_tag(name) for name in labels.names})
             if unknown:
                 more = f" and {len(unknown) - MOST_NAMES} more" if len(unknown) > MOST_NAMES else ""
                 note(f"--tag-thresholds: {model} has no tag called {', '.join(unknown[:MOST_NAMES])}{more}")
+
+    def lists_for(self, labels: LabelTable, model: str) -> TagLists:
+        """The lists, with the thresholds of the label file if asked for. Raises UsageError if it has none."""
+        if not self.by_model:
             return self._lists
         if not labels.best_thresholds:
             raise UsageError(
@@ -79,16 +91,28 @@ def with_card_thresholds(rules: TagRules, spec: ModelSpec) -> TagRules:
     return replace(rules, threshold=TagRules().threshold, category_threshold=others, **named)  # type: ignore[arg-type]
 
 
-def check_categories(rules: TagRules, spec: ModelSpec) -> None:
-    """Raise UsageError if an option is about a category that the model does not have."""
+def for_categories(rules: TagRules, spec: ModelSpec) -> TagRules:
+    """Rules without what is about categories that the model does not have."""
     known = spec.labels.categories if spec.labels else {}
+    named = {f"{category}_threshold": None for category in NAMED_THRESHOLDS if category not in known}
+    others = tuple((category, value) for category, value in rules.category_threshold if category in known)
+    places = {f"{name}s" if name == "rating" else name: "none" for name in ARGMAX_CATEGORIES if name not in known}
+    return replace(rules, category_threshold=others, **named, **places)  # type: ignore[arg-type]
+
+
+def check_categories(rules: TagRules, specs: Sequence[ModelSpec]) -> None:
+    """Raise UsageError if an option is about a category that no model has."""
+    known = dict.fromkeys(category for spec in specs if spec.labels for category in spec.labels.categories)
+    models = " and ".join(spec.name for spec in specs)
     named = {category: f"--{category}-threshold" for category in NAMED_THRESHOLDS}
     given = {category: named.get(category, f"--category-threshold {category}") for category in rules.own_thresholds()}
     given |= {"rating": "--ratings"} if rules.ratings != "none" else {}
     given |= {"quality": "--quality"} if rules.quality != "none" else {}
     for category, option in given.items():
         if category not in known:
-            raise UsageError(f"{option}: {spec.name} has no such category; it has {', '.join(known)}")
+            has = "it has" if len(specs) == 1 else "they have"
+            verb = "has" if len(specs) == 1 else "have"
+            raise UsageError(f"{option}: {models} {verb} no such category; {has} {', '.join(known)}")
 
 
 def _read(path: Path | None, parse: Callable[[str], T]) -> tuple[T | None, str | None]:

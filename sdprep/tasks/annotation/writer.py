@@ -17,7 +17,7 @@ from sdprep.rules.labels import merge_spellings
 from sdprep.rules.mixed_text import MixedText, normalize
 from sdprep.rules.policy import Action, SidecarState, why_kept
 from sdprep.tasks.annotation.compose import adopted_state, equals_stored_result, text_for, text_on_disk
-from sdprep.tasks.annotation.job import PlannedImage, result_digest
+from sdprep.tasks.annotation.job import Job, PlannedImage, result_digest
 from sdprep.tasks.changes import apply_changes
 from sdprep.texts.sidecar import find_warning, sidecar_name
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning, KeptReason, Result
@@ -48,6 +48,8 @@ class Writer:
         self._ready: list[PlannedImage] = []
         # Those of them whose result is not in the catalog yet.
         self._new: set[ImageItem] = set()
+        # Results of single models of several, which become no text yet.
+        self._kept: list[PlannedImage] = []
         self._committed = time.monotonic()
         self._tags = Counter[str]()
 
@@ -61,6 +63,14 @@ class Writer:
         else:
             self._new.add(image.item)
         self.add(image)
+
+    def keep(self, image: PlannedImage, job: Job, result: Result) -> PlannedImage:
+        """Store the result that one model of several has for an image, by the job of that model alone."""
+        disk = replace(image.disk, digest=result.digest)
+        kept = replace(image, job=job, disk=disk, result=result.data, warnings=result.warnings)
+        self._kept.append(kept)
+        self._commit_if_due()
+        return kept
 
     def add(self, image: PlannedImage) -> None:
         """Take an image whose result is known."""
@@ -89,7 +99,10 @@ class Writer:
 
     def _take(self, image: PlannedImage) -> None:
         self._ready.append(image)
-        if len(self._ready) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
+        self._commit_if_due()
+
+    def _commit_if_due(self) -> None:
+        if len(self._ready) + len(self._kept) >= COMMIT_IMAGES or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
     def preview(self, image: PlannedImage) -> None:
@@ -127,6 +140,10 @@ class Writer:
 
     def commit(self) -> None:
         """Write what was taken, one catalog and one input after the other."""
+        kept, self._kept = self._kept, []
+        for catalog in {id(image.catalog): image.catalog for image in kept}.values():
+            with catalog.transaction():
+                _store(catalog, [image for image in kept if image.catalog is catalog])
         ready, self._ready = self._without_lost_folders(), []
         groups: dict[tuple[int, Path], list[PlannedImage]] = {}
         for image in ready:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -25,9 +27,10 @@ from sdprep.errors import ModelError
 from sdprep.files import configs_folder
 from sdprep.images.decode import decode
 from sdprep.models.backends import open_tagger
-from sdprep.models.base import ModelSpec
+from sdprep.models.base import ModelFiles, ModelSpec, Source
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import load
+from sdprep.rules.labels import ARGMAX_CATEGORIES
 from sdprep.rules.tags import TagRules
 from sdprep.tasks.tag import tag
 from sdprep.types import Batch, Decoded, ImageItem
@@ -78,6 +81,15 @@ def pixai(image: Image.Image) -> Any:
     return (np.asarray(image.resize((448, 448), Image.Resampling.BILINEAR)) / 255 - 0.5) / 0.5
 
 
+def pixai_v1(image: Image.Image) -> Any:
+    square = resized_then_padded(image, 1008, (0, 0, 0), Image.Resampling.BILINEAR)
+    return (np.asarray(square) / 255 - 0.5) / 0.5
+
+
+def cl_tagger_v2(image: Image.Image) -> Any:
+    return np.asarray(padded_then_resized(image, 384)) / 127.5 - 1
+
+
 def dbv4(size: int, bilinear: bool = False) -> Callable[[Image.Image], Any]:
     def prepare(image: Image.Image) -> Any:
         square = resized_then_padded(image, 512, (255, 255, 255), Image.Resampling.BILINEAR)
@@ -123,6 +135,14 @@ PIXAI_LABELS = csv_labels(
     "id,tag_id,name,category,count,ips",
     '{0},{0},{1},{2},100,"[""sdprep""]"',
 )
+PIXAI_1_ROWS = [
+    ("1girl", "general", 0), ("someone", "style", 1), ("sdprep", "copyright", 3), ("aka_(sdprep)", "character", 4),
+    ("highres", "meta", 5), ("rating:g", "rating", 9), ("rating:e", "rating", 9),
+]  # fmt: skip
+PIXAI_1_LABELS = (
+    "\n".join(["id,name,category", *(f"{row},{name},{code}" for row, (name, _, code) in enumerate(PIXAI_1_ROWS)), ""]),
+    [(name, word) for name, word, _ in PIXAI_1_ROWS],
+)
 DBV4_LABELS = csv_labels(WD_ROWS, "id,tag_id,name,category,count,best_threshold", "{0},{0},{1},{2},100,0.{0}5")
 DANBOORU_LABELS = csv_labels(
     [("1girl", 0), ("aka", 4), ("rating:safe", 9), ("rating:explicit", 9)],
@@ -138,6 +158,16 @@ CL_LABELS = (
     json.dumps({str(number): {"tag": tag, "category": word} for number, (tag, word) in CL_TAGS.items()}),
     [(tag, word.lower()) for _, (tag, word) in sorted(CL_TAGS.items())],
 )
+# cl_tagger v2: two maps, and capitals in some versions of the file.
+CL_2_TAGS = [
+    ("1girl", "General"), ("aka_(sdprep)", "Character"), ("sdprep", "Copyright"), ("highres", "Meta"),
+    ("best_quality", "Quality"), ("explicit", "Rating"), ("general", "Rating"),
+]  # fmt: skip
+CL_2_MAPS = {
+    "idx_to_tag": {str(number): tag for number, (tag, _) in enumerate(CL_2_TAGS)},
+    "tag_to_category": dict(CL_2_TAGS),
+    "num_tags": len(CL_2_TAGS),
+}
 CAMIE_TAGS = [
     ("1girl", "general"), ("aka", "character"), ("sdprep", "copyright"), ("someone", "artist"), ("highres", "meta"),
     ("year_2024", "year"), ("rating_general", "rating"), (PLACE, "general"),
@@ -174,13 +204,17 @@ PIXAI_RECIPE = {
 
 @dataclass(frozen=True)
 class Family:
-    """A shipped TOML file, the contract of its graph, its label file with what it means, and what an image becomes."""
+    """A shipped TOML file, the contract of its graph, its label file with what it means, and what an image becomes.
+
+    The weights of a graph that `is_split` are in a second file.
+    """
 
     toml: str
     contract: Contract
     labels: tuple[str, Table]
     prepare: Callable[[Image.Image], Any]
     outputs: tuple[int, ...] = ()
+    is_split: bool = False
     recipe: dict[str, Any] = field(default_factory=dict)
 
 
@@ -209,6 +243,10 @@ FAMILIES = {
     "cl_tagger": Family("cl_tagger", nchw("H", (("output", "logits"),), 10, real=448), CL_LABELS, cl_tagger,
                         outputs=(0, 1, 3, 4, 6, 7, 8, 9)),
     "PixAI": Family("pixai-tagger-v0.9-onnx", nchw(448, PREDICTION, 3), PIXAI_LABELS, pixai, recipe=PIXAI_RECIPE),
+    "PixAI v1.0": Family("pixai-tagger-v1.0", nchw(1008, PREDICTION[2:], 7), PIXAI_1_LABELS, pixai_v1),
+    "cl_tagger v2": Family("cl-tagger-v2", nchw(384, (("embedding", "embedding"), ("logits", "logits")), 7),
+                           (json.dumps(CL_2_MAPS), [(tag, word.lower()) for tag, word in CL_2_TAGS]), cl_tagger_v2,
+                           is_split=True),
     "dbv4 at 384": Family("caformer_b36.dbv4-full", nchw(384, PREDICTION, 6, spread=2.0), DBV4_LABELS, dbv4(384),
                           recipe=dbv4_recipe(384, "bicubic")),
     "dbv4 at 448": Family("eva02_large_patch14_448.dbv4-full", nchw("size", PREDICTION, 6, real=448, spread=2.0),
@@ -231,7 +269,10 @@ def write_family(folder: Path, family: Family, changes: Callable[[str], str] = s
     toml = folder / "model.toml"
     toml.write_text(changes(text))
     spec = load(toml)
-    write_graph(folder / "weights" / spec.files[0], family.contract)
+    graph = folder / "weights" / spec.files[0]
+    made = write_graph(graph, family.contract)
+    if family.is_split:
+        onnx.save_model(made, graph, save_as_external_data=True, location=f"{graph.name}.data")
     assert spec.labels is not None
     (folder / "weights" / spec.labels.file).write_text(family.labels[0])
     if family.recipe:
@@ -283,7 +324,7 @@ def test_a_folder_is_tagged_by_its_description(tmp_path: Path, family: Family) -
     scores = wanted[list(family.outputs)] if family.outputs else wanted
     labels = [(score, *label) for score, label in zip(scores, family.labels[1], strict=True)]
     ratings = sorted(((score, name) for score, name, category in labels if category == "rating"), reverse=True)
-    names = {name for score, name, category in labels if category != "rating" and score >= 0.35}
+    names = {name for score, name, category in labels if category not in ARGMAX_CATEGORIES and score >= 0.35}
     written = (tmp_path / "tall-poster.txt").read_text().strip().replace(PLACE, "place").split(", ")
     assert set(written) == {name.replace(PLACE, "place") for name in names | {name for _, name in ratings[:1]}}
 
@@ -291,6 +332,35 @@ def test_a_folder_is_tagged_by_its_description(tmp_path: Path, family: Family) -
 def test_thresholds_by_tag_come_from_their_column(tmp_path: Path) -> None:
     labels = opened(load(write_family(tmp_path, FAMILIES["dbv4 at 384"]))).labels
     assert labels.best_thresholds == (0.05, 0.15, 0.25, 0.35, 0.45, 0.55)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_weights_in_a_second_file_are_read_through_the_links_of_the_cache_of_the_hub(tmp_path: Path) -> None:
+    spec = load(write_family(tmp_path, FAMILIES["cl_tagger v2"]))
+    wanted = scores_of(opened(spec))
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "commit", tmp_path / "models--a--b" / "blobs"
+    blobs.mkdir(parents=True)
+    (snapshot / "v2_00").mkdir(parents=True)
+    for number, name in enumerate(spec.files):
+        (tmp_path / "weights" / name).rename(blobs / str(number))
+        (snapshot / name).symlink_to(f"../../../blobs/{number}")
+    of_hub = msgspec.structs.replace(spec, source=Source(repo="a/b"))
+    files = ModelFiles(snapshot, "commit", "5" * 64)
+    np.testing.assert_array_equal(scores_of(open_tagger(of_hub, files)), wanted)
+    # The links of any other folder are not those of the cache.
+    with pytest.raises(ModelError, match="keeps its weights in other files"):
+        open_tagger(spec, files)
+
+
+def test_weights_in_a_second_file_are_part_of_what_a_result_depends_on(tmp_path: Path) -> None:
+    spec = load(write_family(tmp_path, FAMILIES["cl_tagger v2"]))
+    before = find_local(spec)
+    data = tmp_path / "weights" / spec.files[1]
+    data.write_bytes(data.read_bytes()[:-1] + b"\0")
+    after = find_local(spec)
+    assert before is not None
+    assert after is not None
+    assert before.weights != after.weights
 
 
 # Each part of a description changes the answer: the graphs above would notice a part that is forgotten.

@@ -1,6 +1,7 @@
 """ONNX files that lean on other files or foreign operators, and bytes that are made to harm their reader."""
 
 import contextlib
+import os
 import sys
 import tracemalloc
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from sdprep.errors import ModelError
-from sdprep.models.taggers.onnx_check import MOST_FIELDS, check_self_contained
+from sdprep.models.taggers.onnx_check import MOST_FIELDS, check_graph
 
 
 def tensor(outside):
@@ -73,28 +74,28 @@ PLACES = [initializer, constant, list_of_tensors, branch, function, sparse, trai
 def test_weights_in_other_files_are_refused_wherever_they_are_named(place, tmp_path):
     (tmp_path / "model.onnx").write_bytes(place(True).SerializeToString())
     with pytest.raises(ModelError, match=r"model\.onnx keeps its weights in other files"):
-        check_self_contained(tmp_path / "model.onnx")
+        check_graph(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
 def test_weights_in_the_file_itself_are_fine(place, tmp_path):
     (tmp_path / "model.onnx").write_bytes(place(False).SerializeToString())
-    check_self_contained(tmp_path / "model.onnx")
+    check_graph(tmp_path / "model.onnx")
 
 
 def test_the_advice_makes_one_file_of_it(tmp_path):
     path, weights = str(tmp_path / "model.onnx"), "weights.bin"
     onnx.save_model(initializer(False), path, save_as_external_data=True, location=weights, size_threshold=0)
     with pytest.raises(ModelError, match="save_as_external_data=False"):
-        check_self_contained(tmp_path / "model.onnx")
+        check_graph(tmp_path / "model.onnx")
     onnx.save_model(onnx.load(path), path, save_as_external_data=False)
     (tmp_path / weights).unlink()
-    check_self_contained(tmp_path / "model.onnx")
+    check_graph(tmp_path / "model.onnx")
 
 
 def is_refused(path):
     try:
-        check_self_contained(path)
+        check_graph(path)
     except ModelError:
         return True
     return False
@@ -115,12 +116,124 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path):
 def test_bytes_that_are_no_message_are_refused(data, tmp_path):
     (tmp_path / "model.onnx").write_bytes(data)
     with pytest.raises(ModelError, match="truncated or not an ONNX file"):
-        check_self_contained(tmp_path / "model.onnx")
+        check_graph(tmp_path / "model.onnx")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"model\.onnx: No such file"):
-        check_self_contained(tmp_path / "model.onnx")
+        check_graph(tmp_path / "model.onnx")
+
+
+# Weights in a file beside the graph
+
+
+def split(folder, *entries, data=b"\0" * 100):
+    """A graph whose tensors say these things of their external data, beside 100 bytes of weights."""
+    tensors = []
+    for entry in entries:
+        value = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+        for key, said in entry:
+            value.external_data.add(key=key, value=str(said))
+        tensors.append(value)
+    folder.mkdir(exist_ok=True)
+    (folder / "weights.bin").write_bytes(data)
+    (folder / "model.onnx").write_bytes(helper.make_model(graph(tensors=tensors)).SerializeToString())
+    return folder / "model.onnx"
+
+
+def place(location="weights.bin", offset=0, length=12):
+    return [("location", location), ("offset", offset), ("length", length)]
+
+
+def test_weights_in_a_named_file_beside_the_graph_are_fine(tmp_path):
+    path = split(tmp_path / "m", place(), place(offset=12), [*place(offset=88), ("checksum", "x" * 40)])
+    check_graph(path, ["weights.bin"])
+
+
+def test_a_file_of_weights_has_to_be_named_by_the_description(tmp_path):
+    with pytest.raises(ModelError, match=r"does not name\nAdd weights\.bin to files in its \.toml file"):
+        check_graph(split(tmp_path / "m", place()), ["model.onnx"])
+
+
+ELSEWHERE = {
+    "above": place("../weights.bin"),
+    "absolute": place("/etc/passwd"),
+    "below": place("sub/weights.bin"),
+    "backslash": place("..\\weights.bin"),
+    "drive": place("C:weights.bin"),
+    "memory": place("*/_ORT_MEM_ADDR_/*"),
+    "the folder itself": place("."),
+    "empty": place(""),
+    "a long name": place("w" * 300),
+    "device": place("nul"),
+    "no location": place()[1:],
+    "no offset": [place()[0], place()[2]],
+    "no length": place()[:2],
+    "a length twice": [*place(), ("length", 4)],
+    "two locations": [("location", "weights.bin"), *place("../weights.bin")],
+    "another key": [*place(), ("basepath", "/")],
+    "negative": place(offset=-4),
+    "hexadecimal": place(length="0x10"),
+    "other digits": place(length="\u0661\u0662"),
+    "huge": place(length=10**40),
+}
+
+
+@pytest.mark.parametrize("entry", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_what_leads_elsewhere_or_is_half_said_is_refused(entry, tmp_path):
+    (tmp_path / "weights.bin").write_bytes(bytes(100))
+    named = ["weights.bin", "../weights.bin", "w" * 300, ".", "", "nul", dict(entry).get("location", "")]
+    with pytest.raises(ModelError, match="keeps its weights in other files"):
+        check_graph(split(tmp_path / "m", place(offset=40), entry), named)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 101), (100, 1), (10**17, 1), (96, 8), (0, 10**17)])
+def test_a_range_beyond_the_end_of_the_file_is_refused(offset, length, tmp_path):
+    with pytest.raises(ModelError, match="but that has only 100\n"):
+        check_graph(split(tmp_path / "m", place(offset=offset, length=length)), ["weights.bin"])
+
+
+@pytest.mark.parametrize("offset", [0, 4, 11])
+def test_weights_that_share_bytes_are_refused(offset, tmp_path):
+    path = split(tmp_path / "m", place(), place(offset=offset))
+    with pytest.raises(ModelError, match="several weights in the same bytes"):
+        check_graph(path, ["weights.bin"])
+
+
+def test_a_missing_file_of_weights_is_named(tmp_path):
+    path = split(tmp_path / "m", place())
+    (tmp_path / "m" / "weights.bin").unlink()
+    with pytest.raises(ModelError, match=r"weights\.bin, which is missing beside it"):
+        check_graph(path, ["weights.bin"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are others there")
+@pytest.mark.parametrize("kind", ["hard link", "link", "link beside", "folder", "pipe"])
+def test_weights_that_are_no_file_of_their_own_are_refused(kind, tmp_path):
+    path = split(tmp_path / "m", place())
+    weights, other = tmp_path / "m" / "weights.bin", tmp_path / "m" / "other.bin"
+    weights.rename(tmp_path / "secret" if kind == "link" else other)
+    made = {
+        "hard link": lambda: weights.hardlink_to(other),
+        "link": lambda: weights.symlink_to(tmp_path / "secret"),
+        "link beside": lambda: weights.symlink_to(other),
+        "folder": weights.mkdir,
+        "pipe": lambda: os.mkfifo(weights),
+    }
+    made[kind]()
+    with pytest.raises(ModelError, match="keeps its weights in other files"):
+        check_graph(path, ["weights.bin"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_only_a_link_into_the_folder_of_the_cache_is_followed(tmp_path):
+    path = split(tmp_path / "m", place())
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "m" / "weights.bin").rename(tmp_path / "blobs" / "abc")
+    (tmp_path / "m" / "weights.bin").symlink_to("../blobs/abc")
+    check_graph(path, ["weights.bin"], blobs=tmp_path / "blobs")
+    with pytest.raises(ModelError, match="keeps its weights in other files"):
+        check_graph(path, ["weights.bin"], blobs=tmp_path)
 
 
 # Operators
@@ -155,25 +268,25 @@ def in_training(domain):
 def test_operators_that_onnxruntime_does_not_bring_are_refused_wherever_they_stand(place, domain, tmp_path):
     (tmp_path / "model.onnx").write_bytes(place(domain).SerializeToString())
     with pytest.raises(ModelError, match="which onnxruntime does not have; sdprep loads no library"):
-        check_self_contained(tmp_path / "model.onnx")
+        check_graph(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("domain", ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"])
 def test_operators_of_onnx_and_of_onnxruntime_are_fine(domain, tmp_path):
     (tmp_path / "model.onnx").write_bytes(in_branch(domain).SerializeToString())
-    check_self_contained(tmp_path / "model.onnx")
+    check_graph(tmp_path / "model.onnx")
 
 
 def test_functions_that_the_file_brings_itself_are_fine(tmp_path):
     (tmp_path / "model.onnx").write_bytes(in_function("ai.onnx.ml").SerializeToString())
-    check_self_contained(tmp_path / "model.onnx")
+    check_graph(tmp_path / "model.onnx")
 
 
 def test_code_compiled_for_a_machine_is_refused(tmp_path):
     node = helper.make_node("EPContext", [], ["y"], domain="com.microsoft", embed_mode=0, ep_cache_context="x.engine")
     (tmp_path / "model.onnx").write_bytes(helper.make_model(graph([node])).SerializeToString())
     with pytest.raises(ModelError, match="holds code compiled for one machine"):
-        check_self_contained(tmp_path / "model.onnx")
+        check_graph(tmp_path / "model.onnx")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -187,7 +300,7 @@ def test_weights_behind_a_link_to_a_file_elsewhere_are_refused(link, tmp_path):
     path = tmp_path / "model" / "model.onnx"
     path.write_bytes(helper.make_model(graph(tensors=[value])).SerializeToString())
     with pytest.raises(ModelError, match="keeps its weights in other files"):
-        check_self_contained(path)
+        check_graph(path)
 
 
 # Hostile bytes
@@ -237,7 +350,7 @@ HOSTILE = [lambda: nested(5000), without_end, with_a_key_beyond_32_bits, of_many
 def test_bytes_that_are_made_to_harm_their_reader_are_refused(make, tmp_path):
     (tmp_path / "model.onnx").write_bytes(make())
     with pytest.raises(ModelError, match="truncated or not an ONNX file"):
-        check_self_contained(tmp_path / "model.onnx")
+        check_graph(tmp_path / "model.onnx")
 
 
 def test_a_name_of_many_megabytes_is_not_copied(tmp_path):
@@ -245,7 +358,7 @@ def test_a_name_of_many_megabytes_is_not_copied(tmp_path):
     (tmp_path / "model.onnx").write_bytes(data)
     tracemalloc.start()
     with pytest.raises(ModelError, match="which onnxruntime does not have"):
-        check_self_contained(tmp_path / "model.onnx")
+        check_graph(tmp_path / "model.onnx")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5_000_000
@@ -271,7 +384,7 @@ def test_any_bytes_are_passed_or_refused(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "fuzz.onnx"
     path.write_bytes(data)
     with contextlib.suppress(ModelError):
-        check_self_contained(path)
+        check_graph(path)
 
 
 def messages_of(message):
@@ -301,7 +414,7 @@ def test_no_damage_hides_weights_in_other_files(place, damage, tmp_path_factory)
     path = tmp_path_factory.getbasetemp() / "fuzz.onnx"
     path.write_bytes(data)
     try:
-        check_self_contained(path)
+        check_graph(path)
     except ModelError:
         return
     assert not leans_on_files(bytes(data))

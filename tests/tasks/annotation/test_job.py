@@ -61,10 +61,11 @@ def test_the_stored_keys_are_those_of_earlier_versions(name: str) -> None:
 OTHER_VALUES: dict[str, dict[str, dict[str, Any]]] = {
     "tag": {
         "": {
-            "model": "wd-v1-4-swinv2-tagger-v2", "backend": "tensorflow", "provider": "cpu", "device": "cuda:1",
-            "preprocess": "kohya", "exact_decode": True, "model_dir": Path("models"), "force_download": True,
-            "tag_thresholds": "model", "aliases": LIST, "implications": LIST, "caption_separator": "; ",
-            "caption_extension": ".other", "scores": Path("scores.jsonl"), "scores_min": 0.1, "frequency_tags": True,
+            "model": "wd-v1-4-swinv2-tagger-v2", "combine": "mean", "backend": "tensorflow", "provider": "cpu",
+            "device": "cuda:1", "preprocess": "kohya", "exact_decode": True, "model_dir": Path("models"),
+            "force_download": True, "tag_thresholds": "model", "aliases": LIST, "implications": LIST,
+            "caption_separator": "; ", "caption_extension": ".other", "scores": Path("scores.jsonl"), "scores_min": 0.1,
+            "frequency_tags": True,
         },
         "rules": {
             "threshold": 0.5, "general_threshold": 0.5, "character_threshold": 0.5, "copyright_threshold": 0.5,
@@ -121,6 +122,8 @@ CHANGED_KEYS: dict[str | None, set[str]] = {
     "backend": {"result_key"},
     # The model makes as many captions.
     "best_of": BOTH,
+    # One model is not combined with any.
+    "combine": set(),
     # The weights of another folder are another key, but here the files of the model stay the same.
     "model_dir": set(),
     # The same model at another address.
