@@ -149,6 +149,16 @@ def measure(model: Path, images: Path, batch: int, repeats: int) -> tuple[dict[s
     return taken, sum(text == texts["generate"].get(name) for name, text in texts["sdprep"].items())
 
 
+def print_against_generate(taken: dict[str, list[Taken]]) -> None:
+    """Print a table of what contestants took, each run in turn against that of `generate`."""
+    print("| contestant | seconds, clock | seconds, CPU | ratio, clock | ratio, CPU |\n|---|---|---|---|---|")
+    for who, times in taken.items():
+        pairs = list(zip(taken["generate"], times, strict=True))
+        clock, cpu = [each.clock for each in times], [each.cpu for each in times]
+        ratios = [spread([a.clock / b.clock for a, b in pairs]), spread([a.cpu / b.cpu for a, b in pairs])]
+        print(f"| {who} | {spread(clock)} | {spread(cpu)} | {ratios[0]} | {ratios[1]} |")
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,12 +178,7 @@ def main() -> None:
         taken, same = measure(folder / "model", folder / "images", given.batch, given.repeats)
     print(f"{machine()}\n\n{weights / 1e6:.0f} million weights, {given.images} images, batch {given.batch}")
     print(f"{same} of {given.images} captions are the same\n")
-    print("| contestant | seconds, clock | seconds, CPU | ratio, clock | ratio, CPU |\n|---|---|---|---|---|")
-    for who, times in taken.items():
-        pairs = list(zip(taken["generate"], times, strict=True))
-        clock, cpu = [each.clock for each in times], [each.cpu for each in times]
-        ratios = [spread([a.clock / b.clock for a, b in pairs]), spread([a.cpu / b.cpu for a, b in pairs])]
-        print(f"| {who} | {spread(clock)} | {spread(cpu)} | {ratios[0]} | {ratios[1]} |")
+    print_against_generate(taken)
 
 
 if __name__ == "__main__":
