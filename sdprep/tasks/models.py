@@ -163,7 +163,9 @@ def download(
     done, failures = [], []
     for model in dict.fromkeys(models):
         try:
-            files = ensure_downloaded(_find(model, task), listener or NullListener(), check=True)
+            spec = _find(model, task)
+            _check_has_files(spec)
+            files = ensure_downloaded(spec, listener or NullListener(), check=True)
         except (SdprepError, OSError) as error:
             failures.append(ModelFailure(model, str(error)))
         else:
@@ -288,9 +290,15 @@ def _downloads(lock: Lock) -> Iterator[_Download]:
             yield _Download(known.get((repo, commit), f"{repo}@{commit}"), repo, commit, {**files})
 
 
+def _check_has_files(spec: ModelSpec) -> None:
+    if spec.server is not None:
+        raise ModelError(f"{spec.name} is at the server {spec.server.url}: it has no files on this machine")
+
+
 def _download_of(model: str, lock: Lock) -> _Download:
     # A repository without a description may get any task: if it was never downloaded, it is an error.
     spec = _find(model, None, otherwise="tag")
+    _check_has_files(spec)
     repo = spec.source.repo
     if repo is None:
         raise ModelError(f"{model} was not downloaded: its files are in {registry.local_folder(spec.source)}")

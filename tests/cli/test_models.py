@@ -382,3 +382,20 @@ def test_the_list_marks_the_default_and_a_recommendation_of_each_task(sdprep_com
     assert lines["wd-swinv2-tagger-v3"].endswith("recommended")
     assert lines["blip-large"].endswith("default, recommended")
     assert lines["demo-tag"].endswith("toy for the demo")
+
+
+def test_a_model_at_a_server_is_shown_with_its_address_and_has_nothing_to_download(tmp_path):
+    path = tmp_path / "served.toml"
+    path.write_text(
+        'name = "served"\ntask = "caption"\nbackend = "server"\n[image]\nfit = "inside"\nsize = 512\n'
+        '[server]\nurl = "http://127.0.0.1:8000"\nmodel = "theirs"\n'
+    )
+    run("add", path)
+    shown = run("show", "served")
+    assert row(shown, "source")[1] == "the server http://127.0.0.1:8000"
+    assert row(shown, "model")[1] == "theirs"
+    assert "on this machine" not in shown.stdout
+    for command in ("download", "verify"):
+        done = run(command, "served")
+        assert done.exit_code == 1
+        assert "at the server http://127.0.0.1:8000: it has no files on this machine" in done.output

@@ -57,6 +57,11 @@ def test_a_run_writes_a_caption_for_every_image_and_the_next_asks_nothing(datase
     assert stub.requests == 5
 
 
+def test_a_server_may_call_its_model_by_a_path_that_is_here_too(dataset, stub):
+    stub.models = [str(dataset)]
+    assert counts(caption(dataset, server=stub.url, model=str(dataset))) == {"written": 5}
+
+
 def test_a_deleted_caption_is_written_again_from_the_answer_that_was_paid_for(dataset, stub):
     caption(dataset, **at(stub))
     (dataset / "001.caption").unlink()

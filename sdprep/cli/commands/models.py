@@ -219,17 +219,17 @@ def _yes(value: bool) -> str:
 def _detail_rows(shown: ModelDetails) -> list[tuple[str, str]]:
     """Return the details of a model as rows of a name and a value."""
     spec, source = shown.spec, shown.spec.source
-    here = sum(file.path is not None for file in shown.files)
     known = {
         "name": spec.name,
         "description": spec.description,
         "task": f"{spec.task} (backend {spec.backend})",
         "licence": spec.licence or (f"see https://huggingface.co/{source.repo}" if source.repo else "not stated"),
-        "source": source.repo or source.path or "in the package",
+        "source": f"the server {spec.server.url}" if spec.server else source.repo or source.path or "in the package",
+        "model": spec.server.model if spec.server else "",
         "revision": source.revision if source.repo else "",
         "commit": shown.commit or "",
         "download": about(spec.megabytes),
-        "on this machine": f"{here} of {len(shown.files)} files" + (f", in {shown.folder}" if here else ""),
+        "on this machine": _here(shown),
         "image": _image(spec),
         "prompt": spec.prompt.user,
         "prompt presets": ", ".join(spec.prompt.presets),
@@ -240,6 +240,13 @@ def _detail_rows(shown: ModelDetails) -> list[tuple[str, str]]:
         "card threshold": _threshold(spec.threshold),
     }
     return [(name, value) for name, value in known.items() if value]
+
+
+def _here(shown: ModelDetails) -> str:
+    if shown.spec.server is not None:
+        return ""
+    here = sum(file.path is not None for file in shown.files)
+    return f"{here} of {len(shown.files)} files" + (f", in {shown.folder}" if here else "")
 
 
 def _image(spec: ModelSpec) -> str:

@@ -91,7 +91,8 @@ def at_server(url: str, model: str) -> ModelSpec:
     """
     if (fault := fault_of_address(url)) is not None:
         raise UsageError(f"--server: {fault}")
-    if model in registered() or model_path(model) is not None:
+    # vLLM and llama.cpp call a model by the path of its files, which may be there too.
+    if model in registered() or model.endswith(".toml"):
         spec = resolve(model, "caption")
         if spec.server is None:
             raise UsageError(f"{model} runs on this machine, not at {url}\nGive --model the name that the server has")

@@ -10,6 +10,8 @@ from urllib.parse import SplitResult, urlsplit
 from sdprep.errors import UsageError
 
 VERSION = re.compile(r"v\d+[a-z]*\d*")
+# A name, or an IP address of either kind.
+HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?", re.ASCII)
 CHAT = "/chat/completions"
 EXAMPLES = "http://127.0.0.1:11434 or https://example.com/v1"
 
@@ -69,7 +71,7 @@ def parse_address(url: str) -> Address:
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or port in (-1, 0) or parts.query or parts.fragment:
         raise UsageError(f"'{url}' is not the address of a server; write {EXAMPLES}")
-    if re.search(r"[\x00-\x20\x7f-\U0010ffff]", path + parts.hostname):
+    if not HOST.fullmatch(parts.hostname) or re.search(r"[\x00-\x20\x7f-\U0010ffff]", path):
         raise UsageError(f"'{url}' is not the address of a server: it has characters that no address has")
     is_tls = parts.scheme == "https"
     return Address(parts.hostname, port or (443 if is_tls else 80), _with_version(path), is_tls)

@@ -32,7 +32,14 @@ def test_the_version_is_added_where_there_is_none(url, chat):
     "url",
     [
         *("", "ftp://example.com", "http://", "http://example.com:99999", "http://example.com:0", "http://[::1"),
-        *("http://example.com/v1?key=1", "http://example.com/#a", "http://exa mple.com", "http://example.com/\r\nX: y"),
+        *(
+            "http://example.com/v1?key=1",
+            "http://example.com/#a",
+            "http://exa mple.com",
+            "ht!tp:",
+            "http://a,b",
+            "http://example.com/\r\nX: y",
+        ),
     ],
 )
 def test_what_is_no_address_is_refused(url):
