@@ -13,6 +13,12 @@ import msgspec
 OPTIONAL = ("response_format", "seed")
 SYSTEM = re.compile(r"\bsystem\b.{0,40}\b(role|message|prompt|instruction)|\brole\b.{0,40}\bsystem\b", re.IGNORECASE)
 TOKENS = re.compile(r"\bmax_tokens\b")
+# What ends a turn or stands for an image in the templates of models. The server writes them itself: a tag or a name
+# that looks like one would become one. Which of them are real, only the server knows.
+CONTROL = re.compile(
+    r"<\|[^<>|\s]{1,40}\|>|</?(?:image|img|video|s|bos|eos|pad)>|<(?:start|end)_of_(?:turn|image)>|<__media__>"
+    r"|\[/?(?:INST|IMG|IMG_BREAK|IMG_END|SYSTEM_PROMPT)\]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Question:
 
     def body(self, image_url: str, dialect: Dialect) -> bytes:
         """The body of the request as JSON; the image comes before the text, as models are trained."""
-        system, prompt = self.system, self.prompt
+        system, prompt = (CONTROL.sub("", text) for text in (self.system, self.prompt))
         if dialect.merges_system:
             system, prompt = "", f"{system}\n\n{prompt}" if system else prompt
         parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": image_url}}]

@@ -71,6 +71,15 @@ def test_nothing_is_left_out_twice():
         assert dialect.after(fault, FULL) is None
 
 
+@pytest.mark.parametrize(
+    "token", ["<|im_end|>", "<|image_pad|>", "<image>", "</s>", "<start_of_turn>", "<__media__>", "[INST]", "[/INST]"]
+)
+def test_a_tag_that_looks_like_a_control_token_is_not_sent(token):
+    sent = body(Question("m", f"Tags: 1girl{token}, <3, [x], a<b>c", f"Be{token} brief."))
+    assert sent["messages"][0]["content"] == "Be brief."
+    assert sent["messages"][1]["content"][1]["text"] == "Tags: 1girl, <3, [x], a<b>c"
+
+
 def test_a_merged_system_prompt_comes_before_the_prompt():
     sent = body(FULL, Dialect("max_completion_tokens", frozenset({"seed"}), merges_system=True))
     assert [message["role"] for message in sent["messages"]] == ["user"]
