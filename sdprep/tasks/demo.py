@@ -20,42 +20,54 @@ from sdprep.tasks.caption import caption
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag
 
-MODELS: tuple[tuple[str, Task], ...] = (("demo-caption", "caption"), ("demo-tag", "tag"))
+MODELS: tuple[tuple[str, Task], ...] = (("demo-caption", "caption"), ("demo-tag", "tag"), ("demo-chat", "caption"))
+# Beside the captions of demo-caption.
+CHAT = CaptionSettings(model="demo-chat", prompt="{preset:tags}", caption_extension=".chat")
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """The reports of the commands that could run, and why the others could not, by their names."""
+    """The reports of the commands that could run by what they made, and why others could not by what one types."""
 
-    reports: tuple[RunReport, ...]
-    missing: dict[Task, str]
+    reports: dict[str, RunReport]
+    missing: dict[str, str]
 
 
 def demo(directory: Path, *, listener: Listener | None = None, stop: CancelToken | None = None) -> Demonstration:
     """Copy the bundled images to a folder, and caption, tag and merge them with the demo models.
 
-    A command whose framework is not installed is left out. Raises UsageError if the folder has other images, and
-    MissingExtra if nothing at all can run.
+    The chat model gets the tags in its prompt. A command whose framework is not installed is left out. Raises
+    UsageError if the folder has other images, and MissingExtra if nothing at all can run.
     """
-    missing: dict[Task, SdprepError] = {}
+    missing = _missing()
+    if len(missing) == len(MODELS):
+        raise missing["demo-tag"]
+    copy_images(directory)
+    reports: dict[str, RunReport] = {}
+    fields: list[Literal["caption", "tags"]] = []
+    if "demo-caption" not in missing:
+        reports["captions"] = caption(directory, CaptionSettings(model="demo-caption"), listener=listener, stop=stop)
+        fields.append("caption")
+    if "demo-tag" not in missing:
+        reports["tag files"] = tag(directory, TagSettings(model="demo-tag"), listener=listener, stop=stop)
+        fields.append("tags")
+        if "demo-chat" not in missing:
+            reports["chat captions"] = caption(directory, CHAT, listener=listener, stop=stop)
+    merging = MergeSettings(fields=(*fields, "image_size"))
+    reports["entries"] = merge(directory, merging, listener=listener, stop=stop)
+    typed = {"demo-caption": "caption", "demo-tag": "tag", "demo-chat": "caption --model demo-chat"}
+    return Demonstration(reports, {typed[model]: str(error) for model, error in missing.items()})
+
+
+def _missing() -> dict[str, SdprepError]:
+    """The demo models whose framework is not installed, and why they cannot run."""
+    missing: dict[str, SdprepError] = {}
     for model, task in MODELS:
         try:
             check_installed(with_backend(resolve(model, task), "auto"))
         except SdprepError as error:
-            missing[task] = error
-    if len(missing) == len(MODELS):
-        raise missing["tag"]
-    copy_images(directory)
-    reports = []
-    fields: list[Literal["caption", "tags"]] = []
-    if "caption" not in missing:
-        reports.append(caption(directory, CaptionSettings(model="demo-caption"), listener=listener, stop=stop))
-        fields.append("caption")
-    if "tag" not in missing:
-        reports.append(tag(directory, TagSettings(model="demo-tag"), listener=listener, stop=stop))
-        fields.append("tags")
-    reports.append(merge(directory, MergeSettings(fields=(*fields, "image_size")), listener=listener, stop=stop))
-    return Demonstration(tuple(reports), {task: str(error) for task, error in missing.items()})
+            missing[model] = error
+    return missing
 
 
 def copy_images(directory: Path) -> None:

@@ -31,12 +31,14 @@ def test_a_demo_succeeds(twice):
 def test_a_demo_ends_in_a_dozen_lines_that_say_what_was_made(twice):
     lines = twice[0][1].splitlines()
     assert len(lines) <= 13
-    assert lines[0] == f"{COUNT} images in shown have {COUNT} captions, {COUNT} tag files, {COUNT} entries"
+    made = ", ".join(f"{COUNT} {what}" for what in ("captions", "tag files", "chat captions", "entries"))
+    assert lines[0] == f"{COUNT} images in shown have {made}"
 
 
 def test_a_demo_shows_one_image_with_its_caption_and_tags(twice):
     assert "red-hair-hat.caption: a girl with long red hair" in twice[0][1]
     assert "red-hair-hat.txt: 1girl" in twice[0][1]
+    assert "red-hair-hat.chat: a girl with long red hair" in twice[0][1]
 
 
 def test_a_demo_names_the_commands_for_ones_own_folder(twice):

@@ -16,8 +16,7 @@ from sdprep.cli.talk import YELLOW, current
 from sdprep.report import CancelToken, RunReport
 
 SHOWN = "red-hair-hat.jpg"
-SIDECARS = {"caption": ".caption", "tag": ".txt"}
-WORDS = {"caption": "captions", "tag": "tag files", "merge": "entries"}
+SIDECARS = {"captions": ".caption", "tag files": ".txt", "chat captions": ".chat"}
 
 
 @click.command(cls=shared.Command, example="sdprep demo ./sdprep-demo", short_help="Try everything on bundled images.")
@@ -28,8 +27,8 @@ WORDS = {"caption": "captions", "tag": "tag files", "merge": "entries"}
 def demo(directory: Path) -> None:
     """Copy sample images to DIR (default ./sdprep-demo) and caption, tag and merge them with tiny bundled models.
 
-    The demo models know the bundled cartoon drawings only; for your own images take the real ones. Without torch,
-    the images are tagged and not captioned.
+    They are captioned twice: by BLIP, and by a chat model that gets the tags. The demo models know the bundled cartoon
+    drawings only; for your own images take the real ones. Without torch, the images are tagged and not captioned.
     """
     from sdprep.tasks.demo import demo as task
 
@@ -41,25 +40,24 @@ def demo(directory: Path) -> None:
         terminal.close()
     for name, reason in shown.missing.items():
         current().say(f" sdprep {name}. {reason}", head="not shown:", style=YELLOW)
-    for report in shown.reports:
+    for report in shown.reports.values():
         print_failures(report.failures)
     _show(directory, shown.reports)
-    sys.exit(max(report.exit_code for report in shown.reports))
+    sys.exit(max(report.exit_code for report in shown.reports.values()))
 
 
-def _show(directory: Path, reports: tuple[RunReport, ...]) -> None:
+def _show(directory: Path, reports: dict[str, RunReport]) -> None:
     """Print what was made, one image with its texts, where the files are, and what to type for your own folder."""
-    found = max(report.found for report in reports)
-    made = [f"{report.found - report.failed - report.remaining} {WORDS[report.command]}" for report in reports]
+    found = max(report.found for report in reports.values())
+    made = [f"{report.found - report.failed - report.remaining} {what}" for what, report in reports.items()]
     click.echo(f"{found} images in {directory} have {', '.join(made)}")
     image = directory / SHOWN
     click.echo(f"\n{image}")
-    commands = [report.command for report in reports if report.command in SIDECARS]
-    for command in commands:
-        sidecar = image.with_suffix(SIDECARS[command])
-        if sidecar.is_file():
+    for what in reports:
+        sidecar = image.with_suffix(SIDECARS.get(what, ""))
+        if what in SIDECARS and sidecar.is_file():
             click.echo(f"  {sidecar.name}: {sidecar.read_text(encoding='utf-8').strip()}")
-    click.echo(f"\nThe texts are beside the images, all of them together in {reports[-1].output}")
+    click.echo(f"\nThe texts are beside the images, all of them together in {reports['entries'].output}")
     click.echo("\nFor your own folder (the models are downloaded once):")
-    for command in (*commands, "merge"):
+    for command in dict.fromkeys(report.command for report in reports.values()):
         click.echo(f"  sdprep {command} ./your-images")

@@ -10,6 +10,7 @@ import msgspec
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.backends import SAVED_MODEL
 from sdprep.models.base import ImageSpec, LabelSpec, ModelSpec, Source, Task
+from sdprep.models.captioners.chat.families import PROCESSORS
 from sdprep.models.captioners.trust import PICKLES
 from sdprep.models.files.contents import MAKES_IMAGES, PICKLE_SUFFIXES, WEIGHTS, kind_of, weight_names
 from sdprep.models.parse import as_type, read_json
@@ -34,6 +35,9 @@ BLIP_FILES = (
     "tokenizer_config.json",
     "vocab.txt",
 )
+# In a chat model, whose weights are in as many files as its makers chose; and its longest side if no file states one.
+CHAT_FILES = ("config.json", "*.json", "*.jinja", "*.safetensors")
+LONGEST_SIDE = 1024
 BLIP_NEEDED = ("config.json", SAFETENSORS, "tokenizer.json")
 
 
@@ -57,15 +61,19 @@ def from_folder(folder: Path, task: Task | None) -> ModelSpec:
     Raises UsageError if it holds both and there is no `task`, ModelError if it holds neither.
     """
     source = Source(path=str(folder))
-    is_blip = _model_type(folder / "config.json") == "blip"
+    family = _model_type(folder / "config.json")
+    is_captioner = family == "blip" or family in PROCESSORS
     graphs = [name for name in (WD_FILES[0], SAVED_MODEL) if (folder / name).is_file()]
     has_labels = (folder / WD_FILES[1]).is_file()
     is_wd = bool(graphs) and has_labels
-    if is_wd and is_blip and task is None:
+    if is_wd and is_captioner and task is None:
         raise UsageError(UNDECIDED.format(folder))
-    if is_wd and not (is_blip and task == "caption"):
+    if is_wd and not (is_captioner and task == "caption"):
         return _wd_of_folder(folder, source)
-    if not is_blip:
+    if family in PROCESSORS:
+        image = ImageSpec(fit="inside", size=LONGEST_SIDE)
+        return ModelSpec(folder.name, "caption", "chat", source, CHAT_FILES, image, model_type=family)
+    if not is_captioner:
         raise ModelError(_lack(folder, graphs, has_labels))
     weights = _weights_of_folder(folder)
     found = (name for name in BLIP_FILES if name in BLIP_NEEDED or (folder / name).is_file())
@@ -94,7 +102,7 @@ def _lack(folder: Path, graphs: list[str], has_labels: bool) -> str:
         return f"{folder} holds no model itself, but {inside} does\nUse: --model {shlex.quote(str(inside))}"
     lacking = (
         f"{folder} holds no model that sdprep knows: a tagger has {' and '.join(WD_FILES)}, "
-        "a captioner a config.json with model_type blip"
+        "a captioner a config.json with a model_type that sdprep knows, such as blip or qwen3_vl"
     )
     for path in sorted(folder.glob("*.safetensors")):
         if (kind := kind_of(weight_names(path))) is not None:
@@ -105,12 +113,12 @@ def _lack(folder: Path, graphs: list[str], has_labels: bool) -> str:
 def _may_be_model(folder: Path) -> bool:
     """Whether a folder has the files of a family."""
     has_graph = any((folder / name).is_file() for name in (WD_FILES[0], SAVED_MODEL))
-    return (has_graph and (folder / WD_FILES[1]).is_file()) or _is_blip(folder)
+    return (has_graph and (folder / WD_FILES[1]).is_file()) or _is_captioner(folder)
 
 
-def _is_blip(folder: Path) -> bool:
+def _is_captioner(folder: Path) -> bool:
     try:
-        return _model_type(folder / "config.json") == "blip"
+        return _model_type(folder / "config.json") in ("blip", *PROCESSORS)
     except ModelError:  # a file of this name that is something else
         return False
 

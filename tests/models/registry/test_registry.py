@@ -98,6 +98,17 @@ def test_every_model_of_ours_is_whole(path: Path) -> None:
         assert spec.image.std == infer.CLIP_STD
 
 
+def test_a_folder_with_a_chat_model_needs_no_description() -> None:
+    described = resolve("demo-chat", "caption")
+    files = find_local(described)
+    assert files is not None
+    own = resolve(str(files.folder), "caption")
+    assert (own.backend, own.model_type, own.image.fit) == ("chat", "llava", "inside")
+    found = find_local(own)
+    assert found is not None
+    assert found.weights == files.weights
+
+
 @pytest.mark.parametrize("name", ["demo-caption", "demo-tag"])
 def test_a_demo_model_is_in_the_package_and_is_what_its_files_say(name: str) -> None:
     task: Task = "caption" if name == "demo-caption" else "tag"
@@ -111,7 +122,7 @@ def test_a_demo_model_is_in_the_package_and_is_what_its_files_say(name: str) -> 
 
 def test_names_are_listed_by_task() -> None:
     assert names() == sorted(path.stem for path in OURS)
-    assert names("caption") == ["blip-base", "blip-large", "demo-caption"]
+    assert {"blip-large", "demo-caption", "demo-chat", "qwen3-vl-4b"} <= set(names("caption"))
     assert sorted(names("caption") + names("tag")) == names()
 
 

@@ -19,10 +19,9 @@ from sdprep.models.captioners.frameworks import find_device, import_frameworks
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption, stream_seed
 from sdprep.models.captioners.trust import check_pickles
 from sdprep.models.execution import Execution
+from sdprep.models.registry.infer import LONGEST_SIDE
 from sdprep.types import Batch, Caption, FailureCode, NoAnswer, Prediction
 
-# The longest side that a processor gets unless the description says another; it makes images smaller anyway.
-LONGEST_SIDE = 1024
 NAMES = ("AutoImageProcessor", "AutoModelForImageTextToText", "AutoTokenizer", "GenerationConfig")
 
 
@@ -59,6 +58,8 @@ class ChatCaptioner:
         torch, transformers = import_frameworks("vlm", NAMES)
         device = find_device(torch, execution.device)
         dtype = dtype_of(torch, execution.dtype)
+        if execution.cuda_graphs:
+            note("--cuda-graphs has no effect: it is for BLIP models")
         processor = load_processor(transformers, files.folder, family)
         self._tokenizer = processor.tokenizer
         self._prompts = PromptBuilder(processor, spec.prompt, options.system)
