@@ -24,20 +24,6 @@ T = TypeVar("T")
 AUTO = "auto"
 # A little above 1 a threshold writes nothing, which kohya's users know as a way to leave a category out.
 THRESHOLD_CEILING = 2.0
-# The origin of settings that a version stored which did not tell stated values from built-in ones, and the values that
-# were built in then and are not now: captioners have had their own since.
-BEFORE = "an earlier version"
-BUILT_IN_BEFORE = {
-    "prompt": "a picture of",
-    "num_beams": 3,
-    "sample": False,
-    "top_p": 0.9,
-    "top_k": 0,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "min_length": 5,
-    "max_length": 75,
-}
 Preprocess = Literal["sdprep", "kohya"]
 
 

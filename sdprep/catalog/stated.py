@@ -22,7 +22,7 @@ from platformdirs import user_data_path
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.moves import Move
-from sdprep.catalog.schema import Key, as_table, as_text, dump, parse_json
+from sdprep.catalog.schema import Key, as_text, dump, parse_json
 from sdprep.files import NEW_FILE, read_limited, write_all
 
 KEY_BYTES = 32
@@ -68,30 +68,6 @@ def _decoded(catalog: Catalog, rows: Iterable[Sequence[Any]]) -> list[StatedRow]
     return found
 
 
-def settings_before(catalog: Catalog, task: str) -> tuple[str, dict[str, Any]]:
-    """The newest run of a task, and all its settings, in a catalog of a version that remembered no statements.
-
-    Empty if a run has remembered some since, or there is none. Raises DamagedCatalog.
-    """
-    runs = catalog.db.execute(
-        "SELECT uid, settings FROM runs WHERE command = ? ORDER BY started DESC", (task,)
-    ).fetchall()
-    with catalog.decoding("the settings of an earlier run"):
-        found = [(as_text(uid), as_table(settings)) for uid, settings in runs]
-    if not found or any("stated" in settings for _, settings in found):
-        return "", {}
-    uid, settings = found[0]
-    return uid, _flat(settings)
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without their groups."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= _flat(value) if isinstance(value, dict) else {name: value}
-    return found
-
-
 def stated_places(catalog: Catalog) -> set[Key]:
     """The places for which something was stated."""
     return {place for [place] in catalog.db.execute("SELECT DISTINCT place FROM stated")}
@@ -113,10 +89,10 @@ def move_places(catalog: Catalog, moves: Sequence[Move]) -> None:
     rows = _moved(stated_rows(catalog), {move.key: move.former for move in moves})
     for place in {move.former for move in moves if move.is_gone} | {row.place for row in rows}:
         catalog.db.execute("DELETE FROM stated WHERE place = ?", (place,))
-    state_again(catalog, rows)
+    _state_again(catalog, rows)
 
 
-def state_again(catalog: Catalog, rows: Collection[StatedRow]) -> None:
+def _state_again(catalog: Catalog, rows: Collection[StatedRow]) -> None:
     """Write rows that were read; one that this user did not sign is not signed now."""
     state(catalog, rows)
     catalog.db.executemany(
@@ -185,7 +161,7 @@ def take_back(catalog: Catalog, run: str, undoing: str, folder: Key = "") -> Non
         for row in _decoded(catalog, before)
         if _is_at_or_below(row.place, folder) and (row.place, row.task, row.option) not in later
     ]
-    state_again(catalog, rows)
+    _state_again(catalog, rows)
 
 
 def _is_at_or_below(place: Key, folder: Key) -> bool:

@@ -6,7 +6,6 @@ then what earlier runs stated there < stated now
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,30 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import msgspec
-
 from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.schema import Key, as_key
 from sdprep.catalog.session import CatalogSession
-from sdprep.catalog.stated import (
-    StatedRow,
-    forget,
-    settings_before,
-    state,
-    state_again,
-    stated_rows,
-    user_key,
-)
-from sdprep.config import (
-    BEFORE,
-    BUILT_IN_BEFORE,
-    CaptionSettings,
-    MergeSettings,
-    TagSettings,
-    remembered_options,
-    value_of,
-    with_options,
-)
+from sdprep.catalog.stated import StatedRow, forget, state, stated_rows, user_key
+from sdprep.config import CaptionSettings, MergeSettings, TagSettings, remembered_options, value_of, with_options
 from sdprep.errors import CatalogFailed, UsageError
 from sdprep.sanitize import printable, strip_invisible
 from sdprep.tasks.option_values import OptionValues, as_argument, as_flags, spelt
@@ -144,7 +124,6 @@ class Cascade(Generic[S]):
         self._options = remembered_options(type(settings))
         self._reader = OptionValues(type(settings))
         self._rows: dict[int, dict[Key, dict[str, StatedRow]]] = {}
-        self._before: dict[int, list[StatedRow]] = {}
         self._of_folder: dict[Path, _Values] = {}
         self._by_values: dict[int, Effective[S]] = {}
         self._interned: dict[Any, Effective[S]] = {}
@@ -237,36 +216,12 @@ class Cascade(Generic[S]):
     def _rows_of(self, catalog: Catalog) -> dict[Key, dict[str, StatedRow]]:
         """What earlier runs stated, by place and option."""
         if id(catalog) not in self._rows:
-            rows = self._remembered_rows(catalog) if self._layers.remembered else []
+            rows = stated_rows(catalog, self._task) if self._layers.remembered else []
             by_place: dict[Key, dict[str, StatedRow]] = {}
             for row in rows:
                 by_place.setdefault(row.place, {})[row.option] = row
             self._rows[id(catalog)] = by_place
         return self._rows[id(catalog)]
-
-    def _remembered_rows(self, catalog: Catalog) -> list[StatedRow]:
-        """What earlier runs stated; of a version that did not remember that, what differs from its built-in values."""
-        if rows := stated_rows(catalog, self._task):
-            return rows
-        run, settings = settings_before(catalog, self._task)
-        own = {name: value_of(self._base, name) for name in self._options} | BUILT_IN_BEFORE
-        built_in = {name: json.loads(msgspec.json.encode(value, enc_hook=str)) for name, value in own.items()}
-        names = [name for name in sorted(self._options & settings.keys()) if settings[name] != built_in[name]]
-        rows = [StatedRow("", self._task, name, settings[name], BEFORE, run) for name in names]
-        self._before[id(catalog)] = [row for row in rows if self._may_count(row, catalog)]
-        return self._before[id(catalog)]
-
-    def _may_count(self, row: StatedRow, catalog: Catalog) -> bool:
-        """Whether a setting that no user signed may be used; if not, it is noted."""
-        try:
-            fault = self._reader.path_fault(row, catalog.root) or self._layers.check(
-                row.option, self._reader.from_row(row, catalog.root)
-            )
-        except ValueError as error:
-            fault = str(error)
-        if fault is not None:
-            self._note(strip_invisible(f"{spelt(row.option)} of {BEFORE} {fault}; state it again"))
-        return fault is None
 
     def _typed(self, catalog: Catalog, rows: Mapping[str, StatedRow]) -> _Values:
         """The values of rows, without those that this sdprep cannot use, which are noted once."""
@@ -323,8 +278,9 @@ class Cascade(Generic[S]):
         return f"\n{self._line(_flags(remembered))}" if remembered else ""
 
     def _line(self, what: str) -> str:
-        shown = [f"sdprep settings {as_argument(place)}" for place in self._places[:MOST_FOLDERS]]
-        return strip_invisible(f"using settings of earlier runs: {what} ({', '.join(shown)})")
+        return strip_invisible(
+            f"using settings of earlier runs: {what} (sdprep settings {as_argument(self._places[0])})"
+        )
 
     def _remembered_line(self, parts: list[tuple[Effective[S], list[ImageItem]]]) -> str | None:
         """The line about what earlier runs stated: for all images, then for those of single folders."""
@@ -374,7 +330,6 @@ class Cascade(Generic[S]):
         # A place above the catalog's folder is that folder here; a catalog elsewhere (--catalog) has all places.
         whole = {each for each in near if not each.is_relative_to(root)}
         places = {"" if each in whole else folder_key(catalog, each) for each in near or self._places}
-        state_again(catalog, self._before.get(id(catalog), []))
         for place in places:
             forget(catalog, place, self._task, self.stated_now.keys(), until=run)
         # A settings file below would count more than a row here, but this statement is younger.

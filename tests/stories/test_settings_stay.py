@@ -13,31 +13,12 @@ from sdprep.cli.main import cli
 from sdprep.config import TagSettings
 from sdprep.errors import UsageError
 from sdprep.files import configs_folder
-from sdprep.report import NullListener
 from sdprep.rules.labels import KAOMOJI
 from sdprep.tasks.history import log
 from sdprep.tasks.remembered import remembered
 from sdprep.tasks.settings import Layers, stating
 from sdprep.tasks.tag import tag as tag_task
-from tests.stories.telling import (
-    CATALOG,
-    FAKE_CAPTION,
-    ROOT,
-    STRICT,
-    hide_models,
-    tag_settings,
-    tags_of,
-    texts,
-    watch_model,
-)
-
-
-class Notes(NullListener):
-    def __init__(self):
-        self.texts = []
-
-    def note(self, message):
-        self.texts.append(message)
+from tests.stories.telling import CATALOG, FAKE_CAPTION, STRICT, hide_models, tag_settings, tags_of, texts, watch_model
 
 
 def sdprep(*words):
@@ -298,38 +279,6 @@ def test_a_setting_that_came_with_the_folder_may_not_set_what_a_settings_file_ma
 
     with pytest.raises(UsageError, match="remembers --prefix mychar, which is not allowed here\nState --prefix yours"):
         tag_task(styled, TagSettings(), layers=layers)
-
-
-# a catalog of 0.1, which did not tell stated settings from built-in ones
-
-
-@pytest.fixture
-def of_old(tmp_path, drawings):
-    """Two images with the catalog that 0.1 left, with the threshold 0.02."""
-    (tmp_path / ".sdprep").mkdir()
-    shutil.copy(ROOT / "tests" / "catalog" / "catalog-0.1.sqlite", tmp_path / CATALOG)
-    for name, data in zip(("a.bmp", "b.bmp"), drawings, strict=False):
-        (tmp_path / name).write_bytes(data)
-    return tmp_path
-
-
-def test_settings_of_0_1_stay(of_old):
-    said = sdprep_tag(of_old, "--remove-underscore").stderr
-    again = sdprep_tag(of_old).stderr
-
-    assert "using settings of earlier runs: --model demo-tag --threshold 0.02" in said
-    assert "--model demo-tag --remove-underscore --threshold 0.02" in again
-    assert {(row.flags, row.origin) for row in remembered(of_old)} == {
-        ("--model demo-tag", "an earlier version"),
-        ("--threshold 0.02", "an earlier version"),
-        ("--remove-underscore", "flag"),
-    }
-
-
-def test_a_program_that_trusts_no_folder_is_told_which_settings_of_0_1_it_has_to_state(of_old):
-    notes = Notes()
-    tag_task(of_old, tag_settings({}), listener=notes)
-    assert "--threshold of an earlier version was not stated by you on this machine; state it again" in notes.texts
 
 
 # undo

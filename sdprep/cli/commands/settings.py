@@ -13,7 +13,6 @@ from sdprep.cli import options as shared
 from sdprep.cli.commands.history import catalog_option, json_option
 from sdprep.cli.output import print_json, print_table
 from sdprep.cli.param_types import UserPath, hyphenate
-from sdprep.config import BEFORE
 from sdprep.errors import UsageError
 
 
@@ -85,5 +84,4 @@ def _print(rows: Sequence[Any], *, json_report: bool) -> None:
 
 
 def _origin(setting: Any) -> str:
-    stated = setting.is_signed or setting.origin == BEFORE
-    return f"{setting.origin}, run {setting.run}" if stated else "came with the folder"
+    return f"{setting.origin}, run {setting.run}" if setting.is_signed else "came with the folder"
