@@ -84,7 +84,7 @@ def _check_server(spec: ModelSpec) -> Iterator[str]:
         yield f"server.extra: {', '.join(sorted(fixed))} cannot be set"
     ignored = [name for name in SERVER_UNKNOWN if getattr(spec.generate, name) is not None]
     if ignored:
-        yield f"generate.{ignored[0]} is no field of the API; if the server knows it, write it in server.extra"
+        yield f"generate.{ignored[0]} does not belong to the API; if the server knows it, write it in server.extra"
     if spec.image.fit != "inside" or spec.image.size is None:
         yield 'a captioner at a server needs fit = "inside" and size, the longest side, in [image]'
 

@@ -119,6 +119,17 @@ def test_a_limit_of_cost_needs_a_price(dataset, stub):
     assert stub.requests == 0
 
 
+def test_a_limit_holds_for_all_folders_of_a_run_or_is_refused(dataset, stub):
+    other = dataset / "other"
+    other.mkdir()
+    fill(other, 2)
+    write(other / "sdprep.toml", "[caption]\ntemperature = 0.5\n")
+    done = run("caption", ".", "--server", stub.url, "--model", "stub", "--max-requests", "3", folder=dataset)
+    assert done.returncode == 2
+    assert "--max-requests and --max-cost cannot be kept here" in done.stderr
+    assert stub.requests == 0
+
+
 def test_captions_of_a_server_cannot_be_ranked(dataset, stub):
     with pytest.raises(UsageError, match="--best-of ranks captions"):
         caption(dataset, **at(stub, best_of=2, sample=True))

@@ -233,7 +233,9 @@ class Annotation(Generic[S]):
         if (note := other_models_note(self.report.other_models, self._models)) is not None:
             self._listener.note(note)
         self._open = dict.fromkeys(pending, 0)
-        for config, jobs in [] if self._stop else self._engines(pending, sink):
+        engines = [] if self._stop else self._engines(pending, sink)
+        _check_limits([config for config, _ in engines])
+        for config, jobs in engines:
             if not self._stop:
                 self._predict(config, jobs, sink)
         self.report.remaining += len(self._open)
@@ -354,6 +356,16 @@ class Annotation(Generic[S]):
                 name: {key: round(value, 6) for key, value in asdict(stage).items()} for name, stage in stages.items()
             }
         report.check()
+
+
+def _check_limits(engines: Sequence[EngineConfig]) -> None:
+    """Raise UsageError if a limit of requests or cost would hold for each of several ways to ask a server."""
+    options = [config.captions for config in engines if config.captions is not None]
+    if len(engines) > 1 and any(each.max_requests is not None or each.max_cost is not None for each in options):
+        raise UsageError(
+            "--max-requests and --max-cost cannot be kept here: folders of this run have settings of their own, and "
+            "the server is asked in several ways\nCaption one folder after the other"
+        )
 
 
 def _files_key(spec: ModelSpec) -> tuple[Any, ...]:

@@ -72,7 +72,7 @@ def descriptions(draw):
             {"server": {"url": "http://a", "model": "m", "extra": {"stream": True}}},
             r"server\.extra: stream cannot be set",
         ),
-        ({"generate": {"top_k": 3}}, r"generate\.top_k is no field of the API"),
+        ({"generate": {"top_k": 3}}, r"generate\.top_k does not belong to the API"),
         ({"image": {"fit": "pad", "size": 64}}, r'needs fit = "inside"'),
         ({"files": ["model.onnx"]}, "has neither files nor"),
         ({"server": {"url": "http://a", "model": "m", "api_key": "sk-1"}}, r"server.*unknown field .api_key"),

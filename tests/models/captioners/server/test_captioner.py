@@ -1,7 +1,9 @@
 """A captioner at a server: what it sends, what it makes of every answer, and when it tries again."""
 
+import random
 import threading
 import time
+from collections import Counter
 from email.utils import formatdate
 
 import numpy as np
@@ -12,7 +14,7 @@ from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.models.captioners.server.images import data_url, encode_jpeg
 from sdprep.types import Caption, FailureCode, NoAnswer
 from tests.models.captioners.server.conftest import images
-from tests.stub_server import caption_of, cut, fails, gives, half, html, message, right, says, slow, stream
+from tests.stub_server import caption_of, cut, fails, gives, half, html, jpeg_of, message, right, says, slow, stream
 
 
 def test_every_image_gets_its_own_answer(ask, stub):
@@ -182,6 +184,26 @@ def test_an_error_of_the_images_is_raised_and_ends_the_requests(ask, stub):
 
     with pytest.raises(OSError, match="the disk is gone"):
         list(ask().captioner.predict(broken()))
+
+
+def test_among_many_faults_every_image_is_answered_once(ask, stub):
+    rng, faults = random.Random(5), [cut, half, html, fails(429), fails(500), fails(503, headers={"Retry-After": "1"})]
+    answered = Counter()
+
+    def unreliable(handler, body):
+        with stub.lock:
+            action = rng.choice(faults) if rng.random() < 0.2 else None
+        if action is None:
+            answered[jpeg_of(body)] += 1
+            action = right
+        action(handler, body)
+
+    stub.usual = unreliable
+    found = ask(in_flight=16)(200)
+    assert all(isinstance(answer, Caption) for answer in found.values())
+    assert len(found) == len(answered) == 200
+    assert set(answered.values()) == {1}
+    assert stub.most_active <= 16
 
 
 @pytest.mark.parametrize(
