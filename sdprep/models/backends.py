@@ -92,6 +92,8 @@ def _check_server(spec: ModelSpec) -> Iterator[str]:
 def _check_chat(spec: ModelSpec) -> Iterator[str]:
     if spec.image.fit is None or spec.image.size is None:
         yield 'a chat model needs fit and size in [image]: fit = "inside" and the longest side'
+    if not any(name.endswith(".safetensors") for name in spec.files):
+        yield "a chat model needs its weights as .safetensors in files"
     if spec.server is not None:
         yield '[server] is for captioners with backend = "server"'
 

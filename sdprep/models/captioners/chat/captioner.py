@@ -95,7 +95,7 @@ class ChatCaptioner:
     def _prepared(self, batch: Batch) -> _Asked | Exception:
         """What the processor makes of a batch, or why it cannot."""
         try:
-            return _Asked(batch, self._prompts.inputs(batch.prompts or ("",) * len(batch.keys), list(batch.pixels)))
+            return _Asked(batch, self._inputs(batch))
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001 - the processor of each family has its own idea of a wrong image

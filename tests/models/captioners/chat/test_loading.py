@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from sdprep.errors import MissingExtra, ModelError, UsageError
+from sdprep.files import configs_folder
 from sdprep.models.backends import check_installed
 from sdprep.models.base import ModelFiles
 from sdprep.models.captioners.chat.captioner import ChatCaptioner
@@ -125,3 +126,19 @@ def test_without_the_extra_its_command_is_named_before_anything_is_downloaded(pl
     ) as caught:
         check_installed(resolve("qwen3-vl-4b", "caption"))
     assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"model.safetensors"', '"pytorch_model.bin"', "a chat model needs its weights as .safetensors in files"),
+        ('fit = "inside"', "", "a chat model needs fit and size in"),
+        ("size = 512", "", "a chat model needs fit and size in"),
+    ],
+)
+def test_a_description_that_cannot_be_run_is_rejected_when_it_is_read(tmp_path, old, new, message):
+    text = (configs_folder("models") / "demo-chat.toml").read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "mine.toml").write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ModelError, match=message):
+        find(str(tmp_path / "mine.toml"))
