@@ -7,6 +7,7 @@ from sqlite3 import connect
 import pytest
 from click.testing import CliRunner
 
+from sdprep.api import tag as api_tag
 from sdprep.catalog.migrations import DEFAULTS
 from sdprep.catalog.schema import STEPS
 from sdprep.cli.main import cli
@@ -159,6 +160,15 @@ def test_a_dry_run_uses_the_settings_of_0_1_and_leaves_the_catalog_as_it_is(styl
 
     assert "--prefix mychar" in result.stderr
     assert (styled / CATALOG).read_bytes() == content
+
+
+def test_the_python_api_uses_what_may_come_with_a_folder(styled):
+    before = texts(styled)
+
+    report = api_tag(styled, workers=0, threshold=STRICT)
+
+    assert report.written == len(before)
+    assert all(tags_of(styled / name)[0] == "mychar" for name in before)
 
 
 def test_what_may_not_come_with_a_folder_is_named_with_what_helps(album):
