@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,145 +12,18 @@ import click
 from sdprep.cli import param_types
 from sdprep.cli.param_types import hyphenate
 from sdprep.cli.settings_files import CONFIG_NAME, read_table, setting_options
+from sdprep.config import SETTINGS
 from sdprep.files import real_path
 from sdprep.paths import is_inside, is_safe_relative
-from sdprep.rules.exclude import is_regex
-from sdprep.sanitize import has_hidden
+from sdprep.tasks.options.untrusted import untrusted_fault
 
 # The largest file, in bytes. Some TOML takes time in proportion to the square of its size to parse.
 LARGEST = 16 << 10
-# Characters of a string and of all strings of a list, entries of a list, characters of a separator.
-LONGEST_TEXT, LONGEST_LIST, MOST_TEXTS, LONGEST_SEPARATOR = 1_000, 10_000, 500, 20
-MOST_WILDCARDS, LONGEST_WILDCARD = 50, 200
 # The largest list of tags, in bytes. One of 14 MB takes half a minute and 1 GB of memory.
 LARGEST_LIST = 1 << 20
 # Files that an error names besides the one it is about.
 MOST_FILES = 3
 ADVICE = "Set it on the command line, or pass this file with --config if you trust it"
-
-# What is wrong with the value that the run would use for an option, or None.
-Check = Callable[[click.Option, Any], "str | None"]
-
-
-def anything(_: click.Option, __: Any) -> None:
-    """Accept every value of the option."""
-
-
-def never(_: click.Option, __: Any) -> str:
-    """Accept no value."""
-    return "cannot be set by a file in the dataset folder"
-
-
-def only(*values: str | bool) -> Check:
-    """Accept these values."""
-
-    def check(_: click.Option, value: Any) -> str | None:
-        names = " or ".join(str(each).lower() for each in values)
-        return None if value in values else f"can only be {names} in a file in the dataset folder"
-
-    return check
-
-
-def at_most(most: float | None = None, least: float = 0) -> Check:
-    """Accept numbers up to the built-in value, or up to `most` if the option has none."""
-
-    def check(option: click.Option, value: Any) -> str | None:
-        limit = option.default if most is None else most
-        within = f"can only be from {least:,} to {limit:,}" if least else f"can only be {limit:,} or less"
-        return None if least <= value <= limit else f"{within} in a file in the dataset folder"
-
-    return check
-
-
-def visible(_: click.Option, value: Any) -> str | None:
-    """Accept a string, or a list of strings, of bounded length and without invisible characters."""
-    texts = _texts(value)
-    if any(map(has_hidden, texts)):
-        return "has a control character, a line break, a text direction mark or an invisible character"
-    lengths = [*map(len, texts)]
-    if len(lengths) > MOST_TEXTS or max(lengths, default=0) > LONGEST_TEXT or sum(lengths) > LONGEST_LIST:
-        return f"is longer than {LONGEST_TEXT} characters, or {MOST_TEXTS} entries, or {LONGEST_LIST} characters in all"
-    return None
-
-
-def _texts(value: Any) -> list[str]:
-    """Return the strings in a value: a string, a tuple of strings, or a tuple of pairs of strings and numbers."""
-    return [text for part in value for text in _texts(part)] if isinstance(value, tuple) else [str(value)]
-
-
-def separator(option: click.Option, value: Any) -> str | None:
-    """Accept a short visible string."""
-    return (
-        f"is longer than {LONGEST_SEPARATOR} characters" if len(value) > LONGEST_SEPARATOR else visible(option, value)
-    )
-
-
-def exclusions(option: click.Option, value: Any) -> str | None:
-    """Accept names and a few wildcards: a regular expression may never end, and many wildcards take minutes."""
-    if any(map(is_regex, value)):
-        return "has a regular expression, which a file in the dataset folder cannot set"
-    wildcards = [len(entry) for entry in value if "*" in entry or "?" in entry]
-    if len(wildcards) > MOST_WILDCARDS or max(wildcards, default=0) > LONGEST_WILDCARD:
-        return f"has more than {MOST_WILDCARDS} wildcards, or one of more than {LONGEST_WILDCARD} characters"
-    return visible(option, value)
-
-
-def registered_model(option: click.Option, value: Any) -> str | None:
-    """Accept a name from `sdprep models list`: not a file, a folder or a Hub repository."""
-    from sdprep.models.registry.registry import registered
-
-    names = value if isinstance(value, tuple) else (value,)
-    known = visible(option, value) is None and all(name in registered() for name in names)
-    return None if known else "is not a name from `sdprep models list`"
-
-
-EXTENSION = only(".txt", ".caption", "txt", "caption")
-# Every option of caption, tag and merge; any other is refused.
-CHECKS: Mapping[str, Check] = {
-    # What is written.
-    **dict.fromkeys(("prefix", "suffix", "prompt", "bad_words", "drop_words", "always_first_tags"), visible),
-    **dict.fromkeys(("system_prompt", "trigger"), visible),
-    **dict.fromkeys(("tag_replacement", "category_threshold", "threshold", "fields"), visible),
-    "caption_separator": separator,
-    "exclude": exclusions,
-    **dict.fromkeys(("caption_extension", "tag_extension"), EXTENSION),
-    **dict.fromkeys(
-        (
-            "general_threshold", "character_threshold", "copyright_threshold", "artist_threshold", "meta_threshold",
-            "model_threshold", "remove_underscore", "implied", "character_tag_expand", "ratings", "quality", "order",
-            "max_tags", "character_tags_first", "escape_parentheses", "scores_min", "frequency_tags", "sample", "top_p",
-            "top_k", "repetition_penalty", "no_repeat_ngram_size", "decode_again", "count_prompt", "seed", "preprocess",
-            "exact_decode", "decoder", "dtype", "recursive", "sidecar_name", "keys", "missing", "update", "limit",
-            "dry_run", "debug", "timings", "temperature", "combine",
-        ),
-        anything,
-    ),
-    # What runs: a registered model, pinned to a commit, on one device.
-    "model": registered_model,
-    "backend": only("auto", "onnx"),
-    "provider": only("auto", "cpu", "cuda", "rocm", "migraphx", "directml", "coreml", "openvino"),
-    "device": only("auto", "cpu", "cuda", "mps"),
-    # Time and memory: no more than the default. Without a worker process, an image could end the run.
-    **dict.fromkeys(("batch_size", "memory", "image_timeout", "max_pixels"), at_most()),
-    "num_beams": at_most(3),
-    "captions": at_most(),
-    "min_length": at_most(5),
-    "max_length": at_most(256),
-    "workers": at_most(least=1),
-    "best_of": at_most(1),
-    # What could cost your edits, needs trust, or uses the network.
-    "existing": only("keep"),
-    **dict.fromkeys(("allow_pickle", "allow_truncated", "force_download", "refresh", "prune"), only(False)),
-    # What leads out of the folder.
-    "follow_links": only(False),
-    # Not yet tested on every machine.
-    "cuda_graphs": only(False),
-    # Files: lists to read, and a folder for sidecars; no file that is replaced, and no model.
-    **dict.fromkeys(("aliases", "implications", "tag_thresholds", "output_dir"), anything),
-    **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir"), never),
-    # Images leave the machine, and requests cost money.
-    **dict.fromkeys(("server", "in_flight", "max_requests", "max_cost", "insecure"), never),
-}  # fmt: skip
 
 
 def restrict(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -166,7 +39,7 @@ def restrict(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[s
         if isinstance(option.type, click.Path) or (name == "tag_thresholds" and value != "model"):
             value = str(_below(name, value, file))
         found[name] = param_types.value_used(ctx, option, value, f"{file}: {hyphenate(name)}")
-        if (fault := CHECKS.get(name, never)(option, found[name])) is not None:
+        if (fault := untrusted_fault(SETTINGS[str(ctx.info_name)], name, found[name])) is not None:
             raise click.UsageError(f"{file}: {hyphenate(name)} {fault}\n{ADVICE}")
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from sdprep.catalog.session import find_catalog
-from sdprep.cli.folder_settings import CHECKS, FolderSettings, never
+from sdprep.cli.folder_settings import FolderSettings
 from sdprep.cli.param_types import hyphenate
 from sdprep.cli.settings_files import (
     CONFIG_NAME,
@@ -92,7 +91,6 @@ def gather(ctx: click.Context, directory: Path) -> Stated:
         now={name: each for name, each in now.items() if name in cascading},
         remembered=not ctx.params["no_remembered"],
         whole_run=frozenset(now) - cascading,
-        check=lambda name, value: check_untrusted(ctx, name, value),
     )
     _note_unknown_variables(ctx)
     return Stated(directory, layers, whole_run)
@@ -104,13 +102,6 @@ def folders_above(directory: Path) -> list[Path]:
     catalog = find_catalog(directory)
     top = directory if catalog is None else catalog.parent.parent
     return [each for each in (*reversed(directory.parents), directory) if each == top or each.is_relative_to(top)]
-
-
-def check_untrusted(ctx: click.Context, name: str, value: Any) -> str | None:
-    """Tell why an option with a value is refused that came with the images, or None."""
-    if name == "preset":
-        return None if value in _presets() else "is not the name of a preset"
-    return CHECKS.get(name, never)(setting_options(ctx.command)[name], value)
 
 
 class _Noting:
@@ -146,10 +137,6 @@ def _stated_now(ctx: click.Context) -> dict[str, Statement]:
 def _read_preset(ctx: click.Context, name: str) -> dict[str, Any]:
     path = configs_folder("presets") / f"{name}.toml"
     return typed(ctx, read_preset(name).get(str(ctx.info_name), {}), path)
-
-
-def _presets() -> Iterator[str]:
-    return (path.stem for path in configs_folder("presets").glob("*.toml"))
 
 
 def _note_unknown_variables(ctx: click.Context) -> None:

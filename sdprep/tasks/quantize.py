@@ -192,7 +192,8 @@ class Quantizer:
         what = "fp16 is for GPUs" if made.precision == "fp16" else "int8 is for CPUs with instructions for it (VNNI)"
         raise ModelError(
             f"{made.name} is slower than {made.original} on {made.provider}: {new * 1000:.1f} ms per image instead of "
-            f"{original * 1000:.1f} ms; not kept\n{what}; --force keeps it anyway"
+            f"{original * 1000:.1f} ms; not kept\n"
+            f"{what}. Use --model {made.original} here; --force keeps the copy, for another machine"
         )
 
     def _candidate(self, bits: int, described: ModelSpec, new: Path, evaluator: Evaluator) -> Candidate:

@@ -21,6 +21,7 @@ from sdprep.config import CaptionSettings, MergeSettings, TagSettings, remembere
 from sdprep.errors import CatalogFailed, UsageError
 from sdprep.sanitize import printable, strip_invisible
 from sdprep.tasks.option_values import OptionValues, as_argument, as_flags, spelt
+from sdprep.tasks.options.untrusted import untrusted_fault
 from sdprep.tasks.run_info import run_info
 from sdprep.types import ImageItem
 
@@ -43,11 +44,6 @@ def no_settings(_: Path | str) -> Mapping[str, Any]:
     return {}
 
 
-def refused(_: str, __: Any) -> str:
-    """Refuse an option that was not stated on this machine."""
-    return "was not stated by you on this machine"
-
-
 @dataclass(frozen=True, slots=True)
 class Layers:
     """What the settings of images are made of besides built-in values and what catalogs remember.
@@ -60,9 +56,7 @@ class Layers:
     `folder` reads the `sdprep.toml` of one folder, and gives nothing if there is none; it raises UsageError for a wrong
     one, and is asked once per folder. `now` has what flags, the environment and --config state, and "preset". Without
     `remembered`, nothing is read from memory and nothing is written to it. `whole_run` names the options of the whole
-    run that are stated now, and so are in the settings. `check` tells why an option and value that
-    came with the folder are refused (those in a catalog without a valid signature), or None; its answer continues
-    "--exclude ...".
+    run that are stated now, and so are in the settings.
     """
 
     preset: Callable[[str], Mapping[str, Any]] = no_settings
@@ -71,7 +65,6 @@ class Layers:
     now: Mapping[str, Statement] = field(default_factory=dict)
     remembered: bool = True
     whole_run: frozenset[str] = frozenset()
-    check: Callable[[str, Any], str | None] = refused
 
 
 def stating(settings: Any, names: Collection[str]) -> Layers:
@@ -264,7 +257,7 @@ class Cascade(Generic[S]):
         row = found.row
         if row is None or row.is_signed:
             return
-        fault = self._reader.path_fault(row, catalog.root) or self._layers.check(name, found.value)
+        fault = self._reader.path_fault(row, catalog.root) or untrusted_fault(type(self._base), name, found.value)
         if fault is not None:
             place = catalog.root / os.fsdecode(row.place)
             what = strip_invisible(f"the catalog of {place} remembers {as_flags(name, found.value)}, which {fault}")
@@ -278,9 +271,8 @@ class Cascade(Generic[S]):
         return f"\n{self._line(_flags(remembered))}" if remembered else ""
 
     def _line(self, what: str) -> str:
-        return strip_invisible(
-            f"using settings of earlier runs: {what} (sdprep settings {as_argument(self._places[0])})"
-        )
+        shown = [f"sdprep settings {as_argument(place)}" for place in self._places[:MOST_FOLDERS]]
+        return strip_invisible(f"using settings of earlier runs: {what} ({', '.join(shown)})")
 
     def _remembered_line(self, parts: list[tuple[Effective[S], list[ImageItem]]]) -> str | None:
         """The line about what earlier runs stated: for all images, then for those of single folders."""

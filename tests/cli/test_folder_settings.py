@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sdprep.cli.folder_settings import CHECKS
 from sdprep.cli.settings_files import setting_options
 from sdprep.cli.stated import effective
 from sdprep.sanitize import has_hidden
+from sdprep.tasks.options.untrusted import CHECKS
 from tests.commands import COMMANDS
 
 SETTLED = ("caption", "tag", "merge")
@@ -279,14 +279,15 @@ PADDED = st.tuples(BLANKS, st.sampled_from(["", "a", "/a+/", "a*b", "x=0.5", "a,
 def test_a_check_sees_the_very_value_that_the_settings_hold(command, says, monkeypatch, request):
     seen, held = {}, {}
 
-    def watched(check):
-        def watching(option, value):
-            seen[option.name] = value
-            return check(option, value)
+    def watched(name, check):
+        def watching(built_in, value):
+            seen[name] = value
+            return check(built_in, value)
 
         return watching
 
-    monkeypatch.setattr("sdprep.cli.folder_settings.CHECKS", {name: watched(check) for name, check in CHECKS.items()})
+    watching = {name: watched(name, check) for name, check in CHECKS.items()}
+    monkeypatch.setattr("sdprep.tasks.options.untrusted.CHECKS", watching)
     monkeypatch.setattr(
         "sdprep.cli.show_config.effective",
         lambda ctx, stated: held.update({name: each.value for name, each in effective(ctx, stated).items()}) or {},

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sdprep.catalog.session import AccessMode, CatalogSession
 from sdprep.errors import CatalogError
 from sdprep.tasks.history import log, undo
 from tests.stories.telling import (
@@ -238,3 +239,16 @@ def test_a_file_in_the_place_of_the_catalogs_folder_is_refused_with_a_way_out(al
 
     with pytest.raises(CatalogError, match="--catalog"):
         tag(album)
+
+
+def test_the_catalog_beside_the_images_is_opened_once_for_an_output_folder(tagged, out, monkeypatch):
+    opened = []
+    at = CatalogSession.at
+    monkeypatch.setattr(
+        CatalogSession, "at", lambda session, file: opened.append((session._access.mode, file)) or at(session, file)
+    )
+    monkeypatch.setattr("sdprep.tasks.annotation.planner.CHUNK", 1)
+
+    tag(tagged, output_dir=out)
+
+    assert opened.count((AccessMode.READ, tagged / CATALOG)) == 1

@@ -275,10 +275,11 @@ def test_a_setting_that_came_with_the_folder_may_not_set_what_a_settings_file_ma
     for path in a_home_of_its_own.rglob("key"):
         path.unlink()
     _read_key.cache_clear()
-    layers = Layers(check=lambda name, _: "is not allowed here" if name == "prefix" else None)
+    with closing(connect(styled / CATALOG)) as catalog, catalog:
+        catalog.execute("UPDATE stated SET value = '[\"/(a+)+$/\"]' WHERE option = 'exclude'")
 
-    with pytest.raises(UsageError, match="remembers --prefix mychar, which is not allowed here\nState --prefix yours"):
-        tag_task(styled, TagSettings(), layers=layers)
+    with pytest.raises(UsageError, match=r"remembers --exclude .*, which has a regular .*\nState --exclude yourself"):
+        tag_task(styled, TagSettings())
 
 
 # undo

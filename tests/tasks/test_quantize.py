@@ -373,7 +373,10 @@ def test_a_copy_that_is_slower_than_the_original_is_not_kept_and_both_times_are_
     # As if any time were too long.
     monkeypatch.setattr(task, "SLOWER", 0.0)
     out = tmp_path / "out" / "copy"
-    with pytest.raises(ModelError, match=r"is slower than demo-tag on cpu: [\d.]+ ms per image instead of [\d.]+ ms"):
+    figures = r"is slower than demo-tag on cpu: [\d.]+ ms per image instead of [\d.]+ ms"
+    with pytest.raises(
+        ModelError, match=rf"{figures}; not kept\n.*\. Use --model demo-tag here; --force keeps the copy"
+    ):
         quantize("demo-tag", drawings, QuantizeSettings(precision=precision, sample=8, out=out))
     assert not out.exists()
 

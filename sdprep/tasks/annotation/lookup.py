@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -82,29 +82,41 @@ def stored_results(items: Iterable[ImageItem], job: Job, catalogs: CatalogSessio
         yield from ((item.rel, found[item.rel]) for item in chunk if item.rel in found)
 
 
-def written_by_models(sidecars: Mapping[Path, bytes]) -> set[Path]:
-    """Those of these sidecars that sdprep alone wrote there and nobody edited; all others count as the user's."""
-    by_catalog: defaultdict[Path, list[Path]] = defaultdict(list)
-    for path in sidecars:
-        # A catalog that cannot be read knows nothing of a text, like one that was deleted.
-        with suppress(CatalogError):
-            if (file := find_catalog(path.parent)) is not None:
-                by_catalog[file].append(path)
-    found: set[Path] = set()
-    for file, paths in by_catalog.items():
-        with suppress(CatalogError):
-            found |= _unmodified(file, {path: sidecars[path] for path in paths})
-    return found
+class GeneratedTexts(ExitStack):
+    """Tells which sidecars were written by models, from the catalogs of their folders; each is opened once, to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._catalogs: dict[Path, Catalog | None] = {}
+
+    def among(self, sidecars: Mapping[Path, bytes]) -> set[Path]:
+        """Those of these sidecars that sdprep alone wrote and nobody edited; all others count as the user's."""
+        by_catalog: defaultdict[Path, list[Path]] = defaultdict(list)
+        for path in sidecars:
+            # A catalog that cannot be read knows nothing of a text, like one that was deleted.
+            with suppress(CatalogError):
+                if (file := find_catalog(path.parent)) is not None:
+                    by_catalog[file].append(path)
+        found: set[Path] = set()
+        for file, paths in by_catalog.items():
+            with suppress(CatalogError):
+                if (catalog := self._opened(file, paths[0].parent)) is not None:
+                    found |= _unmodified(catalog, {path: sidecars[path] for path in paths})
+        return found
+
+    def _opened(self, file: Path, folder: Path) -> Catalog | None:
+        if file not in self._catalogs:
+            # None if it cannot be opened, which is not tried again.
+            self._catalogs[file] = None
+            access = CatalogAccess("log", AccessMode.READ, lambda _: None)
+            self._catalogs[file] = self.enter_context(CatalogSession([folder], access)).at(file)
+        return self._catalogs[file]
 
 
-def _unmodified(file: Path, sidecars: Mapping[Path, bytes]) -> set[Path]:
-    access = CatalogAccess("log", AccessMode.READ, lambda _: None)
-    with CatalogSession([next(iter(sidecars)).parent], access) as session:
-        catalog = session.at(file)
-        keys = {catalog.key(path): path for path in sidecars}
-        states = catalog.states(list(keys), sidecars.values())
+def _unmodified(catalog: Catalog, sidecars: Mapping[Path, bytes]) -> set[Path]:
+    keys = {catalog.key(path): path for path in sidecars}
     return {
         keys[key]
-        for key, state in states.items()
+        for key, state in catalog.states(list(keys), sidecars.values()).items()
         if state.origin == "machine" and normalize(decode_text(sidecars[keys[key]]) or "\0") == state.text
     }

@@ -17,7 +17,7 @@ from sdprep.rules.policy import KEEP, REPLACE, Action, Decision, SidecarStatus, 
 from sdprep.rules.prompt import prompt_hash
 from sdprep.tasks.annotation.compose import equals_stored_result
 from sdprep.tasks.annotation.job import Job, PlannedImage, result_digest
-from sdprep.tasks.annotation.lookup import CHUNK, Stored, StoredResults, written_by_models
+from sdprep.tasks.annotation.lookup import CHUNK, GeneratedTexts, Stored, StoredResults
 from sdprep.texts.sidecar import NO_ENCODING, decode_text, sidecar_name, sidecar_path
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
 
@@ -60,6 +60,10 @@ class Planner:
 
     def plan(self, items: Iterable[ImageItem]) -> Iterator[PlannedImage | Failure]:
         """One image after the other; one that has failed now, or before with the same decoder, is a Failure."""
+        with GeneratedTexts() as generated:
+            yield from self._planned(items, generated)
+
+    def _planned(self, items: Iterable[ImageItem], generated: GeneratedTexts) -> Iterator[PlannedImage | Failure]:
         queue = iter(items)
         while chunk := list(islice(queue, CHUNK)):
             # The sidecar first: if another run writes it now, it must not look as if the user had edited it since.
@@ -68,7 +72,7 @@ class Planner:
                 with Folders(target) as folders, Folders(folder) as own:
                     states += [self._asked(self._read_state(item, folders, own), folders) for item in some]
             readable = [state for state in states if isinstance(state, ImageState)]
-            self._forget_generated(readable)
+            self._forget_generated(readable, generated)
             for catalog in {id(state.catalog): state.catalog for state in readable}.values():
                 self._decide(catalog, [state for state in readable if state.catalog is catalog])
             results = self._results(readable)
@@ -114,11 +118,11 @@ class Planner:
             state.item = replace(state.item, prompt=prompt)
         return state
 
-    def _forget_generated(self, states: list[ImageState]) -> None:
+    def _forget_generated(self, states: list[ImageState], generated: GeneratedTexts) -> None:
         """Leave only sidecars of the user's beside the images: what a model wrote there may be written elsewhere."""
         naming = self._job.extension, self._job.naming
         found = {sidecar_path(state.item.path, *naming): state for state in states if state.beside}
-        for path in written_by_models({path: state.beside or b"" for path, state in found.items()}) if found else ():
+        for path in generated.among({path: state.beside or b"" for path, state in found.items()}):
             found[path].beside = None
 
     def _decide(self, catalog: Catalog, states: list[ImageState]) -> None:
