@@ -1,4 +1,4 @@
-"""Checks of untrusted paths: those in model descriptions, metadata and settings that came with images."""
+"""Names of files, and checks of untrusted paths: those in model descriptions, metadata and settings of others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from pathlib import Path
 
 # Names that mean a device on Windows, in any folder and with any extension.
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*([.:].*)?", re.IGNORECASE | re.DOTALL)
+
+
+def stem_of(image: str) -> str:
+    """The name or path of an image, with forward slashes, without its extension."""
+    dot = image.rfind(".")
+    return image[:dot] if dot > image.rfind("/") + 1 else image
 
 
 def is_safe_relative(name: str) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sdprep.catalog.catalog import Catalog
-from sdprep.catalog.schema import FileStat, Key, as_bytes, as_key, as_number, select_many
+from sdprep.catalog.schema import Key, as_bytes, as_key, as_number, select_many
+from sdprep.paths import stem_of
 
 # The first and the last row of the journal that count for a key in the history of a file.
 Span = tuple[Key, int, int]
@@ -40,12 +41,6 @@ class KnownSidecar:
 def has_sidecars(catalog: Catalog) -> bool:
     """Whether the catalog knows any sidecar."""
     return catalog.db.execute("SELECT 1 FROM sidecars LIMIT 1").fetchone() is not None
-
-
-def known_images(catalog: Catalog, keys: list[Key]) -> dict[Key, FileStat]:
-    """Size and time of images when they were last read."""
-    rows = select_many(catalog.db, "SELECT key, size, mtime_ns FROM images WHERE key IN ({})", keys)
-    return {key: (size, time_ns) for key, size, time_ns in rows}
 
 
 def count_below(catalog: Catalog, prefix: str) -> int:
@@ -87,12 +82,6 @@ def images_with(catalog: Catalog, digests: Collection[bytes]) -> dict[bytes, lis
     ):
         found.setdefault(digest, []).append(key)
     return found
-
-
-def stem_of(image: str) -> str:
-    """The name of an image without its extension."""
-    dot = image.rfind(".")
-    return image[:dot] if dot > image.rfind("/") + 1 else image
 
 
 def sidecars_of(catalog: Catalog, image: Key) -> list[KnownSidecar]:

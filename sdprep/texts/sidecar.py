@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sdprep.errors import ImageError
 from sdprep.folders import Folder
+from sdprep.paths import stem_of
 from sdprep.sanitize import NO_TEXT
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
 
@@ -26,8 +27,7 @@ def sidecar_name(image: str, extension: str, naming: str) -> str:
 
     It is `a.txt` for "stem" and `a.jpg.txt` for "full".
     """
-    dot = image.rfind(".")
-    return (image if naming == "full" or dot <= image.rfind("/") + 1 else image[:dot]) + extension
+    return (image if naming == "full" else stem_of(image)) + extension
 
 
 def sidecar_path(target: Path, extension: str, naming: str) -> Path:

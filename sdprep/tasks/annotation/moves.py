@@ -22,11 +22,9 @@ from sdprep.catalog.moves import (
     image_sizes,
     images_below,
     images_with,
-    known_images,
     record_moves,
     remember_formers,
     sidecars_of,
-    stem_of,
 )
 from sdprep.catalog.schema import FileStat, Key, as_key, file_stat
 from sdprep.catalog.session import CatalogSession
@@ -35,7 +33,7 @@ from sdprep.errors import ImageError, NoImages
 from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.images.decoder import file_digest
 from sdprep.images.source import ImageSource, is_image
-from sdprep.paths import is_inside
+from sdprep.paths import is_inside, stem_of
 from sdprep.report import CancelToken, RunReport
 from sdprep.rules.mixed_text import normalize
 from sdprep.tasks.annotation.lookup import CHUNK
@@ -160,10 +158,10 @@ def _new_images(catalogs: CatalogSession, items: Sequence[ImageItem]) -> list[_I
                     waiting[id(images)] = images, {}
                 waiting[id(images)][1][as_key(prefix + name)] = item, stamp
         for images, group in waiting.values():
-            stamps = known_images(images.catalog, list(group))
-            images.known += len(stamps)
+            known = images.catalog.images(list(group))
+            images.known += len(known)
             for key, (item, stamp) in group.items():
-                if stamps.get(key) != stamp:
+                if key not in known or known[key][0] != stamp:
                     images.arrivals.append(_Arrival(item, key, stamp))
     return [images for images in by_catalog.values() if images.known or images.arrivals]
 
