@@ -100,16 +100,33 @@ def state(catalog: Catalog, rows: Iterable[StatedRow]) -> None:
         )
 
 
-def forget(catalog: Catalog, place: Key, task: str | None = None, options: Collection[str] | None = None) -> int:
-    """Drop what was stated at a place and below, for a task and some options or for all; return how many rows."""
+def forget(
+    catalog: Catalog,
+    place: Key,
+    task: str | None = None,
+    options: Collection[str] | None = None,
+    *,
+    with_folders: bool = True,
+) -> int:
+    """Drop what was stated at a place and below, for a task and some options or for all; return how many rows.
+
+    Not `with_folders`, what was stated for folders below and their images stays.
+    """
     gone = [
         (row.place, row.task, row.option)
         for row in stated_rows(catalog, task)
         if _is_at_or_below(row.place, place) and (options is None or row.option in options)
+        if with_folders or row.place == place or _is_image_in(catalog, row.place, place)
     ]
     with catalog.transaction():
         catalog.db.executemany("DELETE FROM stated WHERE place = ? AND task = ? AND option = ?", gone)
     return len(gone)
+
+
+def _is_image_in(catalog: Catalog, place: Key, folder: Key) -> bool:
+    """Whether a place is a file of a folder itself."""
+    path = catalog.path(place)
+    return path.parent == catalog.path(folder) and not path.is_dir()
 
 
 def _is_at_or_below(place: Key, folder: Key) -> bool:

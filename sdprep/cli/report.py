@@ -45,7 +45,7 @@ def print_report(report: RunReport, *, json_report: bool) -> None:
 
 def summarize(report: RunReport) -> None:
     """Print the outcome of a run: first what needs your attention, then the counts, then what ran."""
-    print_failures(report.failures, report.failed_before)
+    print_failures(report.failures, report.failed_before, report.retry)
     for reason, paths in report.kept_reasons.items():
         _say(f" {_names(paths)}: {_why_kept(reason, report.command)}", "kept the sidecar of", YELLOW)
     for message, paths in _remarks(report).items():
@@ -66,6 +66,8 @@ def summarize(report: RunReport) -> None:
         _say(f"model {report.model} on {report.provider}")
     elif report.command in MODEL_COMMANDS and report.current == report.found:
         _say("nothing to do, and no model was loaded")
+    elif report.command in MODEL_COMMANDS and report.written:
+        _say(f"model {report.model}, stored results only")
     if report.timings is not None:
         rows = [("stage", "images", "seconds", "CPU seconds")]
         for name, stage in report.timings.items():
@@ -73,8 +75,13 @@ def summarize(report: RunReport) -> None:
         print_table(rows, right=range(1, 4), echo=current().say)
 
 
-def print_failures(failures: Iterable[Mapping[str, str]], failed_before: Collection[str] = ()) -> None:
-    """Print the files that failed, those with one reason together; those that were not tried again are counted."""
+def print_failures(
+    failures: Iterable[Mapping[str, str]], failed_before: Collection[str] = (), retry: Sequence[str] = ()
+) -> None:
+    """Print the files that failed, those with one reason together; those that were not tried again are counted.
+
+    `retry` has the commands after which they are tried again.
+    """
     # With --verbose they are named, too.
     before = frozenset() if current().level is Level.DETAIL else frozenset(failed_before)
     groups: dict[tuple[str, str], list[str]] = {}
@@ -88,7 +95,7 @@ def print_failures(failures: Iterable[Mapping[str, str]], failed_before: Collect
         _say(f" {_names(paths)}: {code}: {message}", "failed:", RED, Level.ERROR)
     if again:
         codes = ", ".join(f"{count} {code}" for code, count in again.most_common())
-        what = f" {again.total()} as before ({codes}); they are tried again after: sdprep retry DIR"
+        what = f" {again.total()} as before ({codes}); they are tried again after: {'; '.join(retry)}"
         _say(what, "failed:", RED, Level.ERROR)
 
 

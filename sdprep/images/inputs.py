@@ -85,7 +85,16 @@ def _expanded(inputs: Sequence[Path]) -> list[Path]:
         else:
             missing.append(path)
     if missing:
-        raise UsageError(f"no such file or folder: {names_of(missing)}")
+        unmatched = [path for path in missing if glob.has_magic(str(path))]
+        faults = [
+            f"{what}: {names_of(paths)}"
+            for what, paths in (
+                ("no such file or folder", [path for path in missing if path not in unmatched]),
+                ("no file matches the pattern", unmatched),
+            )
+            if paths
+        ]
+        raise UsageError("\n".join(faults))
     return found
 
 

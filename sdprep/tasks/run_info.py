@@ -19,6 +19,7 @@ from sdprep.config import PathOptions
 from sdprep.files import real_path
 from sdprep.images.source import ImageSource
 from sdprep.sanitize import printable_time
+from sdprep.tasks.option_values import as_argument
 
 PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 
@@ -52,3 +53,9 @@ def catalogs_for(source: ImageSource, paths: PathOptions, access: CatalogAccess)
 def image_source(inputs: Path | Sequence[Path], paths: PathOptions) -> ImageSource:
     """The images of a run. Raises UsageError naming the inputs that are not there."""
     return ImageSource(inputs, recursive=paths.recursive, follow_links=paths.follow_links, output_dir=paths.output_dir)
+
+
+def retry_commands(source: ImageSource, paths: PathOptions) -> list[str]:
+    """The commands after which a run tries images that failed again: one for each folder with a catalog of its own."""
+    catalog = f" --catalog {as_argument(real_path(paths.catalog))}" if paths.catalog else ""
+    return [f"sdprep retry {as_argument(home)}{catalog}" for home in source.homes]

@@ -21,7 +21,8 @@ from sdprep.files import real_path
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub_errors import explain, keep_log_clean
 from sdprep.models.files.lockfile import LockedFile, add_to_lock, lock_path, read_lock, sha256_of, weights_of
-from sdprep.models.registry.registry import local_folder
+from sdprep.models.registry.infer import task_of
+from sdprep.models.registry.registry import NOUNS, local_folder
 from sdprep.paths import is_inside
 from sdprep.report import Listener
 
@@ -230,6 +231,13 @@ def _ask(spec: ModelSpec, revision: str, present: set[str]) -> Remote:
     listed = {file.rfilename: file for file in info.siblings or ()}
     missing = [name for name in spec.files if name not in listed]
     if info.sha is None or missing:
+        other = task_of(listed)
+        if other is not None and other != spec.task:
+            model = repo if spec.source.revision == "main" else f"{repo}@{spec.source.revision}"
+            raise HubError(
+                f"{repo} has the files of a {NOUNS[other]}, not of a {NOUNS[spec.task]}\n"
+                f"Use it with: sdprep {other} --model {model}"
+            )
         raise HubError(f"{repo} at {revision} has no {' and no '.join(missing)}\nIt has: {', '.join(sorted(listed))}")
     sizes = {name: listed[name].size or 0 for name in spec.files}
     digests = {name: lfs.sha256 for name in spec.files if (lfs := listed[name].lfs) is not None}

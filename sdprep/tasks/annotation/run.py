@@ -28,7 +28,7 @@ from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
-from sdprep.tasks.run_info import catalogs_for, image_source
+from sdprep.tasks.run_info import catalogs_for, image_source, retry_commands
 from sdprep.tasks.settings import Cascade, Layers
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
@@ -142,6 +142,7 @@ class Annotation(Generic[S]):
                 advance=self._listener.advance,
             )
             self._annotate(sink)
+            report.retry = retry_commands(source, paths) if report.failed_before else []
             if finish is not None and not options.dry_run:
                 catalog = catalogs.of(source.home)
                 results = partial(sink.results, self._item_jobs())
