@@ -90,7 +90,8 @@ def add_stages(total: dict[str, StageTime], stages: Mapping[str, StageTime]) -> 
 class RunReport:
     """What became of every image: `found` is the sum of the next five counts; `predicted` were shown to the model.
 
-    `failed_before` are those of the failures that an earlier run had, and that were not tried again.
+    `failed_before` are those of the failures that an earlier run had, and that were not tried again before a command of
+    `retry`.
     `recognised` counts sidecars that were found at new paths; `orphans` names those whose image is gone, with the image
     that has the same content. `stale` names captions whose prompt has changed with the tags in it. `planned` lists
     what a dry run of undo would do.
@@ -122,6 +123,7 @@ class RunReport:
     predicted: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
     failed_before: list[str] = field(default_factory=list)
+    retry: list[str] = field(default_factory=list)
     flagged: list[dict[str, str]] = field(default_factory=list)
     model: str | None = None
     revision: str | None = None

@@ -118,15 +118,18 @@ def forget(
     options: Collection[str] | None = None,
     *,
     until: str | None = None,
+    with_folders: bool = True,
 ) -> None:
     """Drop what was stated at a place and below, for a task and some options or for all.
 
-    It is kept for undoing the run `until`.
+    It is kept for undoing the run `until`. Not `with_folders`, what was stated for folders below and their images
+    stays.
     """
     gone = [
         row
         for row in stated_rows(catalog, task)
         if _is_at_or_below(row.place, place) and (options is None or row.option in options)
+        if with_folders or row.place == place or _is_image_in(catalog, row.place, place)
     ]
     with catalog.transaction():
         _drop(catalog, gone, until)
@@ -162,6 +165,12 @@ def take_back(catalog: Catalog, run: str, undoing: str, folder: Key = "") -> Non
         if _is_at_or_below(row.place, folder) and (row.place, row.task, row.option) not in later
     ]
     _state_again(catalog, rows)
+
+
+def _is_image_in(catalog: Catalog, place: Key, folder: Key) -> bool:
+    """Whether a place is a file of a folder itself."""
+    path = catalog.path(place)
+    return path.parent == catalog.path(folder) and not path.is_dir()
 
 
 def _is_at_or_below(place: Key, folder: Key) -> bool:

@@ -216,6 +216,8 @@ def open_log(_: click.Context, __: click.Parameter, path: Path | None) -> None:
     """A callback that starts the log file with the command. Raises BadParameter if it cannot be written."""
     if path is None:
         return
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}")
     try:
         current().open_log(path)
     except OSError as error:

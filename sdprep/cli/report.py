@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import click
@@ -15,7 +13,6 @@ from sdprep.cli.output import print_json, print_table
 from sdprep.cli.progress import Terminal
 from sdprep.cli.signals import run_signals
 from sdprep.cli.talk import GREEN, RED, YELLOW, Level, current
-from sdprep.images.inputs import settings_folder
 from sdprep.report import CancelToken, RunReport
 from sdprep.types import KeptReason
 
@@ -34,23 +31,23 @@ def run_task(task: Callable[..., RunReport], *args: Any, json_report: bool, **kw
             report = task(*args, listener=terminal, stop=stop, **kwargs)
         finally:
             terminal.close()
-    print_report(report, json_report=json_report, inputs=args[0])
+    print_report(report, json_report=json_report)
 
 
-def print_report(report: RunReport, *, json_report: bool, inputs: Path | Sequence[Path]) -> None:
-    """Print the report of a run over these inputs, and exit with its exit code."""
+def print_report(report: RunReport, *, json_report: bool) -> None:
+    """Print a report and exit with its exit code."""
     if json_report:
         print_json(report.as_dict())
     else:
         for tag, count in (report.tag_counts or {}).items():
             click.echo(f"{tag}: {count}")
-    summarize(report, inputs)
+    summarize(report)
     sys.exit(report.exit_code)
 
 
-def summarize(report: RunReport, inputs: Path | Sequence[Path]) -> None:
+def summarize(report: RunReport) -> None:
     """Print the outcome of a run: first what needs your attention, then the counts, then what ran."""
-    print_failures(report.failures, report.failed_before, inputs)
+    print_failures(report.failures, report.failed_before, report.retry)
     for reason, paths in report.kept_reasons.items():
         _say(f" {_names(paths)}: {_why_kept(reason, report.command)}", "kept the sidecar of", YELLOW)
     for message, paths in _remarks(report).items():
@@ -71,10 +68,10 @@ def summarize(report: RunReport, inputs: Path | Sequence[Path]) -> None:
         _say(report.output)
     elif report.predicted:
         _say(f"model {report.model} on {report.provider}")
-    elif report.command in MODEL_COMMANDS and report.written:
-        _say(f"model {report.model}, from stored results")
     elif report.command in MODEL_COMMANDS and report.current == report.found:
         _say("nothing to do, and no model was loaded")
+    elif report.command in MODEL_COMMANDS and report.written:
+        _say(f"model {report.model}, stored results only")
     if report.timings is not None:
         rows = [("stage", "images", "seconds", "CPU seconds")]
         for name, stage in report.timings.items():
@@ -83,11 +80,12 @@ def summarize(report: RunReport, inputs: Path | Sequence[Path]) -> None:
 
 
 def print_failures(
-    failures: Iterable[Mapping[str, str]],
-    failed_before: Collection[str] = (),
-    inputs: Path | Sequence[Path] = (),
+    failures: Iterable[Mapping[str, str]], failed_before: Collection[str] = (), retry: Sequence[str] = ()
 ) -> None:
-    """Print the files that failed, those with one reason together; those that were not tried again are counted."""
+    """Print the files that failed, those with one reason together; those that were not tried again are counted.
+
+    `retry` has the commands after which they are tried again.
+    """
     # With --verbose they are named, too.
     before = frozenset() if current().level is Level.DETAIL else frozenset(failed_before)
     groups: dict[tuple[str, str], list[str]] = {}
@@ -101,8 +99,7 @@ def print_failures(
         _say(f" {_names(paths)}: {code}: {message}", "failed:", RED, Level.ERROR)
     if again:
         codes = ", ".join(f"{count} {code}" for code, count in again.most_common())
-        folder = settings_folder([inputs] if isinstance(inputs, Path) else inputs)
-        what = f" {again.total()} as before ({codes}); they are tried again after: sdprep retry {quote(str(folder))}"
+        what = f" {again.total()} as before ({codes}); they are tried again after: {'; '.join(retry)}"
         _say(what, "failed:", RED, Level.ERROR)
 
 

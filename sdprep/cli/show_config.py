@@ -11,13 +11,16 @@ from typing import Any
 import click
 
 from sdprep.cli.param_types import hyphenate
-from sdprep.cli.stated import effective, gather
+from sdprep.cli.stated import BUILT_IN, effective, gather
 from sdprep.rules.exclude import COMMAS, SEMICOLONS
 from sdprep.sanitize import escape
 
 
 def show_config(ctx: click.Context, directory: Path) -> None:
-    """Print every setting of a folder, its value and where it comes from."""
+    """Print every setting of a folder, its value and where it comes from.
+
+    Built-in values are comments: `--config` states what it reads, and a run remembers what is stated.
+    """
     click.echo(f"[{ctx.info_name}]")
     for name, each in effective(ctx, gather(ctx, directory)).items():
         origin = json.dumps(each.origin, ensure_ascii=False)[1:-1]
@@ -25,7 +28,8 @@ def show_config(ctx: click.Context, directory: Path) -> None:
             click.echo(f"# {hyphenate(name)} is not set  # {origin}")
             continue
         try:
-            click.echo(f"{hyphenate(name)} = {as_toml(each.value)}  # {origin}")
+            mark = "# " if each.origin == BUILT_IN else ""
+            click.echo(f"{mark}{hyphenate(name)} = {as_toml(each.value)}  # {origin}")
         except UnicodeEncodeError:
             click.echo(f"# {hyphenate(name)} cannot be in TOML, since it is not UTF-8: {each.value}  # {origin}")
 

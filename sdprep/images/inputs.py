@@ -87,7 +87,16 @@ def _expanded(inputs: Sequence[Path]) -> list[Path]:
     if missing and all(glob.has_magic(str(path)) for path in missing):
         raise UsageError(f"no file fits the pattern {names_of(missing)}")
     if missing:
-        raise UsageError(f"no such file or folder: {names_of(missing)}")
+        unmatched = [path for path in missing if glob.has_magic(str(path))]
+        faults = [
+            f"{what}: {names_of(paths)}"
+            for what, paths in (
+                ("no such file or folder", [path for path in missing if path not in unmatched]),
+                ("no file matches the pattern", unmatched),
+            )
+            if paths
+        ]
+        raise UsageError("\n".join(faults))
     return found
 
 

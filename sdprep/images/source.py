@@ -85,15 +85,18 @@ class ImageSource:
             if (linked := self._linked_root(*self._linked.popleft())) is not None:
                 found += self._walk(linked, is_linked=True)
         if not found:
-            kinds = " ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-            besides = f"; {self.skipped}" if self.skipped else ""
-            if not any(root.listed for root in self._roots):
-                files = names_of(root.folder / within for root in self._roots for within in root.files)
-                raise NoImages(f"no image was given, only {files}\nGive images ({kinds}) or a folder with images")
-            place = names_of(root.folder for root in self._roots)
-            raise NoImages(f"no images in {place} (looked for: {kinds}{besides})")
+            raise NoImages(self._why_none())
         self._name_links(found)
         return sorted(found, key=lambda item: natural_key(item.rel))
+
+    def _why_none(self) -> str:
+        kinds = " ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+        besides = f"; {self.skipped}" if self.skipped else ""
+        place = names_of(root.folder for root in self._roots)
+        if any(root.listed for root in self._roots):
+            return f"no images in {place} (looked for: {kinds}{besides})"
+        given = names_of(root.folder / within for root in self._roots for within in root.files)
+        return f"no image was given, but {given}{besides}\nGive images, or the folder in which they lie: {place}"
 
     @property
     def skipped(self) -> str:

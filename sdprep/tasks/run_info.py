@@ -21,6 +21,7 @@ from sdprep.errors import CatalogError
 from sdprep.files import real_path
 from sdprep.images.source import ImageSource
 from sdprep.sanitize import printable_time
+from sdprep.tasks.option_values import as_argument
 
 PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 
@@ -72,3 +73,9 @@ def catalogs_of(
         raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
     with CatalogSession([directory], access, trusted=fixed is not None) as opened:
         yield opened, [opened.at(file) for file in files]
+
+
+def retry_commands(source: ImageSource, paths: PathOptions) -> list[str]:
+    """The commands after which a run tries images that failed again: one for each folder with a catalog of its own."""
+    catalog = f" --catalog {as_argument(real_path(paths.catalog))}" if paths.catalog else ""
+    return [f"sdprep retry {as_argument(home)}{catalog}" for home in source.homes]

@@ -268,11 +268,22 @@ class Cascade(Generic[S]):
 
     def remembered_hint(self, remembered: Mapping[str, Any]) -> str:
         """What to add to an error about settings of which earlier runs stated some; empty without those."""
-        return f"\n{self._line(_flags(remembered))}" if remembered else ""
+        return f"\n{self._line(_flags(remembered), self._places)}" if remembered else ""
 
-    def _line(self, what: str) -> str:
-        shown = [f"sdprep settings {as_argument(place)}" for place in self._places[:MOST_FOLDERS]]
-        return strip_invisible(f"using settings of earlier runs: {what} ({', '.join(shown)})")
+    def _line(self, what: str, places: Sequence[Path]) -> str:
+        commands = [f"sdprep settings {as_argument(place)}" for place in places]
+        shown = "; ".join(commands[:MOST_FOLDERS])
+        more = f"; {len(commands) - MOST_FOLDERS} more places" if len(commands) > MOST_FOLDERS else ""
+        return strip_invisible(f"using settings of earlier runs: {what} ({shown}{more})")
+
+    def _places_of(self, items: Collection[ImageItem]) -> Sequence[Path]:
+        """The places of the run that have some images."""
+        if len(self._places) == 1:
+            return self._places
+        folders = {(item.target_folder, item.within.rpartition("/")[0]) for item in items}
+        used = {root / within for root, within in folders}
+        images = {item.target for item in items} if any(not place.is_dir() for place in self._places) else set()
+        return [place for place in self._places if place in images or any(each.is_relative_to(place) for each in used)]
 
     def _remembered_line(self, parts: list[tuple[Effective[S], list[ImageItem]]]) -> str | None:
         """The line about what earlier runs stated: for all images, then for those of single folders."""
@@ -288,7 +299,8 @@ class Cascade(Generic[S]):
             texts.append(f"in {posixpath.commonpath(folders) or '.'}: {_flags(own)}")
         if len(differing) > MOST_FOLDERS:
             texts.append(f"others in {len(differing) - MOST_FOLDERS} more places")
-        return self._line("; ".join(texts))
+        used = [item for own, (_, items) in zip(all_of, parts, strict=True) if own for item in items]
+        return self._line("; ".join(texts), self._places_of(used))
 
     def _is_below_a_place(self, folder: Path) -> bool:
         return any(folder != place and folder.is_relative_to(place) for place in self._places)
@@ -323,7 +335,14 @@ class Cascade(Generic[S]):
         whole = {each for each in near if not each.is_relative_to(root)}
         places = {"" if each in whole else folder_key(catalog, each) for each in near or self._places}
         for place in places:
-            forget(catalog, place, self._task, self.stated_now.keys(), until=run)
+            forget(
+                catalog,
+                place,
+                self._task,
+                self.stated_now.keys(),
+                until=run,
+                with_folders=self._base.paths.recursive,
+            )
         # A settings file below would count more than a row here, but this statement is younger.
         below: list[tuple[Key, Collection[str]]] = self._files.get(id(catalog), [])
         state(

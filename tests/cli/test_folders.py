@@ -100,7 +100,8 @@ def test_a_sidecar_in_place_of_an_image_is_named_with_what_to_give(sdprep_comman
     (imgs / "a.txt").write_text("1girl\n", "utf-8")
     ended = sdprep_command("tag", imgs / "a.txt", "--model", "demo-tag")
     assert ended.code == 4
-    assert f"no image was given, only {imgs / 'a.txt'}\nGive images (" in ended.err
+    assert f"no image was given, but {imgs / 'a.txt'}" in ended.err
+    assert f"Give images, or the folder in which they lie: {imgs}" in ended.err
 
 
 def test_a_pattern_without_a_match_is_called_a_pattern(sdprep_command, imgs):
@@ -116,4 +117,4 @@ def test_an_image_in_place_of_its_sidecar_is_answered_with_the_sidecar(sdprep_co
 
 def test_a_run_of_stored_results_says_so_at_its_end(sdprep_command, imgs):
     sdprep_command("tag", imgs, "--model", "demo-tag")
-    assert "model demo-tag, from stored results" in sdprep_command("tag", imgs, "--prefix", "hana").err
+    assert "model demo-tag, stored results only" in sdprep_command("tag", imgs, "--prefix", "hana").err

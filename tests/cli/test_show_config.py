@@ -97,6 +97,18 @@ def test_what_is_shown_gives_the_same_settings_as_a_config_file(words, sdprep_co
     assert "# --config" in again
 
 
+def test_what_is_shown_states_nothing_anew_as_a_config_file(sdprep_command, imgs, tmp_path):
+    run = ("tag", imgs, "--model", "demo-tag", "--workers", "0")
+    sdprep_command(*run, "--prefix", "me", "--threshold", "0.35")
+    stated = [line.split("  ")[:3] for line in sdprep_command("settings", imgs).out.splitlines()]
+    (tmp_path / "own.toml").write_text(sdprep_command("tag", imgs, "--show-config").out, encoding="utf-8")
+
+    first, *_ = sdprep_command("tag", imgs, "--workers", "0", "--config", tmp_path / "own.toml").err.splitlines()
+
+    assert first.startswith("tag: 2 images: 0 written, 2 up to date")
+    assert [line.split("  ")[:3] for line in sdprep_command("settings", imgs).out.splitlines()] == stated
+
+
 def test_an_option_without_a_value_is_a_comment(sdprep_command, imgs):
     assert "# max-tags is not set  # built-in\n" in sdprep_command("tag", imgs, "--show-config").out
 

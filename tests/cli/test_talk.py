@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 import sys
 
 import pytest
@@ -144,6 +145,13 @@ def test_the_last_line_names_the_model_and_what_ran_it(sdprep_command, imgs):
     assert re.search(r"\(\d+\.\d s\)$", counts)
 
 
+def test_the_last_line_of_a_run_from_stored_results_names_their_model(sdprep_command, imgs):
+    sdprep_command(*TAG)
+    *_, counts, last = sdprep_command(*TAG, "--prefix", "x").err.splitlines()
+    assert last == "model demo-tag, stored results only"
+    assert re.search(r"2 written.*\(\d+\.\d s\)$", counts)
+
+
 # How much
 
 
@@ -197,8 +205,13 @@ def test_a_log_file_shows_no_token_and_no_control_character(sdprep_command, imgs
 
 
 def test_a_log_file_that_cannot_be_written_is_a_usage_error(sdprep_command, imgs):
+    shown = sdprep_command(*TAG, "--log-file", "imgs")
+    assert (shown.code, "'imgs' is a directory" in shown.err) == (2, True)
+
+
+def test_a_log_file_in_a_folder_that_does_not_exist_is_named_with_it(sdprep_command, imgs):
     shown = sdprep_command(*TAG, "--log-file", "no/such/run.log")
-    assert (shown.code, "cannot be written" in shown.err) == (2, True)
+    assert (shown.code, "'--log-file': there is no folder no/such\n" in shown.err) == (2, True)
 
 
 # Failures and kept sidecars
@@ -216,9 +229,25 @@ def test_what_failed_before_and_was_not_tried_again_is_counted(sdprep_command, i
         (imgs / f"e{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(number + 1))
     sdprep_command(*TAG)
     shown = sdprep_command(*TAG).err
-    assert re.search(
-        r"^failed: 2 as before \(2 \w+\); they are tried again after: sdprep retry \S*imgs$", shown, re.MULTILINE
-    )
+    what = re.search(r"^failed: 2 as before \(2 \w+\); they are tried again after: (.*)$", shown, re.MULTILINE)
+    assert what is not None
+    assert what[1] == f"sdprep retry {imgs}"
+
+
+def test_the_command_that_lets_failures_be_tried_again_works_as_printed(sdprep_command, imgs, tmp_path):
+    (imgs / "e.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    places = ("--output-dir", tmp_path / "out", "--catalog", tmp_path / "it's one.sqlite")
+    sdprep_command(*TAG, *places)
+    command = sdprep_command(*TAG, *places).err.partition("tried again after: ")[2].splitlines()[0]
+    assert sdprep_command(*shlex.split(command)[1:]).err == "retry: 1 image will be tried again by the next run\n"
+
+
+def test_each_folder_with_a_catalog_has_its_own_command_to_try_again(sdprep_command, imgs, put_image, tmp_path):
+    put_image(tmp_path / "more" / "c.png")
+    (tmp_path / "more" / "e.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    sdprep_command(*TAG, "more")
+    shown = sdprep_command(*TAG, "more").err
+    assert f"after: sdprep retry {imgs}; sdprep retry {tmp_path / 'more'}\n" in shown
     assert "e0.png" not in shown
 
 

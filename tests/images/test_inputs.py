@@ -93,9 +93,19 @@ def test_inputs_without_an_image_are_named(here: Path) -> None:
         found("x", "y")
 
 
+def test_a_sidecar_given_in_place_of_its_image_is_named_with_what_to_give(here: Path) -> None:
+    make(here, "x/a.txt", "x/a.png")
+    with pytest.raises(NoImages) as caught:
+        found("x/a.txt")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"no image was given, but {here / 'x' / 'a.txt'}; skipped: ")
+    assert second == f"Give images, or the folder in which they lie: {here / 'x'}"
+
+
 def test_every_input_that_is_missing_is_named_before_anything_starts(here: Path) -> None:
     make(here, "x/a.png")
-    with pytest.raises(UsageError, match=r"no such file or folder: gone, x/b\.png, x/\*\.gif"):
+    missing = r"^no such file or folder: gone, x/b\.png\nno file matches the pattern: x/\*\.gif$"
+    with pytest.raises(UsageError, match=missing):
         ImageSource([Path("x"), Path("gone"), Path("x/b.png"), Path("x/*.gif")])
 
 

@@ -9,8 +9,11 @@ import pytest
 
 from sdprep.catalog.schema import as_key
 from sdprep.errors import UsageError
+from sdprep.folders import read_below
+from sdprep.report import CancelToken
 from sdprep.tasks.annotation import moves
 from sdprep.tasks.history import file_versions, restore, undo
+from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import (
     CATALOG,
     FAKE_CAPTION,
@@ -24,6 +27,7 @@ from tests.stories.telling import (
     renew_times,
     tag,
     tag_by_default,
+    tag_settings,
     tags_of,
     texts,
     write,
@@ -514,3 +518,37 @@ def test_after_any_moves_copies_and_edits_each_text_has_the_author_it_had(album,
             expected = user.edited.get(path, wanted[path.read_bytes(), threshold])
             assert path.with_suffix(".txt").read_bytes() == expected, path
         assert (report.kept, report.failed, report.orphans) == (len(user.edited), 0, [])
+
+
+# Ctrl-C
+
+
+class StopsAtRead(CancelToken):
+    """A stop that is asked for when the first sidecar is read, and that counts the reads."""
+
+    reads = 0
+
+    def read(self, *given):
+        self.reads += 1
+        self.exit_code = 130
+        return read_below(*given)
+
+
+def test_a_stop_during_the_search_for_moved_images_is_honoured_at_once(dataset, monkeypatch):
+    (dataset / "10_x").rename(dataset / "5_x")
+    stop = StopsAtRead()
+    monkeypatch.setattr("sdprep.tasks.annotation.moves.read_below", stop.read)
+
+    report = tag_task(dataset, tag_settings({}), stop=stop)
+
+    assert (stop.reads, report.stopped, report.remaining, report.recognised) == (1, 130, 3, 0)
+    assert counts(tag(dataset)) == {"current": 3}
+
+
+def test_a_stop_before_the_search_for_moved_images_stats_no_image(dataset, monkeypatch):
+    (dataset / "10_x").rename(dataset / "5_x")
+    stop = CancelToken()
+    stop.exit_code = 130
+    monkeypatch.setattr("sdprep.tasks.annotation.moves.file_stat", None)
+
+    assert tag_task(dataset, tag_settings({}), stop=stop).remaining == 3

@@ -202,6 +202,43 @@ def test_the_line_names_the_folders_whose_settings_differ(folders):
     ) in stderr
 
 
+def test_the_line_names_each_input_whose_settings_are_used_and_no_other(folders, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(folders / "a.png", other / "a.png")
+
+    stderr = sdprep("tag", folders / "kuro", folders / "aka", other, "--model", "demo-tag", "--workers", 0).stderr
+
+    assert f"(sdprep settings {folders / 'kuro'}; sdprep settings {folders / 'aka'})\n" in stderr
+
+
+def test_what_is_stated_without_recursion_leaves_the_settings_of_subfolders(folders):
+    sdprep_tag(folders, "--no-recursive", "--prefix", "top")
+    sdprep_tag(folders)
+
+    assert first_tags(folders) == ["kuro_", "aka_"]
+    assert tags_of(folders / "a.txt")[0] == "top"
+
+
+def test_what_is_stated_without_recursion_replaces_what_was_stated_for_images_of_the_folder(folders):
+    sdprep_tag(folders / "a.png", "--prefix", "own")
+    sdprep_tag(folders, "--no-recursive", "--prefix", "top")
+
+    assert tags_of(folders / "a.txt")[0] == "top"
+
+
+def test_a_run_without_recursion_leaves_nested_catalogs_alone(album, tmp_path):
+    inner = album / "inner"
+    inner.mkdir()
+    shutil.copy(album / "a.png", inner / "a.png")
+    sdprep_tag(inner, "--model", "demo-tag", "--prefix", "inner")
+    before = {path: path.read_bytes() for path in inner.rglob("*") if path.is_file()}
+
+    sdprep_tag(album, "--model", "demo-tag", "--no-recursive", "--prefix", "outer")
+
+    assert {path: path.read_bytes() for path in inner.rglob("*") if path.is_file()} == before
+
+
 def test_only_sidecars_whose_settings_changed_are_rewritten(folders):
     before = {path: path.stat().st_mtime_ns for path in folders.rglob("*.txt")}
 

@@ -105,7 +105,7 @@ def restore(path: Path, version: int | None, catalog: Path | None, json_report: 
     from sdprep.tasks import history
 
     report = history.restore(path, version, catalog=catalog, listener=Terminal())
-    print_report(report, json_report=json_report, inputs=path)
+    print_report(report, json_report=json_report)
 
 
 @click.command(

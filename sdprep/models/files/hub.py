@@ -22,7 +22,8 @@ from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.files.hub_errors import explain, keep_log_clean
 from sdprep.models.files.lockfile import LockedFile, add_to_lock, lock_path, read_lock, sha256_of, weights_of
 from sdprep.models.files.patterns import expanded, in_folder, is_pattern, lacking_weights, without_files
-from sdprep.models.registry.registry import local_folder
+from sdprep.models.registry.infer import task_of
+from sdprep.models.registry.registry import NOUNS, local_folder
 from sdprep.paths import is_inside
 from sdprep.report import Listener
 
@@ -265,6 +266,13 @@ def _ask(spec: ModelSpec, revision: str, present: set[str]) -> Remote:
     listed = {file.rfilename: file for file in info.siblings or ()}
     missing, names = without_files(spec.files, listed), expanded(spec.files, listed)
     if info.sha is None or missing:
+        other = task_of(listed)
+        if other is not None and other != spec.task:
+            model = repo if spec.source.revision == "main" else f"{repo}@{spec.source.revision}"
+            raise HubError(
+                f"{repo} has the files of a {NOUNS[other]}, not of a {NOUNS[spec.task]}\n"
+                f"Use it with: sdprep {other} --model {model}"
+            )
         raise HubError(f"{repo} at {revision} has no {' and no '.join(missing)}\nIt has: {', '.join(sorted(listed))}")
     sizes = {name: listed[name].size or 0 for name in names}
     digests = {name: lfs.sha256 for name in names if (lfs := listed[name].lfs) is not None}

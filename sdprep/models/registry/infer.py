@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Container
 from pathlib import Path
 
 import msgspec
@@ -79,6 +80,13 @@ def from_folder(folder: Path, task: Task | None) -> ModelSpec:
     found = (name for name in BLIP_FILES if name in BLIP_NEEDED or (folder / name).is_file())
     files = tuple(weights if name == SAFETENSORS else name for name in found)
     return blip(folder.name, source, files, _read_preprocessor(folder / "preprocessor_config.json"))
+
+
+def task_of(names: Container[str]) -> Task | None:
+    """The task of a repository with files of these names; None if they do not tell, or tell of both."""
+    is_wd = all(name in names for name in WD_FILES)
+    is_blip = all(name in names or (name == SAFETENSORS and PICKLED in names) for name in BLIP_NEEDED)
+    return None if is_wd == is_blip else "tag" if is_wd else "caption"
 
 
 def _weights_of_folder(folder: Path) -> str:

@@ -6,12 +6,13 @@ import errno
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import islice, takewhile
 from pathlib import Path
+from typing import TypeVar
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.moves import (
@@ -39,6 +40,8 @@ from sdprep.rules.mixed_text import normalize
 from sdprep.tasks.annotation.lookup import CHUNK
 from sdprep.texts.sidecar import decode_text
 from sdprep.types import MAX_PIXELS, ImageItem
+
+T = TypeVar("T")
 
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
 
@@ -103,15 +106,15 @@ def recognise(
     nothing is recorded, but it answers as if it were.
     """
     found = Recognition()
-    for images in _new_images(catalogs, items):
-        if stop:
-            break
+    for images in _until(stop, _new_images(catalogs, items, stop)):
         search = _Search(images, items[0].folder, items[0].target_folder)
         if images.arrivals:
             search.hash_arrivals(stop, max_pixels)
             if stop:
                 break
-            search.match()
+            search.match(stop)
+            if stop:
+                break
             search.record(search.places(items))
         found.sidecars += search.moves.values()
         found.images += search.image_moves
@@ -133,12 +136,17 @@ def recognise_sidecar(catalogs: CatalogSession, sidecar: Path) -> None:
         recognise(catalogs, [ImageItem.at(sidecar.parent / name) for name in own], CancelToken())
 
 
-def _new_images(catalogs: CatalogSession, items: Sequence[ImageItem]) -> list[_Images]:
-    """The images by catalog; those of catalogs that know no sidecar are left out."""
+def _until(stop: CancelToken, values: Iterable[T]) -> Iterator[T]:
+    """The values, or fewer after a stop."""
+    return takewhile(lambda _: not stop, values)
+
+
+def _new_images(catalogs: CatalogSession, items: Sequence[ImageItem], stop: CancelToken) -> list[_Images]:
+    """The images by catalog, fewer after a stop; those of catalogs that know no sidecar are left out."""
     folders: dict[tuple[Path, str], tuple[_Images, str] | None] = {}
     by_catalog: dict[int, _Images] = {}
     queue = iter(items)
-    while chunk := list(islice(queue, CHUNK)):
+    while not stop and (chunk := list(islice(queue, CHUNK))):
         waiting: dict[int, tuple[_Images, dict[Key, tuple[ImageItem, FileStat]]]] = {}
         for item in chunk:
             folder, _, name = item.within.rpartition("/")
@@ -182,26 +190,27 @@ class _Search:
     def hash_arrivals(self, stop: CancelToken, max_pixels: int) -> None:
         """Hash the new images that have the size of a known one."""
         sizes = image_sizes(self._catalog)
-        for arrival in self._images.arrivals:
-            if stop:
-                return
+        for arrival in _until(stop, self._images.arrivals):
             if arrival.stamp[0] in sizes:
                 try:
                     arrival.digest = file_digest(arrival.item, max_pixels)
                 except ImageError:
                     continue  # Planning reports it.
 
-    def match(self) -> None:
-        """Find the sidecars of each new image: first by their very text, then those that were edited on the way."""
-        found = list(self._candidates())
-        for each in found:
+    def match(self, stop: CancelToken) -> None:
+        """Find the sidecars of each new image: first by their very text, then those that were edited on the way.
+
+        After a stop it ends early, and what it found is not to be used.
+        """
+        found = list(_until(stop, self._candidates(stop)))
+        for each in _until(stop, found):
             if each.key not in self.moves and each.text == each.sidecar.text:
                 self._take(each, is_gone=each.is_gone and each.sidecar.key not in self._claimed)
-        for move in list(self.moves.values()):
+        for move in _until(stop, list(self.moves.values())):
             if move.is_gone and not self._has_left(move.former):
                 self.moves[move.key] = replace(move, is_gone=False)
         own = {each.key: each.sidecar.text for each in found if each.sidecar.key == each.key}
-        for each in found:
+        for each in _until(stop, found):
             is_free = each.key not in self.moves and each.sidecar.key not in self._claimed
             if is_free and each.is_gone and each.text != own.get(each.key) and self._has_left(each.sidecar.key):
                 self._take(each, is_gone=True)
@@ -211,14 +220,17 @@ class _Search:
         if is_gone:
             self._claimed.add(found.sidecar.key)
 
-    def _candidates(self) -> Iterator[_Candidate]:
-        """The known sidecars of images with the content of new ones, where there is a file for them at the new path."""
+    def _candidates(self, stop: CancelToken) -> Iterator[_Candidate]:
+        """The known sidecars of images with the content of new ones, where there is a file for them at the new path.
+
+        There are none for the images that are left after a stop.
+        """
         digests = {arrival.digest for arrival in self._images.arrivals if arrival.digest is not None}
         keys_of = images_with(self._catalog, digests)
         # Identical images share their former keys: each of these is looked at once, and not for every image.
         is_gone, known_sidecars = cache(self._is_gone), cache(partial(sidecars_of, self._catalog))
         text_at = cache(self._text_at)
-        for arrival in self._images.arrivals:
+        for arrival in _until(stop, self._images.arrivals):
             formers = [
                 Move(key, arrival.key, is_gone(key, arrival.digest))
                 for key in keys_of.get(arrival.digest or b"", ())

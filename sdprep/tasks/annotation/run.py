@@ -28,7 +28,7 @@ from sdprep.tasks.annotation.notes import other_models_note, toy_note, without_e
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
-from sdprep.tasks.run_info import catalogs_for, image_source
+from sdprep.tasks.run_info import catalogs_for, image_source, retry_commands
 from sdprep.tasks.settings import Cascade, Layers
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
@@ -134,6 +134,7 @@ class Annotation(Generic[S]):
             )
             self._annotate(sink)
             self._note_requests(sink.previewed)
+            report.retry = retry_commands(source, paths) if report.failed_before else []
             if finish is not None and not options.dry_run:
                 catalog = catalogs.of(source.home)
                 results = partial(sink.results, self._item_jobs())

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from sdprep.models.base import Source
 from sdprep.models.files import hub as hub_module
 from sdprep.models.files.hub import ensure_downloaded
 from sdprep.models.files.lockfile import lock_path
+from sdprep.models.registry.infer import BLIP_FILES, BLIP_IMAGE, blip
 from sdprep.report import NullListener
 from tests.models.fake_hub import (
     COMMITS,
@@ -110,6 +112,20 @@ def test_a_file_that_the_repository_lacks_is_named(hub: FakeHub) -> None:
     message = failure(a_spec())
     assert f"has no {MODEL}" in message
     assert f"It has: {LABELS}" in message
+
+
+def test_a_repository_of_a_tagger_given_to_caption_is_named_with_the_command_for_it(hub: FakeHub) -> None:
+    hub.files[COMMITS[0]]["config.json"] = b"{}"
+    message = failure(blip(REPO, Source(repo=REPO, revision="main"), BLIP_FILES, BLIP_IMAGE))
+    assert message == (f"{REPO} has the files of a tagger, not of a captioner\nUse it with: sdprep tag --model {REPO}")
+
+
+def test_a_repository_of_a_captioner_given_to_tag_is_named_with_the_command_for_it(hub: FakeHub) -> None:
+    hub.files[COMMITS[0]] = dict.fromkeys(("config.json", "pytorch_model.bin", "tokenizer.json"), b"{}")
+    message = failure(a_spec(COMMITS[0]))
+    assert message == (
+        f"{REPO} has the files of a captioner, not of a tagger\nUse it with: sdprep caption --model {REPO}@{COMMITS[0]}"
+    )
 
 
 def test_a_hub_whose_files_cannot_be_had_is_found_out_before_the_long_retries(hub: FakeHub) -> None:
