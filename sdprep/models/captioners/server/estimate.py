@@ -25,5 +25,5 @@ def describe_requests(spec: ModelSpec, prompts: Sequence[str], captions: int, ma
     words += f"at most {tokens:,} tokens in answers"
     if (price := spec.server.price) is not None:
         asked = captions * sum(pixels / PIXELS_PER_TOKEN + len(prompt) / LETTERS_PER_TOKEN for prompt in prompts)
-        words += f", cost about {(asked * price.input + tokens * price.output) / MILLION:.2f}"
+        words += f", cost about {(asked * price.input + tokens * price.output) / MILLION:.4f}"
     return f"{words}; answers that are cut or empty are asked for once again"
