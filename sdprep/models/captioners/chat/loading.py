@@ -20,8 +20,8 @@ def load_processor(transformers: Any, folder: Path, family: str) -> Any:
     and the pixels that torchvision makes are not quite those of Pillow, so captions would depend on what is installed.
     Raises ModelError if it cannot be loaded.
     """
-    kind = getattr(transformers, PROCESSORS[family])
     try:
+        kind = getattr(transformers, PROCESSORS[family])
         parts = {
             "image_processor": transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", **AS_IT_IS),
             "tokenizer": transformers.AutoTokenizer.from_pretrained(folder, **AS_IT_IS),
@@ -30,7 +30,10 @@ def load_processor(transformers: Any, folder: Path, family: str) -> Any:
         arguments = [parts.get(name) for name in kind.get_attributes()]
         processor = _for_images(kind).from_args_and_dict(arguments, settings)
     except Exception as error:  # a wrong file can make transformers raise anything
-        raise ModelError(f"{folder} has no usable tokenizer and image settings: {cause(error)}") from error
+        raise ModelError(
+            f"{folder} has no tokenizer and image settings that transformers {transformers.__version__} can use: "
+            f"{cause(error)}"
+        ) from error
     if processor.tokenizer.pad_token is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     return processor

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForImageTextToText,
@@ -92,8 +93,11 @@ FAMILIES = {
         Family("qwen3_5", "<vs><image><ve>", seed=1),
     )
 }
-# transformers' processor of SmolVLM asks for num2words, which `sdprep[vlm]` installs and a checkout does not need.
-RUNNABLE = [family for family in FAMILIES if family != "smolvlm" or find_spec("num2words") is not None]
+# Before 5.23, transformers needs torchvision for these. Its processor of SmolVLM asks for num2words, which
+# `sdprep[vlm]` installs and a checkout does not need.
+NEWER = {"gemma4", "smolvlm"} if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 23) else set()
+LACKING = {"smolvlm"} if find_spec("num2words") is None else set()
+RUNNABLE = [family for family in FAMILIES if family not in NEWER | LACKING]
 
 
 def tokenizer():

@@ -93,7 +93,7 @@ def test_weights_that_are_missing_or_of_another_shape_are_named(folder):
 def test_a_folder_without_a_tokenizer_is_a_model_error(folder):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    with pytest.raises(ModelError, match="has no usable tokenizer and image settings"):
+    with pytest.raises(ModelError, match="has no tokenizer and image settings that transformers"):
         load(folder)
 
 
