@@ -12,6 +12,9 @@ from typing import Any, Protocol
 from sdprep.sanitize import to_json
 from sdprep.types import Failure, FailureCode, ImageWarning, KeptReason
 
+# What a run says that ends early.
+GO_ON = "run the same command to go on"
+
 
 class Listener(Protocol):
     """Receives the progress of a run; the command line draws its bar with it."""
@@ -168,6 +171,13 @@ class RunReport:
     def uncounted(self) -> int:
         """The images that have no outcome: none when a run has ended as it should."""
         return self.found - self.written - self.current - self.kept - self.failed - self.remaining
+
+    @property
+    def kept_so_far(self) -> str:
+        """What a run has made when it is interrupted, and how to go on."""
+        made = f"{self.written} of {self.found} images written" if self.found else "nothing was written"
+        current = f", {self.current} up to date" if self.current else ""
+        return f"{made}{current}; {GO_ON}"
 
     @property
     def exit_code(self) -> int:

@@ -36,14 +36,30 @@ TRACEBACK = "SDPREP_TRACEBACK"
 NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """Ctrl-C ended a command; the text tells what it has kept."""
+
+
+class Commands(click.Group):
+    """The commands of sdprep."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; click itself would end the line and lose the text of an interrupt."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(*interrupt.args) from interrupt
+
+
 @click.group(
+    cls=Commands,
     context_settings={
         "token_normalize_func": hyphenate,
         "auto_envvar_prefix": "SDPREP",
         "help_option_names": ["-h", "--help"],
         "max_content_width": 120,
         "color": True,
-    }
+    },
 )
 @click.version_option(__version__, "-V", "--version", prog_name="sdprep")
 def cli() -> None:
@@ -94,9 +110,8 @@ def handle_errors(function: Callable[[], Any]) -> None:
         sys.exit(1)
     except OSError as error:
         _leave(str(error) if _current_folder_exists() else "the current folder was deleted; change to another one", 1)
-    except (KeyboardInterrupt, click.Abort):
-        current().end_bar()
-        current().say("sdprep: interrupted", level=Level.ERROR)
+    except (Interrupted, KeyboardInterrupt, click.Abort) as error:
+        current().interrupted(str(error) if isinstance(error, Interrupted) else "")
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - no error is shown as a traceback unless asked for
         if os.environ.get(TRACEBACK):

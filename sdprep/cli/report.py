@@ -13,7 +13,7 @@ from sdprep.cli.output import print_json, print_table
 from sdprep.cli.progress import Terminal
 from sdprep.cli.signals import run_signals
 from sdprep.cli.talk import GREEN, RED, YELLOW, Level, current
-from sdprep.report import CancelToken, RunReport
+from sdprep.report import GO_ON, CancelToken, RunReport
 from sdprep.types import KeptReason
 
 MODEL_COMMANDS = ("caption", "tag")
@@ -64,6 +64,8 @@ def summarize(report: RunReport) -> None:
     if report.other_settings:
         _say(f"{report.other_settings} were made with other settings; --update brings them in line")
     _say(f" {_counts(report)}", f"{report.command}:", RED if report.failed else GREEN)
+    if report.stopped is not None and report.command != "undo":
+        _say(f"interrupted; {GO_ON}")
     if report.output:
         _say(report.output)
     elif report.predicted:

@@ -41,6 +41,7 @@ def run_signals(stop: CancelToken) -> Iterator[None]:
             current().say("sdprep: terminated", level=Level.ERROR)
             sys.exit(128 + number)
         stop.exit_code = 128 + number
+        current().hide_ctrl_c()
         current().say("finishing the current batch; press Ctrl-C again to stop at once")
 
     handlers: dict[int, Any] = {signal.SIGINT: ask, signal.SIGTERM: ask}

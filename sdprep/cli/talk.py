@@ -46,9 +46,7 @@ class Talk:
             return
         if self.bar is not None:
             self.bar.clear()
-            # The ^C that a terminal shows behind the bar.
-            sys.stderr.write(f"\r{' ' * (self.bar.ncols + 2)}")
-            sys.stderr.write("\r")
+            _wipe(self.bar.ncols)
         if isinstance(sys.stderr, Printer):
             sys.stderr.write_line(text, head=head, style=style)
         else:
@@ -79,7 +77,25 @@ class Talk:
         """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
+            _wipe(self.bar.ncols)
             self.bar = None
+
+    def hide_ctrl_c(self) -> None:
+        """Remove the ^C of a terminal where no bar is; with a bar, the next message does."""
+        if self.bar is None and sys.stderr.isatty():
+            _wipe()
+
+    def interrupted(self, kept: str) -> None:
+        """Print that the command was interrupted, and what it has kept."""
+        self.end_bar()
+        self.hide_ctrl_c()
+        self.say("; ".join(filter(None, ("sdprep: interrupted", kept))), level=Level.ERROR)
+
+
+def _wipe(columns: int = 0) -> None:
+    """Remove the ^C that a terminal shows behind so many columns."""
+    sys.stderr.write(f"\r{' ' * (columns + 2)}")
+    sys.stderr.write("\r")
 
 
 _current = Talk()

@@ -36,25 +36,28 @@ class Demonstration:
 def demo(directory: Path, *, listener: Listener | None = None, stop: CancelToken | None = None) -> Demonstration:
     """Copy the bundled images to a folder, and caption, tag and merge them with the demo models.
 
-    The chat model gets the tags in its prompt. A command whose framework is not installed is left out. Raises
-    UsageError if the folder has other images, and MissingExtra if nothing at all can run.
+    The chat model gets the tags in its prompt. A command whose framework is not installed is left out; after a stop,
+    there are no reports of those that follow. Raises UsageError if the folder has other images, and MissingExtra if
+    nothing at all can run.
     """
     missing = _missing()
     if len(missing) == len(MODELS):
         raise missing["demo-tag"]
     copy_images(directory)
+    stop = CancelToken() if stop is None else stop
     reports: dict[str, RunReport] = {}
     fields: list[Literal["caption", "tags"]] = []
     if "demo-caption" not in missing:
         reports["captions"] = caption(directory, CaptionSettings(model="demo-caption"), listener=listener, stop=stop)
         fields.append("caption")
-    if "demo-tag" not in missing:
+    if "demo-tag" not in missing and not stop:
         reports["tag files"] = tag(directory, TagSettings(model="demo-tag"), listener=listener, stop=stop)
         fields.append("tags")
-        if "demo-chat" not in missing:
+        if "demo-chat" not in missing and not stop:
             reports["chat captions"] = caption(directory, CHAT, listener=listener, stop=stop)
-    merging = MergeSettings(fields=(*fields, "image_size"))
-    reports["entries"] = merge(directory, merging, listener=listener, stop=stop)
+    if not stop:
+        merging = MergeSettings(fields=(*fields, "image_size"))
+        reports["entries"] = merge(directory, merging, listener=listener, stop=stop)
     typed = {"demo-caption": "caption", "demo-tag": "tag", "demo-chat": "caption --model demo-chat"}
     return Demonstration(reports, {typed[model]: str(error) for model, error in missing.items()})
 

@@ -18,7 +18,7 @@ from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import check_writable, read_below
 from sdprep.images.source import ImageSource
 from sdprep.paths import is_inside
-from sdprep.report import CancelToken, Listener, NullListener, RunReport
+from sdprep.report import GO_ON, CancelToken, Listener, NullListener, RunReport
 from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.notes import without_effect
 from sdprep.tasks.changes import replace_through_journal
@@ -62,7 +62,11 @@ def merge(
     folder itself. Raises UsageError, NoImages, NoSidecars, MetadataError if a JSON cannot be read or written, and
     MissingSidecars if every sidecar has to be there.
     """
-    return _merge(inputs, settings, layers, listener or NullListener(), CancelToken() if stop is None else stop)
+    try:
+        return _merge(inputs, settings, layers, listener or NullListener(), CancelToken() if stop is None else stop)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"the metadata JSON is as it was, or complete; {GO_ON}",)
+        raise
 
 
 def _merge(

@@ -190,7 +190,7 @@ def test_a_download_is_printed_with_commit_and_folder(downloaded):
 
 def test_a_download_talks_on_stderr(hub):
     result = run("download", REPO, "--task", "tag")
-    assert result.stderr.startswith(f"downloading {REPO} (0.0 MB) to ")
+    assert f"\ndownloading {REPO} (0.0 MB) to " in result.stderr
 
 
 def test_a_download_without_trouble_ends_with_0(hub):

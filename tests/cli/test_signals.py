@@ -234,11 +234,12 @@ def test_a_second_ctrl_c_ends_the_run_at_once_and_the_next_goes_on(stuck, tmp_pa
     assert said(process.stderr, "finishing the current batch; press Ctrl-C again to stop at once")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
+    written = len(texts_in(tmp_path))
     after = start(command, ".", "--model", MODELS[command], cwd=tmp_path)
     after.communicate(timeout=PATIENCE)
 
     assert process.returncode == 130
-    assert err.strip() == "sdprep: interrupted"
+    assert err.strip() == f"sdprep: interrupted; {written} of 2 images written; run the same command to go on"
     assert (after.returncode, len(texts_in(tmp_path))) == (0, 2)
 
 

@@ -10,6 +10,8 @@ import pytest
 from sdprep.cli.output import Printer
 from sdprep.cli.progress import INTERVAL, Terminal
 from sdprep.cli.talk import RED, Level, current, talking
+from sdprep.errors import MissingExtra
+from sdprep.tasks.tag import tag as tag_task
 
 TAG = ("tag", "imgs", "--model", "demo-tag", "--workers", "0")
 
@@ -38,6 +40,11 @@ def a_usual_terminal(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
+
+
+def fail_for_captions(spec):
+    if spec.task == "caption":
+        raise MissingExtra("torch", "caption")
 
 
 class Clock:
@@ -117,6 +124,72 @@ def test_an_error_is_not_glued_to_a_bar(sdprep_command, imgs, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream)
     assert sdprep_command("merge", imgs).code == 1
     assert screen(stream.getvalue()) == ["sdprep: error: [Errno 5] Input/output error", ""]
+
+
+# Ctrl-C
+
+
+@pytest.fixture
+def ctrl_c(monkeypatch):
+    """Lets loading a model end with Ctrl-C, whose ^C a terminal shows behind the bar."""
+
+    def press(*_):
+        sys.stderr.write("^C")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdprep.tasks.annotation.run.open_engine", press)
+
+
+def test_ctrl_c_while_a_model_loads_leaves_no_traces_of_the_bar(sdprep_command, imgs, ctrl_c, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := OnATerminal())
+    assert sdprep_command(*TAG).code == 130
+    assert screen(stream.getvalue()) == [
+        "sdprep: interrupted; 0 of 2 images written; run the same command to go on",
+        "",
+    ]
+
+
+def test_ctrl_c_while_a_model_loads_tells_what_was_written_and_what_was_up_to_date(
+    sdprep_command, imgs, put_image, monkeypatch, request
+):
+    sdprep_command(*TAG)
+    (imgs / "a.txt").unlink()
+    put_image(imgs / "c.png", "happy-eyes.png")
+    request.getfixturevalue("ctrl_c")
+    shown = sdprep_command(*TAG).err
+    assert "sdprep: interrupted; 1 of 3 images written, 1 up to date; run the same command to go on\n" in shown
+    assert (imgs / "a.txt").exists()
+
+
+def test_ctrl_c_during_a_merge_tells_what_became_of_the_json(sdprep_command, imgs, monkeypatch):
+    def press(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdprep.tasks.merge._open_output", press)
+    shown = sdprep_command("merge", imgs)
+    assert shown.code == 130
+    assert shown.err == (
+        "sdprep: interrupted; the metadata JSON is as it was, or complete; run the same command to go on\n"
+    )
+
+
+def test_ctrl_c_in_the_demo_tells_what_was_written(sdprep_command, imgs, ctrl_c):
+    shown = sdprep_command("demo", "here")
+    assert re.search(r"^\^?C?sdprep: interrupted; 0 of \d+ images written; run the same", shown.err, re.MULTILINE)
+
+
+def test_a_demo_that_is_stopped_ends_with_its_counts_and_not_with_what_it_would_have_made(
+    sdprep_command, imgs, monkeypatch
+):
+    def stop_first(*given, **named):
+        named["stop"].exit_code = 130
+        return tag_task(*given, **named)
+
+    monkeypatch.setattr("sdprep.tasks.demo.check_installed", fail_for_captions)
+    monkeypatch.setattr("sdprep.tasks.demo.tag", stop_first)
+    shown = sdprep_command("demo", "here")
+    assert (shown.code, shown.out) == (130, "")
+    assert shown.err.endswith(" s)\ninterrupted; run the same command to go on\n")
 
 
 # Where there is no terminal

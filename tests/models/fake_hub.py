@@ -200,6 +200,9 @@ class Notes(NullListener):
     def note(self, message: str) -> None:
         self.heard.append(message)
 
+    def stage(self, name: str, *_: object) -> None:
+        self.heard.append(f"stage: {name}")
+
 
 def use_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", url)

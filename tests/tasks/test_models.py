@@ -284,7 +284,7 @@ def test_a_hub_that_fails_is_a_failure_of_the_model(hub):
 def test_a_download_reports_its_size(hub):
     listener = Notes()
     api.download([REPO], "tag", listener=listener)
-    assert listener.heard[0].startswith(f"downloading {REPO} (0.0 MB) to ")
+    assert listener.heard[1].startswith(f"stage: downloading {REPO} (0.0 MB) to ")
 
 
 def test_a_model_of_the_package_is_a_download_that_is_done():

@@ -10,7 +10,7 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.progress import Terminal
-from sdprep.cli.report import print_failures
+from sdprep.cli.report import print_failures, summarize
 from sdprep.cli.signals import run_signals
 from sdprep.cli.talk import YELLOW, current
 from sdprep.report import CancelToken, RunReport
@@ -40,9 +40,13 @@ def demo(directory: Path) -> None:
         terminal.close()
     for name, reason in shown.missing.items():
         current().say(f" sdprep {name}. {reason}", head="not shown:", style=YELLOW)
-    for report in shown.reports.values():
-        print_failures(report.failures)
-    _show(directory, shown.reports)
+    if stop:
+        for report in shown.reports.values():
+            summarize(report)
+    else:
+        for report in shown.reports.values():
+            print_failures(report.failures)
+        _show(directory, shown.reports)
     sys.exit(max(report.exit_code for report in shown.reports.values()))
 
 

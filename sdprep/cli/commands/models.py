@@ -106,7 +106,9 @@ def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
     """
     from sdprep.tasks import models as api
 
-    done = api.download(names, task, listener=Terminal())
+    terminal = Terminal()
+    done = api.download(names, task, listener=terminal)
+    terminal.close()
     if as_json:
         print_json(done)
     else:

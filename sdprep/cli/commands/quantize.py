@@ -52,7 +52,9 @@ def quantize(ctx: click.Context, /, name: str, images: Path, floor: float, as_js
     from sdprep.tasks.quantize import quantize as task
 
     settings = from_options(QuantizeSettings, ctx.params | {"min_f1": floor})
-    made = task(name, images, settings, listener=Terminal())
+    terminal = Terminal()
+    made = task(name, images, settings, listener=terminal)
+    terminal.close()
     for failure in made.failures:
         current().say(f" {failure['path']}: {failure['code']}: {failure['message']}", head="skipped:", style=YELLOW)
     if as_json:

@@ -117,6 +117,7 @@ def ensure_downloaded(spec: ModelSpec, listener: Listener, *, check: bool = Fals
     names = _names_at(spec, commit) if commit else ()
     verified = _check_cached(repo, commit, names) if commit else {}
     if commit is None or not names or len(verified) < len(names):
+        listener.stage(f"looking for {repo} on {_endpoint()}")
         try:
             remote = _patiently(lambda: _ask(spec, commit or revision, set(verified)))
             commit = remote.commit
@@ -324,7 +325,7 @@ def _announce(repo: str, remote: Remote, names: set[str], listener: Listener) ->
             f"{repo} needs {amount(size)}, but {cache} has only {amount(free)} free\n"
             "Set HF_HOME to a folder on a larger disk"
         )
-    listener.note(f"downloading {repo} ({amount(size)}) to {cache}")
+    listener.stage(f"downloading {repo} ({amount(size)}) to {cache}")
 
 
 def amount(size: int) -> str:

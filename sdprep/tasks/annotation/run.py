@@ -110,6 +110,9 @@ class Annotation(Generic[S]):
             missing = self.report.uncounted + self.report.remaining
             error.args = (f"{error}\n{missing} of {self.report.found} images are missing",)
             raise
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = (self.report.kept_so_far,)
+            raise
 
     def _run_inputs(self, inputs: Path | Sequence[Path], layers: Layers, finish: Finish | None) -> RunReport:
         paths, options, report = self._settings.paths, self._settings.run, self.report

@@ -57,10 +57,18 @@ def test_a_model_is_downloaded_verified_and_found_again_without_network(hub: Fak
     files = ensure_downloaded(a_spec(), listener)
     assert content(files) == OLD
     assert (files.revision, files.weights) == (COMMITS[0], weights(OLD))
-    assert [note.split(" to ")[0] for note in listener.heard] == [f"downloading {REPO} (0.0 MB)"]
     hub.requests.clear()
     assert find_local(a_spec()) == ensure_downloaded(a_spec(), listener) == files
     assert hub.requests == []
+
+
+def test_a_download_is_a_stage_with_its_size_and_so_is_the_wait_for_the_hub(hub: FakeHub, home: Path) -> None:
+    listener = Notes()
+    ensure_downloaded(a_spec(), listener)
+    assert listener.heard == [
+        f"stage: looking for {REPO} on {hub.url}",
+        f"stage: downloading {REPO} (0.0 MB) to {home / 'cache'}",
+    ]
 
 
 def test_the_token_goes_to_the_hub_and_nowhere_else(hub: FakeHub, capfd: pytest.CaptureFixture[str]) -> None:
