@@ -28,6 +28,7 @@ from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
+from sdprep.tasks.option_values import kept_settings_note
 from sdprep.tasks.run_info import catalogs_for, image_source
 from sdprep.tasks.settings import Cascade, Layers
 from sdprep.types import Failure, FailureCode, ImageItem, Result
@@ -159,6 +160,8 @@ class Annotation(Generic[S]):
         """Let what is known of sidecars that were moved or copied hold at their new paths, and report it."""
         self._stop.interruptible = True
         found = recognise(catalogs, items, self._stop, self._settings.run.max_pixels)
+        if (note := kept_settings_note(self.report.command, found.kept_settings)) is not None:
+            self._listener.note(note)
         self._stop.interruptible = False
         self.report.recognised += len(found.sidecars)
         self.report.orphans += [{"path": each.sidecar, "image": each.image} for each in found.orphans]
