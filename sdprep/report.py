@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -160,6 +160,11 @@ class RunReport:
         self.kept_paths.append(rel)
         if reason is not None:
             self.kept_reasons.setdefault(reason.value, []).append(rel)
+
+    def add_moves(self, sidecars: int, orphans: Iterable[tuple[str, str | None]]) -> None:
+        """Count sidecars at new paths, and name those without an image, each with the image of its content."""
+        self.recognised += sidecars
+        self.orphans += [{"path": sidecar, "image": image} for sidecar, image in orphans]
 
     def check(self) -> None:
         """Raise AssertionError unless every image found is in exactly one count."""

@@ -30,7 +30,7 @@ IMAGE_NAMES = ("aka.jpg", "kuro.png", "sora.webp")
 def models(tmp_path, monkeypatch):
     """Descriptions of three models, with what they were asked: pairs of a model and the hash of an image."""
     asked, failing = [], set()
-    monkeypatch.setattr(fake.FakeTagger, "answer", lambda self, digest: _answer(self, digest, asked, failing))
+    monkeypatch.setattr(fake.FakeTagger, "answer", lambda self, digest, _: _answer(self, digest, asked, failing))
     for name, rows in LABELS.items():
         folder = tmp_path / "models" / name
         folder.mkdir(parents=True)

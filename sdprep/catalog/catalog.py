@@ -104,6 +104,8 @@ class Catalog:
         self.formers: dict[Key, Key] = {}
         self.moved_places: dict[Key, Key] = {}
         self.left: dict[Key, Key] = {}
+        # In a catalog that is only read: the rows of `stated` that images keep from their former places.
+        self.kept_settings: list[Any] = []
         # The outcome of unfinished changes, by row, in a catalog that is only read.
         self.outcomes: dict[int, str] = {}
         self.db.create_function("outcome", 1, self.outcomes.get)

@@ -22,11 +22,13 @@ from platformdirs import user_data_path
 
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.moves import Move
-from sdprep.catalog.schema import Key, as_text, dump, parse_json
+from sdprep.catalog.schema import Key, as_key, as_text, dump, parse_json
 from sdprep.files import NEW_FILE, read_limited, write_all
 
 KEY_BYTES = 32
 COLUMNS = "place, task, option, value, origin, run"
+# The origin of a row that an image brought along from its former folder; what its new folder states counts more.
+MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,7 @@ def stated_places(catalog: Catalog) -> set[Key]:
 
 def _moved(rows: Iterable[StatedRow], places: Mapping[Key, Key]) -> list[StatedRow]:
     """The rows of former places as those of new ones, by new place."""
-    by_place: dict[Key, list[StatedRow]] = {}
-    for row in rows:
-        by_place.setdefault(row.place, []).append(row)
+    by_place = _by_place(rows)
     return [replace(row, place=place) for place, former in places.items() for row in by_place.get(former, [])]
 
 
@@ -89,10 +89,10 @@ def move_places(catalog: Catalog, moves: Sequence[Move]) -> None:
     rows = _moved(stated_rows(catalog), {move.key: move.former for move in moves})
     for place in {move.former for move in moves if move.is_gone} | {row.place for row in rows}:
         catalog.db.execute("DELETE FROM stated WHERE place = ?", (place,))
-    _state_again(catalog, rows)
+    state_again(catalog, rows)
 
 
-def _state_again(catalog: Catalog, rows: Collection[StatedRow]) -> None:
+def state_again(catalog: Catalog, rows: Collection[StatedRow]) -> None:
     """Write rows that were read; one that this user did not sign is not signed now."""
     state(catalog, rows)
     catalog.db.executemany(
@@ -164,7 +164,7 @@ def take_back(catalog: Catalog, run: str, undoing: str, folder: Key = "") -> Non
         for row in _decoded(catalog, before)
         if _is_at_or_below(row.place, folder) and (row.place, row.task, row.option) not in later
     ]
-    _state_again(catalog, rows)
+    state_again(catalog, rows)
 
 
 def _is_image_in(catalog: Catalog, place: Key, folder: Key) -> bool:
@@ -179,6 +179,42 @@ def _is_at_or_below(place: Key, folder: Key) -> bool:
         # The key of what lies outside the catalog's folder is absolute.
         return not Path(os.fsdecode(name)).is_absolute()
     return name == above or name.startswith(above + b"/")
+
+
+def keep_settings(catalog: Catalog, former: Sequence[StatedRow], images: Iterable[Move]) -> list[StatedRow]:
+    """Let images that were moved keep what counted at their former places and is not stated at their new ones.
+
+    `former` has the rows from before the moves of places. Call it inside a transaction, unless the catalog is only
+    read: that answers as if the new rows were written. Returns them.
+    """
+    before, after = _by_place(former), _by_place(stated_rows(catalog))
+    rows = []
+    for move in images if before else ():
+        if move.is_gone:
+            here = {(row.task, row.option) for place in _at_and_above(move.key) for row in after.get(place, ())}
+            # From the top down: the nearest folder counts.
+            above = [row for place in _at_and_above(move.former)[:-1] for row in before.get(place, ())]
+            counted = {(row.task, row.option): row for row in above}
+            rows += [replace(row, place=move.key, origin=MOVED) for name, row in counted.items() if name not in here]
+    if catalog.dry_run:
+        catalog.kept_settings += rows
+    else:
+        state_again(catalog, rows)
+    return rows
+
+
+def _by_place(rows: Iterable[StatedRow]) -> dict[Key, list[StatedRow]]:
+    found: dict[Key, list[StatedRow]] = {}
+    for row in rows:
+        found.setdefault(row.place, []).append(row)
+    return found
+
+
+def _at_and_above(place: Key) -> list[Key]:
+    """The folders above a place and the place itself, from the top down."""
+    name = os.fsdecode(place)
+    above = [as_key(name[:end]) for end in range(1, len(name)) if name[end] == "/"]
+    return [*([] if Path(name).is_absolute() else [""]), *above, place]
 
 
 def _signature(place: Key, *texts: str) -> bytes | None:

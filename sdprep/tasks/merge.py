@@ -81,7 +81,8 @@ def _merge(
     with catalogs_for(dataset.source, settings.paths, CatalogAccess("merge", mode, listener.note)) as catalogs:
         # Opened before the images are read: another run may hold it, or its folder may be read-only.
         catalog = catalogs.of(dataset.source.home)
-        recognise(catalogs, items, stop).count(report)
+        found = recognise(catalogs, items, stop)
+        report.add_moves(len(found.sidecars), ((each.sidecar, each.image) for each in found.orphans))
         output = _recall_output(output, catalog)
         cascade = Cascade("merge", settings, layers, catalogs, dataset.source.places, listener.note)
         of_image = _settings_of(items, cascade, layers, listener)

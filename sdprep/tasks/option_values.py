@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -15,6 +15,7 @@ import msgspec
 from sdprep.catalog.stated import StatedRow
 from sdprep.models.registry.registry import model_path
 from sdprep.paths import is_inside, is_safe_relative
+from sdprep.sanitize import strip_invisible
 
 # How the value of a path below the catalog's folder begins; it moves with the dataset.
 BELOW = "./"
@@ -141,3 +142,13 @@ def _as_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return "none" if value is None else str(value)
+
+
+def kept_settings_note(task: str, rows: Iterable[StatedRow]) -> str | None:
+    """What images that were moved keep of the settings that their former folders had for a task; None for nothing."""
+    own = [row for row in rows if row.task == task]
+    if not own:
+        return None
+    count, flags = len({row.place for row in own}), dict.fromkeys(as_flags(row.option, row.value) for row in own)
+    keep = "1 image keeps settings of its" if count == 1 else f"{count} images keep settings of their"
+    return strip_invisible(f"{keep} former folder: {' '.join(flags)}")

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.schema import Key, as_key
 from sdprep.catalog.session import CatalogSession
-from sdprep.catalog.stated import StatedRow, forget, state, stated_rows, user_key
+from sdprep.catalog.stated import MOVED, StatedRow, forget, state, stated_rows, user_key
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings, remembered_options, value_of, with_options
 from sdprep.errors import CatalogFailed, UsageError
 from sdprep.sanitize import printable, strip_invisible
@@ -146,7 +146,9 @@ class Cascade(Generic[S]):
         values = self._values_at(item)
         catalog = self._catalog_of(item.target.parent)
         if own := self._rows_of(catalog).get(catalog.key(item.target)):
-            return self._effective(catalog, {**values, **self._typed(catalog, own)})
+            brought = self._typed(catalog, {name: row for name, row in own.items() if row.origin == MOVED})
+            stated = self._typed(catalog, {name: row for name, row in own.items() if row.origin != MOVED})
+            return self._effective(catalog, {**brought, **values, **stated})
         # The values of a folder are kept, so they have an id of their own.
         if id(values) not in self._by_values:
             self._by_values[id(values)] = self._effective(catalog, values)
@@ -209,10 +211,11 @@ class Cascade(Generic[S]):
     def _rows_of(self, catalog: Catalog) -> dict[Key, dict[str, StatedRow]]:
         """What earlier runs stated, by place and option."""
         if id(catalog) not in self._rows:
-            rows = stated_rows(catalog, self._task) if self._layers.remembered else []
+            rows = [*stated_rows(catalog), *catalog.kept_settings] if self._layers.remembered else []
             by_place: dict[Key, dict[str, StatedRow]] = {}
             for row in rows:
-                by_place.setdefault(row.place, {})[row.option] = row
+                if row.task == self._task:
+                    by_place.setdefault(row.place, {})[row.option] = row
             self._rows[id(catalog)] = by_place
         return self._rows[id(catalog)]
 

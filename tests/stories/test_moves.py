@@ -10,9 +10,10 @@ import pytest
 from sdprep.catalog.schema import as_key
 from sdprep.errors import UsageError
 from sdprep.folders import read_below
-from sdprep.report import CancelToken
+from sdprep.report import CancelToken, NullListener
 from sdprep.tasks.annotation import moves
 from sdprep.tasks.history import file_versions, restore, undo
+from sdprep.tasks.settings import Layers
 from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import (
     CATALOG,
@@ -344,12 +345,83 @@ def test_two_folders_that_changed_their_names_keep_each_its_settings(named):
     assert first_tags(named) == {"10_x/a.txt": "aka", "2_y/a.txt": "kuro", "2_y/b.txt": "kuro"}
 
 
-def test_an_image_that_was_moved_to_another_folder_gets_the_settings_of_that(named):
-    for suffix in (".png", ".txt"):
-        (named / "10_x" / f"b{suffix}").rename(named / "2_y" / f"b{suffix}")
+def tag_with_notes(folder, **defaults):
+    """A run of tag for which nothing was stated, and what it told the user."""
+    notes = []
 
-    assert counts(tag_by_default(named, refresh=True)) == {"written": 1, "current": 2}
-    assert "kuro" not in first_tags(named)["2_y/b.txt"]
+    class Noting(NullListener):
+        def note(self, message):
+            notes.append(message)
+
+    return tag_task(folder, tag_settings(defaults), listener=Noting()), notes
+
+
+def move_image(folder, old, new):
+    for suffix in (".png", ".txt"):
+        (folder / f"{old}{suffix}").rename(folder / f"{new}{suffix}")
+
+
+def test_an_image_that_was_moved_to_another_folder_keeps_what_that_does_not_state(named, monkeypatch):
+    move_image(named, "10_x/b", "2_y/b")
+    hide_models(monkeypatch)
+    said = "1 image keeps settings of its former folder: --prefix kuro"
+
+    for is_dry in (True, False):
+        report, notes = tag_with_notes(named, dry_run=is_dry)
+        assert (counts(report), notes.count(said)) == ({"current": 3}, 1)
+    assert first_tags(named)["2_y/b.txt"] == "kuro"
+    assert "kuro" not in first_tags(named)["2_y/a.txt"]
+
+
+def test_an_image_that_was_moved_gets_what_its_new_folder_states(named):
+    tag(named / "2_y", prefix=("aka",))
+    move_image(named, "10_x/b", "2_y/b")
+
+    report, notes = tag_with_notes(named)
+
+    assert counts(report) == {"written": 1, "current": 2}
+    assert first_tags(named)["2_y/b.txt"] == "aka"
+    assert not [note for note in notes if "former folder" in note]
+
+
+def test_an_image_that_was_moved_gets_what_the_settings_file_of_its_new_folder_states(named):
+    move_image(named, "10_x/b", "2_y/b")
+    layers = Layers(folder=lambda folder: {"prefix": ("aka",)} if folder.name == "2_y" else {})
+
+    tag_task(named, tag_settings({}), layers=layers)
+
+    assert first_tags(named)["2_y/b.txt"] == "aka"
+
+
+def test_what_a_moved_image_kept_gives_way_to_what_its_folder_states_later(named):
+    move_image(named, "10_x/b", "2_y/b")
+    tag_by_default(named)
+
+    tag(named / "2_y", prefix=("aka",))
+
+    assert first_tags(named)["2_y/b.txt"] == "aka"
+
+
+def test_what_was_stated_for_an_image_alone_goes_with_it_into_any_folder(named):
+    tag(named / "2_y", prefix=("aka",))
+    tag(named / "10_x" / "b.png", prefix=("midori",))
+    move_image(named, "10_x/b", "2_y/b")
+
+    assert counts(tag_by_default(named, refresh=True)) == {"current": 3}
+    assert first_tags(named)["2_y/b.txt"] == "midori"
+
+
+def test_what_a_moved_image_keeps_is_not_signed_if_it_came_with_the_folder(named):
+    with closing(sqlite3.connect(named / CATALOG)) as db, db:
+        db.execute("UPDATE stated SET signature = NULL")
+    move_image(named, "10_x/b", "2_y/b")
+
+    with pytest.raises(UsageError, match="remembers --prefix kuro, which was not stated by you"):
+        tag_by_default(named)
+
+    with closing(sqlite3.connect(named / CATALOG)) as db:
+        rows = db.execute("SELECT place, signature FROM stated WHERE option = 'prefix'").fetchall()
+    assert rows == [("10_x", None), ("2_y/b.png", None)]
 
 
 def test_settings_that_came_with_the_folder_are_not_signed_when_it_is_renamed(named):

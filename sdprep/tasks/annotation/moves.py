@@ -29,13 +29,13 @@ from sdprep.catalog.moves import (
 )
 from sdprep.catalog.schema import FileStat, Key, as_key, file_stat
 from sdprep.catalog.session import CatalogSession
-from sdprep.catalog.stated import move_places, stated_places
+from sdprep.catalog.stated import StatedRow, keep_settings, move_places, stated_places, stated_rows
 from sdprep.errors import ImageError, NoImages
 from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.images.decoder import file_digest
 from sdprep.images.source import ImageSource, is_image
 from sdprep.paths import is_inside, stem_of
-from sdprep.report import CancelToken, RunReport
+from sdprep.report import CancelToken
 from sdprep.rules.mixed_text import normalize
 from sdprep.tasks.annotation.lookup import CHUNK
 from sdprep.texts.sidecar import decode_text
@@ -56,16 +56,15 @@ class Orphan:
 
 @dataclass(slots=True)
 class Recognition:
-    """The sidecars that were found at new paths, the images they came with, and sidecars without an image."""
+    """The sidecars that were found at new paths, the images they came with, and sidecars without an image.
+
+    `kept_settings` has what the images keep of their former folders.
+    """
 
     sidecars: list[Move] = field(default_factory=list)
     images: list[Move] = field(default_factory=list)
     orphans: list[Orphan] = field(default_factory=list)
-
-    def count(self, report: RunReport) -> None:
-        """Tell a report of it."""
-        report.recognised += len(self.sidecars)
-        report.orphans += [{"path": each.sidecar, "image": each.image} for each in self.orphans]
+    kept_settings: list[StatedRow] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -118,6 +117,7 @@ def recognise(
             search.record(search.places(items))
         found.sidecars += search.moves.values()
         found.images += search.image_moves
+        found.kept_settings += search.kept_settings
         found.orphans += search.orphans(items)
     return found
 
@@ -184,6 +184,7 @@ class _Search:
         # By the new key of a sidecar.
         self.moves: dict[Key, Move] = {}
         self.image_moves: list[Move] = []
+        self.kept_settings: list[StatedRow] = []
         # Former keys of sidecars whose state has gone to another place.
         self._claimed: set[Key] = set()
 
@@ -310,9 +311,11 @@ class _Search:
     def record(self, places: list[Move]) -> None:
         """Record what was found; in a catalog that is only read, let it answer as if that were recorded."""
         catalog = self._catalog
+        former = stated_rows(catalog) if self.image_moves else []
         if catalog.dry_run:
             remember_formers(catalog, self.moves.values())
             catalog.moved_places.update({move.key: move.former for move in places})
+            self.kept_settings = keep_settings(catalog, former, self.image_moves)
             return
         for arrival in self._images.arrivals:
             if arrival.digest is not None:
@@ -329,6 +332,7 @@ class _Search:
             record_moves(catalog, self.moves.values(), gone)
             if places:
                 move_places(catalog, places)
+            self.kept_settings = keep_settings(catalog, former, self.image_moves)
 
     def orphans(self, items: Sequence[ImageItem]) -> list[Orphan]:
         """The sidecars in the folder of the run that the catalog knows, and whose images are gone."""

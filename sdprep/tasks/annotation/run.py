@@ -28,6 +28,7 @@ from sdprep.tasks.annotation.notes import other_models_note, toy_note, without_e
 from sdprep.tasks.annotation.sidecar_sink import SidecarSink
 from sdprep.tasks.annotation.writer import Writer
 from sdprep.tasks.changes import replace_through_journal
+from sdprep.tasks.option_values import kept_settings_note
 from sdprep.tasks.run_info import catalogs_for, image_source, retry_commands
 from sdprep.tasks.settings import Cascade, Layers
 from sdprep.types import Failure, FailureCode, ImageItem, Result
@@ -155,8 +156,10 @@ class Annotation(Generic[S]):
         """Let what is known of sidecars that were moved or copied hold at their new paths, and report it."""
         self._stop.interruptible = True
         found = recognise(catalogs, items, self._stop, self._settings.run.max_pixels)
+        if (note := kept_settings_note(self.report.command, found.kept_settings)) is not None:
+            self._listener.note(note)
         self._stop.interruptible = False
-        found.count(self.report)
+        self.report.add_moves(len(found.sidecars), ((each.sidecar, each.image) for each in found.orphans))
 
     def run(self, source: Source, sink: Sink) -> RunReport:
         """Annotate the images of a source, all by the same settings. Raises SdprepError if the run cannot continue."""
