@@ -116,7 +116,7 @@ def upgrade(requirements: Sequence[str], extra: str) -> tuple[tuple[str, ...], s
     """
     place = here()
     is_alone = place.manager in ("uv tool", "pipx")
-    found = None if is_alone else next((name for name in TRAINERS if _version(name) is not None), None)
+    found = None if is_alone else next((name for name in TRAINERS if installed_version(name) is not None), None)
     if found is None:
         return (place.install(*requirements),), ""
     return place.own_environment(extra), f"{found} is in this environment too: give sdprep an environment of its own."
@@ -127,7 +127,7 @@ def too_old(package: str, extra: str) -> tuple[str, str] | None:
     from packaging.requirements import Requirement
     from packaging.version import InvalidVersion, Version
 
-    version = _version(package)
+    version = installed_version(package)
     if version is None:
         return None
     for need in map(Requirement, _requirements()):
@@ -150,18 +150,14 @@ def _requirements() -> list[str]:
         return []
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of an installed package, or None; nothing of it is imported."""
     from importlib import metadata
 
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def is_distribution(package: str) -> bool:
-    """Whether a package of this name is installed."""
-    return _version(package) is not None
 
 
 def _direct_url() -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_this_environment_is_found_and_its_command_names_this_python() -> None:
 
 
 def versions(monkeypatch: pytest.MonkeyPatch, **installed: str) -> None:
-    monkeypatch.setattr(installation, "_version", installed.get)
+    monkeypatch.setattr(installation, "installed_version", installed.get)
 
 
 def test_no_package_is_upgraded_beside_a_trainer(plain_pip: Installation, monkeypatch: pytest.MonkeyPatch) -> None:

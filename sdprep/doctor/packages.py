@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from sdprep.doctor.facts import CORE, Machine
+from sdprep.installation import installed_version
 
 # Pillow replaces it where it is missing.
 RESIZER = "cykooz-resizer"
@@ -62,13 +63,9 @@ def read_packages(machine: Machine) -> tuple[Mapping[str, str], Mapping[str, tup
     by_module = metadata.packages_distributions()
     modules = {name: tuple(sorted(set(by_module.get(name, ())))) for name in MODULES if _is_module(name, by_module)}
     names = [need.name for part in (CORE, "caption") for need in requirements(part, machine)]
-    versions = {}
-    for name in {*names, *RELATED, *ONNXRUNTIMES, *(each for found in modules.values() for each in found)}:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions, modules
+    asked = {*names, *RELATED, *ONNXRUNTIMES, *(each for found in modules.values() for each in found)}
+    found = {name: installed_version(name) for name in asked}
+    return {name: version for name, version in found.items() if version is not None}, modules
 
 
 def _is_module(name: str, by_module: Mapping[str, list[str]]) -> bool:

@@ -18,12 +18,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from sdprep.files import real_path
+from sdprep.installation import installed_version
 from sdprep.models.taggers.providers import AUTO_ORDER, PROVIDERS
 
 # Maps float32[1,3,8,8] "x" to float32[1,4,6,6] "y" with kernels of ones: ones become 27s. A test rebuilds it.
@@ -186,7 +187,7 @@ def probe_tensorflow(emit: Emitter) -> None:
         cuda_build=bool(build.get("is_cuda_build")),
         cuda=_text(build.get("cuda_version")),
         cudnn=_text(build.get("cudnn_version")),
-        keras=_installed("keras"),
+        keras=installed_version("keras"),
     )
     emit.step("devices")
     for device in tf.config.list_physical_devices("GPU"):
@@ -222,13 +223,6 @@ def _cudnn_version(build: Mapping[str, Any]) -> str | None:
     # 8907 is 8.9.7, 90300 is 9.3.0.
     thousand = 10000 if number >= 90000 else 1000
     return f"{number // thousand}.{number % thousand // 100}.{number % 100}"
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _text(value: object) -> str:

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable
-from importlib import metadata
 from typing import IO
 
 from PIL import __version__ as pillow_version
@@ -15,6 +14,7 @@ from sdprep import __version__ as sdprep_version
 from sdprep.errors import ImageError, shortened
 from sdprep.files import CHUNK, read_stream
 from sdprep.folders import open_item
+from sdprep.installation import installed_version
 from sdprep.types import MAX_PIXELS, Failure, FailureCode, ImageItem
 
 OUT_OF_MEMORY = "decoding it takes more memory than is available"
@@ -25,15 +25,14 @@ METADATA_BYTES = 64_000_000
 EXTRAS = ("pillow-heif", "pillow-jxl-plugin")
 
 
-def _installed(name: str) -> str:
-    try:
-        return f"/{name}-{metadata.version(name)}"
-    except metadata.PackageNotFoundError:
-        return ""
+def _named(package: str) -> str:
+    """A package with its version, as it stands in the key of failures; empty if it is not installed."""
+    version = installed_version(package)
+    return "" if version is None else f"/{package}-{version}"
 
 
 # The key of remembered decode failures, since a newer decoder may read what an older one could not.
-DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}" + "".join(map(_installed, EXTRAS))
+DECODER = f"sdprep-{sdprep_version}/pillow-{pillow_version}" + "".join(map(_named, EXTRAS))
 
 
 def decoder_of(decoder: str, max_pixels: int, *, allow_truncated: bool) -> str:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sdprep.config import PathOptions
 from sdprep.errors import CatalogError
 from sdprep.files import real_path
 from sdprep.images.source import ImageSource
+from sdprep.installation import installed_version
 from sdprep.sanitize import printable_time
 from sdprep.tasks.option_values import as_argument
 
@@ -35,13 +35,8 @@ def run_info(command: str, settings: Any, model: str | None, **more: Any) -> Run
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+    found = {"python": sys.version.split()[0], **{name: installed_version(name) for name in PACKAGES}}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def catalogs_for(source: ImageSource, paths: PathOptions, access: CatalogAccess) -> CatalogSession:

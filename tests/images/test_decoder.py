@@ -177,5 +177,5 @@ def test_a_setting_that_lets_other_images_in_does(max_pixels: int, allow_truncat
 
 
 def test_a_decoder_that_is_added_makes_another_one() -> None:
-    assert decoder._installed("pillow") == f"/pillow-{metadata.version('pillow')}"
-    assert decoder._installed("no-such-distribution") == ""
+    assert decoder._named("pillow") == f"/pillow-{metadata.version('pillow')}"
+    assert decoder._named("no-such-distribution") == ""

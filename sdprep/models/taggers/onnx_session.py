@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_cache_path
 
 from sdprep.errors import ModelError
-from sdprep.installation import is_distribution, upgrade
+from sdprep.installation import installed_version, upgrade
 from sdprep.models.backends import importing
 from sdprep.models.execution import Execution, thread_count, usable_cpus
 from sdprep.models.taggers.graph import chosen_output, failed_run
@@ -128,7 +128,7 @@ def _too_new(onnxruntime: Any, error: str) -> str | None:
     if (found := opset or ir) is None:
         return None
     kind = "opset" if opset else "IR version"
-    installed = next((name for name in ONNXRUNTIMES if is_distribution(name)), ONNXRUNTIMES[0])
+    installed = next((name for name in ONNXRUNTIMES if installed_version(name)), ONNXRUNTIMES[0])
     commands, advice = upgrade([f"{installed}>{onnxruntime.__version__}"], "tag")
     return (
         f"has {kind} {found[1]}, but onnxruntime {onnxruntime.__version__} reads it up to {found[2]}\n"
