@@ -18,6 +18,7 @@ from sdprep.rules.labels import ARGMAX_CATEGORIES, NAMED_THRESHOLDS
 from sdprep.rules.mixed_text import MODELS
 from sdprep.rules.policy import SidecarStatus, TextRequest
 from sdprep.tasks.annotation.tag_lists import OF_THE_MODEL
+from sdprep.tasks.option_values import spelt
 from sdprep.types import ImageItem
 
 THRESHOLDS = ("threshold", "category_threshold", *(f"{name}_threshold" for name in NAMED_THRESHOLDS))
@@ -112,7 +113,7 @@ def without_effect(stated: Collection[str], used: Sequence[tuple[Any, ModelSpec 
     `used` are all settings, of one command, that images of the run have, each with its model.
     """
     for dependency in DEPENDENCIES[type(used[0][0])] if used else ():
-        names = [f"--{name.replace('_', '-')}" for name in dependency.options if name in stated]
+        names = [spelt(name) for name in dependency.options if name in stated]
         if names and not any(dependency.has_effect(*each) for each in used):
             *others, last = names
             some = f"{', '.join(others)} and {last} have" if others else f"{last} has"
