@@ -148,7 +148,7 @@ REFUSED = {
     "a text for a flag": ('[tag]\nrecursive = "no"\n', '[tag] recursive takes true or false, not "no"'),
     "a number for a flag": ("[tag]\nupdate = 1\n", "[tag] update takes true or false, not 1"),
     "a text for several": ('[tag]\ncategory-threshold = "a=1"\n', "[tag] category-threshold takes a list of texts"),
-    "a date for a text": ("[tag]\nmodel = 2020-01-01\n", '[tag] model takes text, not "2020-01-01"'),
+    "a date for a text": ("[tag]\nprovider = 2020-01-01\n", '[tag] provider takes text, not "2020-01-01"'),
     "a number beyond all bounds": ("[tag]\nlimit = 99999999999999999999999\n", "is too large"),
     "a threshold beyond all bounds": (f"[tag]\nthreshold = 1{'0' * 400}\n", "is not a probability"),
     "a category's threshold beyond all bounds": (
@@ -157,8 +157,11 @@ REFUSED = {
     ),
     "a time beyond all bounds": (f"[tag]\nimage-timeout = 1{'0' * 400}\n", "is not a finite number"),
     "more digits than are read": (f"[tag]\nlimit = 1{'0' * 5000}\n", "sdprep.toml"),
-    "a table for a text": ("[tag.model]\nname = 'x'\n", "[tag] model takes text, not {"),
-    "a table that is nested beyond all bounds": (f"[tag]\n{'.'.join(['model'] * 400)} = 1\n", "takes text, not {...}"),
+    "a table for a text": ("[tag.provider]\nname = 'x'\n", "[tag] provider takes text, not {"),
+    "a table that is nested beyond all bounds": (
+        f"[tag]\n{'.'.join(['provider'] * 400)} = 1\n",
+        "takes text, not {...}",
+    ),
     "a key of more parts than can be read in time": (f"[tag]\n{'.'.join(['model'] * 2000)} = 1\n", "500 dots"),
     "a text beyond all bounds": (f"[tag]\nlimit = '{'x' * 9000}'\n", "xxx..."),
     "a file that is not TOML": ("[tag\n", "sdprep.toml"),

@@ -11,7 +11,7 @@ FIELDS = {
     "missing_paths", "lacking", "image_changed", "other_settings", "stale", "other_models", "predicted", "failures",
     "flagged", "model", "revision", "kept_reasons", "failed_before", "provider", "output", "run", "tag_counts",
     "dry_run", "stopped", "seconds", "timings", "planned", "recognised", "pruned", "rekeyed", "vanished", "outside",
-    "orphans",
+    "orphans", "retry",
 }  # fmt: skip
 
 
