@@ -10,6 +10,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from sdprep.errors import UsageError
@@ -27,6 +28,15 @@ def to_json(value: Any) -> Any:
 def printable(name: str) -> str:
     r"""Return a name without lone surrogates, which readers of JSON refuse; a byte that is not UTF-8 is `\xff`."""
     return re.sub("[\ud800-\udfff]", _escaped, name)
+
+
+def check_path(path: Path, holder: str) -> None:
+    """Raise UsageError for a path that is not valid Unicode, so that `holder` cannot name it."""
+    if printable(str(path)) != str(path):
+        raise UsageError(
+            f"{path} is not valid Unicode, so {holder} cannot name it\n"
+            "Give another folder, or set PYTHONUTF8=1 if its name is UTF-8"
+        )
 
 
 def _escaped(found: re.Match[str]) -> str:

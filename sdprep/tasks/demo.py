@@ -9,12 +9,13 @@ from typing import Literal
 from sdprep.config import CaptionSettings, MergeSettings, TagSettings
 from sdprep.demo import IMAGES
 from sdprep.errors import SdprepError, UsageError
-from sdprep.files import replace_file
+from sdprep.files import real_path, replace_file
 from sdprep.images.source import is_image
 from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import Task
 from sdprep.models.registry.registry import resolve
 from sdprep.report import CancelToken, Listener, RunReport
+from sdprep.sanitize import check_path
 from sdprep.tasks.annotation.notes import holds
 from sdprep.tasks.caption import caption
 from sdprep.tasks.merge import merge
@@ -76,8 +77,10 @@ def _missing() -> dict[str, SdprepError]:
 def copy_images(directory: Path) -> None:
     """Copy the bundled images, except those that are already there.
 
-    Raises UsageError, before anything is copied, if the folder has any other image: it would get toy captions.
+    Raises UsageError, before anything is copied, if the folder has any other image, which would get toy captions, or
+    has a name that the metadata JSON cannot hold.
     """
+    check_path(real_path(directory), "the metadata JSON")
     images = {path.relative_to(IMAGES): path.read_bytes() for path in IMAGES.rglob("*") if path.is_file()}
     for path in directory.rglob("*"):
         if path.is_file() and is_image(path.name) and not holds(path, images.get(path.relative_to(directory))):

@@ -34,6 +34,7 @@ from sdprep.models.taggers.onnx_tagger import OnnxTagger
 from sdprep.models.taggers.providers import AUTO, CPU
 from sdprep.report import Listener, NullListener
 from sdprep.rules.labels import ARGMAX_CATEGORIES
+from sdprep.sanitize import check_path
 from sdprep.tasks.models import FILE_NAME, add
 from sdprep.types import Batch, Decoded, Failure, ImageItem, TagScores
 
@@ -212,9 +213,10 @@ class Quantizer:
 
 
 def _check_free(name: str, folder: Path) -> None:
-    """Raise UsageError if the name is not a file name, or name or folder are used by anything but an earlier copy."""
+    """Raise UsageError if name or folder cannot be used, or are used by anything but an earlier copy."""
     if not FILE_NAME.fullmatch(name):
         raise UsageError(f'"{name}" cannot be a file name; rename the model first')
+    check_path(folder, "a TOML file")
     if folder.exists() and not (folder.is_dir() and ((folder / AGREEMENT).is_file() or not any(folder.iterdir()))):
         raise UsageError(f"{folder} has other content; choose another folder with --out")
     before = registry.registered().get(name)

@@ -45,6 +45,23 @@ def test_utf8_is_read_as_such_where_the_terminal_is_ascii(run, imgs):
     assert (done.returncode, (imgs / "a.txt").read_text("utf-8").split(", ")[:2]) == (0, ["黒髪", "ärm"]), done.stderr
 
 
+def test_a_demo_folder_that_no_json_can_name_is_refused_before_anything_is_copied(sdprep_command, tmp_path):
+    shown = sdprep_command("demo", UNREADABLE)
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err == (
+        f"sdprep: error: {tmp_path}/m\\xff is not valid Unicode, so the metadata JSON cannot name it\n"
+        "Give another folder, or set PYTHONUTF8=1 if its name is UTF-8\n"
+    )
+    assert not (tmp_path / UNREADABLE).exists()
+
+
+def test_a_quantized_model_is_not_made_in_a_folder_that_no_description_can_name(run, imgs):
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run("models", "quantize", "demo-tag", "--images", "imgs", "--out", "黒髪", **ascii_only)
+    assert (done.returncode, b"so a TOML file cannot name it\nGive another folder, or set" in done.stderr) == (2, True)
+    assert not (imgs.parent / "黒髪").exists()
+
+
 @pytest.mark.parametrize(
     "name", ["--prefix", "--model", "--provider", "--threshold", "--exclude", "--caption-extension"]
 )

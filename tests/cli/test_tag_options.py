@@ -137,7 +137,7 @@ def test_a_provider_that_does_not_exist_is_refused_although_nothing_is_to_be_don
 
 def test_kohyas_output_path_is_told_where_to_go(tag):
     outcome = tag("--output_path", "out.json")
-    assert (outcome.code, "sdprep merge DIR -o FILE" in outcome.err) == (2, True)
+    assert (outcome.code, "sdprep merge writes them into the JSON that its -o names" in outcome.err) == (2, True)
 
 
 def test_a_tag_with_a_comma_can_be_named(tag, texts):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from sdprep.__main__ import main as start_sdprep
 from sdprep.cli.output import Printer
 from sdprep.cli.progress import INTERVAL, Terminal
 from sdprep.cli.talk import RED, Level, current, talking
@@ -138,6 +139,19 @@ def ctrl_c(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sdprep.tasks.annotation.run.open_engine", press)
+
+
+def test_ctrl_c_while_the_modules_of_sdprep_are_imported_is_no_traceback(monkeypatch, capsys):
+    class Press:
+        def find_spec(self, name, *_):
+            if name == "sdprep.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "sdprep.cli.main")
+    monkeypatch.setattr(sys, "meta_path", [Press(), *sys.meta_path])
+    with pytest.raises(SystemExit, match="130"):
+        start_sdprep()
+    assert capsys.readouterr().err == "sdprep: interrupted\n"
 
 
 def test_ctrl_c_while_a_model_loads_leaves_no_traces_of_the_bar(sdprep_command, imgs, ctrl_c, monkeypatch):

@@ -72,7 +72,9 @@ def models(_: click.Context, __: click.Parameter, value: Any) -> str | tuple[str
 @click.command(
     cls=shared.Command,
     example="sdprep tag ./imgs --threshold 0.35 --remove-underscore",
-    elsewhere={"--output-path": "Tags are written to tag files; merge them with: sdprep merge DIR -o FILE"},
+    elsewhere={
+        "--output-path": "Tags are written to tag files; sdprep merge writes them into the JSON that its -o names"
+    },
     short_help="Write booru tags for every image.",
 )
 @shared.inputs_argument()

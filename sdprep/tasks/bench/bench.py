@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sdprep.config import BenchSettings, CaptionSettings, PathOptions, RunOptions, TagSettings
 from sdprep.demo import IMAGES
+from sdprep.files import real_path
 from sdprep.models.backends import with_backend
 from sdprep.models.execution import usable_cpus
 from sdprep.models.registry.registry import find
@@ -69,6 +70,7 @@ def bench(
         cpus=usable_cpus(),
         workers=settings.workers,
         startup=None if start.at is None else start.at - start.began,
+        images=None if directory == IMAGES else real_path(directory),
     )
     verdict = judge(stages, environment)
     failures = tuple(report.failures)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from sdprep.models.base import Task
 from sdprep.report import StageTime
+from sdprep.tasks.option_values import as_argument
 
 # From the first share on, a stage dominates a run; from the second on, it is mentioned.
 DOMINANT, NOTABLE = 0.5, 0.15
@@ -32,7 +34,8 @@ class Stage(StageTime):
 class Environment:
     """What figures depend on: `cpus` usable by this process; `provider` is None if no model was opened.
 
-    `startup` is the time in seconds before the first image of a run.
+    `startup` is the time in seconds before the first image of a run. `images` is the folder of your own that was
+    measured; None for the images of the demo.
     """
 
     model: str
@@ -42,6 +45,7 @@ class Environment:
     cpus: int
     workers: int
     startup: float | None = None
+    images: Path | None = None
 
     @property
     def on_cpu(self) -> bool:
@@ -96,7 +100,10 @@ def _advise_cpu(shares: dict[str, float], env: Environment) -> str:
         )
     smaller = "a smaller model"
     if env.precision == "float32":
-        command = f"`sdprep models quantize {env.model} --images DIR`, which makes {env.model}-int8"
+        made = f"which makes {env.model}-int8"
+        command = f"`sdprep models quantize {env.model}` with a folder of your own as --images, {made}"
+        if env.images is not None:
+            command = f"`sdprep models quantize {env.model} --images {as_argument(env.images)}`, {made}"
         smaller = {"tag": command, "caption": "--dtype int8 and a smaller --num-beams of sdprep caption"}[env.task]
     return (
         f"The model takes {shares['predict']:.0%} of the CPU time: a GPU would help, or {smaller}; "

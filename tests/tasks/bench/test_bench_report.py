@@ -1,5 +1,7 @@
 """What `sdprep bench` concludes from figures."""
 
+from pathlib import Path
+
 import pytest
 
 from sdprep.tasks.bench.bench_report import Environment, Stage, judge
@@ -80,8 +82,13 @@ def test_if_the_model_takes_most_a_gpu_or_int8_is_advised():
     text = advice(slow_model(9.0))
     assert "The model takes 90% of the CPU time" in text
     assert "a GPU would help" in text
-    assert "sdprep models quantize wd --images DIR" in text
+    assert "`sdprep models quantize wd` with a folder of your own as --images" in text
     assert "more workers would not" in text
+
+
+def test_the_advised_command_names_the_folder_that_was_measured():
+    text = advice(slow_model(9.0), images=Path("/my images"))
+    assert "`sdprep models quantize wd --images '/my images'`" in text
 
 
 def test_a_model_in_int8_is_not_made_smaller_again():
