@@ -12,7 +12,7 @@ def shown(sdprep_command, imgs):
 
     def show(name, *words):
         lines = sdprep_command("tag", imgs, "--show-config", *words).out.splitlines()
-        return next(line.split(" = ")[1] for line in lines if line.startswith(f"{name} = "))
+        return next(line.split(" = ")[1] for line in lines if line.removeprefix("# ").startswith(f"{name} = "))
 
     return show
 
