@@ -10,7 +10,7 @@ def shown(sdprep_command, imgs):
 
     def show(name, *words, folder=imgs):
         lines = sdprep_command("tag", folder, "--show-config", *words).out.splitlines()
-        return next(line.split(" = ")[1] for line in lines if line.startswith(f"{name} = "))
+        return next(line.split(" = ")[1] for line in lines if line.removeprefix("# ").startswith(f"{name} = "))
 
     return show
 
