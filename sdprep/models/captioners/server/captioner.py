@@ -162,7 +162,8 @@ class ServerCaptioner:
             return
         tokens = f": {budget.total.prompt:,} tokens in, {budget.total.completion:,} out" if budget.is_counted else ""
         cost = f", cost {budget.cost:.4f}" if budget.price is not None and budget.is_counted else ""
-        self._note(f"{budget.requests:,} requests to {self._client.address.name}{tokens}{cost}")
+        requests = "1 request" if budget.requests == 1 else f"{budget.requests:,} requests"
+        self._note(f"{requests} to {self._client.address.name}{tokens}{cost}")
 
 
 class Gathered:
