@@ -48,7 +48,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            raise Interrupted(*interrupt.args) from interrupt
+            raise Interrupted(str(interrupt)) from interrupt
 
 
 @click.group(
