@@ -127,7 +127,10 @@ def read_parts(text: str, known: MixedText, position: str, others: Sequence[str]
     found = segments.find(pieces, position)
     user = segments.without(found)
     has = piece_finder(text, others)
-    written = [*pieces_of(known.user, others), *(piece for part in known.generated for piece in part.pieces)]
+    lines = [line.strip() for line in LINE_BREAK.split(known.user)]
+    # Of several lines each is also a piece: another line may still have what stood between its commas.
+    written = [*pieces_of(known.user, others), *(lines if len(lines) > 1 else [])]
+    written += [piece for part in known.generated for piece in part.pieces]
     removed = [*known.removed, *(piece for piece in written if not has(piece))]
     each_once = {normalize_tag(piece): piece for piece in removed}
     kept = {(number, piece) for number, piece in found.values()}

@@ -32,10 +32,10 @@ def kept(outside):
     return everything(outside) == {"victim.txt": b"dear diary\n"}
 
 
-def refused_in_time(*words):
+def refused_in_time(*words, code=1):
     """What a command says that fails; in a process of its own, since it may wait for ever."""
     done = run_cli(*words)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert "Traceback" not in done.stderr
     return done.stderr
 
@@ -317,7 +317,8 @@ def test_merge_refuses_an_output_that_is_a_device(tagged):
     # A terminal rather than /dev/zero: were it read, the test would wait, and not eat the memory of the machine.
     ends = os.openpty()
     try:
-        assert "not a regular file" in refused_in_time("merge", tagged, "-o", os.ttyname(ends[1]))
+        said = refused_in_time("merge", tagged, "-o", os.ttyname(ends[1]), code=2)
+        assert "a metadata file ends in .json" in said
     finally:
         for end in ends:
             os.close(end)

@@ -216,6 +216,16 @@ def test_every_line_of_a_caption_that_the_user_typed_stays_to_the_letter(start, 
     live()
 
 
+def test_a_line_of_a_caption_that_was_removed_stays_away_although_another_line_has_its_end():
+    file = CaptionFile()
+    file.run({"existing": "keep"})
+    file.type("mine, smiling", 1)
+    file.run({"existing": "prepend"})
+    file.strike(0)
+    file.run({"existing": "append"})
+    assert file.text == "mine, smiling"
+
+
 @pytest.mark.parametrize(
     ("text", "separators"),
     [

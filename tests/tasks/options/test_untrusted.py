@@ -10,8 +10,8 @@ from sdprep.tasks.options.untrusted import untrusted_fault
 def test_the_built_in_value_of_every_remembered_option_may_come_with_the_images(kind):
     faults = {name: untrusted_fault(kind, name, value_of(kind(), name)) for name in remembered_options(kind)}
 
-    # A model folder names files to load, whatever it is.
-    assert {name for name, fault in faults.items() if fault is not None} <= {"model_dir"}
+    # A model folder names files to load, and a server gets the images, whatever they are.
+    assert {name for name, fault in faults.items() if fault is not None} <= {"model_dir", "server"}
 
 
 def test_a_number_may_be_no_larger_than_the_built_in_value():
