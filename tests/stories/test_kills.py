@@ -73,13 +73,13 @@ class Mortal:
 
 @pytest.fixture(scope="module")
 def mortals(tmp_path_factory):
-    """One such process for each kind of run, started when it is needed first."""
-    started = {}
+    """One such process for each kind of run, started when it is needed first; they share a home and the key in it."""
+    started, home = {}, tmp_path_factory.mktemp("home")
 
     def mortal(name):
         if name not in started:
             modules = [*COMMON, *LOADED.get(name, ())]
-            started[name] = Mortal(modules, tmp_path_factory.mktemp("home"))
+            started[name] = Mortal(modules, home)
         return started[name]
 
     yield mortal
