@@ -63,7 +63,7 @@ ALTER TABLE journal ADD COLUMN checksum INTEGER;
     """
 CREATE TABLE stated (
     place NOT NULL, task TEXT NOT NULL, option TEXT NOT NULL, value TEXT NOT NULL, origin TEXT NOT NULL,
-    run TEXT NOT NULL, signature BLOB, PRIMARY KEY (place, task, option)) WITHOUT ROWID;
+    run TEXT NOT NULL, signature BLOB, since TEXT, PRIMARY KEY (place, task, option)) WITHOUT ROWID;
 CREATE TABLE stated_before (
     until TEXT NOT NULL, place NOT NULL, task TEXT NOT NULL, option TEXT NOT NULL, value TEXT NOT NULL,
     origin TEXT NOT NULL, run TEXT NOT NULL, signature BLOB, PRIMARY KEY (until, place, task, option)) WITHOUT ROWID;

@@ -90,6 +90,24 @@ def move_places(catalog: Catalog, moves: Sequence[Move]) -> None:
     for place in {move.former for move in moves if move.is_gone} | {row.place for row in rows}:
         catalog.db.execute("DELETE FROM stated WHERE place = ?", (place,))
     state_again(catalog, rows)
+    for move in moves:
+        if move.is_gone:
+            _move_before(catalog, move)
+
+
+def _move_before(catalog: Catalog, move: Move) -> None:
+    """Let what runs have replaced at a place be brought back where it is now."""
+    where = "stated_before WHERE place = ?"
+    untils = [until for [until] in catalog.db.execute(f"SELECT until FROM {where}", (move.former,))]
+    found = catalog.db.execute(f"SELECT {COLUMNS}, signature FROM {where}", (move.former,)).fetchall()
+    catalog.db.execute(f"DELETE FROM {where}", (move.former,))
+    for until, row in zip(untils, _decoded(catalog, found), strict=True):
+        texts = row.task, row.option, dump(row.value), row.origin, row.run
+        signature = _signature(move.key, *texts) if row.is_signed else None
+        catalog.db.execute(
+            f"INSERT OR REPLACE INTO stated_before (until, {COLUMNS}, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (until, move.key, *texts, signature),
+        )
 
 
 def state_again(catalog: Catalog, rows: Collection[StatedRow]) -> None:
@@ -147,24 +165,46 @@ def _drop(catalog: Catalog, rows: Iterable[StatedRow], until: str | None) -> Non
 
 
 def stated_by(catalog: Catalog, run: str, folder: Key = "") -> list[StatedRow]:
-    """What a run stated for a folder and below, and no later run has replaced."""
-    return [row for row in stated_rows(catalog) if row.run == run and _is_at_or_below(row.place, folder)]
+    """What a run stated for a folder and below, or brought back, and no later run has replaced."""
+    found = catalog.db.execute("SELECT place, task, option FROM stated WHERE run = ? OR since = ?", (run, run))
+    keys = set(found.fetchall())
+    rows = [row for row in stated_rows(catalog) if (row.place, row.task, row.option) in keys]
+    return [row for row in rows if _is_at_or_below(row.place, folder)]
 
 
 def take_back(catalog: Catalog, run: str, undoing: str, folder: Key = "") -> None:
-    """Let what was stated before a run hold again for a folder and below, as of the run `undoing`.
+    """Let what was stated before a run hold again for a folder and below, since the run `undoing`.
 
-    What a later run has stated stays. Call it inside a transaction.
+    What a later run has stated stays, also for a folder above. Call it inside a transaction.
     """
     _drop(catalog, stated_by(catalog, run, folder), undoing)
-    before = catalog.db.execute(f"SELECT {COLUMNS}, signature FROM stated_before WHERE until = ?", (run,)).fetchall()
-    later = {(row.place, row.task, row.option) for row in stated_rows(catalog)}
-    rows = [
-        replace(row, run=undoing)
-        for row in _decoded(catalog, before)
-        if _is_at_or_below(row.place, folder) and (row.place, row.task, row.option) not in later
-    ]
+    found = catalog.db.execute(f"SELECT {COLUMNS}, signature FROM stated_before WHERE until = ?", (run,)).fetchall()
+    before = [row for row in _decoded(catalog, found) if _is_at_or_below(row.place, folder)]
+    numbers = dict(catalog.db.execute("SELECT uid, id FROM runs").fetchall())
+    now = [(row, numbers.get(row.run, 0) > numbers.get(run, 0)) for row in stated_rows(catalog)]
+    rows = [row for row in before if not any(_outlives(each, row, is_later=is_later) for each, is_later in now)]
     state_again(catalog, rows)
+    catalog.db.executemany(
+        "UPDATE stated SET since = ? WHERE place = ? AND task = ? AND option = ?",
+        [(undoing, row.place, row.task, row.option) for row in rows],
+    )
+    _forget_replaced(catalog, run, undoing, folder)
+
+
+def _outlives(now: StatedRow, row: StatedRow, *, is_later: bool) -> bool:
+    """Whether what is stated now counts more than what a run had replaced; `is_later`, it was stated after that run."""
+    is_same_option = (now.task, now.option) == (row.task, row.option)
+    return is_same_option and (now.place == row.place or (is_later and _is_at_or_below(row.place, now.place)))
+
+
+def _forget_replaced(catalog: Catalog, run: str, undoing: str, folder: Key) -> None:
+    """Let later runs that replaced what a run stated have replaced what was there before it."""
+    query = "SELECT until, place, task, option FROM stated_before WHERE run = ? AND until != ?"
+    for until, *key in catalog.db.execute(query, (run, undoing)).fetchall():
+        if _is_at_or_below(key[0], folder):
+            where = "WHERE until = ? AND place = ? AND task = ? AND option = ?"
+            catalog.db.execute(f"DELETE FROM stated_before {where}", (until, *key))
+            catalog.db.execute(f"UPDATE stated_before SET until = ? {where}", (until, run, *key))
 
 
 def _is_image_in(catalog: Catalog, place: Key, folder: Key) -> bool:

@@ -358,6 +358,43 @@ def test_undo_leaves_what_a_later_run_stated(styled):
     assert "--prefix theirs" in remembered_flags(styled)
 
 
+def prefixes(folder):
+    return {(row.place.name, row.value) for row in remembered(folder) if row.option == "prefix"}
+
+
+def runs_of(folder, *commands):
+    """The runs of tag with these words, by their ids."""
+    for words in commands:
+        sdprep_tag(*words)
+    return [entry.uid for entry in log(folder)[-len(commands) :]]
+
+
+def undo_run(folder, run):
+    CliRunner().invoke(cli, ["undo", run, "--dir", str(folder)])
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["the older first", "the newer first"])
+def test_two_undone_runs_leave_what_was_stated_before_both(styled, order):
+    runs = runs_of(styled, (styled, "--prefix", "yours"), (styled, "--prefix", "theirs"))
+    for place in order:
+        undo_run(styled, runs[place])
+    assert prefixes(styled) == {(styled.name, ("mychar",))}
+
+
+def test_undo_brings_nothing_back_below_a_folder_for_which_a_later_run_stated_it(folders):
+    first, _ = runs_of(folders, (folders, "--prefix", "yours"), (folders, "--prefix", "theirs"))
+    undo_run(folders, first)
+    assert prefixes(folders) == {(folders.name, ("theirs",))}
+
+
+def test_undo_brings_settings_back_where_their_folder_is_now(folders):
+    sdprep_tag(folders / "aka", "--prefix", "yours")
+    (folders / "aka").rename(folders / "5_aka")
+    sdprep_tag(folders)
+    sdprep("undo", "--dir", folders)
+    assert ("5_aka", ("aka_",)) in prefixes(folders)
+
+
 def test_a_dry_undo_says_what_it_would_take_back_and_does_not(styled):
     sdprep_tag(styled, "--prefix", "yours")
     stated = remembered_flags(styled)
