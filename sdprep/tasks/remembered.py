@@ -89,7 +89,9 @@ def take_back(catalog: Catalog, run: str, undoing: str | None, folder: Path) -> 
 
 
 def _rows(catalog: Catalog, folder: Path) -> list[RememberedSetting]:
-    """What a catalog remembers for a folder, all below and all above."""
+    """What a catalog remembers for a folder, all below and all above; all of it if it lies elsewhere."""
+    if not (folder.is_relative_to(catalog.root) or catalog.root.is_relative_to(folder)):
+        folder = catalog.root
     rows = []
     for row in stated.stated_rows(catalog):
         place = catalog.path(row.place) if row.place else catalog.root

@@ -199,3 +199,10 @@ def test_a_setting_that_came_with_the_folder_may_set_no_more_than_its_toml(
     sdprep_command("settings", imgs, "--forget", "exclude")
     assert tag().code == 0
     assert tags(imgs / "a.txt")[0] == "mychar"
+
+
+def test_the_settings_of_a_catalog_in_an_output_folder_are_listed(sdprep_command, imgs, tmp_path):
+    out = tmp_path / "out"
+    sdprep_command("tag", imgs, "--model", "demo-tag", "--prefix", "hana", "--output-dir", out)
+    shown = sdprep_command("settings", imgs, "--catalog", out / ".sdprep" / "catalog.sqlite").out
+    assert "--prefix hana" in shown
