@@ -121,7 +121,7 @@ class GenerateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AnswerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What becomes of an answer: what it thinks aloud is stripped, it is one line, and `cut_before` words begin it."""
+    """What becomes of an answer: its think blocks are stripped, it is one line, and `cut_before` words begin it."""
 
     think: Literal["strip", "keep"] = "strip"
     one_line: bool = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sdprep.devices import split_device
-from sdprep.errors import UsageError
+from sdprep.errors import ModelError, UsageError
 from sdprep.models.backends import importing
 
 
@@ -41,3 +42,16 @@ def find_device(torch: Any, wanted: str) -> Any:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {wanted}: {str(error).splitlines()[0]}") from error
     return torch.device(wanted)
+
+
+def check_loaded(loading: Mapping[str, Any], folder: Path, kind: str) -> None:
+    """Raise ModelError if transformers lacked a weight of a model of this kind, or found one of another shape.
+
+    It would continue with random numbers instead. `loading` is what it says under `output_loading_info`.
+    """
+    if loading["missing_keys"]:
+        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+        raise ModelError(f"{folder} lacks weights of a {kind}: {missing}, ...")
+    if loading["mismatched_keys"]:
+        name, found, wanted = min(loading["mismatched_keys"])
+        raise ModelError(f"{folder}: {name} has shape {list(found)}, but config.json asks for {list(wanted)}")

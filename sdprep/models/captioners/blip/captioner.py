@@ -17,7 +17,7 @@ from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.retry import BANNED_NGRAM, RETRY_BATCH, RepetitionRetry
 from sdprep.models.captioners.blip.verify import Int8Sample, ReferenceDecoder, check_agreement
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.frameworks import find_device, import_frameworks
+from sdprep.models.captioners.frameworks import check_loaded, find_device, import_frameworks
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption, GenerationConfig
 from sdprep.models.captioners.trust import check_pickles, pickled_weights, read_weights
 from sdprep.models.execution import Execution
@@ -198,13 +198,7 @@ def _load_model(transformers: Any, folder: Path, dtype: torch.dtype, weights: di
             model, loading = captioner.from_pretrained(None, config=config, state_dict=weights, **options)
     except Exception as error:  # a wrong file can make transformers raise anything
         raise ModelError(f"{folder} cannot be loaded as a BLIP captioner: {cause(error)}") from error
-    # transformers would continue with random numbers instead.
-    if loading["missing_keys"]:
-        missing = ", ".join(sorted(loading["missing_keys"])[:3])
-        raise ModelError(f"{folder} lacks weights of a BLIP captioner: {missing}, ...")
-    if loading["mismatched_keys"]:
-        name, found, wanted = min(loading["mismatched_keys"])
-        raise ModelError(f"{folder}: {name} has shape {list(found)}, but config.json asks for {list(wanted)}")
+    check_loaded(loading, folder, "BLIP captioner")
     return model
 
 

@@ -168,7 +168,7 @@ class _Reader:
         width, inner = config.hidden_size, config.intermediate_size
         own, cross = layer.attention, layer.crossattention
         return TextLayer(
-            _fused([self.linear(each, width, width) for each in (own.self.query, own.self.key, own.self.value)]),
+            fused([self.linear(each, width, width) for each in (own.self.query, own.self.key, own.self.value)]),
             self.linear(own.output.dense, width, width),
             self.norm(own.output.LayerNorm, width),
             self.linear(cross.self.query, width, width),
@@ -209,7 +209,8 @@ def _heads(config: Any, used: int) -> int:
     return int(used)
 
 
-def _fused(parts: Iterable[Linear]) -> Linear:
+def fused(parts: Iterable[Linear]) -> Linear:
+    """Layers of the same input as one, with their results side by side."""
     import torch
 
     weights, biases = zip(*parts, strict=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.captioners.chat.families import PROCESSORS
+from sdprep.models.captioners.frameworks import check_loaded
 from sdprep.models.parse import cause
 
 # Nothing is downloaded, and no code but that of transformers is run.
@@ -66,13 +67,7 @@ def load_model(transformers: Any, folder: Path, dtype: Any) -> Any:
         )
     except Exception as error:  # a wrong file can make transformers raise anything
         raise ModelError(f"{folder} cannot be loaded as a chat model: {cause(error)}") from error
-    # transformers would continue with random numbers instead.
-    if loading["missing_keys"]:
-        missing = ", ".join(sorted(loading["missing_keys"])[:3])
-        raise ModelError(f"{folder} lacks weights of a chat model: {missing}, ...")
-    if loading["mismatched_keys"]:
-        name, found, wanted = min(loading["mismatched_keys"])
-        raise ModelError(f"{folder}: {name} has shape {list(found)}, but config.json asks for {list(wanted)}")
+    check_loaded(loading, folder, "chat model")
     return model
 
 

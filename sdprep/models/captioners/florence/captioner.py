@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.retry import Decoder
 from sdprep.models.captioners.florence.network import FlorenceNetwork, make_decoder
 from sdprep.models.captioners.florence.reference import FlorenceReference, check_captions
-from sdprep.models.captioners.frameworks import find_device, import_frameworks
+from sdprep.models.captioners.frameworks import check_loaded, find_device, import_frameworks
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption
 from sdprep.models.captioners.trust import read_configs
 from sdprep.models.execution import Execution
@@ -199,11 +199,5 @@ def _load_model(transformers: Any, folder: Path, dtype: torch.dtype) -> Any:
         model, loading = transformers.Florence2ForConditionalGeneration.from_pretrained(folder, **options)
     except Exception as error:  # a wrong file can make transformers raise anything
         raise ModelError(f"{folder} cannot be loaded as a Florence-2: {cause(error)}") from error
-    # transformers would continue with random numbers instead.
-    if missing := sorted(loading["missing_keys"]):
-        raise ModelError(f"{folder} lacks weights of a Florence-2: {_first(missing)}")
+    check_loaded(loading, folder, "Florence-2")
     return model
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

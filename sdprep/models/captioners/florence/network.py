@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sdprep.errors import ModelError
 from sdprep.models.captioners.blip.cuda import GraphCapturer
 from sdprep.models.captioners.blip.layers import linear_layer
 from sdprep.models.captioners.blip.network import Prefilled, TextDecoder
-from sdprep.models.captioners.blip.weights import Linear, Norm, Text, TextLayer
+from sdprep.models.captioners.blip.weights import Linear, Norm, Text, TextLayer, fused
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +82,7 @@ def _text(model: Any) -> Text:
 def _layer(layer: Any) -> TextLayer:
     own, cross = layer.self_attn, layer.encoder_attn
     return TextLayer(
-        _fused([_linear(each) for each in (own.q_proj, own.k_proj, own.v_proj)]),
+        fused([_linear(each) for each in (own.q_proj, own.k_proj, own.v_proj)]),
         _linear(own.out_proj),
         _norm(layer.self_attn_layer_norm),
         _linear(cross.q_proj),
@@ -103,10 +102,3 @@ def _linear(module: Any) -> Linear:
 
 def _norm(module: Any) -> Norm:
     return Norm(module.weight.detach(), module.bias.detach(), float(module.eps))
-
-
-def _fused(parts: Iterable[Linear]) -> Linear:
-    import torch
-
-    weights, biases = zip(*parts, strict=True)
-    return Linear(torch.cat(weights), torch.cat(biases))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sdprep.errors import ModelError
 from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.loop import CaptionEngine
-from sdprep.models.captioners.blip.verify import SAME_TOLERANCE, TIE_TOLERANCE
+from sdprep.models.captioners.blip.verify import caption_difference
 from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig, hypothesis, stream_seed
 
 if TYPE_CHECKING:
@@ -81,17 +80,9 @@ class FlorenceReference:
 
 
 def check_captions(engine: CaptionEngine, reference: FlorenceReference, images: Images, version: str) -> None:
-    """Compare both on one image; they may differ only where both captions are equally good.
-
-    NaN agrees with NaN. Raises ModelError with the `version` of transformers if they differ by more than rounding.
-    """
-    mine, theirs = (dict(each.captions([images]))[images.keys[0]] for each in (engine, reference))
-    for one, other in zip(mine, theirs, strict=True):
-        both_nan = math.isnan(one.score) and math.isnan(other.score)
-        tolerance = SAME_TOLERANCE if one.tokens == other.tokens else TIE_TOLERANCE
-        if not both_nan and not abs(one.score - other.score) <= tolerance:
-            raise ModelError(
-                f"sdprep's decoder and transformers {version} disagree on the first image: {one.tokens} "
-                f"(score {one.score:.4f}), not {other.tokens} ({other.score:.4f})\n"
-                "Use --decoder reference, and please report it"
-            )
+    """Compare both on one image. Raises ModelError with the `version` of transformers if more than rounding differs."""
+    if difference := caption_difference(engine, reference, images):
+        raise ModelError(
+            f"sdprep's decoder and transformers {version} disagree on the first image: {difference}\n"
+            "Use --decoder reference, and please report it"
+        )
