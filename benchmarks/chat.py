@@ -6,13 +6,10 @@ Both are whole processes, from JPEG files to caption files, with the same batch 
 caption; they take turns. The contestant is a script as one would write it: open, template, processor, `generate`.
 """
 
-import argparse
-import shutil
-import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.measure import ROOT, Taken, machine, run, spread
+from benchmarks.against_generate import Comparison
 
 TOKENS = 24
 WORDS = 32_000
@@ -82,30 +79,22 @@ def write_model(folder: Path) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def write_images(folder: Path, count: int) -> None:
-    """Write textured JPEG files of about one megapixel."""
-    import numpy as np
-    from PIL import Image
-
-    folder.mkdir()
-    for number in range(count):
-        small = np.random.default_rng(number).integers(0, 256, (77, 102, 3), dtype=np.uint8)
-        image = Image.fromarray(small).resize((1224, 924), Image.Resampling.BICUBIC)
-        image.save(folder / f"{number:03}.jpg", quality=90)
+def describe(folder: Path) -> str:
+    """What sdprep is told of the model."""
+    return DESCRIPTION.format(folder=folder, prompt=PROMPT, tokens=TOKENS)
 
 
-def generate(model_folder: Path, images: Path, batch: int) -> None:
-    """Caption a folder as a script without sdprep would."""
+def load(folder: Path) -> Callable[[list[Path]], list[str]]:
+    """The captioner of a script without sdprep."""
     import torch
     from PIL import Image
     from transformers import AutoModelForImageTextToText, LlavaProcessor
 
-    model = AutoModelForImageTextToText.from_pretrained(model_folder).eval()
-    processor = LlavaProcessor.from_pretrained(model_folder)
-    paths = sorted(images.glob("*.jpg"))
-    for start in range(0, len(paths), batch):
-        some = paths[start : start + batch]
-        content = [[{"type": "image", "image": Image.open(path).convert("RGB")}] for path in some]
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    processor = LlavaProcessor.from_pretrained(folder)
+
+    def caption(paths: list[Path]) -> list[str]:
+        content = [[{"type": "image", "image": Image.open(path).convert("RGB")}] for path in paths]
         asked = [[{"role": "user", "content": [*each, {"type": "text", "text": PROMPT}]}] for each in content]
         inputs = processor.apply_chat_template(
             asked, tokenize=True, return_dict=True, return_tensors="pt",
@@ -113,73 +102,13 @@ def generate(model_folder: Path, images: Path, batch: int) -> None:
         )  # fmt: skip
         with torch.inference_mode():
             ids = model.generate(**inputs, do_sample=False, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
-        texts = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        for path, text in zip(some, texts, strict=True):
-            path.with_suffix(".caption").write_text(f"{text}\n", encoding="utf-8")
+        texts: list[str] = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return texts
 
-
-def measure(model: Path, images: Path, batch: int, repeats: int) -> tuple[dict[str, list[Taken]], int]:
-    """What each contestant took in turns, and how many of their captions are the same."""
-    description = model / "chat.toml"
-    description.write_text(DESCRIPTION.format(folder=model, prompt=PROMPT, tokens=TOKENS), encoding="utf-8")
-    ours: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "sdprep",
-        "caption",
-        images,
-        "--model",
-        description,
-        "--device",
-        "cpu",
-    ]
-    commands: dict[str, list[str | Path]] = {
-        "generate": [sys.executable, "-m", "benchmarks.chat", "--generate", model, images, "--batch", str(batch)],
-        "sdprep": [*ours, "--batch-size", str(batch)],
-    }
-    taken: dict[str, list[Taken]] = {name: [] for name in commands}
-    texts: dict[str, dict[str, str]] = {}
-    for _ in range(repeats):
-        for name, command in commands.items():
-            taken[name].append(run(command, cwd=ROOT))
-            texts[name] = {path.name: path.read_text(encoding="utf-8") for path in images.glob("*.caption")}
-            for path in images.glob("*.caption"):
-                path.unlink()
-            shutil.rmtree(images / ".sdprep", ignore_errors=True)
-    return taken, sum(text == texts["generate"].get(name) for name, text in texts["sdprep"].items())
-
-
-def print_against_generate(taken: dict[str, list[Taken]]) -> None:
-    """Print a table of what contestants took, each run in turn against that of `generate`."""
-    print("| contestant | seconds, clock | seconds, CPU | ratio, clock | ratio, CPU |\n|---|---|---|---|---|")
-    for who, times in taken.items():
-        pairs = list(zip(taken["generate"], times, strict=True))
-        clock, cpu = [each.clock for each in times], [each.cpu for each in times]
-        ratios = [spread([a.clock / b.clock for a, b in pairs]), spread([a.cpu / b.cpu for a, b in pairs])]
-        print(f"| {who} | {spread(clock)} | {spread(cpu)} | {ratios[0]} | {ratios[1]} |")
-
-
-def main() -> None:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--generate", nargs=2, type=Path, metavar=("MODEL", "IMAGES"), help="be the contestant")
-    given = parser.parse_args()
-    if given.generate:
-        model, images = given.generate
-        generate(model, images, given.batch)
-        return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        weights = write_model(folder / "model")
-        write_images(folder / "images", given.images)
-        taken, same = measure(folder / "model", folder / "images", given.batch, given.repeats)
-    print(f"{machine()}\n\n{weights / 1e6:.0f} million weights, {given.images} images, batch {given.batch}")
-    print(f"{same} of {given.images} captions are the same\n")
-    print_against_generate(taken)
+    return caption
 
 
 if __name__ == "__main__":
-    main()
+    Comparison(
+        module="benchmarks.chat", usage=__doc__, images=16, write_model=write_model, describe=describe, load=load
+    ).main()

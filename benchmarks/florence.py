@@ -6,14 +6,10 @@ Both are whole processes, from JPEG files to caption files, with three beams and
 The contestant is a script as one would write it: open, resize, normalise, `generate`.
 """
 
-import argparse
-import shutil
-import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.chat import print_against_generate, write_images
-from benchmarks.measure import ROOT, Taken, machine, run
+from benchmarks.against_generate import Comparison
 
 SIZE, WORDS, IMAGE = 768, 51_290, 51_289
 TOKENS, BEAMS = 40, 3
@@ -72,79 +68,39 @@ def write_model(folder: Path) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def generate(model_folder: Path, images: Path, batch: int) -> None:
-    """Caption a folder as a script without sdprep would."""
+def describe(folder: Path) -> str:
+    """What sdprep is told of the model."""
+    return DESCRIPTION.format(folder=folder, size=SIZE, mean=list(MEAN), std=list(STD), tokens=TOKENS)
+
+
+def load(folder: Path) -> Callable[[list[Path]], list[str]]:
+    """The captioner of a script without sdprep."""
     import numpy as np
     import torch
     from PIL import Image
     from transformers import Florence2ForConditionalGeneration, PreTrainedTokenizerFast
 
-    model = Florence2ForConditionalGeneration.from_pretrained(model_folder).eval()
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(model_folder)
-    paths = sorted(images.glob("*.jpg"))
+    model = Florence2ForConditionalGeneration.from_pretrained(folder).eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     ids = torch.tensor([[IMAGE] * 577 + tokenizer(QUESTION).input_ids])
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (MEAN, STD))
-    for start in range(0, len(paths), batch):
-        some = paths[start : start + batch]
-        pictures = [Image.open(path).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC) for path in some]
-        pixels = torch.from_numpy(np.stack([np.asarray(each) for each in pictures])).permute(0, 3, 1, 2) / 255
+
+    def caption(paths: list[Path]) -> list[str]:
+        images = [Image.open(path).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC) for path in paths]
+        pixels = torch.from_numpy(np.stack([np.asarray(each) for each in images])).permute(0, 3, 1, 2) / 255
         with torch.inference_mode():
             found = model.generate(
-                input_ids=ids.repeat(len(some), 1), pixel_values=(pixels - mean) / std, do_sample=False,
+                input_ids=ids.repeat(len(paths), 1), pixel_values=(pixels - mean) / std, do_sample=False,
                 num_beams=BEAMS, early_stopping=True, no_repeat_ngram_size=3, forced_bos_token_id=0,
                 min_new_tokens=TOKENS + 1, max_new_tokens=TOKENS + 1,
             )  # fmt: skip
-        for path, text in zip(some, tokenizer.batch_decode(found, skip_special_tokens=True), strict=True):
-            path.with_suffix(".caption").write_text(f"{text}\n", encoding="utf-8")
+        texts: list[str] = tokenizer.batch_decode(found, skip_special_tokens=True)
+        return texts
 
-
-def measure(model: Path, images: Path, batch: int, repeats: int) -> dict[str, list[Taken]]:
-    """What each contestant took, in turns."""
-    description = model / "florence.toml"
-    text = DESCRIPTION.format(folder=model, size=SIZE, mean=list(MEAN), std=list(STD), tokens=TOKENS)
-    description.write_text(text, encoding="utf-8")
-    ours: list[str | Path] = [
-        "sdprep",
-        "caption",
-        images,
-        "--model",
-        description,
-        "--device",
-        "cpu",
-        "--batch-size",
-        str(batch),
-    ]
-    theirs: list[str | Path] = ["benchmarks.florence", "--generate", model, images, "--batch", str(batch)]
-    taken: dict[str, list[Taken]] = {"generate": [], "sdprep": []}
-    for _ in range(repeats):
-        for name, words in (("generate", theirs), ("sdprep", ours)):
-            taken[name].append(run([sys.executable, "-m", *words], cwd=ROOT))
-            for path in images.glob("*.caption"):
-                path.unlink()
-            shutil.rmtree(images / ".sdprep", ignore_errors=True)
-    return taken
-
-
-def main() -> None:
-    """Measure, and print what each took and the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--generate", nargs=2, type=Path, metavar=("MODEL", "IMAGES"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.generate:
-        model, images = options.generate
-        generate(model, images, options.batch)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        model, images = Path(folder, "model"), Path(folder, "images")
-        weights = write_model(model)
-        write_images(images, options.images)
-        taken = measure(model, images, options.batch, options.repeats)
-    print(f"{machine()}\n\n{weights / 1e6:.0f} million weights, {options.images} images, batch {options.batch}\n")
-    print_against_generate(taken)
+    return caption
 
 
 if __name__ == "__main__":
-    main()
+    Comparison(
+        module="benchmarks.florence", usage=__doc__, images=8, write_model=write_model, describe=describe, load=load
+    ).main()

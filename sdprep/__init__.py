@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdprep.api import caption, merge, tag, undo
+    from sdprep.api import apply, caption, check, clean, edit, export, import_, merge, plan_edit, stats, tag, undo
     from sdprep.errors import (
         CatalogError,
         FolderInUse,
@@ -30,7 +30,7 @@ __all__ = [
     "CancelToken", "CatalogError", "FolderInUse", "HubError", "Listener", "MetadataError", "MissingExtra",
     "MissingProvider", "MissingSidecars", "ModelError", "NoImages", "NoSidecars", "NullListener", "ReadOnlyFolder",
     "RunReport", "SdprepError", "UsageError", "WorkerError", "WriteError", "__version__",
-    "caption", "merge", "tag", "undo",
+    "apply", "caption", "check", "clean", "edit", "export", "import_", "merge", "plan_edit", "stats", "tag", "undo",
 ]  # fmt: skip
 
 

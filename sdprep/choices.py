@@ -12,7 +12,7 @@ from sdprep.errors import UsageError
 @cache
 def choices(settings: type, name: str) -> tuple[str, ...]:
     """The values that a field of a settings class takes, in the order of its type; none if it takes any."""
-    return _literals(_types(settings)[name])
+    return literals(_types(settings)[name])
 
 
 def check_choices(settings: object) -> None:
@@ -33,7 +33,8 @@ def _types(settings: type) -> dict[str, Any]:
     return get_type_hints(settings)
 
 
-def _literals(hint: Any) -> tuple[str, ...]:
+def literals(hint: Any) -> tuple[str, ...]:
+    """The choices of a type, also where it is one of several."""
     if get_origin(hint) is Literal:
         return get_args(hint)
-    return tuple(each for part in get_args(hint) for each in _literals(part))
+    return tuple(each for part in get_args(hint) for each in literals(part))

@@ -16,6 +16,7 @@ from sdprep.rules.combine import Combine
 from sdprep.rules.exclude import compile_exclusion
 from sdprep.rules.labels import ARGMAX_CATEGORIES, MCUT, STORED_FLOOR, TagRules
 from sdprep.rules.shapes import setting
+from sdprep.rules.where.parse import parse
 from sdprep.sanitize import check_text_option
 from sdprep.types import MAX_PIXELS
 
@@ -29,8 +30,12 @@ Preprocess = Literal["sdprep", "kohya"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathOptions:
-    """Where images, sidecars and the catalog are."""
+    """Which images a run is about, and where they, their sidecars and the catalog are.
 
+    `where` is a filter in the language of `rules/where`.
+    """
+
+    where: str | None = setting(None, shapes=None)
     recursive: bool = setting(True, shapes=None)
     follow_links: bool = setting(False, shapes=None)
     sidecar_name: Literal["stem", "full"] = setting("stem", shapes=None, remembered=True)
@@ -39,6 +44,8 @@ class PathOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if self.where is not None:
+            parse(self.where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +111,9 @@ class TagSettings:
         for category in ARGMAX_CATEGORIES:
             if category in own:
                 raise UsageError(f"the category {category} takes no threshold: its most probable tag is used")
-        for entry in self.rules.exclude:
+        for entry in (*self.rules.exclude, *self.rules.always_first_tags):
             compile_exclusion(entry)
-        _check_extension(self, "caption_extension")
+        check_extension(self, "caption_extension")
         check_text_option(caption_separator=self.caption_separator)
         if not self.caption_separator:
             raise UsageError("--caption-separator is empty, so tags would run together")
@@ -158,13 +165,14 @@ class CaptionSettings:
     made for each image and ranked by likelihood. `top_k` 0 and `no_repeat_ngram_size` 0 mean no limit.
     `decode_again` retries a caption that repeats itself. `allow_pickle` allows weights in a pickle file.
     `cuda_graphs` turns on optimisations for CUDA devices that have not run on one yet. What is None is as the model's
-    description says. `server` is the address of a server that has the model, and gets `in_flight` requests at a time.
+    description says. `server` is the address of a server that has the model, or of several; each gets `in_flight`
+    requests at a time.
     `prompt` and `system_prompt` are templates (`rules/prompt.py`); the tags in them are those of the sidecars with
     `tag_extension`, and `trigger` is a variable of theirs.
     """
 
     model: str = setting("blip-large", shapes="model")
-    server: str | None = setting(None, shapes="model")
+    server: str | tuple[str, ...] | None = setting(None, shapes="model")
     prompt: str | None = setting(None, shapes="result")
     system_prompt: str | None = setting(None, shapes="result")
     trigger: str = setting("", shapes="result")
@@ -184,6 +192,7 @@ class CaptionSettings:
     seed: int = setting(42, shapes="result")
     device: str = setting("auto", shapes=None)
     dtype: Literal["float32", "bfloat16", "float16", "int8"] = setting("float32", shapes="model")
+    quantize: Literal["none", "4bit"] = setting("none", shapes="model")
     decoder: Literal["fast", "reference"] = setting("fast", shapes="result")
     cuda_graphs: bool = setting(False, shapes=None)
     preprocess: Preprocess | None = setting(None, shapes="model")
@@ -201,8 +210,8 @@ class CaptionSettings:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        _check_extension(self, "caption_extension")
-        _check_extension(self, "tag_extension")
+        check_extension(self, "caption_extension")
+        check_extension(self, "tag_extension")
         check_text_option(prompt=self.prompt or "", system_prompt=self.system_prompt or "", trigger=self.trigger)
         _check_server_options(self)
         check_devices(self.device, self.run.workers)
@@ -249,14 +258,19 @@ class MergeSettings:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        _check_extension(self, "caption_extension")
-        _check_extension(self, "tag_extension")
+        check_extension(self, "caption_extension")
+        check_extension(self, "tag_extension")
         if not self.fields:
             raise UsageError("--fields is empty; name caption, tags or image_size")
 
 
 # Each command with settings that files may hold, and their class.
 SETTINGS: dict[str, type] = {"caption": CaptionSettings, "tag": TagSettings, "merge": MergeSettings}
+
+
+def table_of(command: str) -> str:
+    """The command whose settings count for a command: those on captions and tags find sidecars as merge does."""
+    return command if command in SETTINGS else "merge"
 
 
 def option_names(kind: type) -> set[str]:
@@ -336,7 +350,7 @@ def _check_server_options(settings: CaptionSettings) -> None:
         raise UsageError(f"--temperature must be a number from 0 to 5, not {settings.temperature:g}")
 
 
-def _check_extension(settings: TagSettings | CaptionSettings | MergeSettings, name: str) -> None:
+def check_extension(settings: Any, name: str) -> None:
     """Put a missing dot before an extension, as trainers do. Raises UsageError if no sidecar may have it."""
     value = getattr(settings, name)
     extension = value if value.startswith(".") else f".{value}"

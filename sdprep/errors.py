@@ -14,6 +14,8 @@
     +-- WriteError         1  a file cannot be written: a full disk, a folder without permission
     +-- ReadOnlyFolder     1  nothing can be written there, found before the run begins
     +-- MetadataError      1  a metadata JSON cannot be read
+    +-- StoreError         1  a bucket, or a folder of shards, cannot be read or written
+    |   +-- NoSuchObject   1  it has no object of this name
     +-- MissingSidecars    1  `merge --missing error` found images without a sidecar
     +-- NoImages           4  no image was found
     +-- NoSidecars         4  `merge` found no sidecar at all
@@ -30,6 +32,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sdprep.installation import here
 from sdprep.types import FailureCode
@@ -53,6 +56,10 @@ class SdprepError(Exception):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(without_addresses(each) if isinstance(each, str) else each for each in args))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Some classes make their message themselves: a copy in another process has it already.
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class UsageError(SdprepError):
@@ -81,7 +88,7 @@ class FolderInUse(CatalogError):  # noqa: N818 - it names a state, as NoImages d
     """Another run is at work with a catalog; `owner` says which, or is empty if that is not known."""
 
     def __init__(self, catalog: Path, owner: str) -> None:
-        run = f"{catalog}{owner and ': '}{owner}"
+        self.owner, run = owner, f"{catalog}{owner and ': '}{owner}"
         super().__init__(f"another run is at work with {run}\nWait until it ends, or end it with Ctrl-C there")
 
 
@@ -121,6 +128,14 @@ class ReadOnlyFolder(SdprepError):  # noqa: N818
 
 class MetadataError(SdprepError):
     """A metadata JSON cannot be read or has an unknown shape."""
+
+
+class StoreError(SdprepError):
+    """A bucket, or a folder of shards or results, cannot be read or written, or holds what sdprep never wrote."""
+
+
+class NoSuchObject(StoreError):  # noqa: N818
+    """A bucket or folder has no object of a name."""
 
 
 class MissingSidecars(SdprepError):  # noqa: N818 - it names a state, as NoImages does

@@ -106,18 +106,23 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
     temporary = path.with_name(f".sdprep-{crc32(os.fsencode(path.name)):08x}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        file = os.open(temporary, NEW_FILE, 0o666)
-        try:
-            for part in parts:
-                write_all(file, part)
-            sync(file)
-        finally:
-            os.close(file)
+        write_synced(temporary, parts)
         os.replace(temporary, path)  # noqa: PTH105 - the one call that is atomic everywhere
         sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_synced(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a new file and sync it to the disk. Raises OSError, also if there is a file of this name."""
+    file = os.open(path, NEW_FILE, 0o666)
+    try:
+        for part in parts:
+            write_all(file, part)
+        sync(file)
+    finally:
+        os.close(file)
 
 
 def sync_folder(path: Path) -> None:

@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 NAME = "sdprep"
 UV_RECEIPT, PIPX_RECEIPT = "uv-receipt.toml", "pipx_metadata.json"
 # A word that no shell changes.
 PLAIN = re.compile(r"[\w@%+=:,./~-]+", re.ASCII)
 # Packages of trainers: where one is installed, another version of torch or transformers can break it.
-TRAINERS = ("accelerate", "diffusers", "xformers", "bitsandbytes", "lycoris-lora", "gradio", "onetrainer")
+TRAINERS = ("diffusers", "xformers", "lycoris-lora", "gradio", "onetrainer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +127,12 @@ def upgrade(requirements: Sequence[str], extra: str) -> tuple[tuple[str, ...], s
 
 def too_old(package: str, extra: str) -> tuple[str, str] | None:
     """The installed version of a package and the one that an extra of sdprep needs, if it is certainly older."""
-    from packaging.requirements import Requirement
     from packaging.version import InvalidVersion, Version
 
     version = installed_version(package)
     if version is None:
         return None
-    for need in map(Requirement, _requirements()):
+    for need in _requirements():
         if need.name == package and (need.marker is None or need.marker.evaluate({"extra": extra})):
             try:
                 lowest = [each.version for each in need.specifier if each.operator in (">=", "==", "~=")]
@@ -141,17 +143,24 @@ def too_old(package: str, extra: str) -> tuple[str, str] | None:
     return None
 
 
-def _requirements() -> list[str]:
+@cache
+def _requirements() -> tuple[Requirement, ...]:
     from importlib import metadata
 
+    from packaging.requirements import Requirement
+
     try:
-        return metadata.requires(NAME) or []
+        return tuple(map(Requirement, metadata.requires(NAME) or []))
     except metadata.PackageNotFoundError:  # a checkout that is only on the path
-        return []
+        return ()
 
 
+@cache
 def installed_version(package: str) -> str | None:
-    """The version of an installed package, or None; nothing of it is imported."""
+    """The version of an installed package, or None; nothing of it is imported.
+
+    It is looked up once: a process does not change to another version while it runs.
+    """
     from importlib import metadata
 
     try:

@@ -95,9 +95,12 @@ class RunReport:
 
     `failed_before` are those of the failures that an earlier run had, and that were not tried again before a command of
     `retry`.
+    `asked_again` counts requests that an earlier run had made to a server, and ended before it stored their answers;
+    `served` counts its captions by the model that it says has made them.
     `recognised` counts sidecars that were found at new paths; `orphans` names those whose image is gone, with the image
     that has the same content. `stale` names captions whose prompt has changed with the tags in it. `planned` lists
-    what a dry run of undo would do.
+    what a dry run of undo would do. `shards` are the counts of a run over shards: its images are those of the shards
+    that it has done itself, and the first of its failures are named.
     """
 
     command: str
@@ -124,6 +127,8 @@ class RunReport:
     orphans: list[dict[str, str | None]] = field(default_factory=list)
     planned: list[dict[str, str]] = field(default_factory=list)
     predicted: int = 0
+    asked_again: int = 0
+    served: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
     failed_before: list[str] = field(default_factory=list)
     retry: list[str] = field(default_factory=list)
@@ -138,6 +143,7 @@ class RunReport:
     stopped: int | None = None
     seconds: float = 0.0
     timings: dict[str, dict[str, float]] | None = None
+    shards: dict[str, int] | None = None
 
     def fail(self, failure: Failure) -> None:
         """Count one failed image and name it."""
@@ -186,10 +192,11 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 3 some images failed, 130 interrupted, 143 terminated."""
+        """0 done, 3 some images or shards failed or are damaged, 130 interrupted, 143 terminated."""
         if self.stopped is not None:
             return self.stopped
-        return 3 if self.failed else 0
+        shards = self.shards or {}
+        return 3 if self.failed or shards.get("failed") or shards.get("damaged") else 0
 
     def as_dict(self) -> dict[str, Any]:
         """The run report as JSON-ready values, schema 2."""

@@ -43,6 +43,7 @@ class FailureCode(str, Enum):
     NONFINITE = "nonfinite"
     REFUSED = "refused"
     EMPTY_ANSWER = "empty_answer"
+    MALFORMED = "malformed"
     REQUEST_FAILED = "request_failed"
     CHANGED_SINCE = "changed_since"
     UNWRITABLE = "unwritable"
@@ -95,6 +96,7 @@ class KeptReason(str, Enum):
     NOT_EMPTY = "not_empty"
     NOTHING_TO_ADD = "nothing_to_add"
     CHANGED_MEANWHILE = "changed_meanwhile"
+    DIFFERENT = "different"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +172,16 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An image ready for a model: `pixels` is uint8[H, W, 3] in RGB, `digest` the SHA-256 of the file's bytes."""
+    """An image ready for a model: `pixels` is uint8[H, W, 3] in RGB, `digest` the SHA-256 of the file's bytes.
+
+    `size` is the width and height of the file, before any rotation, if the decoder tells it.
+    """
 
     item: ImageItem
     digest: bytes
     pixels: Pixels
     warnings: tuple[ImageWarning, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +212,24 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What a server says about its answer: the model and the system that gave it, and the tokens of the request."""
+
+    model: str = ""
+    fingerprint: str = ""
+    prompt_tokens: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.fingerprint})" if self.fingerprint else self.model
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
     """A caption as the model gave it, without its prompt.
 
     `finish_reason` is "stop" or "length"; `score` is the mean log-probability of a token, if the model gives one.
     `others` are further captions of the image, as the search ranks them; `again` says that this is a second try,
-    after a repetitive one.
+    after a repetitive one. `served` is where it comes from, if that is a server; it does not tell captions apart.
     """
 
     text: str
@@ -220,6 +238,7 @@ class Caption:
     score: float | None = None
     others: tuple[Caption, ...] = ()
     again: bool = False
+    served: Served | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,19 +261,21 @@ Prediction = Caption | TagScores | NoAnswer
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """A prediction that has found its image again."""
+    """A prediction that has found its image again; `size` is that of the decoded image."""
 
     item: ImageItem
     digest: bytes
     prediction: Prediction
     warnings: tuple[ImageWarning, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The prediction for one image, as the bytes that a catalog stores."""
+    """The prediction for one image, as the bytes that a catalog stores; `size` is that of the decoded image."""
 
     item: ImageItem
     digest: bytes
     data: bytes
     warnings: tuple[ImageWarning, ...] = ()
+    size: tuple[int, int] | None = None

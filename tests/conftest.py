@@ -2,6 +2,8 @@
 
 import os
 import sys
+from itertools import count
+from pathlib import Path
 
 # Models this small are slowed down by threads that wait for each other; before any framework is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,6 +12,9 @@ import pytest
 from hypothesis import settings
 
 from sdprep import installation
+from sdprep.catalog.catalog import Catalog
+from sdprep.demo import IMAGES
+from sdprep.models.taggers import onnx_session
 
 try:
     import resource
@@ -27,9 +32,25 @@ settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 settings.load_profile("patient")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread_for_onnxruntime():
+    """It has no variable for this; threads that wait for each other would take as long again as all else of a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_session, "usable_cpus", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory):
+    """Paths of homes, one for each test."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def a_home_of_its_own(tmp_path_factory, monkeypatch):
-    home = tmp_path_factory.mktemp("home")
+def a_home_of_its_own(homes, monkeypatch):
+    home = next(homes)
+    home.mkdir()
     for name in ISOLATED:
         monkeypatch.setenv(name, str(home))
     for name in [name for name in os.environ if name.startswith("SDPREP_")]:
@@ -75,6 +96,7 @@ SERIES = {
     "--power-cuts": (2, "power cuts in a run"),
     "--damages": (12, "damages at random places of a catalog"),
     "--edits": (100, "sequences of edits and runs on a sidecar"),
+    "--edit-kills": (8, "sequences of runs that are killed, edits among them"),
     "--many-images": (2_000, "images in a run in which some kill the worker, a multiple of 100"),
 }
 
@@ -82,3 +104,27 @@ SERIES = {
 def pytest_addoption(parser):
     for name, (default, what) in SERIES.items():
         parser.addoption(name, type=int, default=default, help=f"number of {what}")
+
+
+@pytest.fixture
+def hasty_catalogs(monkeypatch):
+    """Catalogs that do not wait for the disk."""
+    prepare = Catalog._prepare
+
+    def hasty(self):
+        prepare(self)
+        self.db.execute("PRAGMA synchronous = OFF")
+
+    monkeypatch.setattr(Catalog, "_prepare", hasty)
+
+
+@pytest.fixture
+def put_image():
+    """Copies a demo image to a path."""
+
+    def put(path: Path, name: str = "kuro.png") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((IMAGES / name).read_bytes())
+        return path
+
+    return put

@@ -94,6 +94,12 @@ def stream(*texts, done=True, usage=USAGE):
     return answer
 
 
+def waits(handler, body):
+    """No answer, until the client goes away."""
+    handler.rfile.read(1)
+    handler.close_connection = True
+
+
 def slow(seconds, then=right):
     def answer(handler, body):
         time.sleep(seconds)

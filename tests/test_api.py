@@ -10,6 +10,7 @@ import pytest
 import sdprep
 from sdprep import errors
 from sdprep.demo import IMAGES
+from tests.in_process import model_in_process
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"click", "numpy", "PIL", "torch", "onnxruntime", "tensorflow", "transformers", "huggingface_hub", "msgspec",
@@ -30,7 +31,7 @@ def test_the_public_names_are_these():
         "CancelToken", "CatalogError", "FolderInUse", "HubError", "Listener", "MetadataError", "MissingExtra",
         "MissingProvider", "MissingSidecars", "ModelError", "NoImages", "NoSidecars", "NullListener", "ReadOnlyFolder",
         "RunReport", "SdprepError", "UsageError", "WorkerError", "WriteError", "__version__",
-        "caption", "merge", "tag", "undo",
+        "apply", "caption", "check", "clean", "edit", "export", "import_", "merge", "plan_edit", "stats", "tag", "undo",
     ]  # fmt: skip
 
 
@@ -78,6 +79,17 @@ def test_a_path_may_be_a_string(imgs, tmp_path):
     assert (report.output, (tmp_path / "m.json").exists()) == (str(tmp_path / "m.json"), True)
 
 
+def test_a_dataset_is_exported_and_imported(imgs, tmp_path):
+    (imgs / "kuro.txt").write_text("1boy\n")
+    report = sdprep.export(imgs, "onetrainer", tmp_path / "out", images="copy", repeats=2)
+    assert (report.written, report.kept) == (1, 1)
+    (tmp_path / "m.json").write_text('{"kuro": {"tags": "1girl"}}')
+    assert sdprep.import_(tmp_path / "m.json", into=imgs).kept_paths == ["kuro.png"]
+    assert sdprep.import_(tmp_path / "m.json", into=imgs, tag_extension="tags").written == 1
+    with pytest.raises(sdprep.UsageError, match="wrong value of target: it takes sd-scripts"):
+        sdprep.export(imgs, "kohya", tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -85,7 +97,10 @@ def test_a_path_may_be_a_string(imgs, tmp_path):
         ({"rules": None}, "unknown option 'rules'"),
         ({"batch_size": "8"}, "wrong value of batch_size: Expected `int`, got `str`"),
         ({"exclude": [1]}, "Expected `str`, got `int`"),
-        ({"order": "by name"}, "wrong value of order: Invalid enum value 'by name'"),
+        (
+            {"order": "by name"},
+            "wrong value of order: it takes confidence, csv, alphabetical or category, not 'by name'",
+        ),
         ({"threshold": 3}, "a threshold is a probability"),
         ({"scores": 5}, "expected Path, got int"),
     ],
@@ -115,5 +130,6 @@ def test_a_cancelled_run_reports_the_rest_as_remaining(imgs):
 
 def test_the_examples_of_the_page_run_as_they_are(imgs):
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), {})
+    with model_in_process():
+        exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), {})
     assert (imgs / "metadata.json").exists()

@@ -115,7 +115,7 @@ def test_every_choice_is_accepted(kind: Any, name: str) -> None:
 def test_the_options_with_choices_are_these() -> None:
     assert {name for _, name in CHOICES} == {
         "existing", "sidecar_name", "combine", "implied", "ratings", "quality", "order", "backend", "preprocess",
-        "dtype", "decoder", "keys", "fields", "missing", "precision",
+        "dtype", "quantize", "decoder", "keys", "fields", "missing", "precision",
     }  # fmt: skip
 
 

@@ -1,11 +1,10 @@
 """The docs are true: commands run, options and codes are all there, links lead somewhere."""
 
 import html
-import os
 import re
 import shlex
-import subprocess
-import sys
+from collections import Counter
+from io import StringIO
 from pathlib import Path
 
 import click
@@ -20,6 +19,7 @@ from sdprep.files import configs_folder
 from sdprep.models.registry.registry import load
 from sdprep.report import RunReport
 from tests.commands import COMMANDS
+from tests.in_process import run_in_process
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -28,7 +28,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
-EXAMPLES = ["README.md", "docs/configuration.md"]
+EXAMPLES = ["README.md", "docs/clean.md", "docs/configuration.md", "docs/edit.md", "docs/stats.md"]
 # The folders of the examples, with images of the demo.
 FOLDERS = {
     "imgs": ["aka.jpg", "kuro.png", "sora.webp"],
@@ -73,7 +73,7 @@ def examples(page):
             yield f"echo {shlex.quote(block)} > {path[1]}", []
 
 
-def obey(command, folder, home):
+def obey(command, folder, environment):
     """Run one line of an example as a shell would, on any system; what it prints on both streams."""
     words = shlex.split(command)
     if words[0] == "echo":
@@ -82,12 +82,8 @@ def obey(command, folder, home):
     if words[0] == "cat":
         return 0, "".join((folder / name).read_text("utf-8") for name in words[1:])
     assert words[0] == "sdprep", command
-    models = {"SDPREP_TAG_MODEL": "demo-tag", "SDPREP_CAPTION_MODEL": "demo-caption"}
-    done = subprocess.run(
-        [sys.executable, "-m", "sdprep", *words[1:]],
-        cwd=folder, env=home | models, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
-    )  # fmt: skip
-    return done.returncode, done.stdout
+    said = StringIO()
+    return run_in_process(*words[1:], folder=folder, environment=environment, out=said, err=said), said.getvalue()
 
 
 @pytest.fixture(scope="module", params=EXAMPLES)
@@ -98,8 +94,8 @@ def followed(request, tmp_path_factory):
         (folder / place).mkdir(parents=True)
         for name in names:
             (folder / place / name).write_bytes((IMAGES / name).read_bytes())
-    environment = os.environ | {"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "PYTHONUTF8": "1"}
-    environment |= {"PYTHONPATH": str(ROOT)}
+    environment = {"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "HF_HOME": home}
+    environment |= {"SDPREP_TAG_MODEL": "demo-tag", "SDPREP_CAPTION_MODEL": "demo-caption"}
     return [(*each, *obey(each[0], folder, environment)) for each in examples(request.param)]
 
 
@@ -162,7 +158,7 @@ def test_every_option_in_an_example_of_any_page_exists():
         blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         lines = [line for block in blocks for line in block.splitlines()] + re.findall(r"`(sdprep [^`]+)`", text)
         for line in lines:
-            called = re.search(r"sdprep (models \w+|\w+)((?: .*)?)$", line)
+            called = re.search(r"sdprep ((?:models|results) \w+|\w+)((?: .*)?)$", line)
             if called and called[1] in COMMANDS:
                 options = {name.replace("_", "-") for name in re.findall(r"(?<= )--[\w-]+", called[2])}
                 unknown += [(page, called[1], name) for name in options - names_of(called[1]) - {"--help"}]
@@ -251,6 +247,12 @@ def test_every_link_to_a_heading_leads_to_one():
 def test_no_page_names_a_path_of_somebodys_machine():
     pattern = r"(?:/home/\w+|/Users/\w+|/root\b|/work/|/tmp/|[A-Z]:\\\\?Users)"
     assert [(page, found) for page, text in TEXTS.items() for found in re.findall(pattern, text)] == []
+
+
+def test_the_changelog_tells_each_change_once():
+    lines = (ROOT / "CHANGELOG.md").read_text("utf-8").splitlines()
+    beginnings = Counter(line[:40] for line in lines if line.startswith(("### ", "- `")))
+    assert [begun for begun, count in beginnings.items() if count > 1] == []
 
 
 def test_every_page_is_linked_from_the_readme_or_from_the_list_of_commands():

@@ -39,8 +39,10 @@ BANNED = {
     r"lies (among|beside|in|where)\b|where (they|it) lies?\b": "is",
 }
 WORDS = re.compile("|".join(rf"\b(?:{pattern})" for pattern in BANNED), re.IGNORECASE)
-# The default prompt of BLIP, the card of a model, a problem code, and a JSON key.
-ALLOWED = re.compile(r"a picture of|model('s)? card|the card of|processor-without-avx|`pictures`", re.IGNORECASE)
+# The default prompt of BLIP, the card of a model, a problem code, a JSON key, and an address of the page.
+ALLOWED = re.compile(
+    r"a picture of|model('s)? card|the card of|processor-without-avx|`pictures`|/picture/", re.IGNORECASE
+)
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]

@@ -151,11 +151,16 @@ class Catalog:
 
     def check_identity(self) -> None:
         """Raise CatalogFailed if the file was deleted, moved or replaced: anything written to it would be lost."""
-        if self._identity_now() != self._identity:
+        if self.is_replaced:
             raise CatalogFailed(
                 f"{self.file} was deleted, moved or replaced while this command was using it. "
                 "Files that were written are kept; run the command again to continue"
             )
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the file was deleted, moved or replaced since it was opened."""
+        return self._identity_now() != self._identity
 
     def _identity_now(self) -> tuple[int, int] | None:
         """What identifies the file at the path of the catalog; None if there is none."""

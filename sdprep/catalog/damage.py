@@ -11,7 +11,7 @@ from pathlib import Path
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.database import SQLITE_ERRORS, damage_in, is_outside
 from sdprep.catalog.history import runs
-from sdprep.catalog.schema import AT_ONCE, as_text
+from sdprep.catalog.schema import AT_ONCE, as_number, as_text
 from sdprep.catalog.stated import stated_rows
 from sdprep.errors import CatalogFailed, DamagedCatalog
 
@@ -49,6 +49,9 @@ def _read_everything(catalog: Catalog) -> None:
     with catalog.decoding("where a sidecar was moved"):
         for key, former in catalog.db.execute("SELECT key, former FROM moves"):
             catalog.path(key), catalog.path(former)
+    with catalog.decoding("the stars of an image"):
+        for [stars] in catalog.db.execute("SELECT stars FROM marks"):
+            as_number(stars)
     with catalog.decoding("what it knows of an image that failed"):
         for [message] in catalog.db.execute("SELECT message FROM failures"):
             as_text(message)

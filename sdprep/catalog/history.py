@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from itertools import chain, pairwise
@@ -14,12 +14,14 @@ from typing import Any
 
 from sdprep.catalog.catalog import Catalog, RecordedChange
 from sdprep.catalog.moves import has_moves, history_of, key_now
-from sdprep.catalog.schema import STATUSES, Key, as_table, as_text, as_time, one_of
+from sdprep.catalog.schema import STATUSES, Key, as_number, as_table, as_text, as_time, one_of
 from sdprep.folders import SIDECAR_LIMIT
 from sdprep.sanitize import strip_invisible
 
 # The setting of an undo that names the run it undoes.
 UNDONE = "run"
+# The setting of a run that names the session of `review` to which it belongs.
+SESSION = "session"
 # The outcome of a change; for an open one, what `infer_outcomes` found.
 STATUS = "CASE status WHEN 'intent' THEN outcome(journal.id) ELSE status END"
 
@@ -32,7 +34,9 @@ class RunEntry:
     """A run as the log shows it; `ended` is None if it was killed or is still running.
 
     `folder` is the one that it was given, as far as that is known, or that of its catalog; `undone` is the run that an
-    undo undoes. `stated` has the options that were stated for it, with the JSON of their values.
+    undo undoes. `stated` has the options that were stated for it, with the JSON of their values, and `settings` all
+    that it ran with; `served` has the models that a server says have answered, each with the number of its captions.
+    Several runs of a session of `review` may be one entry: then `folded` has their ids.
     """
 
     uid: str
@@ -44,6 +48,20 @@ class RunEntry:
     folder: Path
     undone: str | None = None
     stated: Mapping[str, Any] = field(default_factory=dict)
+    served: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    folded: tuple[str, ...] = ()
+
+    @property
+    def session(self) -> str | None:
+        """The session of `review` that the run belongs to."""
+        found = self.settings.get(SESSION)
+        return found if isinstance(found, str) else None
+
+    @property
+    def uids(self) -> tuple[str, ...]:
+        """The ids of the run, or of all runs of the session."""
+        return self.folded or (self.uid,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +95,8 @@ def runs(catalog: Catalog, prefix: str = "") -> list[RunEntry]:
     counts = Counter(change.uid for change in _changes_below(catalog, prefix)) if prefix else None
     rows = catalog.db.execute(
         "SELECT uid, command, model, started, ended,"
-        f" (SELECT count(*) FROM journal WHERE run = runs.id AND {STATUS} = 'done'), settings FROM runs ORDER BY id"
+        f" (SELECT count(*) FROM journal WHERE run = runs.id AND {STATUS} = 'done'), settings, report"
+        " FROM runs ORDER BY id"
     )
     with catalog.decoding("its list of runs"):
         return [
@@ -91,8 +110,10 @@ def runs(catalog: Catalog, prefix: str = "") -> list[RunEntry]:
                 _folder(catalog, settings),
                 _undone(command, settings),
                 as_stated(as_table(settings).get("stated", {})),
+                {} if report is None else _served(as_table(report).get("served", {})),
+                as_stated(_flat(as_table(settings))),
             )
-            for uid, command, model, started, ended, changed, settings in rows
+            for uid, command, model, started, ended, changed, settings, report in rows
             if counts is None or counts[uid]
         ]
 
@@ -105,6 +126,11 @@ def _changes_below(catalog: Catalog, prefix: str) -> Iterator[RecordedChange]:
             name = os.fsdecode(key_now(catalog, change.key, change.row) if moved else change.key)
             if name.startswith(prefix) and ".." not in name.split("/"):
                 yield change
+
+
+def _served(counts: Any) -> dict[str, int]:
+    """The models that answered, in the report of a run. Raises one of NO_SENSE."""
+    return {strip_invisible(as_text(name)): as_number(count) for name, count in dict(**counts).items()}
 
 
 def _folder(catalog: Catalog, settings: str) -> Path:
@@ -147,6 +173,17 @@ def _undone(command: str, settings: str) -> str | None:
     return str(as_table(settings)[UNDONE]) if command == "undo" else None
 
 
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run by option, without their groups."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            found |= {} if name == "stated" else value
+        elif name != "folder":
+            found[name] = value
+    return found
+
+
 def as_stated(options: Any) -> dict[str, Any]:
     """The options that a run stated, without invisible characters. Raises TypeError for anything else."""
     if not isinstance(options, dict):
@@ -160,22 +197,30 @@ def _visible(value: Any) -> Any:
     return strip_invisible(value) if isinstance(value, str) else value
 
 
-def reversals(catalog: Catalog, uid: str) -> list[UndoStep]:
-    """The steps that undo a run, one per file, in the order of the run, for each file at the place where it is now."""
-    files: dict[Key, UndoStep] = {}
+def reversals(catalog: Catalog, uids: Collection[str]) -> list[UndoStep]:
+    """The steps that undo runs, one per file, in their order, for each file at the place where it is now.
+
+    A file that something else has changed between two of the runs has a step for each side of that change.
+    """
+    files: dict[Key, tuple[UndoStep, str]] = {}
+    earlier: list[UndoStep] = []
     moved = has_moves(catalog)
     # Every row is read and checked: one with a damaged run number would be left out silently.
     for change in catalog.changes():
-        if change.uid == uid and catalog.outcomes.get(change.row, change.status) in MADE:
-            first, before, state = files.get(change.key), change.before, change.state_before
-            if first is not None:
-                with catalog.decoding("its journal"):
-                    if not change.is_summed and first.after != before:
+        if change.uid in uids and catalog.outcomes.get(change.row, change.status) in MADE:
+            before, state = change.before, change.state_before
+            if (found := files.get(change.key)) is not None:
+                first, uid = found
+                if first.after != before and not change.is_summed:
+                    with catalog.decoding("its journal"):
                         raise ValueError("a change does not begin with what the one before left")
-                before, state = first.before, first.state
+                if first.after == before or uid == change.uid:
+                    before, state = first.before, first.state
+                else:
+                    earlier.append(first)
             key = key_now(catalog, change.key, change.row) if moved else change.key
-            files[change.key] = UndoStep(catalog.path(key), before, change.after, state)
-    return list(files.values())
+            files[change.key] = UndoStep(catalog.path(key), before, change.after, state), change.uid
+    return [step for step, _ in files.values()] + earlier
 
 
 def versions(catalog: Catalog, path: Path) -> list[Version]:

@@ -32,7 +32,8 @@ UID = re.compile(r"[0-9a-z-]{1,40}")
 class Change:
     """Replace the content `before` of a file by `after` (None: no file), and record `state` for it.
 
-    `state` is a new state, the number of a stored one, or None.
+    `state` is a new state, the number of a stored one, or None. Where both contents are equal, only the state changes
+    and the file is not written.
     """
 
     path: Path
@@ -162,7 +163,7 @@ class _Group:
     def _write(self, intent: _Intent) -> None:
         change, name = intent.change, temporary_name(self._uid, intent.row)
         parent = self._parents[intent.row] = self._folders.relative(change.path.parent)
-        if change.after is not None:
+        if change.after is not None and change.after != change.before:
             folder = self._folders.at(parent, make=change.before is None)
             folder.write_new(name, change.after, private=change.before is not None)
             self._temporaries[intent.row] = parent, name
@@ -187,7 +188,7 @@ class _Group:
         is_unchanged = _has_content(folder, change.path.name, change.before)
         if is_unchanged and folder is not None and change.after is None:
             folder.remove(change.path.name)
-        elif is_unchanged and folder is not None:
+        elif intent.row in self._temporaries and is_unchanged and folder is not None:
             self._put_in_place(folder, intent)
         (self.applied.made if is_unchanged else self.applied.conflicts).append(change)
         self.outcomes.append((intent, is_unchanged))

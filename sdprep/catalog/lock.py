@@ -64,17 +64,17 @@ class FolderLock:
         # A soft lock would take the presence of the file for a running command.
         self._lock = FileLock(self.path, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
 
-    def acquire(self) -> Owner | None:
+    def acquire(self, wait: float = WAIT) -> Owner | None:
         """Take the lock, and return its last owner if that was killed while it held the lock.
 
         Raises:
-            FolderInUse: another run holds it, and still does after a second.
+            FolderInUse: another run holds it, and still does after these seconds.
             CatalogError: the lock file is a link, a pipe or a folder.
             OSError: the lock file cannot be made or opened.
         """
         self._check_lock_file()
         try:
-            self._lock.acquire(timeout=WAIT, poll_interval=POLL)
+            self._lock.acquire(timeout=wait, poll_interval=POLL)
         except Timeout as error:
             raise FolderInUse(self._catalog, self._holder()) from error
         except OSError as error:

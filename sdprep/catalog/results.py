@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sdprep.catalog.schema import CODES, as_number, as_table, select_many
 from sdprep.rules.labels import ARGMAX_CATEGORIES, STORED_FLOOR, LabelTable
 from sdprep.types import Caption, TagScores
+
+if TYPE_CHECKING:
+    from sdprep.catalog.catalog import Catalog
 
 
 def always_stored(labels: LabelTable) -> list[int]:
@@ -65,3 +70,17 @@ def is_caption(data: bytes) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
         return False
     return True
+
+
+def score_recipes(catalog: Catalog) -> list[tuple[int, dict[str, Any]]]:
+    """The numbers and contents of the recipes of tag scores, the newest first. Raises DamagedCatalog."""
+    with catalog.decoding("the recipe of a result"):
+        rows = catalog.db.execute("SELECT id, json FROM recipes ORDER BY id DESC").fetchall()
+        recipes = [(as_number(number), as_table(text)) for number, text in rows]
+    return [(number, recipe) for number, recipe in recipes if recipe.get("task") == "tag"]
+
+
+def failure_codes(catalog: Catalog, digests: Sequence[bytes]) -> dict[bytes, str]:
+    """Why images could not be decoded, by their SHA-256; unknown codes are left out."""
+    rows = select_many(catalog.db, "SELECT digest, code FROM failures WHERE digest IN ({})", digests)
+    return {digest: code for digest, code in rows if code in CODES}

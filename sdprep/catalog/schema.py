@@ -74,6 +74,10 @@ CREATE TABLE moves (
 CREATE INDEX moves_by_key ON moves (key);
 CREATE INDEX moves_by_former ON moves (former);
 """,
+    # What the user has marked on an image, wherever it goes.
+    """
+CREATE TABLE marks (digest BLOB PRIMARY KEY, stars INTEGER NOT NULL) WITHOUT ROWID;
+""",
 ]
 
 

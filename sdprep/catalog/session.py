@@ -18,7 +18,7 @@ from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.damage import is_damaged, move_aside
 from sdprep.catalog.database import SQLITE_ERRORS, check_catalog_path, check_journal, is_outside
 from sdprep.catalog.journal import infer_outcomes, recover
-from sdprep.catalog.lock import FolderLock
+from sdprep.catalog.lock import WAIT, FolderLock
 from sdprep.catalog.schema import FILE, FOLDER
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, ReadOnlyFolder, SdprepError
 from sdprep.files import FORBIDDEN, real_path
@@ -32,7 +32,7 @@ ADVICE = "Use --output-dir for images in a read-only folder, or --catalog for an
 # The errors for a path without a file, or one that no file can have.
 NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 # The tables with what a run has stored or done.
-REMEMBERED = ("results", "failures", "states", "journal")
+REMEMBERED = ("results", "failures", "states", "journal", "marks")
 # What a new catalog leaves in its folder when it is removed.
 LEFT_BEHIND = frozenset({".gitignore", f"{FILE}.lock"})
 WOULD_REPLACE = "A run would move it aside and create a new one"
@@ -58,11 +58,15 @@ class AccessMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CatalogAccess:
-    """The command that opens catalogs, its mode, and what it does with notes for the user."""
+    """The command that opens catalogs, its mode, what it does with notes for the user, and how long it waits for locks.
+
+    `wait` is in seconds.
+    """
 
     command: str
     mode: AccessMode
     note: Callable[[str], None]
+    wait: float = WAIT
 
 
 def find_catalog(folder: Path) -> Path | None:
@@ -138,6 +142,10 @@ class CatalogSession:
         # The folders that this run made for each new catalog, by its file, the innermost first; none if they existed.
         self._made: dict[Path, list[Path]] = {}
         self._reported: CatalogError | None = None
+
+    def anew(self, access: CatalogAccess) -> CatalogSession:
+        """The catalogs of the same images for another access."""
+        return CatalogSession(self._homes, access, self._fixed, trusted=self._trusted)
 
     def __enter__(self) -> CatalogSession:
         return self
@@ -233,12 +241,16 @@ class CatalogSession:
             except OSError as error:
                 raise CatalogFailed(f"{file} cannot be used: {error.strerror}. {ADVICE}") from error
             self._note_changes(catalog)
-            for home in [None] if self._trusted else self._homes:
-                if self._access.mode.writes:
-                    recover(catalog, home)
-                elif self._access.mode is AccessMode.READ:
-                    infer_outcomes(catalog, home)
+            self._resolve(catalog)
         return self._open[file]
+
+    def _resolve(self, catalog: Catalog) -> None:
+        """Resolve the unfinished changes of killed runs, or only infer their outcome if nothing may be written."""
+        for home in [None] if self._trusted else self._homes:
+            if self._access.mode.writes:
+                recover(catalog, home)
+            elif self._access.mode is AccessMode.READ:
+                infer_outcomes(catalog, home)
 
     def _note_changes(self, catalog: Catalog) -> None:
         if catalog.rollback and catalog.file:
@@ -255,8 +267,8 @@ class CatalogSession:
     def _lock(self, file: Path) -> None:
         lock = FolderLock(file, self._access.command)
         try:
-            folders = _make_folder(file.parent) if self._access.mode is AccessMode.ADD else []
-            dead = lock.acquire()
+            folders = make_folder(file.parent) if self._access.mode is AccessMode.ADD else []
+            dead = lock.acquire(self._access.wait)
             # Looked for with the lock held: a file that was there before is never removed, whatever it is.
             if self._access.mode is AccessMode.ADD and not any(os.path.lexists(path) for path in _files(file)):
                 self._made[file] = folders
@@ -299,7 +311,7 @@ class CatalogSession:
         self._access.note(f"{error}. It was renamed to {kept} and replaced by a new one. {LOST}")
 
 
-def _make_folder(folder: Path) -> list[Path]:
+def make_folder(folder: Path) -> list[Path]:
     """Make the folder of a catalog, and return those that were not there before, the innermost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)

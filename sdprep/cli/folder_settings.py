@@ -12,7 +12,7 @@ import click
 from sdprep.cli import param_types
 from sdprep.cli.param_types import hyphenate
 from sdprep.cli.settings_files import CONFIG_NAME, read_table, setting_options
-from sdprep.config import SETTINGS
+from sdprep.config import SETTINGS, table_of
 from sdprep.files import real_path
 from sdprep.paths import is_inside, is_safe_relative
 from sdprep.tasks.options.untrusted import untrusted_fault
@@ -23,7 +23,6 @@ LARGEST = 16 << 10
 LARGEST_LIST = 1 << 20
 # Files that an error names besides the one it is about.
 MOST_FILES = 3
-ADVICE = "Set it on the command line, or pass this file with --config if you trust it"
 
 
 def restrict(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -37,10 +36,10 @@ def restrict(ctx: click.Context, table: Mapping[str, Any], file: Path) -> dict[s
             continue
         value = table[name]
         if isinstance(option.type, click.Path) or (name == "tag_thresholds" and value != "model"):
-            value = str(_below(name, value, file))
+            value = str(_below(ctx, name, value, file))
         found[name] = param_types.value_used(ctx, option, value, f"{file}: {hyphenate(name)}")
-        if (fault := untrusted_fault(SETTINGS[str(ctx.info_name)], name, found[name])) is not None:
-            raise click.UsageError(f"{file}: {hyphenate(name)} {fault}\n{ADVICE}")
+        if (fault := untrusted_fault(SETTINGS[table_of(str(ctx.info_name))], name, found[name])) is not None:
+            raise click.UsageError(f"{file}: {hyphenate(name)} {fault}\n{_advice(ctx)}")
     return found
 
 
@@ -75,16 +74,22 @@ class FolderSettings:
         return "".join(lines[:MOST_FILES])
 
 
-def _below(name: str, value: str, file: Path) -> Path:
+def _advice(ctx: click.Context) -> str:
+    """What helps against a setting that a file among images may not have."""
+    trust = ", or pass this file with --config if you trust it" if "config" in ctx.params else ""
+    return f"Set it on the command line{trust}"
+
+
+def _below(ctx: click.Context, name: str, value: str, file: Path) -> Path:
     """Return a path joined to the folder of a file. Raises UsageError if it leaves it, or is a pipe or device."""
     path = file.parent / value
     if not is_safe_relative(value) or any(part.startswith(".") for part in path.relative_to(file.parent).parts):
-        raise click.UsageError(f"{file}: {name} is hidden or outside the folder of the file: {value!r}\n{ADVICE}")
+        raise click.UsageError(f"{file}: {name} is hidden or outside the folder of the file: {value!r}\n{_advice(ctx)}")
     if not is_inside(path, file.parent):
-        raise click.UsageError(f"{file}: {name} is outside the folder of the file: {value!r}\n{ADVICE}")
+        raise click.UsageError(f"{file}: {name} is outside the folder of the file: {value!r}\n{_advice(ctx)}")
     # Reading a pipe or a device could block forever.
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # noqa: PTH110, PTH113, PTH112
-        raise click.UsageError(f"{file}: {name} is not a regular file: {value!r}\n{ADVICE}")
+        raise click.UsageError(f"{file}: {name} is not a regular file: {value!r}\n{_advice(ctx)}")
     if os.path.isfile(path) and os.path.getsize(path) > LARGEST_LIST:  # noqa: PTH113, PTH202
-        raise click.UsageError(f"{file}: {name} is larger than {LARGEST_LIST:,} bytes: {value!r}\n{ADVICE}")
+        raise click.UsageError(f"{file}: {name} is larger than {LARGEST_LIST:,} bytes: {value!r}\n{_advice(ctx)}")
     return path

@@ -15,10 +15,12 @@ import click
 from sdprep import __version__
 from sdprep.cli.commands.bench import bench
 from sdprep.cli.commands.caption import caption
+from sdprep.cli.commands.check import check
 from sdprep.cli.commands.completion import completion, show_help
 from sdprep.cli.commands.demo import demo
 from sdprep.cli.commands.doctor import doctor
-from sdprep.cli.commands.history import log, restore, retry, undo
+from sdprep.cli.commands.export import export, import_
+from sdprep.cli.commands.history import diff, log, restore, retry, undo
 from sdprep.cli.commands.merge import merge
 from sdprep.cli.commands.models import models
 from sdprep.cli.commands.quantize import quantize
@@ -26,7 +28,12 @@ from sdprep.cli.commands.settings import settings
 from sdprep.cli.commands.tag import tag
 from sdprep.cli.output import printing
 from sdprep.cli.param_types import hyphenate
+from sdprep.cli.results.results import results
 from sdprep.cli.talk import RED, Level, current, talking
+from sdprep.cli.texts.clean import clean
+from sdprep.cli.texts.edit import edit
+from sdprep.cli.texts.review import review
+from sdprep.cli.texts.stats import stats
 from sdprep.errors import SdprepError, lacks_memory
 from sdprep.sanitize import redact
 
@@ -67,9 +74,9 @@ def cli() -> None:
 
 
 models.add_command(quantize)
-for _command in (caption, tag, merge, demo, bench, doctor, models, log, settings, undo, restore, retry):
+for _command in (caption, tag, merge, review, edit, clean, check, stats, export, import_, demo, bench, doctor, models):
     cli.add_command(_command)
-for _command in (completion, show_help):
+for _command in (results, log, diff, settings, undo, restore, retry, completion, show_help):
     cli.add_command(_command)
 
 

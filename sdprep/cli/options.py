@@ -231,7 +231,7 @@ FILE = param_types.UserPath(dir_okay=False, path_type=Path)
 
 def inputs_argument() -> Callable[[F], F]:
     """What to work on."""
-    kind = param_types.UserPath(path_type=Path)
+    kind = param_types.InputPath(path_type=Path)
     return click.argument("inputs", metavar="INPUT...", nargs=-1, type=kind)
 
 
@@ -258,23 +258,39 @@ def _listed(file: str) -> list[Path]:
         raise UsageError(f"--files-from {file}: {error.strerror or error}") from error
 
 
+_no_remembered = option(
+    "--no-remembered", is_flag=True, help="Ignore the settings of earlier runs, and remember none of this one."
+)
 config_options = options(
     "Settings",
-    option("--preset", metavar="kohya", help="Settings with a name: kohya, the defaults of kohya's scripts."),
+    option("--preset", metavar="NAME",
+           help="Settings with a name: kohya, as kohya's scripts; of tags for base models: illustrious, anima."),
     option("--config", type=FILE, help="Settings file, besides each sdprep.toml beside images; it is trusted."),
-    option("--no-remembered", is_flag=True, help="Ignore the settings of earlier runs, and remember none of this one."),
+    _no_remembered,
     option("--show-config", is_flag=True, help="Print every setting and where it comes from, then exit."),
 )  # fmt: skip
 
 
-def _path_options(*output_dir: str) -> Callable[[F], F]:
-    """The options of `PathOptions`; merge has another option `-o`."""
+where_option = option(
+    "--where",
+    metavar="EXPR",
+    help="Only images that match, such as 'tag:hat AND NOT path:sub/*'; see docs/where.md.",
+)
+
+
+def _path_options(*output_dir: str, inputs: bool = True) -> Callable[[F], F]:
+    """The options of `PathOptions`; merge has another option `-o`, and import no list of `inputs`."""
+    files_from = option(
+        "--files-from",
+        metavar="FILE|-",
+        help="Read more inputs from a file or stdin: one path per line, or separated by NUL.",
+    )
     return options(
         "Files",
+        where_option,
         option("--recursive/--no-recursive", default=True, show_default=True, help="Include subfolders."),
         option("--follow-links", is_flag=True, help="Include images and folders behind links."),
-        option("--files-from", metavar="FILE|-",
-               help="Read more inputs from a file or stdin: one path per line, or separated by NUL."),
+        *([files_from] if inputs else []),
         option("--sidecar-name", type=choice(PathOptions, "sidecar_name"), default="stem", show_default=True,
                help="a.txt or a.jpg.txt for a.jpg."),
         option(*output_dir, type=param_types.UserPath(file_okay=False, path_type=Path),
@@ -285,6 +301,19 @@ def _path_options(*output_dir: str) -> Callable[[F], F]:
 
 path_options = _path_options("-o", "--output-dir")
 merge_path_options = _path_options("--output-dir")
+sidecar_options = options(
+    "Files",
+    option("--caption-extension", aliases=("--caption-extention",), default=".caption", show_default=True,
+           help="Extension of caption files."),
+    option("--tag-extension", default=".txt", show_default=True, help="Extension of tag files."),
+)  # fmt: skip
+memory_options = options("Settings", _no_remembered)
+plan_options = options(
+    "Run",
+    option("--dry-run", is_flag=True, help="Show what would be done; write nothing."),
+    option("--yes", is_flag=True, help="Change more than 100 files on a terminal without a question."),
+)  # fmt: skip
+import_path_options = _path_options("--output-dir", inputs=False)
 run_options = options(
     "Run",
     option("--existing", type=choice(RunOptions, "existing"), default="keep", show_default=True,

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
@@ -28,8 +28,8 @@ LONGEST_MESSAGE = 10_000
 class Printer:
     """A text stream that prints invisible characters as escapes such as `\\x1b`, except line ends.
 
-    Characters that the stream's encoding lacks are escaped too, and only `write_line` prints colors. With `is_talk`, a
-    message is truncated, and dropped if it cannot be written: a run goes on when nobody reads its messages. Otherwise
+    Characters that the stream's encoding lacks are escaped too, and only `write_styled` prints colors. With `is_talk`,
+    a message is truncated, and dropped if it cannot be written: a run goes on when nobody reads its messages. Otherwise
     writing raises SdprepError, and later output is discarded. No library can bypass it through a `buffer`.
     """
 
@@ -58,10 +58,14 @@ class Printer:
 
     def write_line(self, text: str, *, head: str = "", style: str = "") -> None:
         """Write a message in one piece; its head has a color if the stream shows colors."""
-        head, text = self._shown(head), self._shown(text)
-        if head and style and has_color(self._stream):
-            head = f"\x1b[{style}m{head}\x1b[0m"
-        self._try(lambda: self._stream.write(f"{head}{text}\n"))
+        self.write_styled([(head, style), (text, "")])
+
+    def write_styled(self, parts: Iterable[tuple[str, str]]) -> None:
+        """Write a line in one piece, each part with its style if the stream shows colors."""
+        colored = has_color(self._stream)
+        shown = [(self._shown(text), style if colored else "") for text, style in parts]
+        line = "".join(f"\x1b[{style}m{text}\x1b[0m" if text and style else text for text, style in shown)
+        self._try(lambda: self._stream.write(f"{line}\n"))
         self.flush()
 
     def _shown(self, text: str) -> str:
@@ -136,6 +140,14 @@ def print_json(value: Any, schema: int = 1) -> None:
 
     data = {"schema": schema, **msgspec.to_builtins(value, enc_hook=str)}
     click.echo(json.dumps(data, ensure_ascii=True, indent=2).replace("\x7f", r"\u007f"))
+
+
+def print_styled(parts: Iterable[tuple[str, str]]) -> None:
+    """Print a line on stdout, each part with its style if stdout shows colors."""
+    if isinstance(sys.stdout, Printer):
+        sys.stdout.write_styled(parts)
+    else:
+        click.echo("".join(text for text, _ in parts))
 
 
 def print_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ MOST = 2**63 - 1
 # How much of a wrong value a message quotes: list entries, characters.
 MOST_SHOWN, LONGEST_SHOWN = 5, 200
 
+RESOLUTION = re.compile(r"([0-9]{1,6})(?:[,x]([0-9]{1,6}))?")
+
 
 class Raw(click.types.UnprocessedParamType):
     """The type of an option that a callback parses; a settings file may use one of `kinds`, described by `words`."""
@@ -35,6 +38,16 @@ class UserPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises BadParameter if it is not what it should be."""
         return super().convert(expand_home(value) if isinstance(value, str) else value, param, ctx)
+
+
+class InputPath(UserPath):
+    """An input of a command, of which `ctx.meta` has the text too: a path would lose a slash of a URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        if ctx is not None:
+            ctx.meta.setdefault("inputs", []).append(str(value))
+        return super().convert(value, param, ctx)
 
 
 class Int64(click.IntRange):
@@ -91,6 +104,14 @@ def hyphenate(name: str) -> str:
 TEXTS = Raw("text or a list of texts", str, list)
 
 
+def size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
+    """A callback that reads 1024, 512,768 or 512x768. Raises BadParameter for anything else."""
+    found = RESOLUTION.fullmatch(value)
+    if found is None or int(found[1]) == 0 or found[2] == "0":
+        raise click.BadParameter(f"{value!r} is not a resolution; give pixels such as 1024 or 832,1216")
+    return int(found[1]), int(found[2] or found[1])
+
+
 def comma_list(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
     """A callback for lists of tags or words, as `read_list` reads them."""
     return read_list(value, split_list)
@@ -109,6 +130,16 @@ def read_list(value: Any, split: Callable[[str], tuple[str, ...]]) -> tuple[str,
         if not entries and set(text) & set(COMMAS):
             raise click.BadParameter(rf"{text!r} is an empty list; write a literal comma as \,")
     return tuple(entry for entries in found for entry in entries)
+
+
+def one_or_several(_: click.Context, __: click.Parameter, value: Any) -> str | tuple[str, ...] | None:
+    """A callback for one name, or several of them. Raises BadParameter for a blank one."""
+    if value is None:
+        return None
+    names = (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
+    if not names or not all(names):
+        raise click.BadParameter("it is blank; give a value, or leave the option out")
+    return names[0] if len(names) == 1 else names
 
 
 def separator(_: click.Context, __: click.Parameter, value: str) -> str:

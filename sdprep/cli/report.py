@@ -59,18 +59,24 @@ def summarize(report: RunReport) -> None:
     if report.recognised:
         one = report.recognised == 1
         _say("1 sidecar recognised at a new path" if one else f"{report.recognised} sidecars recognised at new paths")
+    if report.asked_again:
+        again = "1 request was" if report.asked_again == 1 else f"{report.asked_again} requests were"
+        _say(f"{again} made again: an earlier run ended before it had stored the answer", "asked again:", YELLOW)
     if report.stale:
         _say(f" {_names(report.stale)}: tags in the prompt have changed since; --update renews it", "stale:", YELLOW)
     if report.other_settings:
         _say(f"{report.other_settings} were made with other settings; --update brings them in line")
     _say(f" {_counts(report)}", f"{report.command}:", RED if report.failed else GREEN)
-    if report.stopped is not None and report.command != "undo":
+    if report.shards is not None:
+        _say_shards(report.shards, report.failed - len(report.failures))
+    if report.stopped is not None and report.command not in ("undo", "export"):
         _say(f"interrupted; {GO_ON}")
     if report.output:
         _say(report.output)
     elif report.predicted:
-        _say(f"model {report.model} on {report.provider}")
-    elif report.command in MODEL_COMMANDS and report.current == report.found:
+        served = f", which answered with {', '.join(report.served)}" if report.served else ""
+        _say(f"model {report.model} on {report.provider}{served}")
+    elif _had_nothing_to_do(report):
         _say("nothing to do, and no model was loaded")
     elif report.command in MODEL_COMMANDS and report.written:
         _say(f"model {report.model}, stored results only")
@@ -110,8 +116,8 @@ def _remarks(report: RunReport) -> dict[str, list[str]]:
     remarks: dict[str, list[str]] = {}
     for flag in report.flagged:
         remarks.setdefault(flag["message"], []).append(flag["path"])
-    # Where every image lacks one, a note says which kind.
-    if report.command == "merge" and 0 < report.missing < report.found:
+    # Where every image of a merge lacks one, a note says which kind.
+    if 0 < report.missing < report.found or (report.missing and report.command != "merge"):
         remarks["a sidecar is missing"] = report.missing_paths
     if report.image_changed:
         remarks["kept although the image has changed"] = report.image_changed
@@ -123,24 +129,40 @@ def _why_kept(reason: str, command: str) -> str:
     other = "tag" if command == "caption" else "caption"
     add_or_replace = "--existing append adds to it, --existing overwrite replaces it"
     return {
-        KeptReason.FOREIGN: f"not written by sdprep ({add_or_replace})",
+        KeptReason.FOREIGN: f"yours: not written by sdprep, or approved ({add_or_replace})",
         KeptReason.EDITED: f"edited since sdprep wrote it ({add_or_replace})",
         KeptReason.OTHER_TASK: f"written by sdprep {other} (--existing append adds to it, or use another "
         "--caption-extension)",
         KeptReason.NOT_EMPTY: "not empty, and --existing fill only fills empty ones",
         KeptReason.NOTHING_TO_ADD: "it has all that would be added",
         KeptReason.CHANGED_MEANWHILE: "changed during the run (run the command again)",
+        KeptReason.DIFFERENT: "it has another text (--existing overwrite replaces it)",
     }[KeptReason(reason)]
 
 
 def _counts(report: RunReport) -> str:
-    what = "file" if report.command in ("undo", "restore") else "image"
+    what = "file" if report.command in ("clean", "import", "restore", "undo") else "image"
     found = f"{report.found} {what}{'' if report.found == 1 else 's'}"
     counts = f"{report.written} written, {report.current} up to date, {report.kept} kept, {report.failed} failed"
     planned = "would be changed" if report.command == "undo" else "would be written"
     remaining = planned if report.dry_run else "remaining"
     lacking = "".join(f", {count} without {LACKING[name]}" for name, count in report.lacking.items())
     return f"{found}: {counts}, {report.remaining} {remaining}{lacking} ({report.seconds:.1f} s)"
+
+
+def _had_nothing_to_do(report: RunReport) -> bool:
+    is_current = report.command in MODEL_COMMANDS and report.current == report.found
+    return is_current and report.provider is None and report.stopped is None
+
+
+def _say_shards(counts: Mapping[str, int], unnamed: int) -> None:
+    """Print the counts of shards, and how many failures have no name in the report."""
+    found = "1 shard" if counts["found"] == 1 else f"{counts['found']} shards"
+    damaged = f" ({counts['damaged']} damaged)" if counts["damaged"] else ""
+    done = f"{counts['done']} done{damaged}, {counts['before']} done before or by others"
+    _say(f"{found}: {done}, {counts['failed']} given up, {counts['remaining']} remaining")
+    if unnamed:
+        _say(f"{unnamed} more images failed; the results have the reason for each")
 
 
 def _names(paths: Sequence[str], what: str = "image") -> str:

@@ -12,7 +12,7 @@ import click
 from platformdirs import user_config_path
 
 from sdprep.cli.param_types import check_kind, hyphenate, value_used
-from sdprep.config import SETTINGS, option_names
+from sdprep.config import SETTINGS, option_names, table_of
 from sdprep.errors import UsageError
 from sdprep.files import configs_folder, read_toml_bytes
 
@@ -58,7 +58,7 @@ def user_config() -> Path:
 
 def setting_options(command: click.Command) -> dict[str, click.Option]:
     """The options of a command that are settings, which files may hold, by name."""
-    names = option_names(SETTINGS[str(command.name)])
+    names = option_names(SETTINGS[table_of(str(command.name))])
     return {str(each.name): each for each in command.params if isinstance(each, click.Option) and each.name in names}
 
 
@@ -67,16 +67,24 @@ def read_table(ctx: click.Context, path: Path, limit: int = LARGEST_CONFIG) -> d
 
     Raises UsageError for an unknown setting, with the name that may be meant, and for values of a wrong type.
     """
-    table = read_config(path, limit).get(str(ctx.info_name))
+    command = table_of(str(ctx.info_name))
+    table = read_config(path, limit).get(command)
+    table = None if table is None else own_settings(ctx, table)
     options = setting_options(ctx.command)
     for name, value in (table or {}).items():
-        where = f"{path}: [{ctx.info_name}]"
+        where = f"{path}: [{command}]"
         if name not in options:
             close = get_close_matches(name, options, 1)
             hint = f"; did you mean '{hyphenate(close[0])}'?" if close else ""
             raise click.UsageError(f"{where} has no setting '{hyphenate(name)}'{hint}")
         check_kind(options[name], value, f"{where} {hyphenate(name)}")
     return table
+
+
+def own_settings(ctx: click.Context, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a table of another command, without those that the command itself does not have."""
+    others = option_names(SETTINGS[table_of(str(ctx.info_name))]) - setting_options(ctx.command).keys()
+    return {name: value for name, value in table.items() if name not in others}
 
 
 def typed(ctx: click.Context, table: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sdprep.cli.folder_settings import FolderSettings
 from sdprep.cli.param_types import hyphenate
 from sdprep.cli.settings_files import (
     CONFIG_NAME,
+    own_settings,
     read_preset,
     read_table,
     read_user_config,
@@ -24,7 +25,7 @@ from sdprep.cli.settings_files import (
     user_config,
 )
 from sdprep.cli.talk import current
-from sdprep.config import SETTINGS, PathOptions, from_options, remembered_options, value_of
+from sdprep.config import SETTINGS, PathOptions, from_options, remembered_options, table_of, value_of
 from sdprep.files import configs_folder, real_path
 from sdprep.tasks.remembered import in_force
 from sdprep.tasks.settings import Layers, Statement
@@ -73,11 +74,11 @@ def effective(ctx: click.Context, stated: Stated) -> dict[str, Statement]:
 def gather(ctx: click.Context, directory: Path) -> Stated:
     """What is stated for a run over a folder. Raises UsageError for a wrong file, and notes what has no effect."""
     now = _stated_now(ctx)
-    files = ctx.meta["folder_settings"] = FolderSettings(ctx, ctx.params["config"], now)
-    cascading = remembered_options(SETTINGS[str(ctx.info_name)]) | {"preset"}
+    files = ctx.meta["folder_settings"] = FolderSettings(ctx, ctx.params.get("config"), now)
+    cascading = remembered_options(SETTINGS[table_of(str(ctx.info_name))]) | {"preset"}
     user = read_user_config(ctx)
     files.add(user_config(), (name for name in user if name not in now))
-    if ctx.params["config"] is not None:
+    if ctx.params.get("config") is not None:
         files.add(ctx.params["config"], (name for name, each in now.items() if each.origin == CONFIG))
     preset = now["preset"].value if "preset" in now else None
     tables = [(f"preset {preset}", _read_preset(ctx, preset) if preset else {}), (str(user_config()), user)]
@@ -94,6 +95,14 @@ def gather(ctx: click.Context, directory: Path) -> Stated:
     )
     _note_unknown_variables(ctx)
     return Stated(directory, layers, whole_run)
+
+
+def gather_anywhere(ctx: click.Context) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All settings that are stated for a run over no folder of this machine, and of them those that are stated now."""
+    now = {name: each.value for name, each in _stated_now(ctx).items()}
+    preset = _read_preset(ctx, now["preset"]) if "preset" in now else {}
+    _note_unknown_variables(ctx)
+    return {**preset, **read_user_config(ctx), **now}, now
 
 
 def folders_above(directory: Path) -> list[Path]:
@@ -121,7 +130,7 @@ class _Noting:
 
 def _stated_now(ctx: click.Context) -> dict[str, Statement]:
     """What --config, the environment and flags state; a later one replaces an earlier one."""
-    config = ctx.params["config"]
+    config = ctx.params.get("config")
     found: dict[str, Statement] = {}
     if config is not None:
         table = read_table(ctx, config)
@@ -136,12 +145,13 @@ def _stated_now(ctx: click.Context) -> dict[str, Statement]:
 
 def _read_preset(ctx: click.Context, name: str) -> dict[str, Any]:
     path = configs_folder("presets") / f"{name}.toml"
-    return typed(ctx, read_preset(name).get(str(ctx.info_name), {}), path)
+    return typed(ctx, own_settings(ctx, read_preset(name).get(table_of(str(ctx.info_name)), {})), path)
 
 
 def _note_unknown_variables(ctx: click.Context) -> None:
     """Name variables of the environment that look like options of the command and are none."""
-    known = {f"{ctx.auto_envvar_prefix}_{str(param.name).upper()}" for param in ctx.command.params}
+    names = [str(each.name).upper() for each in ctx.command.params if getattr(each, "allow_from_autoenv", True)]
+    known = {f"{ctx.auto_envvar_prefix}_{name}" for name in names}
     for name in sorted(os.environ):
         if name.startswith(f"{ctx.auto_envvar_prefix}_") and name not in known:
             close = get_close_matches(name, known, 1)

@@ -12,6 +12,7 @@ from sdprep.doctor.packages import RESIZER, is_older, is_too_old, release, requi
 from sdprep.doctor.probes import USED
 from sdprep.doctor.problems import ALL, Code, Problem, environment_of, extra_of, install
 from sdprep.installation import here, upgrade
+from sdprep.models.backends import QUANTIZE_EXTRA
 from sdprep.models.base import Task
 from sdprep.models.files.hub_errors import WAYS_OUT
 from sdprep.models.registry.registry import RECOMMENDED
@@ -23,7 +24,13 @@ MODEL_SPACE, FOLDER_SPACE = 4 * 10**9, 2 * 10**8
 HUB_ANSWERS = (200, 401, 403, 429)
 # The newest Python that TensorFlow 2.21 has wheels for.
 TENSORFLOW_PYTHON = (3, 13)
-PARTS = {"torch": "caption", "transformers": "caption", "onnxruntime": "tag", "tensorflow": "tensorflow"}
+PARTS = {
+    "torch": "caption",
+    "transformers": "caption",
+    "bitsandbytes": QUANTIZE_EXTRA,
+    "onnxruntime": "tag",
+    "tensorflow": "tensorflow",
+}
 
 
 def find_core(facts: Facts) -> Iterator[Problem]:
@@ -107,8 +114,8 @@ def find_failures(facts: Facts) -> Iterator[Problem]:
     for name, probe in failed.items():
         if name in known:
             continue
-        if name == "transformers" and "torch" in failed:
-            # It imports torch, whose failure is reported already.
+        if name in ("transformers", "bitsandbytes") and "torch" in failed:
+            # They import torch, whose failure is reported already.
             continue
         part = PARTS[name]
         imports = probe.step.startswith(("start", "import"))

@@ -26,6 +26,7 @@ from sdprep.doctor.facts import CORE, JOBS, Facts, Probe
 from sdprep.doctor.gather import gather
 from sdprep.doctor.packages import is_older, requirements
 from sdprep.doctor.problems import Problem, extra_of, install
+from sdprep.models.backends import QUANTIZE_EXTRA
 
 Job = Literal["caption", "tag", "tensorflow"]
 
@@ -121,13 +122,17 @@ def _package_rows(facts: Facts) -> Iterator[Row]:
     for need in requirements(CORE, facts.machine):
         version = facts.packages.get(need.name)
         yield Row(CORE, need.name, "absent" if version is None else "ok", version or "")
-    for job in JOBS:
-        for need in requirements(job, facts.machine):
-            if need.name not in facts.modules:
-                yield Row(job, need.name, "absent", install(extra_of(job, facts.machine)))
-                continue
-            yield Row(job, need.name, "ok", _describe(facts, need.name))
-            yield from _device_rows(facts.probes.get(need.name), job)
+    needs = [(job, need) for job in JOBS for need in requirements(job, facts.machine)]
+    # What no job needs; the rest of its extra is that of the captioner.
+    needs += [
+        (QUANTIZE_EXTRA, need) for need in requirements(QUANTIZE_EXTRA, facts.machine) if need.name == "bitsandbytes"
+    ]
+    for job, need in needs:
+        if need.name not in facts.modules:
+            yield Row(job, need.name, "absent", install(extra_of(job, facts.machine)))
+            continue
+        yield Row(job, need.name, "ok", _describe(facts, need.name))
+        yield from _device_rows(facts.probes.get(need.name), job)
 
 
 def _describe(facts: Facts, name: str) -> str:

@@ -43,6 +43,7 @@ KILL_TIMEOUT = 5.0
 FRAMEWORKS = {
     "torch": {"torch"},
     "transformers": {"transformers", "torch", "safetensors"},
+    "bitsandbytes": {"bitsandbytes", "torch"},
     "onnxruntime": {"onnxruntime"},
     "tensorflow": {"tensorflow"},
 }

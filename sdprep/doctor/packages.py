@@ -15,7 +15,7 @@ from sdprep.installation import installed_version
 # Pillow replaces it where it is missing.
 RESIZER = "cykooz-resizer"
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
-MODULES = ("torch", "transformers", "safetensors", "onnxruntime", "tensorflow")
+MODULES = ("torch", "transformers", "safetensors", "onnxruntime", "tensorflow", "bitsandbytes")
 # Some of their versions break other packages.
 RELATED = ("keras", "protobuf")
 

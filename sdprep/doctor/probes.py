@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from sdprep.files import real_path
 from sdprep.installation import installed_version
+from sdprep.models.captioners.chat.quantize import without_hub_kernels
 from sdprep.models.taggers.providers import AUTO_ORDER, PROVIDERS
 
 # Maps float32[1,3,8,8] "x" to float32[1,4,6,6] "y" with kernels of ones: ones become 27s. A test rebuilds it.
@@ -136,6 +137,28 @@ def probe_transformers(emit: Emitter) -> None:
         tokenizer=transformers.BertTokenizer.__name__,
         weights=safetensors.torch.load_file.__name__,
     )
+
+
+def probe_bitsandbytes(emit: Emitter) -> None:
+    """Make 4-bit weights, and numbers of them again, on every device that torch has."""
+    emit.step("import")
+    import torch
+
+    with without_hub_kernels():
+        import bitsandbytes
+
+        emit.about(version=bitsandbytes.__version__)
+        names = ["cpu"]
+        names += [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+        for name in [*names, *(["mps"] if torch.backends.mps.is_available() else [])]:
+            emit.device(name, partial(_compute_4bit, torch, bitsandbytes.functional, name))
+
+
+def _compute_4bit(torch: Any, functional: Any, device: str) -> str:
+    """Return what is wrong with ones in 4 bits, which are exact."""
+    block = torch.ones(64, device=device)
+    found = functional.dequantize_4bit(*functional.quantize_4bit(block, quant_type="nf4"))
+    return "" if bool((found == block).all()) else f"computed {float(found.min())} to {float(found.max())}, not 1"
 
 
 def probe_onnxruntime(emit: Emitter) -> None:
@@ -286,6 +309,7 @@ def probe_folder(emit: Emitter, folder: str) -> None:
 PROBES: dict[str, Callable[..., None]] = {
     "torch": probe_torch,
     "transformers": probe_transformers,
+    "bitsandbytes": probe_bitsandbytes,
     "onnxruntime": probe_onnxruntime,
     "tensorflow": probe_tensorflow,
     "hub": probe_hub,

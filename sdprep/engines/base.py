@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sdprep.models.base import ModelFiles, ModelSpec, import_named
@@ -51,7 +51,10 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """All that is needed to open a model and show it images. `captions` is for captioners, `engine` names a class."""
+    """All that is needed to open a model and show it images. `captions` is for captioners, `engine` names a class.
+
+    A run ends when more than `most_deaths` workers have died; without it, when more die than images explain.
+    """
 
     spec: ModelSpec
     files: ModelFiles
@@ -60,15 +63,22 @@ class EngineConfig:
     captions: CaptionOptions | None = None
     engine: str = WORKERS
     timings: bool = False
+    most_deaths: int | None = None
 
 
 @contextmanager
-def open_engine(config: EngineConfig, note: Callable[[str], None]) -> Iterator[Engine]:
+def open_engine(
+    config: EngineConfig, note: Callable[[str], None], *, sharers: int = 1, most_deaths: int | None = None
+) -> Iterator[Engine]:
     """The engine of a configuration, with the model loaded.
 
+    So many engines as `sharers` share this machine, and each takes its part of the threads and of the memory for
+    images. `most_deaths` is that of the configuration.
     It calls `note` with what the user should know about the model, then and while it runs.
     Raises SdprepError if the model cannot be opened; every engine raises the same.
     """
+    execution = replace(config.execution, num_processes=sharers)
+    config = replace(config, execution=execution, most_deaths=most_deaths)
     engine: Engine = import_named(config.engine)(config, note)
     try:
         yield engine

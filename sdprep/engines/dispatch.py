@@ -51,7 +51,8 @@ class Dispatcher:
 
     It starts with the images in `left`, a dict of the caller's; images taken from the queue are added to it, and
     images with an outcome are removed. `death` is how the worker died, if it did; the suspects are then `decoding` and
-    `predicting`, and `overdue` is the image whose time ran out, for which the worker was killed.
+    the batches in `predicting`, the oldest first, as a model may prepare one while another is in it. `overdue` is the
+    image whose time ran out, for which the worker was killed.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Dispatcher:
         self.left, self._note = left, note
         self.death: WorkerExit | None = None
         self.overdue: int | None = None
-        self.predicting: set[int] = set()
+        self.predicting: list[set[int]] = []
         self._worker, self._cancel, self._image_timeout = worker, cancel, image_timeout
         self._retries, self._queue = deque(left), queue
         self._queued, self._all_sent = 0, False
@@ -138,13 +139,13 @@ class Dispatcher:
         elif isinstance(message, Timings):
             add_stages(self._queue.timings, message.stages)
         elif isinstance(message, Predicting):
-            self.predicting.update(message.numbers)
+            self.predicting.append(set(message.numbers))
 
     def _outcome(self, message: Answer | Failed) -> Result | Failure:
-        self.predicting.discard(message.number)
+        self.predicting = [left for batch in self.predicting if (left := batch - {message.number})]
         item = self.left.pop(message.number)
         if isinstance(message, Answer):
-            return Result(item, message.digest, message.data, message.warnings)
+            return Result(item, message.digest, message.data, message.warnings, message.size)
         return Failure(item, message.code, message.message, message.digest)
 
     def _advance_clock(self) -> None:

@@ -31,6 +31,7 @@ class WorkerPool:
 
     def __init__(self, config: EngineConfig, note: Callable[[str], None]) -> None:
         self._note, self._noted = note, set[str]()
+        self._most_deaths = config.most_deaths
         self._wakeup = threading.Event()
         self._workers = [DeviceSupervisor(each, self._wakeup, self._note_once) for each in per_device(config)]
         try:
@@ -45,11 +46,18 @@ class WorkerPool:
     def run(self, items: Sequence[ImageItem], cancel: CancelToken) -> Iterator[Result | Failure]:
         """The outcome of every item that was reached; once cancelled, each worker finishes its current batch.
 
-        Raises WorkerError if workers die too often.
+        Raises WorkerError if workers die too often; the images without an outcome may then be run again.
         """
-        queue = WorkQueue(deque(enumerate(items)), max(MIN_DEATHS, len(items) // IMAGES_PER_DEATH))
+        explained = max(MIN_DEATHS, len(items) // IMAGES_PER_DEATH)
+        queue = WorkQueue(deque(enumerate(items)), explained if self._most_deaths is None else self._most_deaths)
         self.timings = queue.timings
-        return self._interleave(lambda worker: worker.run(queue, cancel))
+        outcomes: Iterator[Result | Failure] = self._interleave(lambda worker: worker.run(queue, cancel))
+        try:
+            yield from outcomes
+        except BaseException:
+            # What the others are at would be taken for outcomes of the next run.
+            self.close()
+            raise
 
     def close(self) -> None:
         """Kill every process that was started, and wait until all are gone."""
@@ -91,7 +99,9 @@ def per_device(config: EngineConfig) -> list[EngineConfig]:
     configs = []
     for index, device in enumerate(devices):
         threads = max(1, len(range(index, execution.decode_threads, len(devices))))
-        own = replace(execution, device=device, decode_threads=threads, num_processes=len(devices))
+        own = replace(
+            execution, device=device, decode_threads=threads, num_processes=len(devices) * execution.num_processes
+        )
         configs.append(replace(config, execution=own))
     return configs
 

@@ -90,12 +90,13 @@ class Predicting(msgspec.Struct, frozen=True, tag=True):
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):
-    """The result of an image, as the catalog stores it."""
+    """The result of an image, as the catalog stores it, with its width and height."""
 
     number: int
     digest: bytes
     data: bytes
     warnings: tuple[ImageWarning, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -96,7 +96,8 @@ class StageRunner:
             if isinstance(outcome, Failure):
                 yield outcome
             else:
-                yield Result(outcome.item, outcome.digest, self._encode(outcome.prediction), outcome.warnings)
+                data = self._encode(outcome.prediction)
+                yield Result(outcome.item, outcome.digest, data, outcome.warnings, outcome.size)
 
     def _timed_decode(self, decode: Decode) -> Decode:
         """The same decoding, measured; what an image waits for memory is not counted."""

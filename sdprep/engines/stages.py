@@ -89,14 +89,14 @@ def predict(
     After a wish to stop, the model is given no further batch.
     """
     failures: deque[Failure] = deque()
-    shown: dict[ImageItem, tuple[bytes, tuple[ImageWarning, ...]]] = {}
+    shown: dict[ImageItem, tuple[bytes, tuple[ImageWarning, ...], tuple[int, int] | None]] = {}
 
     def good() -> Iterator[Decoded]:
         for image in decoded:
             if isinstance(image, Failure):
                 failures.append(image)
             else:
-                shown[image.item] = (image.digest, image.warnings)
+                shown[image.item] = (image.digest, image.warnings, image.size)
                 yield image
 
     keep_shapes = model.fit.mode == "inside"
@@ -106,13 +106,17 @@ def predict(
             yield failures.popleft()
         if not isinstance(key, ImageItem):
             raise TypeError(f"the model answered under a key that it was never given: {key!r}")
-        digest, warnings = shown.pop(key)
-        yield checked(key, digest, prediction, warnings)
+        digest, warnings, size = shown.pop(key)
+        yield checked(key, digest, prediction, warnings, size)
     yield from failures
 
 
 def checked(
-    item: ImageItem, digest: bytes, prediction: Prediction, warnings: tuple[ImageWarning, ...] = ()
+    item: ImageItem,
+    digest: bytes,
+    prediction: Prediction,
+    warnings: tuple[ImageWarning, ...] = (),
+    size: tuple[int, int] | None = None,
 ) -> Predicted | Failure:
     """A prediction, or a failure if the model has no answer, or anything but numbers (`nonfinite`)."""
     if isinstance(prediction, NoAnswer):
@@ -120,4 +124,4 @@ def checked(
     values = prediction.scores if isinstance(prediction, TagScores) else prediction.score
     if values is not None and not np.isfinite(values).all():
         return Failure(item, FailureCode.NONFINITE, "the model answered with NaN or infinity", digest)
-    return Predicted(item, digest, prediction, warnings)
+    return Predicted(item, digest, prediction, warnings, size)

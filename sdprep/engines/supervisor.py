@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 
 from sdprep.engines.base import EngineConfig
 from sdprep.engines.dispatch import Dispatcher, WorkQueue
@@ -84,9 +85,10 @@ class DeviceSupervisor:
         """Try the images that may have killed the worker one by one; images that are not tried stay in `left`.
 
         An image whose time ran out is tried too, since the process may have been stopped, or a disk asleep. Images in
-        the model's batch are only tried if none of those being decoded kills the probe.
+        the model's batch are only tried if none of those being decoded kills the probe, and those of a batch that it
+        was preparing if none of that batch does.
         """
-        for suspects in (dispatcher.decoding, sorted(dispatcher.predicting)):
+        for suspects in (dispatcher.decoding, *map(sorted, dispatcher.predicting)):
             found = False
             for number in suspects:
                 if self._probe is None:
@@ -138,7 +140,8 @@ def _too_many_deaths(deaths: int, dispatcher: Dispatcher) -> str:
         if dispatcher.death and dispatcher.overdue is None
         else "an image that is not decoded in time"
     )
-    names = [dispatcher.left[number].rel for number in [*dispatcher.decoding, *sorted(dispatcher.predicting)]]
+    suspects = chain(dispatcher.decoding, *map(sorted, dispatcher.predicting))
+    names = [dispatcher.left[number].rel for number in suspects]
     at = f" It was last at work on {', '.join(names[:3])}." if names else ""
     return (
         f"the process that decodes and predicts died {deaths} times, the last time by {reason}.{at} "

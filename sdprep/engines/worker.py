@@ -138,7 +138,7 @@ class Worker:
     def _send_outcome(self, outcome: Result | Failure) -> None:
         number = self._numbers.pop(outcome.item)
         if isinstance(outcome, Result):
-            self.send(Answer(number, outcome.digest, outcome.data, outcome.warnings))
+            self.send(Answer(number, outcome.digest, outcome.data, outcome.warnings, outcome.size))
         else:
             self.send(Failed(number, outcome.code, outcome.message, outcome.digest))
 

@@ -6,6 +6,8 @@ Every model gets the same RGB image; only how it is fitted into the model's squa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -22,6 +24,7 @@ from sdprep.images.opening import (
     map_decoder_errors,
     size_of,
     turn_of,
+    upright_size_of,
     without_pillow_warnings,
 )
 from sdprep.images.resize import Size
@@ -51,10 +54,10 @@ def decode(item: ImageItem, fit: Fit) -> Decoded | Failure:
     try:
         data = read_file(item, fit.max_pixels)
         digest = hashlib.sha256(data).digest()
-        image, full, kind, warnings = _open_rgb(data, fit)
+        image, full, stored, kind, warnings = _open_rgb(data, fit)
         if item.path.suffix.lower() not in SUFFIXES[kind]:
             warnings = (*warnings, ImageWarning.MISNAMED)
-        return Decoded(item, digest, np.asarray(fitted(image, fit, full)), warnings)
+        return Decoded(item, digest, np.asarray(fitted(image, fit, full)), warnings, stored)
     except BaseException as error:  # noqa: BLE001 - errors that are not about the image are raised again
         return failure_of(item, error, digest)
 
@@ -68,21 +71,21 @@ def open_rgb(data: bytes, fit: Fit | None = None) -> Image.Image:
     return _open_rgb(data, fit or Fit(1, "squash", exact=True))[0]
 
 
-def _open_rgb(data: bytes, fit: Fit) -> tuple[Image.Image, Size, str, tuple[ImageWarning, ...]]:
-    """The image, its size before shrinking, its format, and its warnings."""
+def _open_rgb(data: bytes, fit: Fit) -> tuple[Image.Image, Size, Size, str, tuple[ImageWarning, ...]]:
+    """The image, its size before shrinking, that in its file, its format, and its warnings."""
     try:
-        image, full, warnings = load(data, fit)
+        image, stored, warnings = load(data, fit)
     except ImageError as error:
         if error.code is not FailureCode.TRUNCATED or not fit.allow_truncated or not can_be_incomplete(data):
             raise
-        image, full, warnings = load_incomplete(data, fit)
+        image, stored, warnings = load_incomplete(data, fit)
         warnings = (ImageWarning.TRUNCATED, *warnings)
     kind = str(image.format)
     with map_decoder_errors(data, kind):
         rgb = _rgb(image, data, fit)
-    if rgb.size != image.size:
-        full = full[1], full[0]
-    return rgb, full, kind, (*warnings, ImageWarning.ANIMATED) if _is_animated(image, kind) else warnings
+    full = stored if rgb.size == image.size else (stored[1], stored[0])
+    warnings = (*warnings, ImageWarning.ANIMATED) if _is_animated(image, kind) else warnings
+    return rgb, full, stored, kind, warnings
 
 
 def _rgb(image: Image.Image, data: bytes, fit: Fit) -> Image.Image:
@@ -146,8 +149,18 @@ def read_size(item: ImageItem, folders: Folders | None = None) -> tuple[int, int
 
     Raises ImageError with the code of what is wrong with the file.
     """
+    return _from_header(size_of, item, folders)
+
+
+@without_pillow_warnings.turned_on()
+def read_upright_size(item: ImageItem, folders: Folders | None = None) -> tuple[int, int]:
+    """Width and height as a person sees the image, from its header alone. Raises as `read_size`."""
+    return _from_header(upright_size_of, item, folders)
+
+
+def _from_header(read: Callable[[IO[bytes]], tuple[int, int]], item: ImageItem, folders: Folders | None) -> Size:
     try:
         with open_item(item, folders=folders) as stream:
-            return size_of(stream)
+            return read(stream)
     except OSError as error:
         raise ImageError(FailureCode.UNREADABLE, error.strerror or str(error)) from error

@@ -5,6 +5,10 @@ from __future__ import annotations
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl"})
 # Images that sdprep does not read; a run reports how many it skipped.
 UNREAD_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
+# Files that hold many images, which runs over shards read.
+TARS = (".tar", ".tar.gz", ".tgz")
+PARQUET = ".parquet"
+OF_SHARDS = (*TARS, PARQUET)
 # The first bytes of files that often have the extension of an image.
 BEGINNINGS = {
     b"%PDF": "a PDF",
@@ -24,6 +28,11 @@ BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS, whose image was not downloaded",
 }
 PAGES = {b"<!doctype html": "a web page (HTML)", b"<html": "a web page (HTML)", b"<svg": "an SVG drawing"}
+
+
+def has_extension(name: str, extensions: str | tuple[str, ...]) -> bool:
+    """Whether a name ends with such an extension, in small letters or large ones."""
+    return name.lower().endswith(extensions)
 
 
 def sniff(data: bytes) -> str | None:

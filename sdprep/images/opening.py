@@ -44,6 +44,15 @@ TURNS = {
 }
 
 
+# The turns by which width and height change places.
+SIDEWAYS = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+
+
 class _InThisThread(threading.local):
     """A switch per thread; as the pattern of a warnings filter it matches while it is on."""
 
@@ -122,6 +131,17 @@ def size_of(stream: IO[bytes]) -> tuple[int, int]:
     if head.startswith(b"RIFF") and stream.seek(0, os.SEEK_END) < riff_end(head):
         raise ImageError(FailureCode.TRUNCATED, "WEBP: the end of the file is missing")
     return size
+
+
+def upright_size_of(stream: IO[bytes]) -> tuple[int, int]:
+    """Width and height of an image that is turned as its EXIF orientation says. Raises ImageError as `open_image`."""
+    extra, size, _ = _prepared(stream)
+    if extra is not None or (size is not None and size[0] * size[1] > MAX_PIXELS):
+        # The extras turn images themselves, and a large WebP would take memory for all its pixels.
+        stream.seek(0)
+        return size_of(stream)
+    image = open_image(stream, whole=False)
+    return image.size[::-1] if turn_of(image) in SIDEWAYS else image.size
 
 
 def _prepared(stream: IO[bytes]) -> tuple[str | None, tuple[int, int] | None, bytes]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sdprep.errors import NoImages
 from sdprep.files import real_path
 from sdprep.folders import is_below
-from sdprep.images.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from sdprep.images.formats import IMAGE_SUFFIXES, OF_SHARDS, UNREAD_SUFFIXES, has_extension
 from sdprep.images.inputs import Root, common_folder, find_roots, names_of
 from sdprep.types import ImageItem
 
@@ -23,6 +23,8 @@ HELPER_ENDINGS = ("-masklabel", "-condlabel")
 NUMBER = re.compile("[0-9]+")
 # Folders that Windows keeps on each disk.
 SYSTEM_FOLDERS = frozenset({"$recycle.bin", "system volume information"})
+# Where `sdprep review` moves images that are not for the dataset.
+REJECTED = "_rejected"
 JUNCTION = 0xA0000003
 # What is left out, and which links are followed, in words.
 LINKS = "links (--follow-links includes them)"
@@ -34,6 +36,7 @@ LOOP = "link{s} in a circle"
 MET = "folder{s} included under another name"
 OUTSIDE = "link{s} out of the inputs"
 TWICE = "link{s} to images included under another name"
+HINT = "\nIt has tars or Parquet files: sdprep tag and sdprep caption read the images in them with --results URL"
 
 
 class ImageSource:
@@ -66,6 +69,7 @@ class ImageSource:
             self.homes[self._output_dir or root.folder] = None
             self.places += [(root.target or root.folder) / each for each in root.listed or root.files]
         self._unread: Counter[str] = Counter()
+        self._has_shards = False
         self._unused: defaultdict[str, list[str]] = defaultdict(list)
         self._followed: defaultdict[str, list[str]] = defaultdict(list)
         # The folders that were listed, kept if one may be met again, and links to folders that wait.
@@ -94,7 +98,8 @@ class ImageSource:
         besides = f"; {self.skipped}" if self.skipped else ""
         place = names_of(root.folder for root in self._roots)
         if any(root.listed for root in self._roots):
-            return f"no images in {place} (looked for: {kinds}{besides})"
+            hint = HINT if self._has_shards else ""
+            return f"no images in {place} (looked for: {kinds}{besides}){hint}"
         given = names_of(root.folder / within for root in self._roots for within in root.files)
         return f"no image was given, but {given}{besides}\nGive images, or the folder in which they lie: {place}"
 
@@ -158,6 +163,7 @@ class ImageSource:
         suffix = entry_suffix(entry.name)
         self._unread[suffix] += suffix in UNREAD_SUFFIXES
         if not _is_image(entry.name, suffix):
+            self._has_shards = self._has_shards or has_extension(entry.name, OF_SHARDS)
             return False
         regular = entry.is_file(follow_symlinks=False)
         self._unread[IRREGULAR] += not regular
@@ -236,8 +242,8 @@ def is_link(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a folder is not for images: its name starts with a dot, or Windows keeps it on each disk."""
-    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+    """Whether a folder is not for images: its name starts with a dot, it has rejected ones, or Windows keeps it."""
+    return name.startswith(".") or name == REJECTED or name.lower() in SYSTEM_FOLDERS
 
 
 def is_image(name: str) -> bool:

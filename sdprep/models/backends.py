@@ -59,11 +59,13 @@ TASK_SEARCH = BLIP_SEARCH - {"bad_words", "decode_again", "count_prompt"}
 CHAT_SEARCH = frozenset(
     {
         *("num_beams", "sample", "temperature", "top_p", "top_k", "repetition_penalty", "no_repeat_ngram_size"),
-        *("bad_words", "min_length", "max_length", "seed"),
+        *("bad_words", "decode_again", "min_length", "max_length", "seed", "quantize"),
     }
 )
 SERVER_SEARCH = frozenset({"sample", "temperature", "top_p", "max_length", "seed"})
 SERVER_UNKNOWN = ("num_beams", "min_new_tokens", "top_k", "repetition_penalty", "no_repeat_ngram_size")
+# What quantized weights need besides the packages of a backend, and the extra that installs all of it.
+QUANTIZE_PACKAGES, QUANTIZE_EXTRA = ("accelerate", "bitsandbytes"), "vlm-4bit"
 DESCRIBE = "Describe this image in one detailed paragraph."
 
 
@@ -78,15 +80,25 @@ def _check_server(spec: ModelSpec) -> Iterator[str]:
     if spec.server is None:
         yield "a captioner at a server needs [server] with url and model"
         return
-    if (fault := fault_of_address(spec.server.url)) is not None:
+    if not spec.server.urls:
+        yield "server.url is empty; write the address of the server"
+    for fault in filter(None, map(fault_of_address, spec.server.urls)):
         yield f"server.url: {fault}"
     if fixed := {"messages", "model", "stream", "n"} & spec.server.extra.keys():
         yield f"server.extra: {', '.join(sorted(fixed))} cannot be set"
+    if (schema := spec.server.schema) and (
+        schema.get("type") != "object" or not _are_texts(schema.get("required", []))
+    ):
+        yield 'server.schema needs type = "object", and required must be a list of keys'
     ignored = [name for name in SERVER_UNKNOWN if getattr(spec.generate, name) is not None]
     if ignored:
         yield f"generate.{ignored[0]} does not belong to the API; if the server knows it, write it in server.extra"
     if spec.image.fit != "inside" or spec.image.size is None:
         yield 'a captioner at a server needs fit = "inside" and size, the longest side, in [image]'
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _check_chat(spec: ModelSpec) -> Iterator[str]:
@@ -253,15 +265,18 @@ def is_installed(backend: str) -> bool:
     return all(find_spec(package) is not None for package in BACKENDS[backend].packages)
 
 
-def check_installed(spec: ModelSpec) -> None:
+def check_installed(spec: ModelSpec, quantize: str = "none") -> None:
     """Raise MissingExtra if what runs a model is not installed, or ModelError if it is too old; nothing is imported."""
     backend = BACKENDS[spec.backend]
-    for package in backend.packages:
+    packages, extra = backend.packages, backend.extra
+    if quantize != "none":
+        packages, extra = (*packages, *QUANTIZE_PACKAGES), QUANTIZE_EXTRA
+    for package in packages:
         if find_spec(package) is None:
-            raise MissingExtra(package, backend.extra)
-        if (found := too_old(package, backend.extra)) is not None:
+            raise MissingExtra(package, extra)
+        if (found := too_old(package, extra)) is not None:
             version, needed = found
-            commands, advice = upgrade([f"{package}{needed}"], backend.extra)
+            commands, advice = upgrade([f"{package}{needed}"], extra)
             advice = f"{advice} " if advice else ""
             raise ModelError(
                 f"{package} {version} is too old: {backend.title} in sdprep needs {package}{needed}\n"

@@ -136,19 +136,29 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ServerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A server with the Chat Completions API, and the name under which it serves the model.
+    """A server with the Chat Completions API, or several, and the name under which they serve the model.
 
     `key_env` names the environment variable with the key. `extra` is merged into the body of each request. `max_bytes`
-    is the limit of an image as base64.
+    is the limit of an image as base64. With a JSON `schema`, an answer is a JSON object.
     """
 
-    url: str
+    url: str | tuple[str, ...]
     model: str
     key_env: str | None = None
     extra: dict[str, Any] = {}
     max_bytes: Annotated[int, msgspec.Meta(ge=20_000)] = 5_000_000
     requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
     price: Price | None = None
+    schema: dict[str, Any] = {}
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses, each once."""
+        return (self.url,) if isinstance(self.url, str) else tuple(dict.fromkeys(self.url))
+
+    def __str__(self) -> str:
+        return f"server{'s' if len(self.urls) > 1 else ''} {', '.join(self.urls)}"
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -211,6 +221,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         key = {name: msgspec.to_builtins(value) for name, (value, plain) in found.items() if value != plain}
         if self.server is not None:
             key |= {"served": self.server.model, "extra": self.server.extra, "max_bytes": self.server.max_bytes}
+            key |= {"schema": self.server.schema} if self.server.schema else {}
         return key
 
     def fingerprint(self) -> str:

@@ -15,8 +15,8 @@ from sdprep.devices import split_device
 class Execution:
     """Where and how a model runs.
 
-    `device` and `provider` are as `--device` and `--provider` have them, `dtype` is that of a captioner's weights;
-    `cuda_graphs` lets it record its steps on a CUDA device.
+    `device` and `provider` are as `--device` and `--provider` have them, `dtype` is that of a captioner's weights,
+    which `quantize` "4bit" makes smaller; `cuda_graphs` lets it record its steps on a CUDA device.
     `decode_threads` decode images in the model's process meanwhile; 0 means the model's own thread does.
     `num_processes` workers share the CPUs and the memory of this machine.
     A server gets up to `in_flight` requests at a time.
@@ -25,6 +25,7 @@ class Execution:
     device: str = "auto"
     provider: str = "auto"
     dtype: str = "float32"
+    quantize: str = "none"
     batch_size: int = 8
     cuda_graphs: bool = False
     decode_threads: int = 0

@@ -108,3 +108,8 @@ def has_repetition(words: Sequence[object]) -> bool:
         for length in range(1, LONGEST_PHRASE + 1)
         for start in range(len(words) - length * MOST_IN_A_ROW + 1)
     )
+
+
+def is_repetitive(caption: str) -> bool:
+    """Whether a phrase of a caption's words occurs three times in a row, in any letter case."""
+    return has_repetition(caption.casefold().split())

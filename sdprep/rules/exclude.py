@@ -1,4 +1,4 @@
-"""Lists of tags as users type them, and tags that are never written: names, wildcards, regular expressions."""
+"""Lists of tags as users type them, and the tags that they mean: names, wildcards, regular expressions."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def compile_exclusion(entry: str) -> re.Pattern[str] | Wildcard | None:
     return None
 
 
-class Exclusion:
-    """Whether a tag is excluded. An entry that is the name of a known tag, such as `?` or `*_*`, means that tag.
+class TagSet:
+    """The tags that entries mean. An entry that is the name of a known tag, such as `?` or `*_*`, means that tag.
 
     Raises UsageError as `compile_exclusion`.
     """

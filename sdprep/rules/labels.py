@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ ARGMAX_CATEGORIES = ("rating", "quality")
 MCUT = "mcut"
 # Categories whose threshold has its own option, as in kohya's tagger.
 NAMED_THRESHOLDS = ("general", "character", "copyright", "artist", "meta", "model")
+# The order of categories where tags are ordered by them; "people" are the tags that count them.
+CATEGORY_ORDER = ("people", "character", "copyright", "artist", "general", "meta", "rating", "quality")
 # What hides a parenthesis from a trainer that reads weights like (tag:1.2).
 ESCAPES = re.compile(r"\\+(?=[()])")
 # Where the best rating or quality tag is written.
@@ -49,9 +52,10 @@ class TagRules:
     `category_threshold` has (category, threshold) pairs for categories without a field of their own. `exclude` has
     tags, wildcards and `/regular expressions/`. `implied` drops or adds tags that others imply: "drop" or "add".
     `tag_replacement` has (old, new) pairs; an empty new one drops the tag. `ratings` and `quality` are the position of
-    the best one: "none", "first" or "last". `order` is "confidence", "csv" (the order of the labels) or
-    "alphabetical". `always_first_tags` moves tags that occur; `prefix` and `suffix` are always added. At most
-    `max_tags` predicted tags are kept, not counting ratings, qualities, prefix and suffix.
+    the best one: "none", "first" or "last". `order` is "confidence", "csv" (the order of the labels), "alphabetical" or
+    "category". `always_first_tags` moves tags that occur, and takes what `exclude` takes; `prefix` and `suffix` are
+    always added. At most `max_tags` predicted tags are kept, not counting ratings, qualities, prefix and suffix.
+    `category_order` is the order of categories for "category"; `artist_prefix` precedes each tag of an artist.
     """
 
     threshold: float | str = setting(0.35, shapes="text")
@@ -71,7 +75,9 @@ class TagRules:
     always_first_tags: tuple[str, ...] = setting((), shapes="text")
     ratings: Place = setting("none", shapes="text")
     quality: Place = setting("none", shapes="text")
-    order: Literal["confidence", "csv", "alphabetical"] = setting("confidence", shapes="text")
+    order: Literal["confidence", "csv", "alphabetical", "category"] = setting("confidence", shapes="text")
+    category_order: tuple[str, ...] = setting(CATEGORY_ORDER, shapes="text")
+    artist_prefix: str = setting("", shapes="text")
     max_tags: int | None = setting(None, shapes="text")
     prefix: tuple[str, ...] = setting((), shapes="text")
     suffix: tuple[str, ...] = setting((), shapes="text")
@@ -84,6 +90,7 @@ class TagRules:
             suffix=self.suffix,
             always_first_tags=self.always_first_tags,
             tag_replacement=[tag for pair in self.tag_replacement for tag in pair],
+            artist_prefix=self.artist_prefix,
         )
 
     def own_thresholds(self) -> dict[str, float]:
@@ -99,13 +106,19 @@ class TagRules:
         return None if isinstance(self.threshold, str) else self.threshold
 
 
+def fold(text: str) -> str:
+    """A text as it is compared: letter case does not count, nor how accents are encoded."""
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+
+
 @lru_cache(maxsize=65536)
 def normalize_tag(tag: str) -> str:
     """A tag as it is compared, everywhere: two tags are the same if this is the same for both.
 
-    Underscores are spaces, letter case does not count, and neither do the backslashes before a parenthesis.
+    Underscores are spaces; letter case does not count, nor how accents are encoded, nor the backslashes before a
+    parenthesis.
     """
-    tag = tag.strip().replace("_", " ").casefold()
+    tag = fold(tag.strip().replace("_", " "))
     return ESCAPES.sub("", tag) if "\\" in tag else tag
 
 

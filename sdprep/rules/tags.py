@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from sdprep.errors import UsageError
-from sdprep.rules.exclude import COMMAS, SEMICOLONS, Exclusion, unquoted
+from sdprep.rules.categories import category_of, order_by_category
+from sdprep.rules.exclude import COMMAS, SEMICOLONS, TagSet, unquoted
 from sdprep.rules.labels import KAOMOJI, LabelTable, TagRules, escape_parentheses, format_tag, normalize_tag
 from sdprep.rules.tag_lists import TagLists
 from sdprep.rules.thresholds import Thresholds
@@ -59,7 +60,7 @@ class TagSelector:
     def __init__(self, labels: LabelTable, rules: TagRules, lists: TagLists | None = None) -> None:
         self._labels, self._rules, self._lists = labels, rules, lists or TagLists()
         self.thresholds = Thresholds.by_rules(labels, rules, self._lists.thresholds)
-        self._excluded = Exclusion(rules.exclude, labels.names)
+        self._excluded = TagSet(rules.exclude, labels.names)
         self._replaced = {normalize_tag(old): new for old, new in rules.tag_replacement}
         # A name in two categories belongs to the first one when a list leads to it.
         tags = reversed(list(zip(labels.names, labels.categories, strict=True)))
@@ -67,6 +68,8 @@ class TagSelector:
         # Thousands of images share a few thousand labels.
         self._tag = cache(self._look_up)
         self._forms = cache(self._write)
+        self._first = [TagSet((entry,), labels.names) for entry in rules.always_first_tags]
+        self._rank = cache(self._find_rank)
 
     def select(self, scores: Iterable[tuple[int, float]]) -> list[str]:
         """The tags that the rules keep, formatted and in order.
@@ -80,7 +83,7 @@ class TagSelector:
     def write(self, kept: list[tuple[int, float]], scores: Sequence[tuple[int, float]]) -> list[str]:
         """The tags of chosen labels, formatted and in order, with the best rating and quality of all `scores`."""
         rules = self._rules
-        if rules.order == "confidence":
+        if rules.order in ("confidence", "category"):
             kept = sorted(kept, key=lambda pair: -pair[1])
         forms = self._written(index for index, _ in kept)
         if rules.order == "alphabetical":
@@ -89,7 +92,7 @@ class TagSelector:
             forms.sort(key=lambda form: form.category != "character")
         implies = rules.implied == "drop" and self._lists.implied
         best = self._without_implied(forms) if implies else forms[: rules.max_tags]
-        return self._framed([form.name for form in best], scores)
+        return self._framed([(form.name, form.category) for form in best], scores)
 
     def lacks_gap(self, scores: Iterable[tuple[int, float]]) -> bool:
         """Whether "mcut" separates nothing, as `Thresholds.lacks_gap` says."""
@@ -152,30 +155,37 @@ class TagSelector:
                 normalize_tag(part), format_tag(part, remove_underscore=self._rules.remove_underscore)
             )
             if form and form not in self._excluded and part not in self._excluded:
-                forms.append((normalize_tag(form), form, category))
+                written = self._rules.artist_prefix + form if category == "artist" else form
+                forms.append((normalize_tag(written), written, category))
         return tuple(forms)
 
-    def _framed(self, names: list[str], scores: Sequence[tuple[int, float]]) -> list[str]:
+    def _framed(self, tags: list[Tag], scores: Sequence[tuple[int, float]]) -> list[str]:
         """Tags with the best quality and rating, the first tags in order, and prefix and suffix."""
         rules = self._rules
         for category, position in (("quality", rules.quality), ("rating", rules.ratings)):
             best = self._best(category, scores) if position != "none" else []
-            names = names + best if position == "last" else best + names
-        rank = {normalize_tag(tag): index for index, tag in reversed(list(enumerate(rules.always_first_tags)))}
-        if rank:
-            names.sort(key=lambda name: rank.get(normalize_tag(name), len(rank)))
+            tags = tags + best if position == "last" else best + tags
+        if rules.order == "category":
+            tags = order_by_category(tags, lambda tag: category_of(*tag), rules.category_order)
+        names = [name for name, _ in tags]
+        if self._first:
+            names.sort(key=self._rank)
         own = {normalize_tag(tag) for tag in (*rules.prefix, *rules.suffix)}
         names = [name for name in names if normalize_tag(name) not in own]
         if rules.escape_parentheses:
             names = [escape_parentheses(name) for name in names]
         return _each_once([*rules.prefix, *names, *rules.suffix])
 
-    def _best(self, category: str, scores: Sequence[tuple[int, float]]) -> list[str]:
+    def _find_rank(self, name: str) -> int:
+        """The position of the first entry of `always_first_tags` that means a tag."""
+        return next((rank for rank, entry in enumerate(self._first) if name in entry), len(self._first))
+
+    def _best(self, category: str, scores: Sequence[tuple[int, float]]) -> list[Tag]:
         known = [(index, score) for index, score in scores if self._labels.categories[index] == category]
         if not known:
             return []
         best = max(known, key=lambda pair: pair[1])[0]
-        return [form for _, form, _ in self._forms(self._labels.names[best], self._labels.categories[best])]
+        return [(form, category) for _, form, _ in self._forms(self._labels.names[best], category)]
 
 
 def _each_once(names: Iterable[str]) -> list[str]:

@@ -22,7 +22,7 @@ def unmatched(model: str, labels: LabelTable, rules: TagRules, lists: TagLists) 
     options = {
         "--exclude": [each for each in rules.exclude if not _matches(each, after)],
         "--tag-replacement": [old for old, _ in rules.tag_replacement if normalize_tag(old) not in before],
-        "--always-first-tags": [each for each in rules.always_first_tags if normalize_tag(each) not in after],
+        "--always-first-tags": [each for each in rules.always_first_tags if not _matches(each, after)],
     }
     for option, entries in options.items():
         if entries:
@@ -48,7 +48,7 @@ def _written_tags(labels: LabelTable, rules: TagRules, lists: TagLists) -> list[
 
 
 def _matches(entry: str, tags: dict[str, str]) -> bool:
-    """Whether an exclusion matches one of the tags, which are given by normalized name."""
+    """Whether an entry matches one of the tags, which are given by normalized name."""
     if normalize_tag(entry) in tags:
         return True
     pattern = compile_exclusion(entry)
@@ -67,7 +67,7 @@ def _spellings(tags: dict[str, str]) -> Iterable[str]:
 def _hint(option: str, entry: str, tags: dict[str, str], lists: TagLists) -> str:
     """What may be meant instead of an entry."""
     if is_pattern(entry):
-        return "" if option == "--exclude" else " (wildcards and /regex/ work in --exclude only)"
+        return " (it takes no wildcards and no /regex/)" if option == "--tag-replacement" else ""
     if (canonical := lists.aliases.get(normalize_tag(entry))) is not None:
         return f" (--aliases makes it {canonical})"
     close = get_close_matches(normalize_tag(entry), tags, 1, LIKENESS)

@@ -14,13 +14,14 @@ from sdprep.images.decoder import DECODER, decoder_of
 from sdprep.models.backends import BACKENDS
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.trust import check_pickles
+from sdprep.models.files.described import described
 from sdprep.models.registry.registry import at_server, resolve, with_preprocess
 from sdprep.report import CancelToken, Listener, RunReport
-from sdprep.rules.captions import CaptionRules, caption_lines, has_repetition, is_blank, written_captions
+from sdprep.rules.captions import CaptionRules, caption_lines, is_blank, is_repetitive, written_captions
 from sdprep.rules.policy import TextRequest
 from sdprep.rules.prompt import Prompt, parse_prompt
 from sdprep.rules.shapes import values_that_shape
-from sdprep.tasks.annotation.engine_config import with_model_defaults
+from sdprep.tasks.annotation.engine_config import quantize_for, with_model_defaults
 from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, model_key, model_settings
 from sdprep.tasks.annotation.prompts import CAPTIONS, Prompts
 from sdprep.tasks.annotation.run import Annotation
@@ -54,7 +55,10 @@ class Captioning:
     def __init__(
         self, settings: CaptionSettings, stated: frozenset[str] = frozenset(), explicit: frozenset[str] = frozenset()
     ) -> None:
-        spec = at_server(settings.server, settings.model) if settings.server else resolve(settings.model, "caption")
+        if settings.server:
+            spec = at_server(settings.server, settings.model)
+        else:
+            spec = described(resolve(settings.model, "caption"))
         check_pickles(spec, allowed=settings.allow_pickle)
         self.spec, self._described = with_preprocess(spec, settings.preprocess), spec
         self.settings, self._stated = with_model_defaults(settings, spec), stated
@@ -73,9 +77,12 @@ class Captioning:
         """The job; a text depends on the model, the search and the rules, and its pieces are lines."""
         settings, options = self.settings, self.settings.run
         exact, search = settings.exact_decode, search_settings(settings, self.spec)
+        quantize = quantize_for(settings, self.spec)
+        precision = settings.dtype if quantize == "none" else f"{settings.dtype} {quantize}"
         values = {
             **model_settings(self.spec, self._described, files, exact),
             "dtype": settings.dtype,
+            **({"quantize": quantize} if "quantize" in BACKENDS[self.spec.backend].search else {}),
             **search,
             **values_that_shape(settings, "text"),
         }
@@ -90,7 +97,7 @@ class Captioning:
             naming=naming,
             joiner="\n",
             reader=CaptionReader(settings.rules, settings.best_of),
-            result_key=None if files is None else model_key(self.spec, files, settings.dtype, exact) | search,
+            result_key=None if files is None else model_key(self.spec, files, precision, exact) | search,
             decoder=decoder_of(DECODER, options.max_pixels, allow_truncated=options.allow_truncated),
             accepts_truncated=options.allow_truncated,
             max_pixels=options.max_pixels,
@@ -132,7 +139,7 @@ class CaptionReader:
         written = written_captions([each.text for each in ranked], self.rules)
         if is_blank(written):
             return ImageWarning.BLANK
-        if any(has_repetition(text.casefold().split()) for text in written):
+        if any(map(is_repetitive, written)):
             return ImageWarning.REPETITIVE
         is_cut = any(ranked[index].finish_reason == "length" for index in written.values())
         return ImageWarning.CUT if is_cut else None

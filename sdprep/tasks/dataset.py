@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import groupby
 
 from sdprep.catalog.session import CatalogSession
 from sdprep.config import MergeSettings
-from sdprep.errors import ImageError, starting_threads
+from sdprep.errors import ImageError
 from sdprep.folders import Folders
 from sdprep.images.decoder import failure_of
 from sdprep.images.source import ImageSource
 from sdprep.report import CancelToken, Listener
+from sdprep.tasks.reading import GROUP, read_groups
 from sdprep.texts.sidecar import read_text, sidecar_collisions, sidecar_name, sidecar_path
 from sdprep.types import Failure, FailureCode, ImageItem, ImageWarning
 
 SIZE = "image_size"
-THREADS, GROUP = 8, 64  # A thread takes a group: handing over one image takes as long as reading it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class Dataset:
         named: dict[tuple[str, str], list[ImageItem]] = {}
         for item in items:
             own = settings[item.rel]
-            for extension in [_extension(own, field) for field in own.fields if field != SIZE][:1]:
+            for extension in [extension_of(own, field) for field in own.fields if field != SIZE][:1]:
                 named.setdefault((extension, own.paths.sidecar_name), []).append(item)
         clashes = (clash for names, some in named.items() for clash in sidecar_collisions(some, *names))
         return {clash.item.rel: clash for clash in clashes}
@@ -85,18 +84,15 @@ class Dataset:
         `settings` are those of each image and `failures` those that are known before, both by `rel`.
         """
         images: list[DatasetImage] = []
-        groups = iter([items[start : start + GROUP] for start in range(0, len(items), GROUP)])
+        groups = (items[start : start + GROUP] for start in range(0, len(items), GROUP))
         listener.stage("merging", len(items))
         stop.interruptible = True
-        with ThreadPoolExecutor(THREADS) as pool:
-            while not stop and (some := list(islice(groups, 2 * THREADS))):
-                with starting_threads():
-                    read = pool.map(partial(self._read_group, settings), some)
-                for image in chain.from_iterable(read):
-                    if image.item.rel in failures:
-                        image = replace(image, failure=failures[image.item.rel])
-                    images.append(self._recalled(image, catalogs) if "" in image.texts.values() else image)
-                    listener.advance()
+        for some in read_groups(partial(self._read_group, settings), groups, stop):
+            for image in some:
+                if image.item.rel in failures:
+                    image = replace(image, failure=failures[image.item.rel])
+                images.append(self._recalled(image, catalogs) if "" in image.texts.values() else image)
+                listener.advance()
         stop.interruptible = False
         return images
 
@@ -119,7 +115,7 @@ class Dataset:
                 if field == SIZE:
                     size = list(read_size(item, folders))
                 else:
-                    name = sidecar_name(item.within, _extension(settings, field), settings.paths.sidecar_name)
+                    name = sidecar_name(item.within, extension_of(settings, field), settings.paths.sidecar_name)
                     texts[field], warning = _read_stripped(name, targets)
                     if warning is not None:
                         warnings.append((name, warning))
@@ -131,7 +127,7 @@ class Dataset:
         """The image with the catalog's text for sidecars of 0 bytes, which a power cut or a full disk has left."""
         texts, target = dict(image.texts), image.item.target
         for field in [field for field, text in texts.items() if text == ""]:
-            path = sidecar_path(target, _extension(image.settings, field), image.settings.paths.sidecar_name)
+            path = sidecar_path(target, extension_of(image.settings, field), image.settings.paths.sidecar_name)
             if os.path.lexists(path) and path.lstat().st_size == 0:
                 catalog = catalogs.of(target.parent)
                 state = catalog.state_of(catalog.key(path))
@@ -139,7 +135,7 @@ class Dataset:
         return replace(image, texts=texts)
 
 
-def _extension(settings: MergeSettings, field: str) -> str:
+def extension_of(settings: MergeSettings, field: str) -> str:
     """The extension of the sidecars that hold a field."""
     return settings.caption_extension if field == "caption" else settings.tag_extension
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.dataset import SIZE, Dataset, DatasetImage
 from sdprep.tasks.run_info import catalogs_for, image_source
 from sdprep.tasks.settings import Cascade, Layers
+from sdprep.tasks.texts.records import matching
 from sdprep.texts import metadata
 from sdprep.texts.exact_json import Number
 from sdprep.texts.metadata import Claims, Entries, Entry
@@ -63,10 +66,23 @@ def merge(
     MissingSidecars if every sidecar has to be there.
     """
     try:
-        return _merge(inputs, settings, layers, listener or NullListener(), CancelToken() if stop is None else stop)
+        with _without_collector():
+            return _merge(inputs, settings, layers, listener or NullListener(), CancelToken() if stop is None else stop)
     except KeyboardInterrupt as interrupt:
         interrupt.args = (f"the metadata JSON is as it was, or complete; {GO_ON}",)
         raise
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Inside, Python does not look for reference cycles: entries have none, and a million take a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _merge(
@@ -86,15 +102,19 @@ def _merge(
         output = _recall_output(output, catalog)
         cascade = Cascade("merge", settings, layers, catalogs, dataset.source.places, listener.note)
         of_image = _settings_of(items, cascade, layers, listener)
+        chosen = matching(items, settings.paths.where, cascade, catalogs, listener, stop)
+        report.found = len(chosen)
         settings = cascade.of_folder(dataset.directory, dataset.source.home).settings
         if not settings.dry_run:
             check_writable(real_path(output.path).parent, "Give -o FILE for another output")
         failures = {**metadata.key_failures(items, settings.keys), **dataset.collisions(items, of_image)}
-        images = dataset.read(items, of_image, catalogs, listener, stop, failures)
+        images = dataset.read(chosen, of_image, catalogs, listener, stop, failures)
+        names = {item.rel for item in chosen}
+        others = [DatasetImage(item, of_image[item.rel], {}) for item in items if item.rel not in names]
         if stop:
             report.remaining, report.stopped = report.found, stop.exit_code
         else:
-            after = _merged(images, output, dataset.directory, settings, report, listener)
+            after = _merged(images, others, output, dataset.directory, settings, report, listener)
             if not settings.dry_run:
                 report.seconds = time.monotonic() - start
                 info = cascade.run_record(settings, None)
@@ -126,18 +146,19 @@ def _settings_of(
 
 def _merged(
     images: list[DatasetImage],
+    others: list[DatasetImage],
     output: MetadataFile,
     directory: Path,
     settings: MergeSettings,
     report: RunReport,
     listener: Listener,
 ) -> bytes:
-    """The new bytes of the metadata JSON; every image is counted."""
+    """The new bytes of the metadata JSON; every image is counted, and the entries of `others` stay as they are."""
     _count_missing(images, settings, report)
-    entries = _arrange(output, images, directory, settings, report, listener)
+    entries = _arrange(output, images, others, directory, settings, report, listener)
     _check_kinds(images, entries, settings, directory, listener)
     changed = _fill(entries, images, output, settings, report)
-    _note_replaced(output, entries, images, directory, settings, listener)
+    _note_replaced(output, entries, [*images, *others], directory, settings, listener)
     for image in images if settings.debug else ():
         listener.note(f"{image.item.rel}: {entries.get(metadata.key_of(image.item, settings.keys))}")
     for name, warning in (each for image in images for each in image.warnings):
@@ -256,18 +277,18 @@ def _claim(
     entries: Entries, images: list[DatasetImage], directory: Path, settings: MergeSettings, *, came_along: bool
 ) -> Arrangement:
     """Find the image of each entry, also where the dataset has moved since the JSON was written."""
-    items, contents = [image.item for image in images], {image.item.rel: _fields_of(image, "skip") for image in images}
+    items, by_rel = [image.item for image in images], {image.item.rel: image for image in images}
     claims = metadata.find_claims(entries, items, settings.keys, metadata.locator())
     orphans = sort_orphans(claims.orphans, directory)
 
     def compare(key: str, rel: str) -> Likeness:
-        return _compare(entries[key], contents[rel])
+        return _compare(entries[key], _fields_of(by_rel[rel], "skip"))
 
-    places = find_places([*orphans.outside, *orphans.vanished], contents.keys())
+    places = find_places([*orphans.outside, *orphans.vanished], by_rel.keys())
     former = former_places(places, claims.named, compare, f"{directory.as_posix()}/" if came_along else None)
     adopted = {key for place in former for key in place.keys}
     orphans.outside = [key for key in orphans.outside if key not in adopted]
-    without_entry = contents.keys() - claims.keys.keys() - {rel for place in former for rel in place.keys.values()}
+    without_entry = by_rel.keys() - claims.keys.keys() - {rel for place in former for rel in place.keys.values()}
     renamed = renamed_folders((key for key in orphans.vanished if key not in adopted), without_entry)
     renamed = former_places(renamed, claims.named, compare, None)
     adopted |= {key for place in renamed for key in place.keys}
@@ -293,6 +314,7 @@ def _compare(entry: Entry, content: Entry) -> Likeness:
 def _arrange(
     output: MetadataFile,
     images: list[DatasetImage],
+    others: list[DatasetImage],
     directory: Path,
     settings: MergeSettings,
     report: RunReport,
@@ -300,7 +322,7 @@ def _arrange(
 ) -> Entries:
     """The entries to start from, under the wanted keys; entries of vanished images are dropped with --prune."""
     came_along = is_inside(settings.in_json or output.path, settings.paths.output_dir or directory)
-    found = _claim(output.base, images, directory, settings, came_along=came_along)
+    found = _claim(output.base, [*images, *others], directory, settings, came_along=came_along)
     sound = [image for image in images if image.failure is None]
     entries, lost = metadata.rekey(output.base, (image.item for image in sound), found.claims, settings.keys)
     entries = metadata.rename(entries, found.moved)

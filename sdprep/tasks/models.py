@@ -13,10 +13,12 @@ from sdprep.config import CaptionSettings, TagSettings
 from sdprep.errors import ModelError, SdprepError, UsageError, WriteError
 from sdprep.files import replace_file
 from sdprep.models.base import ModelSpec, Task
+from sdprep.models.files.described import described, described_here
 from sdprep.models.files.hub import amount, ensure_downloaded, known_commit, snapshot
 from sdprep.models.files.lockfile import Lock, LockedFile, read_lock, sha256_of
 from sdprep.models.files.patterns import expanded, in_folder, without_files
 from sdprep.models.registry import infer, registry, validate
+from sdprep.models.tokens import CLIP_TOKENIZER
 from sdprep.report import Listener, NullListener
 
 FILE_NAME = re.compile(r"\w[\w .+-]*")
@@ -163,8 +165,7 @@ def download(
     done, failures = [], []
     for model in dict.fromkeys(models):
         try:
-            spec = _find(model, task)
-            _check_has_files(spec)
+            spec = described(_find_files(model, task))
             files = ensure_downloaded(spec, listener or NullListener(), check=True)
         except (SdprepError, OSError) as error:
             failures.append(ModelFailure(model, str(error)))
@@ -227,16 +228,14 @@ def add(path: Path, *, replace: bool = False) -> AddedModel:
 def _find(model: str, task: Task | None, otherwise: Task | None = None) -> ModelSpec:
     if task is None and (match := validate.REPO.fullmatch(model)) is not None:
         task = _downloaded_as(match["repo"]) or otherwise
-    return registry.find(model, task)
+    return described_here(registry.find(model, task))
 
 
 def _downloaded_as(repo: str) -> Task | None:
     """Return the task that a repository was downloaded for, if only one."""
     repos = read_lock().repos
     known = {name for files in repos[repo].commits.values() for name in files} if repo in repos else set()
-    families: tuple[tuple[Task, tuple[str, ...]], ...] = (("tag", infer.WD_FILES), ("caption", infer.BLIP_NEEDED))
-    tasks = [task for task, files in families if known.issuperset(files)]
-    return tasks[0] if len(tasks) == 1 else None
+    return infer.task_of(known)
 
 
 def _load_all() -> Iterator[tuple[str, ModelSpec | ModelError]]:
@@ -284,21 +283,24 @@ def _file(name: str, folder: Path | None, locked: LockedFile | None) -> ModelFil
 def _downloads(lock: Lock) -> Iterator[_Download]:
     """Yield all that was ever downloaded, under its registered name if it has one."""
     sources = {name: spec.source for name, spec in _load_all() if isinstance(spec, ModelSpec)}
+    sources[CLIP_TOKENIZER.name] = CLIP_TOKENIZER.source
     known = {(each.repo, lock.commit(each.repo, each.revision)): name for name, each in sources.items() if each.repo}
     for repo, locked in sorted(lock.repos.items()):
         for commit, files in locked.commits.items():
             yield _Download(known.get((repo, commit), f"{repo}@{commit}"), repo, commit, {**files})
 
 
-def _check_has_files(spec: ModelSpec) -> None:
+def _find_files(model: str, task: Task | None, otherwise: Task | None = None) -> ModelSpec:
+    """Return what has files to download: a model, or CLIP's tokenizer. Raises ModelError for a model at a server."""
+    spec = CLIP_TOKENIZER if model == CLIP_TOKENIZER.name else _find(model, task, otherwise)
     if spec.server is not None:
-        raise ModelError(f"{spec.name} is at the server {spec.server.url}: it has no files on this machine")
+        raise ModelError(f"{spec.name} is at the {spec.server}: it has no files on this machine")
+    return spec
 
 
 def _download_of(model: str, lock: Lock) -> _Download:
     # A repository without a description may get any task: if it was never downloaded, it is an error.
-    spec = _find(model, None, otherwise="tag")
-    _check_has_files(spec)
+    spec = _find_files(model, None, otherwise="tag")
     repo = spec.source.repo
     if repo is None:
         raise ModelError(f"{model} was not downloaded: its files are in {registry.local_folder(spec.source)}")

@@ -13,12 +13,15 @@ from typing import Any, get_origin, get_type_hints
 import msgspec
 
 from sdprep.catalog.stated import StatedRow
+from sdprep.choices import literals
 from sdprep.models.registry.registry import model_path
 from sdprep.paths import is_inside, is_safe_relative
 from sdprep.sanitize import strip_invisible
 
 # How the value of a path below the catalog's folder begins; it moves with the dataset.
 BELOW = "./"
+# Options that are repeated for several values.
+REPEATED = ("model", "server", "pack", "add", "remove", "replace", "regex", "move")
 
 
 class OptionValues:
@@ -54,6 +57,9 @@ class OptionValues:
 
     def typed(self, option: str, value: Any) -> Any:
         """A value with the type of its field. Raises ValueError if the option takes no such value."""
+        allowed = literals(self._types[option])
+        if allowed and isinstance(value, str) and value not in allowed:
+            raise ValueError(f"it takes {', '.join(allowed[:-1])} or {allowed[-1]}, not {value!r}")
         return msgspec.convert(value, self._types[option], dec_hook=_as_path)
 
     def path_fault(self, row: StatedRow, root: Path) -> str | None:
@@ -118,7 +124,7 @@ def as_flags(option: str, value: Any) -> str:
     if isinstance(value, bool):
         return name if value else f"--no-{name[2:]}"
     try:
-        if option == "model" and isinstance(value, (tuple, list)):
+        if option in REPEATED and isinstance(value, (tuple, list)):
             return " ".join(f"{name} {as_argument(each)}" for each in value)
         if option == "category_threshold" and value:
             return " ".join(f"{name} {as_argument(f'{category}={each:g}')}" for category, each in dict(value).items())

@@ -29,22 +29,31 @@ PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
 def run_info(command: str, settings: Any, model: str | None, **more: Any) -> RunInfo:
     """A new run, with an id from its start time; `settings` is a settings dataclass, `more` is kept with them."""
     started = time.time()
-    uid = printable_time(started, "%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
     values = msgspec.to_builtins(settings, enc_hook=str) | msgspec.to_builtins(more, enc_hook=str)
-    return RunInfo(uid, command, values, _versions(), model, started)
+    return RunInfo(new_id(started), command, values, package_versions(), model, started)
 
 
-def _versions() -> dict[str, str]:
+def new_id(started: float) -> str:
+    """An id for what starts at this time."""
+    return printable_time(started, "%Y%m%d-%H%M%S") + "-" + secrets.token_hex(2)
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of packages that a run records; the first call takes longer than an edit of one file."""
     found = {"python": sys.version.split()[0], **{name: installed_version(name) for name in PACKAGES}}
     return {name: version for name, version in found.items() if version is not None}
 
 
 def catalogs_for(source: ImageSource, paths: PathOptions, access: CatalogAccess) -> CatalogSession:
     """The catalogs of a run: the one of `--catalog`, that of the output folder, or the nearest of each image."""
-    fixed = real_path(paths.catalog) if paths.catalog else None
-    if fixed is None and paths.output_dir is not None:
-        fixed = real_path(paths.output_dir) / FOLDER / FILE
-    return CatalogSession(source.homes, access, fixed)
+    return CatalogSession(source.homes, access, fixed_catalog(paths))
+
+
+def fixed_catalog(paths: PathOptions) -> Path | None:
+    """The only catalog of a run: the one of `--catalog`, or that of the output folder; None without both."""
+    if paths.catalog is None and paths.output_dir is not None:
+        return real_path(paths.output_dir) / FOLDER / FILE
+    return real_path(paths.catalog) if paths.catalog else None
 
 
 def image_source(inputs: Path | Sequence[Path], paths: PathOptions) -> ImageSource:

@@ -118,12 +118,18 @@ class Cascade(Generic[S]):
         self._reader = OptionValues(type(settings))
         self._rows: dict[int, dict[Key, dict[str, StatedRow]]] = {}
         self._of_folder: dict[Path, _Values] = {}
+        # The catalog of a folder, how the keys in it begin, and its values.
+        self._of_place: dict[tuple[Path, str], tuple[Catalog, str, _Values]] = {}
         self._by_values: dict[int, Effective[S]] = {}
         self._interned: dict[Any, Effective[S]] = {}
         # The places below the folder of the run whose settings file states something, by catalog.
         self._files: dict[int, list[tuple[Key, Collection[str]]]] = {}
         self._noted: set[str] = set()
         self._recorded: set[int] = set()
+
+    def narrow(self, images: Iterable[ImageItem]) -> None:
+        """State what is stated now for these images alone, as if each of them had been given."""
+        self._places = [item.target for item in images]
 
     def parts(self, items: Iterable[ImageItem]) -> list[tuple[Effective[S], list[ImageItem]]]:
         """The images by their settings, in their order.
@@ -136,16 +142,27 @@ class Cascade(Generic[S]):
             found.setdefault(id(effective), (effective, []))[1].append(item)
         return list(found.values())
 
-    def note_remembered(self, parts: list[tuple[Effective[S], list[ImageItem]]]) -> None:
-        """Note in a line what earlier runs stated, once no error is left that has `remembered_hint`."""
-        if (line := self._remembered_line(parts)) is not None:
+    def note_remembered(
+        self, parts: list[tuple[Effective[S], list[ImageItem]]], used: Collection[str] | None = None
+    ) -> None:
+        """Note in a line what earlier runs stated, once no error is left that has `remembered_hint`.
+
+        `used` names the options that the command uses, if it does not use all of them.
+        """
+        if (line := self._remembered_line(parts, used)) is not None:
             self._note(strip_invisible(line))
 
     def of(self, item: ImageItem) -> Effective[S]:
         """The settings of an image. Raises as `parts`."""
-        values = self._values_at(item)
-        catalog = self._catalog_of(item.target.parent)
-        if own := self._rows_of(catalog).get(catalog.key(item.target)):
+        folder, _, name = item.within.rpartition("/")
+        place = item.target_folder, folder
+        if place not in self._of_place:
+            # Paths are slow for a million images, and few of them have rows of their own.
+            target = item.target.parent
+            catalog = self._catalog_of(target)
+            self._of_place[place] = catalog, catalog.prefix(target), self._values_at(item)
+        catalog, prefix, values = self._of_place[place]
+        if (rows := self._rows_of(catalog)) and (own := rows.get(as_key(prefix + name))):
             brought = self._typed(catalog, {name: row for name, row in own.items() if row.origin == MOVED})
             stated = self._typed(catalog, {name: row for name, row in own.items() if row.origin != MOVED})
             return self._effective(catalog, {**brought, **values, **stated})
@@ -288,9 +305,14 @@ class Cascade(Generic[S]):
         images = {item.target for item in items} if any(not place.is_dir() for place in self._places) else set()
         return [place for place in self._places if place in images or any(each.is_relative_to(place) for each in used)]
 
-    def _remembered_line(self, parts: list[tuple[Effective[S], list[ImageItem]]]) -> str | None:
+    def _remembered_line(
+        self, parts: list[tuple[Effective[S], list[ImageItem]]], used: Collection[str] | None
+    ) -> str | None:
         """The line about what earlier runs stated: for all images, then for those of single folders."""
-        all_of = [set(effective.remembered.items()) for effective, _ in parts]
+        all_of = [
+            {(name, value) for name, value in effective.remembered.items() if used is None or name in used}
+            for effective, _ in parts
+        ]
         if not any(all_of):
             return None
         common = set.intersection(*all_of)
@@ -302,8 +324,8 @@ class Cascade(Generic[S]):
             texts.append(f"in {posixpath.commonpath(folders) or '.'}: {_flags(own)}")
         if len(differing) > MOST_FOLDERS:
             texts.append(f"others in {len(differing) - MOST_FOLDERS} more places")
-        used = [item for own, (_, items) in zip(all_of, parts, strict=True) if own for item in items]
-        return self._line("; ".join(texts), self._places_of(used))
+        images = [item for own, (_, items) in zip(all_of, parts, strict=True) if own for item in items]
+        return self._line("; ".join(texts), self._places_of(images))
 
     def _is_below_a_place(self, folder: Path) -> bool:
         return any(folder != place and folder.is_relative_to(place) for place in self._places)

@@ -134,7 +134,17 @@ def key_failures(items: Sequence[ImageItem], style: str) -> dict[str, Failure]:
 
 def _absolute(item: ImageItem) -> str:
     # `str(item.path)` is slow for a million images.
-    return os.path.join(item.folder, item.within.replace("/", os.sep))  # noqa: PTH118
+    return _beginning(item.folder) + item.within.replace("/", os.sep)
+
+
+@functools.cache
+def _beginning(folder: Path) -> str:
+    """What the absolute paths of the images of a folder begin with."""
+    return os.path.join(folder, "")  # noqa: PTH118
+
+
+def _extensionless(item: ImageItem) -> str:
+    return os.path.splitext(item.rel)[0]  # noqa: PTH122 - as above
 
 
 def _stem(item: ImageItem) -> str:
@@ -178,20 +188,20 @@ def find_claims(
     Where a key fits no image as it is spelled, `\\` counts as `/`, since the JSON may come from Windows. `find_local`
     returns the absolute path that a key means in the current folder.
     """
-    absolute = _index(items, _absolute)
-    relative = _index(items, lambda item: item.rel)
+    # Each index is made when a key first needs it: where all keys are of the wanted style, that one alone.
+    absolute = functools.cache(lambda: _index(items, _absolute))
+    relative = functools.cache(lambda: _index(items, lambda item: item.rel))
     # In the top folder this would be the bare stem, which only counts if it is unique in all folders.
-    nested = [item for item in items if "/" in item.rel]
-    extensionless = _index(nested, lambda item: os.path.splitext(item.rel)[0])  # noqa: PTH122 - as above
-    stems = _index(items, _stem)
+    extensionless = functools.cache(lambda: _index((item for item in items if "/" in item.rel), _extensionless))
+    stems = functools.cache(lambda: _index(items, _stem))
     wanted = {"absolute": absolute, "relative": relative, "stem": stems}[style]
     readings: list[Callable[[str], tuple[ImageItem, ...]]] = [
-        lambda key: wanted.get(key, ()),
-        lambda key: absolute.get(key, ()),
-        lambda key: relative.get(PurePath(key).as_posix(), ()),
-        lambda key: absolute.get(find_local(key), ()),
-        lambda key: extensionless.get(key, ()),
-        lambda key: stems.get(key, ()),
+        lambda key: wanted().get(key, ()),
+        lambda key: absolute().get(key, ()),
+        lambda key: relative().get(PurePath(key).as_posix(), ()),
+        lambda key: absolute().get(find_local(key), ()),
+        lambda key: extensionless().get(key, ()),
+        lambda key: stems().get(key, ()),
     ]
     claims = Claims()
     ranked: dict[str, list[tuple[int, str]]] = {}
@@ -201,7 +211,7 @@ def find_claims(
         rank, owners = next((pair for pair in found if pair[1]), (0, ()))
         if len(owners) == 1:
             ranked.setdefault(owners[0].rel, []).append((rank, key))
-            if rank == FROM_HERE or key in absolute:
+            if rank == FROM_HERE or key in absolute():
                 claims.named.add(owners[0].rel)
         else:
             (claims.shared if owners else claims.orphans).append(key)

@@ -15,7 +15,10 @@ from sdprep.catalog import database, migrations
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.schema import STEPS
 from sdprep.errors import CatalogFailed, DamagedCatalog
-from sdprep.tasks.history import file_versions, log, restore, retry, undo
+from sdprep.tasks.history.restore import file_versions, restore
+from sdprep.tasks.history.retry import retry
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 
 OLD = Path(__file__).with_name("catalog-0.1.sqlite")
 BY_HAND = b"mine, by hand"
@@ -80,7 +83,8 @@ def test_a_catalog_of_0_1_keeps_all_that_it_had(album, file):
         line
         for line in after[0]
         if re.match(
-            r'CREATE TABLE (stated|moves)|INSERT INTO "stated"|CREATE INDEX (images|states|sidecars|moves)_by', line
+            r'CREATE TABLE (stated|moves|marks)|INSERT INTO "stated"|CREATE INDEX (images|states|sidecars|moves)_by',
+            line,
         )
     ]
     assert len(after[0]) == len(before) + len(added)

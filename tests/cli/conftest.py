@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import sdprep.cli.main
-from sdprep.demo import IMAGES
+from tests.in_process import model_in_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,14 +24,18 @@ class Outcome:
 
 @pytest.fixture
 def sdprep_command(monkeypatch, capsys, tmp_path):
-    """Runs `sdprep` in this process, in the folder of the test."""
+    """Runs `sdprep` in this process, in the folder of the test.
+
+    The model too, unless the words name the workers.
+    """
     monkeypatch.chdir(tmp_path)
 
     def run(*words: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["sdprep", *map(str, words)])
         code = 0
         try:
-            sdprep.cli.main.main()
+            with nullcontext() if "--workers" in words else model_in_process():
+                sdprep.cli.main.main()
         except SystemExit as leaving:
             code = leaving.code or 0
         return Outcome(code, *capsys.readouterr())
@@ -52,18 +57,6 @@ def start(tmp_path_factory):
         )  # fmt: skip
 
     return popen
-
-
-@pytest.fixture
-def put_image():
-    """Copies a demo image to a path."""
-
-    def put(path: Path, name: str = "kuro.png") -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes((IMAGES / name).read_bytes())
-        return path
-
-    return put
 
 
 @pytest.fixture

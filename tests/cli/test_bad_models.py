@@ -24,6 +24,8 @@ fit = "pad"
 file = "selected_tags.csv"
 categories = { general = 0, character = 4, rating = 9 }
 """
+# A worker passes every error on as it is: tests/engines.
+INLINE = ("--workers", "0")
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
 PAGE = b"<!DOCTYPE html><title>404"
 HEADER = "tag_id,name,category,count"
@@ -49,7 +51,7 @@ def run(sdprep_command, imgs, tmp_path):
         (tmp_path / "mine.toml").write_text(toml)
         if spoil is not None:
             spoil(weights)
-        outcome = sdprep_command("tag", "imgs", "--model", "mine.toml")
+        outcome = sdprep_command("tag", "imgs", "--model", "mine.toml", *INLINE)
         after = sorted(path.name for path in imgs.iterdir())
         return outcome, after == before
 
@@ -175,7 +177,7 @@ def test_the_model_that_they_are_made_of_is_right(run, imgs):
 @pytest.mark.parametrize("cell", ['"Tokyo, ""the city""; Japan"', '";)"', "don't"])
 def test_names_with_commas_quotes_and_semicolons_are_read(run, cell, imgs, sdprep_command):
     run(labels(*ROWS[:-1], f"3,{cell},0,1"))
-    sdprep_command("tag", "imgs", "--model", "mine.toml", "--scores", "scores.jsonl", "--scores-min", "0.01")
+    sdprep_command("tag", "imgs", "--model", "mine.toml", "--scores", "scores.jsonl", "--scores-min", "0.01", *INLINE)
     line = json.loads((imgs.parent / "scores.jsonl").read_text().splitlines()[0])
     assert (cell.strip('"') if '""' not in cell else 'Tokyo, "the city"; Japan') in line["general"]
 
@@ -255,8 +257,8 @@ def test_a_captioner_that_is_wrong_is_refused_before_torch_is_loaded(
 ):
     spoil(captioner)
     # What loads it would fail here, and in another way.
-    monkeypatch.setattr("sdprep.models.captioners.blip.captioner.import_frameworks", lambda _: 1 / 0)
-    outcome = sdprep_command("caption", "imgs", "--model", captioner, "--workers", "0")
+    monkeypatch.setattr("sdprep.models.captioners.blip.captioner.import_torch", lambda _: 1 / 0)
+    outcome = sdprep_command("caption", "imgs", "--model", captioner, *INLINE)
     assert (outcome.code, "Traceback" in outcome.err) == (1, False)
     assert said in outcome.err
     assert outcome.err.count("\n") <= 3
@@ -265,7 +267,7 @@ def test_a_captioner_that_is_wrong_is_refused_before_torch_is_loaded(
 def test_cut_pickles_are_named_unread(captioner, imgs, sdprep_command):
     (captioner / "model.safetensors").unlink()
     (captioner / "pytorch_model.bin").write_bytes(b"PK\x03\x04" + bytes(1000))
-    outcome = sdprep_command("caption", "imgs", "--model", captioner, "--allow-pickle", "--workers", "0")
+    outcome = sdprep_command("caption", "imgs", "--model", captioner, "--allow-pickle", *INLINE)
     assert "pytorch_model.bin is cut off: the end of the file is missing" in outcome.err
 
 

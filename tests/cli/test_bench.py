@@ -4,11 +4,11 @@ import json
 import os
 import signal
 import sys
-import time
 
 import pytest
 
 from sdprep.demo import IMAGES
+from tests.signals import wait_for
 
 PATIENCE = 120.0
 STAGES = ["decode", "predict", "write", "all"]
@@ -74,10 +74,7 @@ def test_a_signal_during_a_run_leaves_nothing_behind(start, tmp_path, monkeypatc
         os.link(album / "p0.jpg", album / f"p{index}.jpg")
     words = ("--model", "demo-tag", "--limit", "1500", "--batch-size", "1")
     process = start("bench", "album", *words, cwd=tmp_path)
-    deadline = time.monotonic() + PATIENCE
-    while not list(temporary.rglob("*.txt")):
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"no sidecar appeared: {process.communicate()}")
+    wait_for(lambda: any(temporary.rglob("*.txt")), process)
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)
     assert (process.returncode, list(temporary.glob("sdprep-*")), len(list(album.iterdir()))) == (code, [], 1500)

@@ -1,27 +1,28 @@
 """`sdprep demo`: everything once, on a machine without network."""
 
-import subprocess
 import sys
+from io import StringIO
 
 import pytest
 
 from sdprep.demo import IMAGES
 from sdprep.errors import UsageError
 from sdprep.tasks.demo import copy_images
+from tests.in_process import run_in_process
 
 COUNT = len([path for path in IMAGES.rglob("*") if path.is_file()])
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
 @pytest.fixture(scope="module")
-def twice(start, tmp_path_factory):
-    """A demo, and another in the same folder."""
-    folder = tmp_path_factory.mktemp("demo")
-    return [finish(start("demo", "shown", cwd=folder)) for _ in range(2)]
+def twice(tmp_path_factory):
+    """A demo, and another in the same folder: exit code and output."""
+    folder, home = tmp_path_factory.mktemp("demo"), str(tmp_path_factory.mktemp("home"))
+    shown = []
+    for _ in range(2):
+        out = StringIO()
+        code = run_in_process("demo", "shown", folder=folder, environment={"HOME": home}, out=out, err=StringIO())
+        shown.append((code, out.getvalue()))
+    return shown
 
 
 def test_a_demo_succeeds(twice):

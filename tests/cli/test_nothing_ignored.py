@@ -85,8 +85,8 @@ def test_a_separator_of_two_characters_is_the_one_that_is_meant(tag, imgs, typed
     assert "\\" not in text
 
 
-MAY_BE_BLANK = {"prompt", "prefix", "suffix", "exclude", "tag_replacement", "always_first_tags"}
-MAY_BE_BLANK |= {"bad_words", "drop_words", "category_threshold", "system_prompt", "trigger"}
+MAY_BE_BLANK = {"prompt", "prefix", "suffix", "exclude", "tag_replacement", "always_first_tags", "category_order"}
+MAY_BE_BLANK |= {"artist_prefix", "bad_words", "drop_words", "category_threshold", "system_prompt", "trigger"}
 BLANK = [
     (name, option)
     for name in ("caption", "tag", "merge")

@@ -18,6 +18,7 @@ OPTIONS = [
     if name.startswith("--")
 ]
 SPECIAL = {"preset": "kohya", "tag_replacement": "old,new", "threshold": "0.25", "category_threshold": "species=0.25"}
+SPECIAL |= {"encoding": "gb18030", "csv_file": "a.csv", "html_file": "a.html", "plot_file": "a.svg"}
 SHORTCUTS = [
     (command, option.name, name, value)
     for command in COMMANDS.values()
@@ -80,6 +81,14 @@ def argument_of(command, folder):
         return []
     if command.name == "quantize":
         return ["demo-tag", "--images", str(folder)]
+    if command.name == "check":
+        return [str(folder), "--target", "onetrainer"]
+    if command is COMMANDS["results export"]:
+        return [str(folder), "--output", "meta.json"]
+    if command is COMMANDS["results import"]:
+        return [str(folder), str(folder)]
+    if command.name == "export":
+        return [str(folder), "--target", "onetrainer", "--output", str(folder / "out")]
     files = {"restore": "a.txt", "add": "empty.toml"}
     return [str(folder / files[command.name])] if command.name in files else [str(folder)]
 
@@ -92,7 +101,7 @@ def value_of(option, folder):
         return [str(option.type.choices[-1])]
     if option.name in ("config", "log_file", "prompt_file"):
         return [str(folder / ("run.log" if option.name == "log_file" else "empty.toml"))]
-    if option.name in ("directory", "images"):
+    if option.name in ("directory", "images", "into") and not isinstance(option.type, click.Choice):
         return [str(folder)]
     if option.name in SPECIAL:
         return [SPECIAL[option.name]]
@@ -185,7 +194,7 @@ def sdprep_version():
 def test_the_help_has_its_options_under_headings(sdprep_command):
     shown = sdprep_command("tag", "--help").out
     heads = re.findall(r"^(\w[\w ]*):$", shown, re.MULTILINE)
-    assert heads == ["Model", "Tags", "Run", "Files", "Speed and limits", "Settings", "Output", "Example"]
+    assert heads == ["Model", "Tags", "Shards", "Run", "Files", "Speed and limits", "Settings", "Output", "Example"]
     assert "--help" in shown[shown.index("Output:") :]
 
 

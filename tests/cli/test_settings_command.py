@@ -206,3 +206,13 @@ def test_the_settings_of_a_catalog_in_an_output_folder_are_listed(sdprep_command
     sdprep_command("tag", imgs, "--model", "demo-tag", "--prefix", "hana", "--output-dir", out)
     shown = sdprep_command("settings", imgs, "--catalog", out / ".sdprep" / "catalog.sqlite").out
     assert "--prefix hana" in shown
+
+
+def test_log_shows_the_settings_of_a_run_that_are_not_built_in(sdprep_command, imgs):
+    sdprep_command("tag", imgs, "--model", "demo-tag", "--threshold", "0.5")
+    sdprep_command("tag", imgs, "--remove-underscore")
+    shown = sdprep_command("log", imgs, "--settings").out
+    assert shown.count("    --threshold 0.5\n") == 2
+    assert shown.endswith("    --model demo-tag\n    --remove-underscore\n    --threshold 0.5\n")
+    [_, last] = json.loads(sdprep_command("log", imgs, "--settings", "--json").out)["runs"]
+    assert last["settings"] == {"model": "demo-tag", "remove_underscore": True, "threshold": 0.5}

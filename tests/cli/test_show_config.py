@@ -31,8 +31,8 @@ OWN = {
 def values_of(option):
     """Values that an option may have."""
     kind = option.type
-    if option.name == "model" and kind is LISTS:
-        # One model is a text, several are a list.
+    if option.name in ("model", "server") and kind is LISTS:
+        # One model or server is a text, several are a list.
         return TEXT | st.lists(TEXT, min_size=2, max_size=3, unique=True).map(tuple)
     if option.name in OWN:
         return OWN[option.name]

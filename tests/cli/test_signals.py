@@ -5,15 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from sdprep.cli import progress, signals
 from sdprep.demo import IMAGES
-from sdprep.tasks import history
+from sdprep.tasks.history import undo as history
 from tests.cli.conftest import ROOT
-from tests.signals import said
+from tests.signals import said, wait_for
 from tests.stories.telling import FAKE_CAPTION
 
 COUNT = 1500
@@ -49,10 +48,7 @@ def interrupted(start, folder, number, place):
     for index in range(1, COUNT):
         os.link(folder / "p0.jpg", folder / f"p{index}.jpg")
     process = start("tag", ".", "--batch-size", "1", *place, "--json", cwd=folder)
-    deadline = time.monotonic() + PATIENCE
-    while not (folder / "p0.txt").exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"no sidecar appeared: {process.communicate()}")
+    wait_for((folder / "p0.txt").exists, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out, err
@@ -130,10 +126,7 @@ def stuck(tmp_path, put_image):
             cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=-1, stderr=-1, text=True,
         )  # fmt: skip
         started.append(process)
-        deadline = time.monotonic() + PATIENCE
-        while not (tmp_path / "stall.mark").exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"it never came to the image: {process.communicate()}")
+        wait_for((tmp_path / "stall.mark").exists, process)
         return process
 
     yield begin

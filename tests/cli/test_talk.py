@@ -346,7 +346,7 @@ def test_the_reason_for_a_kept_sidecar_is_the_true_one(sdprep_command, imgs, put
     (imgs / "a.txt").write_text("edited\n")
     shown = sdprep_command(*TAG, "--threshold", "0.9").err
     assert "kept the sidecar of a.jpg: edited since sdprep wrote it (--existing append" in shown
-    assert "kept the sidecar of c.png: not written by sdprep (--existing append" in shown
+    assert "kept the sidecar of c.png: yours: not written by sdprep, or approved (--existing append" in shown
     shown = sdprep_command("caption", "imgs", "--model", "demo-caption", "--caption-extension", ".txt").err
     assert "kept the sidecar of 2 images (b.png, d.png): written by sdprep tag (--existing append" in shown
 

@@ -147,22 +147,24 @@ def unseen_files(tmp_path_factory: pytest.TempPathFactory) -> list[ImageItem]:
     return items
 
 
-@pytest.mark.parametrize("size", [1, 8])
+# One at a time they take three times as long, and few show that the batch size does not matter.
+@pytest.mark.parametrize(("size", "count"), [(1, 20), (8, 100)])
 @pytest.mark.parametrize(
     ("decoder", "dtype"),
     [("fast", "float32"), ("fast", "bfloat16"), ("fast", "int8"), ("reference", "float32"), ("reference", "bfloat16")],
 )
 def test_every_decoder_and_precision_is_right_about_unseen_drawings(
-    unseen_files: list[ImageItem], decoder: str, dtype: str, size: int
+    unseen_files: list[ImageItem], decoder: str, dtype: str, size: int, count: int
 ) -> None:
     work = RunOptions(batch_size=size, workers=0)
     settings = CaptionSettings(device="cpu", num_beams=1, decoder=decoder, dtype=dtype, run=work)
     spec, files = resolve("demo-caption", "caption"), ModelFiles(CAPTIONER, None, "")
     with one_thread(), open_engine(engine_config(spec, files, settings), NullListener().note) as engine:
-        given = {each.item: each.data for each in engine.run(unseen_files, CancelToken()) if isinstance(each, Result)}
-    texts = [decode_caption(given[item]).text for item in unseen_files]
-    right = sum(text == caption_of(figure) for text, (figure, _) in zip(texts, pending(), strict=True))
-    assert right >= 95
+        outcomes = engine.run(unseen_files[:count], CancelToken())
+        given = {each.item: each.data for each in outcomes if isinstance(each, Result)}
+    texts = [decode_caption(given[item]).text for item in unseen_files[:count]]
+    right = sum(text == caption_of(figure) for text, (figure, _) in zip(texts, pending()[:count], strict=True))
+    assert right >= 0.95 * count
 
 
 def test_the_captioner_works_without_a_prompt_and_with_sampling() -> None:

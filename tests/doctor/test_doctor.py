@@ -46,6 +46,20 @@ def test_what_is_absent_shows_how_to_get_it():
     assert (row.state, row.detail) == ("absent", 'python -m pip install "sdprep[tensorflow]"')
 
 
+def test_bitsandbytes_is_shown_with_its_devices_or_with_what_installs_it_and_no_job_needs_it():
+    row = row_of(diagnose(facts()), "bitsandbytes")
+    assert (row.part, row.state, row.detail) == ("vlm-4bit", "absent", 'python -m pip install "sdprep[vlm-4bit]"')
+    gpu = probe("bitsandbytes", devices=["cpu", ("cuda:0", "RuntimeError: no library for CUDA 99")])
+    found = diagnose(facts(gpu, modules={"bitsandbytes": ("bitsandbytes",)}))
+    rows = {row.item: (row.state, row.detail) for row in found.rows if row.part == "vlm-4bit"}
+    assert rows["cpu"] == ("ok", "computed")
+    assert rows["cuda:0"] == ("problem", "RuntimeError: no library for CUDA 99")
+    assert [each.message for each in found.problems] == [
+        "bitsandbytes cannot compute on cuda:0: RuntimeError: no library for CUDA 99."
+    ]
+    assert found.works["caption"]
+
+
 def test_what_has_a_problem_is_marked():
     assert row_of(diagnose(facts(packages={"pillow": "11.0.0"})), "pillow").state == "problem"
 

@@ -7,10 +7,12 @@ import sys
 import textwrap
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import pytest
 
-from sdprep.doctor.gather import Ended, clean, gather, read_probe, run_bounded, run_probe
+from sdprep.doctor.doctor import diagnose
+from sdprep.doctor.gather import FRAMEWORKS, Ended, clean, gather, read_probe, run_bounded, run_probe
 from sdprep.doctor.probes import USED
 from sdprep.models.taggers.providers import PROVIDERS, candidates
 
@@ -31,19 +33,44 @@ def pretend(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def real():
-    """The frameworks of this machine, each tested once."""
-    return {name: run_probe(name) for name in ("torch", "transformers", "onnxruntime")}
+def this_machine(tmp_path_factory):
+    """What there is to know of this machine, gathered once: its frameworks take many seconds."""
+    home = str(tmp_path_factory.mktemp("home"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("HOME", home), ("HF_HOME", home), ("HF_HUB_OFFLINE", "1")):
+            patch.setenv(name, value)
+        return gather(tmp_path_factory.mktemp("imgs"))
 
 
-@pytest.mark.parametrize("name", ["torch", "transformers", "onnxruntime"])
+@pytest.fixture
+def real(this_machine):
+    """Its probes by name."""
+    return this_machine.probes
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_an_installed_framework_works(name, real):
+    if find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
     assert real[name].outcome == "ok"
+
+
+def test_a_machine_with_the_frameworks_lacks_only_models_without_a_hub(this_machine):
+    found = diagnose(this_machine, ["caption", "tag"])
+    assert {problem.code.value for problem in found.problems} == {"model-missing"}
+    assert (found.exit_code, found.works["core"], found.works["caption"]) == (5, True, False)
 
 
 @pytest.mark.parametrize(("name", "device"), [("torch", "cpu"), ("onnxruntime", "CPUExecutionProvider")])
 def test_the_cpu_computes(name, device, real):
     assert real[name].device(device).ok
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="sdprep[vlm-4bit] is not installed")
+def test_bitsandbytes_makes_4_bit_weights_on_the_cpu(real):
+    found = real["bitsandbytes"]
+    assert (found.outcome, found.value("version")) == ("ok", version("bitsandbytes"))
+    assert found.device("cpu").ok
 
 
 def test_the_version_of_a_framework_is_found(real):

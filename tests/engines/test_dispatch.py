@@ -95,7 +95,7 @@ def test_results_failures_and_notes_reach_the_caller_and_only_images_without_an_
     outcomes = [outcome for outcome in found.outcomes() if outcome is not None]
 
     assert outcomes == [Result(item(0), b"digest", b"data"), Failure(item(1), FailureCode.CORRUPT, "why")]
-    assert (notes, list(found.left.values()), found.predicting, found.death) == (["a note"], [item(2)], set(), None)
+    assert (notes, list(found.left.values()), found.predicting, found.death) == (["a note"], [item(2)], [], None)
 
 
 def test_the_times_of_all_workers_of_a_run_are_added_up() -> None:
@@ -141,7 +141,17 @@ def test_the_suspects_of_a_death_are_the_images_being_decoded_in_order_and_the_b
 
     list(found.outcomes())
 
-    assert (found.decoding, found.predicting, found.death) == ([1, 3], {0}, WorkerExit("SIGSEGV"))
+    assert (found.decoding, found.predicting, found.death) == ([1, 3], [{0}], WorkerExit("SIGSEGV"))
+
+
+def test_the_batch_in_a_model_and_the_one_that_it_prepares_are_told_apart() -> None:
+    messages = [Decoding(n) for n in range(4)] + [DecodingDone(n) for n in range(4)]
+    answers = [Predicting((0, 1)), Predicting((2, 3)), Answer(1, b"digest", b"data"), WorkerExit("SIGSEGV")]
+    found = dispatcher(Recorded([None] * 4 + messages + answers), 4)
+
+    list(found.outcomes())
+
+    assert found.predicting == [{0}, {2, 3}]
 
 
 def test_once_cancelled_a_worker_is_told_so_once_and_gets_no_more_images() -> None:

@@ -3,10 +3,12 @@
 import json
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
 import pytest
+from PIL import Image
 
 from sdprep.config import CaptionSettings, RunOptions, TagSettings
 from sdprep.engines import base
@@ -16,6 +18,7 @@ from sdprep.engines.protocol import Answer, Decoding, Predicting
 from sdprep.engines.runner import StageRunner
 from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import SdprepError, WorkerError
+from sdprep.images.facts import ORIENTATION
 from sdprep.models.execution import usable_cpus
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import resolve
@@ -220,7 +223,7 @@ def test_the_threads_of_torch_are_shared_out(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "DECODE", "tests.engines.tells_its_threads:decode")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
-    outcomes(images(tmp_path, *NAMES[:4]), "caption", model="demo-caption", device=TWO)
+    outcomes(images(tmp_path, *NAMES[:4]), "caption", device=TWO)
 
     told = {path.read_text("utf-8") for path in tmp_path.glob("*.threads")}
     assert told == {str(usable_cpus() // 2)}
@@ -273,3 +276,51 @@ def test_what_several_workers_say_is_said_once(tmp_path):
 
     assert [text for text in said if "fp16" in text] == said != []
     assert len(said) == 1
+
+
+# Deaths
+
+
+@pytest.mark.parametrize("device", ["cpu", TWO], ids=["one", "two"])
+def test_after_too_many_deaths_the_other_images_can_be_run_again(tmp_path, monkeypatch, device):
+    monkeypatch.setattr(base, "DECODE", "tests.engines.faults:decode")
+    items, found = images(tmp_path, "segfault", "a", "segfault-2", "b"), {}
+
+    def run_rest(engine):
+        for outcome in engine.run([item for item in items if item not in found], CancelToken()):
+            found[outcome.item] = isinstance(outcome, Result)
+
+    with open_engine(config_for("tag", device=device), NullListener().note, most_deaths=0) as engine:
+        with pytest.raises(WorkerError):
+            run_rest(engine)
+        assert len(found) < len(items)
+    with open_engine(config_for("tag", device=device), NullListener().note, most_deaths=1) as engine:
+        # Each run finds out about one image at least before it gives up.
+        for _ in items:
+            with suppress(WorkerError):
+                run_rest(engine)
+
+    assert {item.rel: done for item, done in found.items()} == {
+        "a.png": True, "b.png": True, "segfault.png": False, "segfault-2.png": False,
+    }  # fmt: skip
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_result_has_the_width_and_height_of_the_file_before_any_rotation(tmp_path, workers):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    with open_engine(config_for("tag", run=RunOptions(workers=workers)), NullListener().note) as engine:
+        (result,) = engine.run([ImageItem.at(tmp_path / "turned.jpg")], CancelToken())
+
+    assert result.size == (30, 20)
+
+
+def test_engines_that_share_a_machine_share_its_memory_and_cpus():
+    config = config_for("tag", device=TWO)
+    shared = replace(config, execution=replace(config.execution, num_processes=4))
+
+    assert [each.execution.num_processes for each in per_device(shared)] == [8, 8]

@@ -162,6 +162,23 @@ def test_an_image_that_kills_the_model_is_found_too(tmp_path, monkeypatch):
     assert found["poison.png"].message.startswith("showing it to the model ended the process twice")
 
 
+def test_a_batch_that_a_model_was_preparing_is_not_suspected_if_the_one_in_it_has_the_culprit(tmp_path, monkeypatch):
+    monkeypatch.setattr("sdprep.engines.base.DECODE", "tests.engines.fragile_model_ahead:decode")
+    send, sent = WorkerProcess.send, []
+
+    def recorded(self, message):
+        sent.append((self, message))
+        send(self, message)
+
+    monkeypatch.setattr(WorkerProcess, "send", recorded)
+    found = outcomes(images(tmp_path, "a", "poison", "b", "c"), batch_size=2, workers=1)
+
+    assert found == {**{f"{name}.png": "done" for name in "abc"}, "poison.png": "crashed"}
+    alone = {worker for worker, message in sent if isinstance(message, Start) and message.limit_memory}
+    tried = [message.within.stem for worker, message in sent if worker in alone and isinstance(message, Image)]
+    assert tried == ["a", "poison"]
+
+
 def test_too_many_deaths_end_the_run_with_what_to_do(tmp_path):
     items = images(tmp_path, *[f"exit-{number}" for number in range(12)])
 

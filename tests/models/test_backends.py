@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from sdprep.errors import ModelError, UsageError
+from sdprep.installation import installed_version
 from sdprep.models.backends import check_installed, with_backend
 from sdprep.models.base import ImageSpec
 from sdprep.models.registry.registry import resolve, with_preprocess
@@ -99,8 +100,10 @@ def old_package(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         monkeypatch.syspath_prepend(tmp_path)
+        installed_version.cache_clear()
 
-    return install
+    yield install
+    installed_version.cache_clear()
 
 
 @pytest.mark.parametrize(

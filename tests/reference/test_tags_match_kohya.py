@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from sdprep.catalog.results import decode_scores
 from sdprep.cli.main import cli
+from tests.in_process import model_in_process
 from tests.reference.kohya_inputs import GOLDEN, LABELS, write_images, write_model
 from tests.reference.kohya_options import OPTIONS
 from tests.reference.reading import stored_results
@@ -81,7 +82,8 @@ def tag(album: Path) -> Tag:
             "csv",
             "--no-remembered",
         ]
-        result = CliRunner().invoke(cli, [*common, "--preprocess", preprocess, *options])
+        with model_in_process():
+            result = CliRunner().invoke(cli, [*common, "--preprocess", preprocess, *options])
         assert result.exit_code == 0, result.output
         separator = options[options.index("--caption_separator") + 1] if "--caption_separator" in options else ", "
         texts = {path: path.with_suffix(".txt") for path in album.iterdir() if path.suffix != ".txt" and path.is_file()}

@@ -47,7 +47,9 @@ def written_by_hand(scores: Any, threshold: float) -> set[str]:
 
 
 def tagged(folder: Path, batch_size: int = 8) -> dict[Path, bytes]:
-    report = tag(folder, TagSettings(model="demo-tag", exact_decode=True, run=RunOptions(batch_size=batch_size)))
+    report = tag(
+        folder, TagSettings(model="demo-tag", exact_decode=True, run=RunOptions(batch_size=batch_size, workers=0))
+    )
     assert report.failed == 0
     return stored_results(folder)
 

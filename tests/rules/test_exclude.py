@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.errors import UsageError
-from sdprep.rules.exclude import Exclusion, Wildcard, compile_exclusion, parse_exclusions
+from sdprep.rules.exclude import TagSet, Wildcard, compile_exclusion, parse_exclusions
 
 KNOWN = ("1girl", "2girls", "long_hair", "short_hair", "hair_bow", "?", "!?", "*_*", "/\\/\\/\\")
 
 
 def excluded(*entries: str) -> list[str]:
-    exclusion = Exclusion(entries, KNOWN)
+    exclusion = TagSet(entries, KNOWN)
     return [tag for tag in KNOWN if tag in exclusion]
 
 
@@ -36,7 +36,7 @@ def test_a_question_mark_stands_for_one_letter() -> None:
 
 
 def test_brackets_in_a_wildcard_mean_themselves() -> None:
-    assert [tag in Exclusion(["*[b]"], ()) for tag in ("a_[b]", "a_b")] == [True, False]
+    assert [tag in TagSet(["*[b]"], ()) for tag in ("a_[b]", "a_b")] == [True, False]
 
 
 def test_a_regular_expression_is_searched_for() -> None:
@@ -84,7 +84,7 @@ def test_entries_without_commas_and_slashes_come_out_as_they_went_in(entries: li
 
 @given(st.text(), st.text(max_size=5))
 def test_nothing_is_excluded_by_an_empty_list(tag: str, other: str) -> None:
-    assert tag not in Exclusion((), (other,))
+    assert tag not in TagSet((), (other,))
 
 
 # Wildcards take time in proportion to the text
@@ -98,8 +98,8 @@ def test_a_wildcard_matches_what_the_same_regular_expression_does(pattern: str, 
 
 @pytest.mark.parametrize("pattern", ["*" * 2000 + "Z", "a*" * 500 + "Z", "*a" * 500 + "Z", "?*" * 500 + "Z"])
 def test_a_wildcard_that_a_regular_expression_never_finishes_is_answered(pattern: str) -> None:
-    assert "a" * 600 not in Exclusion([pattern], ())
-    assert "a" * 600 + "z" in Exclusion([pattern], ())
+    assert "a" * 600 not in TagSet([pattern], ())
+    assert "a" * 600 + "z" in TagSet([pattern], ())
 
 
 @pytest.mark.parametrize("pattern", ["(" * 5000 + ")" * 5000, "a{99999999999}"])
@@ -109,4 +109,4 @@ def test_a_regular_expression_beyond_the_limits_of_python_is_refused(pattern: st
 
 
 def test_a_regular_expression_with_underscores_also_excludes_a_tag_that_is_written_with_spaces() -> None:
-    assert "Long Hair" in Exclusion(["/^long_hair$/"], [])
+    assert "Long Hair" in TagSet(["/^long_hair$/"], [])

@@ -152,3 +152,50 @@ def test_a_replacement_that_is_no_pair_is_refused(text: str) -> None:
 def test_tags_that_come_first_are_in_the_given_order_whatever_else_is_asked(first: list[str], spaces: bool) -> None:
     kept = tags(always_first_tags=tuple(first), remove_underscore=spaces, character_tags_first=True)
     assert [tag.replace("_", " ") for tag in kept[:3]] == first
+
+
+def test_a_wildcard_among_the_first_tags_moves_every_tag_it_matches_in_their_order() -> None:
+    assert tags(always_first_tags=("*_(sdprep)", "smile"))[:3] == ["aka_(sdprep)", "kuro_(sdprep)", "smile"]
+
+
+def test_a_tag_that_two_first_entries_match_is_where_the_earlier_one_is() -> None:
+    assert tags(always_first_tags=("smile", "*"))[:2] == ["smile", "1girl"]
+
+
+BOORU = LabelTable(
+    ("masterpiece", "safe", "1girl", "smile", "aka_(series)", "series", "hisa", "highres", "wolf", "solo"),
+    ("quality", "rating", "general", "general", "character", "copyright", "artist", "meta", "species", "general"),
+)
+ALL = [(index, 0.9 - index / 100) for index in range(len(BOORU.names))]
+
+
+def ordered(**rules: object) -> list[str]:
+    return TagSelector(BOORU, TagRules(order="category", **rules)).select(ALL)  # type: ignore[arg-type]
+
+
+def test_by_category_people_come_first_and_quality_last() -> None:
+    assert ordered(ratings="first", quality="first") == [
+        "1girl", "solo", "aka_(series)", "series", "hisa", "smile", "wolf", "highres", "safe", "masterpiece"
+    ]  # fmt: skip
+
+
+def test_the_order_of_categories_is_a_list_of_the_users() -> None:
+    order = ("quality", "meta", "artist", "people")
+    assert ordered(quality="last", category_order=order) == [
+        "masterpiece", "highres", "hisa", "1girl", "solo", "smile", "aka_(series)", "series", "wolf"
+    ]  # fmt: skip
+
+
+def test_within_a_category_the_most_probable_tag_comes_first() -> None:
+    scores = [(2, 0.5), (3, 0.6), (8, 0.9), (9, 0.95)]
+    assert TagSelector(BOORU, TagRules(order="category")).select(scores) == ["solo", "1girl", "wolf", "smile"]
+
+
+def test_max_tags_keeps_the_most_probable_tags_of_all_categories() -> None:
+    scores = [(3, 0.9), (7, 0.8), (2, 0.5)]
+    assert TagSelector(BOORU, TagRules(order="category", max_tags=2)).select(scores) == ["smile", "highres"]
+
+
+def test_an_artist_can_have_a_prefix() -> None:
+    assert ordered(artist_prefix="@")[4] == "@hisa"
+    assert "@hisa" not in ordered(artist_prefix="@", exclude=("hisa",))

@@ -38,10 +38,14 @@ def test_a_pattern_that_matches_nothing_is_named(entry):
     assert lines(exclude=(entry,)) == [f"--exclude: no tag of demo matches {entry}"]
 
 
-@pytest.mark.parametrize("rules", [{"always_first_tags": ("*_hair",)}, {"tag_replacement": (("*_hair", "hair"),)}])
-def test_a_wildcard_where_none_works_is_named(rules):
-    [line] = lines(**rules)
-    assert "no tag of demo matches *_hair (wildcards and /regex/ work in --exclude only)" in line
+def test_a_wildcard_where_none_works_is_named():
+    [line] = lines(tag_replacement=(("*_hair", "hair"),))
+    assert "no tag of demo matches *_hair (it takes no wildcards and no /regex/)" in line
+
+
+def test_a_wildcard_among_the_first_tags_matches_as_in_exclude():
+    assert lines(always_first_tags=("*_hair",)) == []
+    assert lines(always_first_tags=("*_hiar",)) == ["--always-first-tags: no tag of demo matches *_hiar"]
 
 
 def test_each_option_has_one_line_that_names_ten_entries():

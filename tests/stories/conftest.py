@@ -13,7 +13,6 @@ from PIL import Image
 import sdprep.demo
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
-from sdprep.catalog.catalog import Catalog
 from tests.stories.telling import ALBUM, LOOSE, STRICT, USUAL, tag
 
 CANDIDATES, NEEDED = 40, 5
@@ -39,15 +38,8 @@ def is_graded(scores):
 
 
 @pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
+def no_waiting_for_the_disk(hasty_catalogs, monkeypatch):
     """No story pulls the plug: a process that is killed loses nothing that it gave to the system."""
-    prepare = Catalog._prepare
-
-    def hasty(self):
-        prepare(self)
-        self.db.execute("PRAGMA synchronous = OFF")
-
-    monkeypatch.setattr(Catalog, "_prepare", hasty)
     for name in ("fdatasync", "fsync"):
         if hasattr(os, name):
             monkeypatch.setattr(os, name, lambda _: None)

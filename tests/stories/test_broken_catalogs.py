@@ -10,7 +10,10 @@ import pytest
 from sdprep.catalog import database
 from sdprep.catalog.catalog import Catalog
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, NewerCatalog
-from sdprep.tasks.history import file_versions, log, restore, retry, undo
+from sdprep.tasks.history.restore import file_versions, restore
+from sdprep.tasks.history.retry import retry
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.merge import merge
 from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag as tag_task

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.tasks.history import log, undo
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import STRICT, caption, counts, hide_models, tag, texts, write
 
 OTHER_SIGHT = {"max_length": 6, "min_length": 3}

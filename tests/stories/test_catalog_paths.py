@@ -14,7 +14,8 @@ import pytest
 
 from sdprep.catalog.session import catalogs_below, find_catalog
 from sdprep.errors import CatalogError, CatalogFailed
-from sdprep.tasks.history import log, undo
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import (
     CATALOG,
     STRICT,

@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from sdprep.errors import CatalogFailed
-from sdprep.tasks import history
-from sdprep.tasks.history import undo
+from sdprep.tasks.history import undo as history
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import CATALOG, STRICT, counts, hide_models, leftovers, tag, texts, while_the_model_looks
 
 

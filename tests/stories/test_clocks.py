@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.catalog.history import RunEntry, in_order
-from sdprep.tasks.history import log, undo
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import LOOSE, STRICT, USUAL, caption, counts, run_cli, tag, texts, write
 
 DAY = 86_400.0

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from sdprep.cli.main import cli
 from sdprep.cli.progress import Terminal
+from tests.in_process import model_in_process
 from tests.stories.telling import PYTHON, ROOT, STRICT, counts, hide_models, tag, tag_by_default, texts, write
 
 # Runs commands in one process and says which of the heavy packages they loaded.
@@ -26,7 +27,8 @@ print(sorted({{"onnxruntime", "torch", "transformers"}} & set(sys.modules)), fil
 
 
 def sdprep(*words, **environment):
-    return CliRunner().invoke(cli, [str(word) for word in words], env=environment)
+    with model_in_process():
+        return CliRunner().invoke(cli, [str(word) for word in words], env=environment)
 
 
 def reported(result):
@@ -121,7 +123,7 @@ def test_kept_texts_are_named(album):
     result = sdprep("tag", album, "--model", "demo-tag")
 
     assert result.exit_code == 0
-    why = "not written by sdprep (--existing append adds to it, --existing overwrite replaces it)"
+    why = "yours: not written by sdprep, or approved (--existing append adds to it, --existing overwrite replaces it)"
     assert f"kept the sidecar of b.png: {why}\n" in result.stderr
     assert "2 written, 0 up to date, 1 kept, 0 failed" in result.stderr
 

@@ -6,7 +6,7 @@ import pytest
 
 from sdprep.errors import NoImages
 from sdprep.report import CancelToken
-from sdprep.tasks.history import log
+from sdprep.tasks.history.runs import log
 from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag as tag_task
 from tests.signals import Impatient

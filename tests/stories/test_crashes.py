@@ -9,7 +9,9 @@ from contextlib import closing
 import pytest
 
 from sdprep.errors import SdprepError
-from sdprep.tasks.history import file_versions, log, restore, undo
+from sdprep.tasks.history.restore import file_versions, restore
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import (
     CATALOG,
     PYTHON,
@@ -30,7 +32,7 @@ from tests.stories.telling import (
 DYING = """
 import os, sys
 from pathlib import Path
-from sdprep.tasks.history import undo
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import tag
 folder, moment, order = Path(sys.argv[1]), sys.argv[2], eval(sys.argv[3])
 real = os.replace

@@ -22,7 +22,9 @@ from sdprep.catalog import database
 from sdprep.catalog import schema as content
 from sdprep.catalog.catalog import Catalog
 from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog
-from sdprep.tasks.history import file_versions, log, restore, undo
+from sdprep.tasks.history.restore import file_versions, restore
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import CATALOG, STRICT, USUAL, counts, everything, run_cli, tag, texts, write
 
 

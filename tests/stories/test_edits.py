@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdprep.config import MergeSettings
-from sdprep.tasks.history import log, restore, undo
+from sdprep.tasks.history.restore import restore
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.merge import merge
 from tests.stories.telling import CATALOG, LOOSE, STRICT, USUAL, counts, hide_models, tag, tags_of, texts, write
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from sdprep.cli.main import main
-from sdprep.tasks.history import log
+from sdprep.tasks.history.runs import log
 from tests.stories.telling import leftovers, write
 
 CALLS = "open read write close replace rename fsync fdatasync unlink mkdir chmod".split()

@@ -3,7 +3,7 @@
 import pytest
 
 from sdprep.folders import SIDECAR_LIMIT
-from sdprep.tasks.history import undo
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import STRICT, codes, counts, tag, texts, watch_model, write
 
 BINARY = b"\x89PNG\r\n\x1a\n\x00\xff\xfe\x80"

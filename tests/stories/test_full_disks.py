@@ -45,6 +45,12 @@ def many(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def tagged(many, tmp_path_factory):
+    """The same folder after a run that had room."""
+    return run(copy(many, tmp_path_factory.mktemp("tagged")), TAG)
+
+
 def run(folder, words):
     done = subprocess.run(
         [PYTHON, "-m", "sdprep", *words], cwd=folder, env=os.environ | ENVIRONMENT, capture_output=True, text=True
@@ -89,27 +95,27 @@ def missing_in(found):
 
 @small_disk
 @pytest.mark.parametrize("room", [2, 45, 75], ids=["from the start", "before the texts", "after them"])
-def test_tag_stops_where_the_catalog_has_no_room_and_the_next_run_completes_it(tmp_path, many, room):
+def test_tag_stops_where_the_catalog_has_no_room_and_the_next_run_completes_it(tmp_path, many, tagged, room):
     found = on_a_full_disk(tmp_path, many, room, TAG)
 
     assert "disk is full" in found["full"]["said"]
-    check(found, plain(run(copy(many, tmp_path), TAG)), missing_in(found))
+    check(found, plain(tagged), missing_in(found))
 
 
 @small_disk
-def test_tag_stops_where_the_texts_have_no_room_and_the_next_run_completes_it(tmp_path, many):
+def test_tag_stops_where_the_texts_have_no_room_and_the_next_run_completes_it(tmp_path, many, tagged):
     words = [*TAG, "--catalog", str(tmp_path / "elsewhere" / "catalog.sqlite")]
     found = on_a_full_disk(tmp_path, many, 5, words)
 
     assert "No space left on device" in found["full"]["said"]
     assert 0 < missing_in(found) < IMAGES
-    check(found, plain(run(copy(many, tmp_path), TAG)), missing_in(found))
+    check(found, plain(tagged), missing_in(found))
 
 
 @small_disk
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["catalog", "JSON"])
-def test_merge_stops_where_there_is_no_room_and_the_next_run_completes_it(tmp_path, many, elsewhere):
-    album = run(copy(many, tmp_path), [*TAG, "--catalog", str(tmp_path / "other.sqlite")])
+def test_merge_stops_where_there_is_no_room_and_the_next_run_completes_it(tmp_path, tagged, elsewhere):
+    album = Path(shutil.copytree(tagged, tmp_path / "copy", ignore=shutil.ignore_patterns(".sdprep")))
     words = [*MERGE, "--catalog", str(tmp_path / "elsewhere.sqlite")] if elsewhere else MERGE
     found = on_a_full_disk(tmp_path, album, 3, words)
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sdprep.images import decoder
-from sdprep.tasks.history import retry
+from sdprep.tasks.history.retry import retry
 from tests.stories.telling import (
     FAKE_CAPTION,
     STRICT,

@@ -16,7 +16,9 @@ import pytest
 
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
-from sdprep.tasks.history import file_versions, log, undo
+from sdprep.tasks.history.restore import file_versions
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import CATALOG, FAKE_CAPTION, PYTHON, ROOT, leftovers, write
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no SIGKILL and no fork here")
@@ -45,7 +47,13 @@ LOADED = {
     "tag": ("sdprep.engines.runner", "sdprep.models.taggers.onnx_tagger", "onnxruntime"),
     "caption": ("sdprep.engines.runner", "sdprep.models.fake"),
 }
-COMMON = ("sdprep.cli.main", "sdprep.tasks.tag", "sdprep.tasks.caption", "sdprep.tasks.merge", "sdprep.tasks.history")
+COMMON = (
+    "sdprep.cli.main",
+    "sdprep.tasks.tag",
+    "sdprep.tasks.caption",
+    "sdprep.tasks.merge",
+    "sdprep.tasks.history.undo",
+)
 
 
 def pytest_generate_tests(metafunc):

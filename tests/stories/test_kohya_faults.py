@@ -14,6 +14,7 @@ from PIL import Image
 import sdprep.demo
 from sdprep.cli.main import cli
 from sdprep.models.files import hub as hub_module
+from tests.in_process import model_in_process
 from tests.models.fake_hub import COMMITS, REPO, at_home, check_active
 from tests.stories.telling import PYTHON, ROOT, hide_models, tags_of, texts, watch_model, write
 
@@ -48,8 +49,9 @@ main()
 
 
 def tag(folder, *words):
-    """A run of the command with the demo tagger, unless the words name another."""
-    return CliRunner().invoke(cli, ["tag", str(folder), "--model", "demo-tag", *map(str, words)])
+    """A run of the command in this process, with the demo tagger unless the words name another."""
+    with model_in_process():
+        return CliRunner().invoke(cli, ["tag", str(folder), "--model", "demo-tag", *map(str, words)])
 
 
 def report_of(result):
@@ -117,7 +119,8 @@ def test_a_downloaded_saved_model_is_where_tensorflow_finds_it(album, hub, remot
 def test_a_corrupt_image_is_named_and_the_others_are_tagged(album, workers, batch_size):
     (album / "b.png").write_bytes((album / "b.png").read_bytes()[:500])
 
-    result = tag(album, "--batch_size", batch_size, "--max_data_loader_n_workers", workers, "--json")
+    words = ("--model", "demo-tag", "--batch_size", batch_size, "--max_data_loader_n_workers", workers, "--json")
+    result = CliRunner().invoke(cli, ["tag", str(album), *map(str, words)])
 
     assert result.exit_code == 3
     assert [(each["path"], each["code"]) for each in report_of(result)["failures"]] == [("b.png", "truncated")]

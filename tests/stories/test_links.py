@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdprep.config import MergeSettings, PathOptions
-from sdprep.tasks.history import log, undo
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.merge import merge
 from tests.stories.telling import LOOSE, STRICT, codes, counts, everything, tag, texts, while_the_model_looks, write
 

@@ -7,7 +7,9 @@ from contextlib import closing
 import pytest
 
 from sdprep.errors import CatalogError
-from sdprep.tasks.history import file_versions, log, restore, undo
+from sdprep.tasks.history.restore import file_versions, restore
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import CATALOG, STRICT, counts, tag, texts, write
 
 

@@ -11,7 +11,8 @@ from sdprep.catalog.schema import as_key
 from sdprep.folders import read_below
 from sdprep.report import CancelToken, NullListener
 from sdprep.tasks.annotation import moves
-from sdprep.tasks.history import file_versions, restore, undo
+from sdprep.tasks.history.restore import file_versions, restore
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.settings import Layers
 from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import (

@@ -14,7 +14,10 @@ from sdprep.catalog.session import CatalogSession
 from sdprep.config import MergeSettings
 from sdprep.errors import FolderInUse
 from sdprep.report import NullListener
-from sdprep.tasks.history import file_versions, log, restore, retry, undo
+from sdprep.tasks.history.restore import file_versions, restore
+from sdprep.tasks.history.retry import retry
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.merge import merge
 from sdprep.tasks.tag import tag as tag_task
 from tests.stories.telling import (

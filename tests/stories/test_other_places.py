@@ -7,7 +7,8 @@ import pytest
 
 from sdprep.catalog.session import AccessMode, CatalogSession
 from sdprep.errors import CatalogError
-from sdprep.tasks.history import log, undo
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import (
     CATALOG,
     STRICT,

@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from sdprep.errors import CatalogFailed
-from sdprep.tasks.history import log, undo
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import (
     STRICT,
     at_replace,

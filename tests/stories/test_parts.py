@@ -2,7 +2,8 @@
 
 import pytest
 
-from sdprep.tasks.history import log, undo
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import FAKE_CAPTION, STRICT, caption, counts, hide_models, tag, tags_of, texts, write
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sdprep.errors import UsageError
-from sdprep.tasks.history import undo
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import FAKE_CAPTION, caption, counts, hide_models, tag, texts
 
 TAGS = "Tags: {tags}"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdprep.errors import ServerError, UsageError
 from tests.stories.telling import PYTHON, ROOT, caption, codes, counts, texts, write
-from tests.stub_server import StubServer, fails, jpeg_of, right, says, slow
+from tests.stub_server import StubServer, caption_of, fails, jpeg_of, message, right, says, slow, waits
 
 KEY = "sk-canary-0123456789"
 
@@ -60,6 +60,45 @@ def test_a_run_writes_a_caption_for_every_image_and_the_next_asks_nothing(datase
 def test_a_server_may_call_its_model_by_a_path_that_is_here_too(dataset, stub):
     stub.models = [str(dataset)]
     assert counts(caption(dataset, server=stub.url, model=str(dataset))) == {"written": 5}
+
+
+def test_what_the_server_ran_is_in_the_report_and_in_the_log(dataset, stub):
+    stub.usual = lambda handler, body: handler.send(200, {**message(caption_of(body)), "system_fingerprint": "fp_1"})
+    done = run("caption", ".", "--server", stub.url, "--model", "stub", folder=dataset)
+    assert "which answered with stub (fp_1)" in done.stderr
+    [entry] = json.loads(run("log", ".", "--json", folder=dataset).stdout)["runs"]
+    assert entry["served"] == {"stub (fp_1)": 5}
+    assert "(served: stub (fp_1))" in run("log", ".", folder=dataset).stdout
+
+
+def test_two_servers_share_a_run_and_its_captions_are_current_for_one_of_them(dataset, stub):
+    with StubServer() as other:
+        words = ["--server", stub.url, "--server", other.url, "--model", "stub"]
+        done = run("caption", ".", *words, "--json", folder=dataset)
+        assert json.loads(done.stdout)["written"] == 5
+        assert json.loads(done.stdout)["provider"] == f"server 127.0.0.1:{stub.port}, 127.0.0.1:{other.port}"
+        assert stub.requests + other.requests == 5
+        assert f"--server {stub.url} --server {other.url}" in run("log", ".", folder=dataset).stdout
+    assert counts(caption(dataset, **at(stub))) == {"current": 5}
+
+
+def test_a_toml_file_may_name_several_servers(dataset, stub, tmp_path):
+    with StubServer() as other:
+        model = described(tmp_path / "mine.toml", stub, url=[stub.url, other.url])
+        assert counts(caption(dataset, model=model)) == {"written": 5}
+        assert stub.requests + other.requests == 5
+
+
+def test_a_json_answer_is_written_as_it_is_and_an_image_without_one_fails(dataset, stub, tmp_path):
+    model = described(tmp_path / "mine.toml", stub)
+    with (tmp_path / "mine.toml").open("a", encoding="utf-8") as stream:
+        stream.write('[server.schema]\ntype = "object"\nrequired = ["tags"]\n')
+    stub.script.extend([says("no"), says("no")])
+    stub.usual = says('{"tags": ["a, b"]}')
+    report = caption(dataset, model=model, in_flight=1)
+    assert (counts(report), set(codes(report).values())) == ({"written": 4, "failed": 1}, {"malformed"})
+    assert set(texts(dataset, ".caption").values()) == {b'{"tags":["a, b"]}\n'}
+    assert counts(caption(dataset, model=model)) == {"written": 1, "current": 4}
 
 
 def test_a_deleted_caption_is_written_again_from_the_answer_that_was_paid_for(dataset, stub):
@@ -190,6 +229,28 @@ def test_no_key_is_in_any_message_catalog_or_traceback(dataset, stub, tmp_path):
     assert "log.txt" in files
     assert [name for name, data in files.items() if b"canary" in data] == []
     assert "canary" not in done.stdout + done.stderr
+
+
+def test_what_was_in_flight_when_a_run_was_killed_is_counted_when_it_is_asked_again(tmp_path):
+    fill(tmp_path, 20)
+    log = tmp_path / ".sdprep" / "catalog.sqlite.requests"
+    with StubServer(*[right] * 5, usual=waits) as stub:
+        words = ["caption", ".", "--server", stub.url, "--model", "stub", "--in-flight", "4"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen([PYTHON, "-m", "sdprep", *words], cwd=tmp_path, env=environment)
+        while stub.requests < 9 or log.read_text().count("-") < 5:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        stub.usual = right
+        # The first of the two makes two of them again.
+        first = caption(tmp_path, **at(stub, in_flight=1, max_requests=2))
+        second = caption(tmp_path, **at(stub))
+        assert (first.asked_again, second.asked_again) == (2, 2)
+        assert stub.requests == 20 + 4
+        assert not log.exists()
+        assert caption(tmp_path, **at(stub, refresh=True)).asked_again == 0
 
 
 def test_a_run_that_is_killed_again_and_again_loses_no_answer_and_asks_again_only_what_was_in_flight(tmp_path):

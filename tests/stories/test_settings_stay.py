@@ -14,7 +14,7 @@ from sdprep.config import TagSettings
 from sdprep.errors import UsageError
 from sdprep.files import configs_folder
 from sdprep.rules.labels import KAOMOJI
-from sdprep.tasks.history import log
+from sdprep.tasks.history.runs import log
 from sdprep.tasks.remembered import remembered
 from sdprep.tasks.settings import Layers, stating
 from sdprep.tasks.tag import tag as tag_task

@@ -10,7 +10,8 @@ import pytest
 from sdprep.config import MergeSettings
 from sdprep.errors import CatalogError, UsageError
 from sdprep.report import NullListener
-from sdprep.tasks.history import log, undo
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.merge import merge
 from tests.stories.telling import (
     LOOSE,

@@ -10,7 +10,9 @@ from contextlib import closing
 import pytest
 
 from sdprep.errors import CatalogError
-from sdprep.tasks.history import log, retry, undo
+from sdprep.tasks.history.retry import retry
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import CATALOG, counts, everything, run_cli, tag
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes by name")

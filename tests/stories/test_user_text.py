@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdprep.tasks.history import undo
+from sdprep.tasks.history.undo import undo
 from tests.stories.telling import (
     LOOSE,
     STRICT,

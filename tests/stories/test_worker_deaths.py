@@ -18,7 +18,7 @@ from sdprep.engines import base
 from sdprep.engines.protocol import Answer, Predicting
 from sdprep.engines.worker_process import WorkerProcess
 from sdprep.errors import CatalogError, ModelError, WorkerError
-from sdprep.tasks.history import retry
+from sdprep.tasks.history.retry import retry
 from tests.engines.faults import DECODER
 from tests.stories.telling import ALBUM, CATALOG, caption, codes, counts, hide_models, renew_times, tag, texts, write
 

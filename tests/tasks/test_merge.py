@@ -13,7 +13,7 @@ from PIL import Image
 from sdprep.config import MergeSettings, PathOptions
 from sdprep.errors import MetadataError, MissingSidecars, NoImages, NoSidecars, UsageError
 from sdprep.report import CancelToken, NullListener
-from sdprep.tasks.history import undo
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.merge import merge
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "merge"

@@ -8,7 +8,7 @@ import pytest
 
 from sdprep.config import MergeSettings
 from sdprep.errors import MetadataError
-from sdprep.tasks.history import undo
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.merge import merge
 from tests.tasks.test_merge import AS_KOHYA, CAPTIONS, GOLDEN, RELATIVE, expected, image, read_json
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdprep.config import MergeSettings, PathOptions
-from sdprep.tasks.history import undo
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.merge import merge
 from tests.tasks.test_merge import CAPTIONS, Ear, image, read_json, write_json
 

@@ -46,3 +46,4 @@ def test_a_row_with_another_kind_of_value_is_refused(value, tmp_path):
 
 def test_several_models_are_shown_as_they_are_typed():
     assert as_flags("model", ("a", "b c")) == "--model a --model 'b c'"
+    assert as_flags("replace", ["a=b", "c=d"]) == "--replace a=b --replace c=d"

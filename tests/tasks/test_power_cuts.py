@@ -21,7 +21,8 @@ from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.schema import FILE, FOLDER
 from sdprep.config import MergeSettings, RunOptions, TagSettings
 from sdprep.rules.labels import TagRules
-from sdprep.tasks.history import log, undo
+from sdprep.tasks.history.runs import log
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.merge import merge
 from sdprep.tasks.settings import stating
 from sdprep.tasks.tag import tag

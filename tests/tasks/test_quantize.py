@@ -14,7 +14,7 @@ from PIL import Image
 
 from scripts.demo_training.draw import draw
 from scripts.demo_training.figures import random_figure
-from sdprep.config import QuantizeSettings, TagSettings
+from sdprep.config import QuantizeSettings, RunOptions, TagSettings
 from sdprep.errors import MissingExtra, ModelError, NoImages, UsageError
 from sdprep.models.files.hub import find_local
 from sdprep.models.registry.registry import load, resolve, user_folder
@@ -23,6 +23,8 @@ from sdprep.tasks.quantize import AGREEMENT, agreement, as_toml, quantize
 from sdprep.tasks.tag import tag
 
 SIZE = 8
+# As many images as are enough where it is not about the tags.
+FEW = QuantizeSettings(sample=12)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +92,7 @@ def reds(tmp_path):
 
 def answers(name, drawings):
     """The tags of drawings by a model, by the name of their file."""
-    tag(drawings, TagSettings(model=name))
+    tag(drawings, TagSettings(model=name, run=RunOptions(workers=0)))
     return {path.name: path.read_text() for path in drawings.glob("*.txt")}
 
 
@@ -105,7 +107,7 @@ def test_a_copy_of_the_demo_tagger_keeps_its_tags(drawings, precision):
 
 
 def test_a_copy_tags_under_its_own_name(drawings, tmp_path):
-    quantize("demo-tag", drawings)
+    quantize("demo-tag", drawings, FEW)
     album = tmp_path / "album"
     album.mkdir()
     for name in ("0.png", "1.png", "2.png"):
@@ -119,7 +121,7 @@ def test_a_copy_tags_under_its_own_name(drawings, tmp_path):
 
 
 def test_matrices_and_convolutions_compute_with_int8(drawings):
-    made = quantize("demo-tag", drawings)
+    made = quantize("demo-tag", drawings, FEW)
     graph = onnx.load(made.folder / "model.onnx").graph
     weights = {each.name for each in graph.initializer if each.data_type == TensorProto.INT8}
     back = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights}
@@ -129,23 +131,23 @@ def test_matrices_and_convolutions_compute_with_int8(drawings):
 
 
 def test_a_copy_is_described_as_its_original_is(drawings):
-    quantize("demo-tag", drawings)
+    quantize("demo-tag", drawings, FEW)
     copy, original = resolve("demo-tag-int8", "tag"), resolve("demo-tag", "tag")
     assert (copy.image, copy.labels, copy.licence) == (original.image, original.labels, original.licence)
     assert copy.precision == "int8"
 
 
 def test_results_of_a_copy_are_kept_apart_from_those_of_the_original(drawings):
-    quantize("demo-tag", drawings)
+    quantize("demo-tag", drawings, FEW)
     copy, original = resolve("demo-tag-int8", "tag"), resolve("demo-tag", "tag")
     assert find_local(copy).weights != find_local(original).weights
 
 
 def test_the_measurement_is_stored_in_the_folder_of_the_copy(drawings):
-    made = quantize("demo-tag", drawings)
+    made = quantize("demo-tag", drawings, FEW)
     stored = json.loads((made.folder / AGREEMENT).read_text())
     assert stored["agreement"]["f1"] == made.agreement.f1
-    assert (stored["schema"], stored["original"], stored["calibrated"]) == (1, "demo-tag", 20)
+    assert (stored["schema"], stored["original"], stored["calibrated"]) == (1, "demo-tag", 6)
 
 
 def test_half_of_the_images_calibrates_and_the_other_half_measures(drawings):
@@ -172,12 +174,12 @@ def test_the_same_image_twice_counts_once(drawings, tmp_path):
 def test_a_broken_image_is_reported_and_skipped(drawings, tmp_path):
     shutil.copytree(drawings, tmp_path / "images")
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
-    made = quantize("demo-tag", tmp_path / "images")
+    made = quantize("demo-tag", tmp_path / "images", FEW)
     assert [(each["path"], each["code"]) for each in made.failures] == [("broken.png", "not_an_image")]
 
 
 def test_the_copy_is_written_to_the_folder_of_the_user(drawings, tmp_path):
-    made = quantize("demo-tag", drawings, QuantizeSettings(out=tmp_path / "mine"))
+    made = quantize("demo-tag", drawings, QuantizeSettings(sample=12, out=tmp_path / "mine"))
     assert made.folder == (tmp_path / "mine").resolve()
     assert resolve("demo-tag-int8", "tag").source.path == str(made.folder)
     assert load(made.folder / "demo-tag-int8.toml").source.path == str(made.folder)
@@ -260,7 +262,7 @@ def test_images_without_tags_measure_nothing(tmp_path):
 
 
 def test_a_copy_cannot_be_made_of_a_copy(drawings):
-    quantize("demo-tag", drawings)
+    quantize("demo-tag", drawings, FEW)
     with pytest.raises(UsageError, match="demo-tag-int8 is already int8"):
         quantize("demo-tag-int8", drawings)
 
@@ -273,7 +275,7 @@ def test_a_folder_with_something_else_is_left_alone(drawings, tmp_path):
 
 
 def test_a_name_that_the_user_gave_to_another_model_is_not_replaced(drawings, tmp_path):
-    quantize("demo-tag", drawings, QuantizeSettings(out=tmp_path / "first"))
+    quantize("demo-tag", drawings, QuantizeSettings(sample=12, out=tmp_path / "first"))
     with pytest.raises(UsageError, match="there is already a model called demo-tag-int8"):
         quantize("demo-tag", drawings, QuantizeSettings(out=tmp_path / "second"))
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from sdprep.config import CaptionSettings, TagSettings
+from sdprep.config import CaptionSettings, RunOptions, TagSettings
 from sdprep.demo import IMAGES
 from sdprep.errors import UsageError, WriteError
 from sdprep.files import FILE_LIMIT
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.annotation import scores
 from sdprep.tasks.annotation.scores import check_scores_path
-from sdprep.tasks.history import restore, undo
+from sdprep.tasks.history.restore import restore
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.tag import tag
 
 
@@ -27,7 +28,7 @@ def folder(tmp_path):
 
 
 def settings(path):
-    return TagSettings(model="demo-tag", scores=path)
+    return TagSettings(model="demo-tag", scores=path, run=RunOptions(workers=0))
 
 
 def test_scores_have_a_line_for_every_image_in_order(folder):
@@ -70,7 +71,7 @@ def test_lines_of_the_users_that_scores_replace_come_back_by_undo(folder):
 
 
 def test_lines_of_the_users_that_scores_replace_come_back_by_restore(folder):
-    tag(folder, TagSettings(model="demo-tag"))
+    tag(folder, TagSettings(model="demo-tag", run=RunOptions(workers=0)))
     mine = b'{"path": "mine"}\n'
     (folder / "s.jsonl").write_bytes(mine)
     tag(folder, settings(folder / "s.jsonl"))

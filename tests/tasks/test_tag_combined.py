@@ -12,7 +12,7 @@ from sdprep.demo import IMAGES
 from sdprep.errors import UsageError
 from sdprep.report import CancelToken, NullListener
 from sdprep.rules.labels import TagRules
-from sdprep.tasks.history import undo
+from sdprep.tasks.history.undo import undo
 from sdprep.tasks.tag import tag
 from tests import several_models
 from tests.several_models import INLINE, settings, stated, tags

@@ -9,6 +9,7 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
+from sdprep.cli.results.shards import run_on_shards, shard_options
 from sdprep.config import CaptionSettings, from_options
 from sdprep.images.inputs import settings_folder
 
@@ -28,6 +29,8 @@ from sdprep.images.inputs import settings_folder
                   help="Device that runs the model, or several separated by commas to split the work."),
     shared.option("--dtype", type=shared.choice(CaptionSettings, "dtype"), default="float32",
                   show_default=True, help="Precision of the weights; int8 on CPUs only."),
+    shared.option("--quantize", type=shared.choice(CaptionSettings, "quantize"), default="none", show_default=True,
+                  help="Load the weights of a chat model in 4 bits: less memory, slightly different captions."),
     shared.option("--decoder", type=shared.choice(CaptionSettings, "decoder"), default="fast", show_default=True,
                   help="sdprep's decoder, or that of transformers: slower, same captions."),
     shared.option("--cuda-graphs", is_flag=True,
@@ -39,11 +42,12 @@ from sdprep.images.inputs import settings_folder
 )  # fmt: skip
 @shared.options(
     "Server",
-    shared.option("--server", metavar="URL",
-                  help="Ask a server with the Chat Completions API, such as http://127.0.0.1:11434, for the captions."),
+    shared.option("--server", type=param_types.TEXTS, callback=param_types.one_or_several, metavar="URL",
+                  help="Ask a server with the Chat Completions API, such as http://127.0.0.1:11434, for the captions; "
+                  "may be repeated for servers that share the images."),
     shared.option("--in-flight", type=param_types.Int64(1), default=4, show_default=True,
-                  help="Requests to the server at a time."),
-    shared.option("--max-requests", type=param_types.Int64(1), help="Stop after this many requests to the server."),
+                  help="Requests to each server at a time."),
+    shared.option("--max-requests", type=param_types.Int64(1), help="Stop after this many requests to all servers."),
     shared.option("--max-cost", type=param_types.FiniteFloat(0, min_open=True),
                   help="Stop before the requests cost more than this, by the price in the model's TOML file."),
     shared.option("--insecure", is_flag=True, help="Send images to a public server without TLS."),
@@ -101,6 +105,7 @@ from sdprep.images.inputs import settings_folder
                   help="Include the prompt in these lengths, as kohya does."),
     shared.option("--seed", type=param_types.Int64(), default=42, show_default=True, help="Seed of --sample."),
 )  # fmt: skip
+@shard_options
 @shared.run_options
 @shared.options(
     "Files",
@@ -123,6 +128,8 @@ def caption(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
     from sdprep.cli.stated import gather
     from sdprep.tasks.caption import caption as task
 
+    if run_on_shards(ctx, CaptionSettings, json_report=json_report):
+        return
     inputs = shared.inputs_of(ctx)
     stated = gather(ctx, settings_folder(inputs))
     settings = from_options(CaptionSettings, stated.values)

@@ -1,8 +1,9 @@
-"""`sdprep log`, `sdprep undo`, `sdprep restore` and `sdprep retry`."""
+"""`sdprep log`, `sdprep diff`, `sdprep undo`, `sdprep restore` and `sdprep retry`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,43 +23,68 @@ json_option = shared.option("--json", "json_report", is_flag=True, help="Print t
     cls=shared.Command, example="sdprep log ./imgs", short_help="List past runs, or the versions of a sidecar."
 )
 @click.argument("path", type=param_types.UserPath(path_type=Path), default=".")
+@shared.option(
+    "--settings",
+    "show_settings",
+    is_flag=True,
+    help="Also show all settings of each run that are not the built-in ones.",
+)
+@shared.option("--all", "show_all", is_flag=True, help="Show each run of a session of sdprep review on its own line.")
 @catalog_option
 @json_option
-def log(path: Path, catalog: Path | None, json_report: bool) -> None:
-    """List the runs in the folder PATH, or the versions of the sidecar PATH, oldest first."""
-    from sdprep.tasks import history
+def log(path: Path, show_settings: bool, show_all: bool, catalog: Path | None, json_report: bool) -> None:
+    """List the runs in the folder PATH, or the versions of the sidecar PATH, oldest first.
 
-    if path.is_dir():
-        name, rows = (
-            "runs",
-            [
-                {
-                    "run": entry.uid,
-                    "command": entry.command,
-                    "changed": entry.changed,
-                    "model": entry.model,
-                    "started": printable_time(entry.started),
-                    "finished": entry.ended is not None,
-                    "stated": entry.stated,
-                }
-                for entry in history.log(path, catalog=catalog)
-            ],
-        )
-    else:
-        found = history.file_versions(path, catalog=catalog)
-        name, rows = (
-            "versions",
-            [
-                {"version": number, "origin": each.origin, "text": each.excerpt}
-                for number, each in enumerate(found, start=1)
-            ],
-        )
+    All runs of one session of `sdprep review` are one line, with an id that `sdprep undo` takes too.
+    """
+    name, rows = (
+        ("runs", _runs(path, catalog, show_settings, show_all))
+        if path.is_dir()
+        else ("versions", _versions(path, catalog))
+    )
     if json_report:
         print_json({"command": "log", name: rows})
         return
     for row in rows:
+        settings = row.pop("settings", {})
         shown = [_cell(name, value) for name, value in row.items() if value is not None or name == "text"]
         click.echo("  ".join(shown).rstrip())
+        for option, value in settings.items():
+            from sdprep.tasks.option_values import as_flags
+
+            click.echo(f"    {as_flags(option, value)}")
+
+
+def _runs(folder: Path, catalog: Path | None, show_settings: bool, show_all: bool) -> list[dict[str, Any]]:
+    from sdprep.tasks.history.runs import changed_settings, folded
+    from sdprep.tasks.history.runs import log as task
+
+    entries = task(folder, catalog=catalog)
+    return [
+        {
+            "run": entry.uid,
+            "command": entry.command,
+            "changed": entry.changed,
+            "model": entry.model,
+            "served": entry.served,
+            "started": printable_time(entry.started),
+            "finished": entry.ended is not None,
+            "stated": entry.stated,
+            "session": entry.session,
+            "runs": len(entry.uids),
+            **({"settings": changed_settings(entry)} if show_settings else {}),
+        }
+        for entry in (entries if show_all else folded(entries))
+    ]
+
+
+def _versions(path: Path, catalog: Path | None) -> list[dict[str, Any]]:
+    from sdprep.tasks.history.restore import file_versions
+
+    return [
+        {"version": number, "origin": each.origin, "text": each.excerpt}
+        for number, each in enumerate(file_versions(path, catalog=catalog), start=1)
+    ]
 
 
 def _cell(name: str, value: object) -> str:
@@ -68,11 +94,44 @@ def _cell(name: str, value: object) -> str:
         from sdprep.tasks.option_values import as_flags
 
         return " ".join(as_flags(option, each) for option, each in value.items())
+    if name == "session":
+        return ""
+    if name == "runs":
+        return "" if value == 1 else f"({value} runs)"
+    if name == "served" and isinstance(value, dict):
+        return f"(served: {', '.join(value)})" if value else ""
     if name == "text":
         return "(no file)" if value is None else f"{value!s:.60}"
     if name == "changed":
         return f"{value!s:>6} {'file ' if value == 1 else 'files'}"
     return f"{value!s:8}" if name == "command" else str(value)
+
+
+@click.command(
+    cls=shared.Command, example="sdprep diff --dir ./imgs", short_help="Show what a run changed in each file."
+)
+@click.argument("run", required=False)
+@shared.option("--dir", "directory", type=shared.DIRECTORY, default=".", help="Folder in which the run was [.].")
+@catalog_option
+@json_option
+@shared.talk_options
+def diff(run: str | None, directory: Path, catalog: Path | None, json_report: bool) -> None:
+    """Show what RUN (default: the last run that changed a file) took out of each file and put into it.
+
+    The texts are those that the run found and wrote; what was edited later is not in them.
+    """
+    from sdprep.cli.texts.diff import print_change
+    from sdprep.tasks.history.diff import diff as task
+    from sdprep.tasks.history.runs import described
+
+    with task(directory, run, catalog=catalog, listener=Terminal()) as (entry, changes):
+        if json_report:
+            files = [{"path": str(each.path), "before": each.before, "after": each.after} for each in changes]
+            print_json({"command": "diff", "run": entry.uid, "files": files})
+            return
+        current().say(f"run {described(entry)}")
+        for each in changes:
+            print_change(click.format_filename(each.path), each.before, each.after)
 
 
 @click.command(cls=shared.Command, example="sdprep undo --dir ./imgs", short_help="Undo what a run wrote.")
@@ -85,12 +144,14 @@ def _cell(name: str, value: object) -> str:
 def undo(run: str | None, directory: Path, force: bool, dry_run: bool, catalog: Path | None, json_report: bool) -> None:
     """Restore every file below the folder that RUN (default: the last run) wrote to what it was before.
 
+    RUN may be a session of `sdprep review`: then all that was done in it is undone.
+
     The last run is that of the dataset that the folder belongs to. Files changed since then are left alone and named.
     An undo is a run too, so you can undo it.
     """
-    from sdprep.tasks import history
+    from sdprep.tasks.history.undo import undo as task
 
-    run_task(history.undo, directory, run, force=force, dry_run=dry_run, catalog=catalog, json_report=json_report)
+    run_task(task, directory, run, force=force, dry_run=dry_run, catalog=catalog, json_report=json_report)
 
 
 @click.command(
@@ -102,9 +163,9 @@ def undo(run: str | None, directory: Path, force: bool, dry_run: bool, catalog: 
 @shared.report_options
 def restore(path: Path, version: int | None, catalog: Path | None, json_report: bool) -> None:
     """Restore the previous version of the sidecar PATH, or its last version if the file is gone."""
-    from sdprep.tasks import history
+    from sdprep.tasks.history.restore import restore as task
 
-    report = history.restore(path, version, catalog=catalog, listener=Terminal())
+    report = task(path, version, catalog=catalog, listener=Terminal())
     print_report(report, json_report=json_report)
 
 
@@ -123,7 +184,7 @@ def retry(directory: Path, quarantined: bool, catalog: Path | None, json_report:
 
     A failed image is skipped until its file or the decoder changes. This command decodes nothing.
     """
-    from sdprep.tasks.history import retry as task
+    from sdprep.tasks.history.retry import retry as task
 
     rows = [
         {"path": str(each.path), "code": each.code.value, "message": each.message}

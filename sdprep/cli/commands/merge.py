@@ -58,12 +58,7 @@ class MergeCommand(shared.Command):
     "Run",
     shared.option("--dry-run", is_flag=True, help="Show what would be done; write nothing."),
 )  # fmt: skip
-@shared.options(
-    "Files",
-    shared.option("--caption-extension", aliases=("--caption-extention",), default=".caption", show_default=True,
-                  help="Extension of caption files."),
-    shared.option("--tag-extension", default=".txt", show_default=True, help="Extension of tag files."),
-)  # fmt: skip
+@shared.sidecar_options
 @shared.merge_path_options
 @shared.config_options
 @shared.options(

@@ -102,7 +102,8 @@ def download(names: tuple[str, ...], task: Task | None, as_json: bool) -> None:
     """Download the files of each model NAME, so that caption and tag need no network.
 
     Existing files are checked against their SHA-256, and downloaded again if they are damaged. If one model is not
-    available, the others are still downloaded and the exit code is 1.
+    available, the others are still downloaded and the exit code is 1. NAME may also be clip-tokenizer, with which
+    sdprep counts tokens exactly.
     """
     from sdprep.tasks import models as api
 
@@ -226,7 +227,7 @@ def _detail_rows(shown: ModelDetails) -> list[tuple[str, str]]:
         "description": spec.description,
         "task": f"{spec.task} (backend {spec.backend})",
         "licence": spec.licence or (f"see https://huggingface.co/{source.repo}" if source.repo else "not stated"),
-        "source": f"the server {spec.server.url}" if spec.server else source.repo or source.path or "in the package",
+        "source": f"the {spec.server}" if spec.server else source.repo or source.path or "in the package",
         "model": spec.server.model if spec.server else "",
         "revision": source.revision if source.repo else "",
         "commit": shown.commit or "",

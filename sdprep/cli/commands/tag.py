@@ -11,9 +11,10 @@ import click
 from sdprep.cli import options as shared
 from sdprep.cli import param_types
 from sdprep.cli.report import run_task
+from sdprep.cli.results.shards import run_on_shards, shard_options
 from sdprep.config import TagSettings, from_options
 from sdprep.images.inputs import settings_folder
-from sdprep.rules.labels import TagRules
+from sdprep.rules.labels import CATEGORY_ORDER, TagRules
 
 NUMBER_OR_NAME = param_types.Raw('a number, "auto" or "mcut"', int, float, str)
 
@@ -44,7 +45,7 @@ def category_thresholds(_: click.Context, __: click.Parameter, value: Any) -> tu
         raise click.BadParameter(f"{', '.join(value)} does not have the form NAME=0.35") from error
 
 
-def exclusions(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
+def patterns(_: click.Context, __: click.Parameter, value: Any) -> tuple[str, ...]:
     """A callback for tags, wildcards and regular expressions separated by commas, or a list in a settings file."""
     from sdprep.rules.exclude import parse_exclusions
 
@@ -61,14 +62,6 @@ def replacements(_: click.Context, __: click.Parameter, value: Any) -> tuple[tup
     return tuple(pair for text in texts for pair in parse_replacements(text))
 
 
-def models(_: click.Context, __: click.Parameter, value: Any) -> str | tuple[str, ...]:
-    """A callback for one model, or several of them."""
-    names = (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
-    if not names or not all(names):
-        raise click.BadParameter("it is blank; give a value, or leave the option out")
-    return names[0] if len(names) == 1 else names
-
-
 @click.command(
     cls=shared.Command,
     example="sdprep tag ./imgs --threshold 0.35 --remove-underscore",
@@ -80,7 +73,7 @@ def models(_: click.Context, __: click.Parameter, value: Any) -> str | tuple[str
 @shared.inputs_argument()
 @shared.options(
     "Model",
-    shared.option("-m", "--model", aliases=("--repo-id",), type=param_types.TEXTS, callback=models,
+    shared.option("-m", "--model", aliases=("--repo-id",), type=param_types.TEXTS, callback=param_types.one_or_several,
                   metavar="MODEL", default="wd-v1-4-swinv2-tagger-v2", show_default=True,
                   help="Registry name, TOML file, Hub repository (owner/name@revision) or local folder; "
                   "may be repeated."),
@@ -112,7 +105,7 @@ def models(_: click.Context, __: click.Parameter, value: Any) -> str | tuple[str
                   help="Thresholds per tag: a CSV file (tag,threshold), or those of the model's label file."),
     shared.option("--remove-underscore/--no-remove-underscore", default=False,
                   help="Write spaces for underscores, except in emoticons."),
-    shared.option("--exclude", aliases=("--undesired-tags",), type=param_types.TEXTS, callback=exclusions,
+    shared.option("--exclude", aliases=("--undesired-tags",), type=param_types.TEXTS, callback=patterns,
                   metavar="A,B*,/C/,...", default="", help="Tags never to write: names, wildcards, /regex/."),
     shared.option("--aliases", type=shared.FILE,
                   help="CSV file (antecedent,consequent): write the second instead of the first."),
@@ -131,11 +124,17 @@ def models(_: click.Context, __: click.Parameter, value: Any) -> str | tuple[str
                   shortcuts={"--use-quality-tags": "first", "--use-quality-tags-as-last-tag": "last"},
                   help="Write the most probable quality tag first or last, if the model has any."),
     shared.option("--order", type=shared.choice(TagRules, "order"), default="confidence", show_default=True,
-                  help="Most probable first, as in the label file, or A to Z."),
+                  help="Most probable first, as in the label file, A to Z, or by category."),
+    shared.option("--category-order", type=param_types.TEXTS, callback=param_types.comma_list, metavar="A,B,...",
+                  default=",".join(CATEGORY_ORDER), show_default=True,
+                  help="Categories from first to last, for --order category; people: 1girl, 2boys, solo."),
+    shared.option("--artist-prefix", may_be_blank=True, metavar="TEXT", default="",
+                  help="Write this before the name of an artist."),
     shared.option("--max-tags", type=param_types.Int64(1), help="Write at most this many predicted tags."),
     shared.option("--character-tags-first/--no-character-tags-first", default=False,
                   help="Write character tags before general tags."),
-    tag_list("--always-first-tags", "Tags that come first, in this order, if predicted."),
+    shared.option("--always-first-tags", type=param_types.TEXTS, callback=patterns, metavar="A,B*,/C/,...", default="",
+                  help="Tags that come first, in this order, if predicted: names, wildcards, /regex/."),
     tag_list("--prefix", "Tags that always come first, predicted or not, such as a trigger word."),
     tag_list("--suffix", "Tags that always come last, predicted or not."),
     shared.option("--escape-parentheses/--no-escape-parentheses", default=False,
@@ -143,6 +142,7 @@ def models(_: click.Context, __: click.Parameter, value: Any) -> str | tuple[str
     shared.option("--caption-separator", may_be_blank=True, callback=param_types.separator, default=", ",
                   show_default='", "', help=r"Separator between tags; \n is a new line, \t a tab."),
 )  # fmt: skip
+@shard_options
 @shared.run_options
 @shared.options(
     "Files",
@@ -172,6 +172,8 @@ def tag(ctx: click.Context, /, json_report: bool, **_: Any) -> None:
     from sdprep.cli.stated import gather
     from sdprep.tasks.tag import tag as task
 
+    if run_on_shards(ctx, TagSettings, json_report=json_report):
+        return
     inputs = shared.inputs_of(ctx)
     stated = gather(ctx, settings_folder(inputs))
     settings = from_options(TagSettings, stated.values)

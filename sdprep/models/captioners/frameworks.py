@@ -11,20 +11,22 @@ from sdprep.errors import ModelError, UsageError
 from sdprep.models.backends import importing
 
 
-def import_frameworks(extra: str, names: Sequence[str]) -> tuple[Any, Any]:
-    """torch and transformers, with these names of transformers loaded; `extra` installs both.
-
-    Raises MissingExtra if one is not installed, ModelError if it cannot be loaded.
-    """
+def import_torch(extra: str) -> Any:
+    """torch, which `extra` installs. Raises MissingExtra if it is not installed, ModelError if it cannot be loaded."""
     with importing("torch", extra):
         import torch
+    return torch
+
+
+def import_transformers(extra: str, names: Sequence[str]) -> Any:
+    """transformers with these names loaded, which takes seconds; find the device first. Raises as `import_torch`."""
     with importing("transformers", extra):
         import transformers
 
         # transformers imports the class of a name only when the name is used.
         for name in names:
             getattr(transformers, name)
-    return torch, transformers
+    return transformers
 
 
 def find_device(torch: Any, wanted: str) -> Any:

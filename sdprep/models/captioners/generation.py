@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from sdprep.errors import UsageError
@@ -53,7 +54,7 @@ class CaptionOptions:
     names its fields that a run or the model's description states.
     `prompt` is the same for all images; captioners that are asked about each image find that in its batch, after the
     `system` prompt. A server is sent no more than `max_requests`, nor more than `max_cost` pays for, and an image
-    only with `insecure` to a public address without TLS.
+    only with `insecure` to a public address without TLS; its requests are noted in `request_log`.
     `retry_repetition` gives a repetitive caption a second try. `reference` decodes with the framework's own
     search instead of sdprep's. `allow_pickle` lets weights be a pickle.
     """
@@ -68,6 +69,7 @@ class CaptionOptions:
     max_requests: int | None = None
     max_cost: float | None = None
     insecure: bool = False
+    request_log: Path | None = None
     reference: bool = False
     allow_pickle: bool = False
 

@@ -74,7 +74,8 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
         if _asks_for_code(config):
             raise ModelError(
                 f"{folder / name} asks for code of its own ({CODE}), which sdprep never runs\n"
-                "Use a model that needs none: BLIP is part of transformers"
+                "Use weights converted for transformers, such as those of florence-community, or run the model in a "
+                "server and use --server"
             )
     if ADAPTER in found:
         raise ModelError(f"{folder} holds an adapter ({ADAPTER}), which names another model\nMerge the two first")

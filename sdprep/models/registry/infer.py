@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Container
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -39,6 +39,11 @@ BLIP_FILES = (
 # In a chat model, whose weights are in as many files as its makers chose; and its longest side if no file states one.
 CHAT_FILES = ("config.json", "*.json", "*.jinja", "*.safetensors")
 LONGEST_SIDE = 1024
+FLORENCE = "florence2"
+FLORENCE_FILES = ("config.json", SAFETENSORS, "tokenizer.json", "tokenizer_config.json")
+FLORENCE_IMAGE = ImageSpec(fit="squash", size=768, scale="0..1", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+# The `model_type` of every captioner that is loaded.
+CAPTIONERS = ("blip", FLORENCE, *PROCESSORS)
 BLIP_NEEDED = ("config.json", SAFETENSORS, "tokenizer.json")
 
 
@@ -63,7 +68,7 @@ def from_folder(folder: Path, task: Task | None) -> ModelSpec:
     """
     source = Source(path=str(folder))
     family = _model_type(folder / "config.json")
-    is_captioner = family == "blip" or family in PROCESSORS
+    is_captioner = family in CAPTIONERS
     graphs = [name for name in (WD_FILES[0], SAVED_MODEL) if (folder / name).is_file()]
     has_labels = (folder / WD_FILES[1]).is_file()
     is_wd = bool(graphs) and has_labels
@@ -71,22 +76,22 @@ def from_folder(folder: Path, task: Task | None) -> ModelSpec:
         raise UsageError(UNDECIDED.format(folder))
     if is_wd and not (is_captioner and task == "caption"):
         return _wd_of_folder(folder, source)
-    if family in PROCESSORS:
-        image = ImageSpec(fit="inside", size=LONGEST_SIDE)
-        return ModelSpec(folder.name, "caption", "chat", source, CHAT_FILES, image, model_type=family)
     if not is_captioner:
         raise ModelError(_lack(folder, graphs, has_labels))
+    if family != "blip":
+        return captioner(folder.name, source, str(family))
     weights = _weights_of_folder(folder)
     found = (name for name in BLIP_FILES if name in BLIP_NEEDED or (folder / name).is_file())
     files = tuple(weights if name == SAFETENSORS else name for name in found)
     return blip(folder.name, source, files, _read_preprocessor(folder / "preprocessor_config.json"))
 
 
-def task_of(names: Container[str]) -> Task | None:
+def task_of(names: Collection[str]) -> Task | None:
     """The task of a repository with files of these names; None if they do not tell, or tell of both."""
     is_wd = all(name in names for name in WD_FILES)
-    is_blip = all(name in names or (name == SAFETENSORS and PICKLED in names) for name in BLIP_NEEDED)
-    return None if is_wd == is_blip else "tag" if is_wd else "caption"
+    has_weights = any(name.endswith(".safetensors") or name == PICKLED for name in names)
+    is_captioner = has_weights and all(name in names for name in ("config.json", "tokenizer.json"))
+    return None if is_wd == is_captioner else "tag" if is_wd else "caption"
 
 
 def _weights_of_folder(folder: Path) -> str:
@@ -126,7 +131,7 @@ def _may_be_model(folder: Path) -> bool:
 
 def _is_captioner(folder: Path) -> bool:
     try:
-        return _model_type(folder / "config.json") in ("blip", *PROCESSORS)
+        return _model_type(folder / "config.json") in CAPTIONERS
     except ModelError:  # a file of this name that is something else
         return False
 
@@ -170,6 +175,16 @@ def wd(name: str, source: Source) -> ModelSpec:
 def blip(name: str, source: Source, files: tuple[str, ...], image: ImageSpec) -> ModelSpec:
     """A captioner of the BLIP family."""
     return ModelSpec(name=name, task="caption", backend="blip", source=source, files=files, image=image)
+
+
+def captioner(name: str, source: Source, family: str) -> ModelSpec:
+    """A captioner of one of `CAPTIONERS`, with the prompt of its backend and without presets."""
+    if family == "blip":
+        return blip(name, source, BLIP_FILES, BLIP_IMAGE)
+    if family == FLORENCE:
+        return ModelSpec(name, "caption", "task", source, FLORENCE_FILES, FLORENCE_IMAGE, model_type=family)
+    image = ImageSpec(fit="inside", size=LONGEST_SIDE)
+    return ModelSpec(name, "caption", "chat", source, CHAT_FILES, image, model_type=family)
 
 
 def _model_type(path: Path) -> str | None:

@@ -84,25 +84,28 @@ def resolve(model: str, task: Task) -> ModelSpec:
     return spec
 
 
-def at_server(url: str, model: str) -> ModelSpec:
-    """The captioner that a server at an address has under a name, or that a TOML file describes and it has.
+def at_server(url: str | tuple[str, ...], model: str) -> ModelSpec:
+    """The captioner that a server, or each of several, has under a name, or that a TOML file describes and it has.
 
     Raises UsageError or ModelError as `resolve`.
     """
-    if (fault := fault_of_address(url)) is not None:
+    server = ServerSpec(url=url, model=model)
+    for fault in filter(None, map(fault_of_address, server.urls)):
         raise UsageError(f"--server: {fault}")
     # vLLM and llama.cpp call a model by the path of its files, which may be there too.
     if model in registered() or model.endswith(".toml"):
         spec = resolve(model, "caption")
         if spec.server is None:
-            raise UsageError(f"{model} runs on this machine, not at {url}\nGive --model the name that the server has")
+            raise UsageError(
+                f"{model} runs on this machine, not at the {server}\nGive --model the name that the server has"
+            )
         return msgspec.structs.replace(spec, server=msgspec.structs.replace(spec.server, url=url))
     return ModelSpec(
         name=model,
         task="caption",
         backend="server",
         image=ImageSpec(fit="inside", size=SERVED_SIDE),
-        server=ServerSpec(url=url, model=model),
+        server=server,
     )
 
 

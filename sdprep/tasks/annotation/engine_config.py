@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sdprep.config import CaptionSettings, TagSettings
 from sdprep.engines.base import INLINE, WORKERS, DecodeOptions, EngineConfig
+from sdprep.errors import UsageError
 from sdprep.models.backends import BACKENDS
 from sdprep.models.base import ModelFiles, ModelSpec
 from sdprep.models.captioners.generation import CaptionOptions, GenerationConfig
@@ -48,6 +51,22 @@ def engine_config(spec: ModelSpec, files: ModelFiles, settings: TagSettings | Ca
     )
 
 
+def with_request_log(config: EngineConfig, log: Path | None) -> EngineConfig:
+    """The same configuration, whose captioner notes its requests to a server in a file."""
+    captions = config.captions
+    return replace(config, captions=replace(captions, request_log=log)) if captions and log else config
+
+
+def check_limits(engines: Sequence[EngineConfig]) -> None:
+    """Raise UsageError if a limit of requests or cost would hold for each of several ways to ask a server."""
+    options = [config.captions for config in engines if config.captions is not None]
+    if len(engines) > 1 and any(each.max_requests is not None or each.max_cost is not None for each in options):
+        raise UsageError(
+            "--max-requests and --max-cost cannot be kept here: folders of this run have settings of their own, and "
+            "the server is asked in several ways\nCaption one folder after the other"
+        )
+
+
 def with_model_defaults(settings: CaptionSettings, spec: ModelSpec) -> CaptionSettings:
     """The settings with what the model's description, or else its backend, says of all that no one stated.
 
@@ -78,8 +97,16 @@ def execution_for(settings: TagSettings | CaptionSettings, spec: ModelSpec) -> E
         if spec.server is not None:
             # Each image is a request of its own, and one worker keeps to the limits of a server.
             return replace(common, device="auto", batch_size=1, in_flight=settings.in_flight)
-        return replace(common, dtype=settings.dtype, cuda_graphs=settings.cuda_graphs)
+        quantize = quantize_for(settings, spec)
+        return replace(common, dtype=settings.dtype, quantize=quantize, cuda_graphs=settings.cuda_graphs)
     return replace(common, provider=settings.provider)
+
+
+def quantize_for(settings: TagSettings | CaptionSettings, spec: ModelSpec) -> str:
+    """The `--quantize` of these settings as far as the model has it: "4bit" or "none"."""
+    if isinstance(settings, CaptionSettings) and "quantize" in BACKENDS[spec.backend].search:
+        return settings.quantize
+    return "none"
 
 
 def caption_options(settings: CaptionSettings, spec: ModelSpec) -> CaptionOptions:

@@ -81,7 +81,7 @@ class Job:
     @property
     def truncated_key(self) -> dict[str, Any]:
         """The key of results of truncated images."""
-        return {**(self.result_key or {}), "incomplete": True}
+        return truncated_key(self.result_key or {})
 
     def sidecar(self, item: ImageItem) -> Path:
         """The sidecar of an image."""
@@ -110,6 +110,11 @@ class PlannedImage:
     def leaves_sidecar(self) -> bool:
         """Whether the sidecar stays as it is."""
         return self.decision.action in (Action.KEEP, Action.CURRENT)
+
+
+def truncated_key(result_key: dict[str, Any]) -> dict[str, Any]:
+    """The key of results of truncated images, from that of whole ones."""
+    return {**result_key, "incomplete": True}
 
 
 def result_digest(digest: bytes, prompts: Prompts | None, prompt: str) -> bytes:

@@ -150,11 +150,13 @@ def _new_images(catalogs: CatalogSession, items: Sequence[ImageItem], stop: Canc
         waiting: dict[int, tuple[_Images, dict[Key, tuple[ImageItem, FileStat]]]] = {}
         for item in chunk:
             folder, _, name = item.within.rpartition("/")
+            place = item.target_folder, folder
+            if place in folders and folders[place] is None:
+                continue
             try:
                 stamp = file_stat(os.stat(f"{item.folder}/{item.within}"))  # noqa: PTH116 - a million times
             except OSError:
                 continue  # Planning reports it.
-            place = item.target_folder, folder
             if place not in folders:
                 target = item.target_folder / folder
                 catalog = catalogs.of(target)
@@ -162,9 +164,7 @@ def _new_images(catalogs: CatalogSession, items: Sequence[ImageItem], stop: Canc
                 folders[place] = (images, catalog.prefix(target)) if has_sidecars(catalog) else None
             if (known_place := folders[place]) is not None:
                 images, prefix = known_place
-                if id(images) not in waiting:
-                    waiting[id(images)] = images, {}
-                waiting[id(images)][1][as_key(prefix + name)] = item, stamp
+                waiting.setdefault(id(images), (images, {}))[1][as_key(prefix + name)] = item, stamp
         for images, group in waiting.values():
             known = images.catalog.images(list(group))
             images.known += len(known)

@@ -47,8 +47,8 @@ def _lacks_a_threshold(settings: TagSettings, model: ModelSpec | None) -> bool:
     return bool(set(categories) - {*ARGMAX_CATEGORIES} - set(settings.rules.own_thresholds()))
 
 
-def _has_characters(_: TagSettings, model: ModelSpec | None) -> bool:
-    return model is None or model.labels is None or "character" in model.labels.categories
+def _has(category: str) -> Callable[[Any, ModelSpec | None], bool]:
+    return lambda _, model: model is None or model.labels is None or category in model.labels.categories
 
 
 def _shapes_captions(name: str) -> Callable[[Any, ModelSpec | None], bool]:
@@ -75,8 +75,11 @@ DEPENDENCIES: dict[type, tuple[Dependency, ...]] = {
         Dependency(THRESHOLDS, lambda each, _: each.tag_thresholds != OF_THE_MODEL, "with --tag-thresholds model"),
         Dependency(("threshold",), _lacks_a_threshold, "since each category has a threshold of its own"),
         Dependency(
-            ("character_tag_expand", "character_tags_first"), _has_characters, "with a model without character tags"
+            ("character_tag_expand", "character_tags_first"), _has("character"), "with a model without character tags"
         ),
+        Dependency(("artist_prefix",), _has("artist"), "with a model without artist tags"),
+        Dependency(("category_order",), lambda each, _: each.rules.order == "category", "without --order category"),
+        Dependency(("character_tags_first",), lambda each, _: each.rules.order != "category", "with --order category"),
         Dependency(
             ("model_dir", "force_download"),
             lambda _, model: model is None or model.source.repo is not None,

@@ -90,12 +90,12 @@ class Prompts:
         for part in content.generated:
             if part.author == "tag":
                 if part.model not in self._categories:
-                    self._categories[part.model] = _labels_of(part.model)
+                    self._categories[part.model] = labels_of(part.model)
                 found |= self._categories[part.model]
         return found
 
 
-def _labels_of(model: str) -> dict[str, str]:
+def labels_of(model: str) -> dict[str, str]:
     """The category of each tag of a tagger; nothing if the tagger is not on this machine any more."""
     try:
         spec = find(model, "tag")

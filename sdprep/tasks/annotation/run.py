@@ -21,7 +21,13 @@ from sdprep.models.captioners.server.estimate import describe_requests
 from sdprep.models.files.hub import ensure_downloaded, find_local
 from sdprep.models.registry.registry import unlisted
 from sdprep.report import CancelToken, Listener, NullListener, RunReport, StageTime, add_stages
-from sdprep.tasks.annotation.engine_config import caption_options, engine_config
+from sdprep.tasks.annotation.engine_config import (
+    caption_options,
+    check_limits,
+    engine_config,
+    quantize_for,
+    with_request_log,
+)
 from sdprep.tasks.annotation.job import Annotator, Combination, Job, Member, Part, Replace, ResultReader, Results
 from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.notes import other_models_note, toy_note, without_effect
@@ -31,6 +37,7 @@ from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.option_values import kept_settings_note
 from sdprep.tasks.run_info import catalogs_for, image_source, retry_commands
 from sdprep.tasks.settings import Cascade, Layers
+from sdprep.tasks.texts.records import matching
 from sdprep.types import Failure, FailureCode, ImageItem, Result
 
 # A model that has answered with NaN or infinity this often, and never with numbers, is at fault, and not the images.
@@ -124,6 +131,7 @@ class Annotation(Generic[S]):
             cascade = Cascade(report.command, self._settings, layers, catalogs, source.places, self._listener.note)
             items = self._listed(source)
             self._recognise(items, catalogs)
+            report.found = len(items := matching(items, paths.where, cascade, catalogs, self._listener, self._stop))
             self._prepare(items, cascade, layers)
             info = self._run_info(cascade)
             writer = Writer(report, info, self._listener if options.debug else NullListener())
@@ -231,9 +239,8 @@ class Annotation(Generic[S]):
     def _annotate(self, sink: Sink) -> None:
         """Give every image an outcome."""
         toys = [toy_note(member.spec, part.items) for part in self._parts for member in part.members]
-        for warning in dict.fromkeys(toys):
-            if warning is not None:
-                self._listener.note(warning)
+        for warning in filter(None, dict.fromkeys(toys)):
+            self._listener.note(warning)
         self._listener.stage("planning", self.report.found)
         with self._interruptible(sink), self._measured("plan", self.report.found):
             pending = sink.pending(self._item_jobs())
@@ -241,10 +248,11 @@ class Annotation(Generic[S]):
             self._listener.note(note)
         self._open = dict.fromkeys(pending, 0)
         engines = [] if self._stop else self._engines(pending, sink)
-        _check_limits([config for config, _ in engines])
-        for config, jobs in engines:
-            if not self._stop:
-                self._predict(config, jobs, sink)
+        check_limits([config for config, _ in engines])
+        with sink.noting_requests() if isinstance(sink, SidecarSink) else nullcontext() as log:
+            for config, jobs in engines:
+                if not self._stop:
+                    self._predict(with_request_log(config, log), jobs, sink)
         self.report.remaining += len(self._open)
 
     def _note_requests(self, previewed: Iterable[ImageItem]) -> None:
@@ -279,7 +287,7 @@ class Annotation(Generic[S]):
 
     def _download(self, part: Part[S], member: Member) -> None:
         """Get the files of a model of a part if they are not on this machine."""
-        check_installed(member.spec)
+        check_installed(member.spec, quantize_for(part.settings, member.spec))
         if member.files is None:
             member.files = self._files[_files_key(member.spec)] = ensure_downloaded(member.spec, self._listener)
             member.job = member.annotator.job(member.files)
@@ -363,16 +371,6 @@ class Annotation(Generic[S]):
                 name: {key: round(value, 6) for key, value in asdict(stage).items()} for name, stage in stages.items()
             }
         report.check()
-
-
-def _check_limits(engines: Sequence[EngineConfig]) -> None:
-    """Raise UsageError if a limit of requests or cost would hold for each of several ways to ask a server."""
-    options = [config.captions for config in engines if config.captions is not None]
-    if len(engines) > 1 and any(each.max_requests is not None or each.max_cost is not None for each in options):
-        raise UsageError(
-            "--max-requests and --max-cost cannot be kept here: folders of this run have settings of their own, and "
-            "the server is asked in several ways\nCaption one folder after the other"
-        )
 
 
 def _files_key(spec: ModelSpec) -> tuple[Any, ...]:

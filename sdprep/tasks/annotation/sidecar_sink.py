@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from heapq import merge
 from itertools import islice
@@ -14,6 +15,7 @@ from sdprep.config import RunOptions
 from sdprep.errors import ReadOnlyFolder
 from sdprep.folders import write_obstacle
 from sdprep.images.source import natural_key
+from sdprep.models.captioners.server.requests import RequestLog, begin_log, finish_log, log_of
 from sdprep.report import CancelToken, RunReport
 from sdprep.tasks.annotation.job import Job, PlannedImage, ResultReader
 from sdprep.tasks.annotation.lookup import CHUNK, StoredResults, stored_results
@@ -50,6 +52,7 @@ class SidecarSink:
         self._obstacles: dict[Path, OSError | None] = {}
         # What single models of several have answered, in this run or before.
         self._stored: dict[int, StoredResults] = {}
+        self._requests: RequestLog | None = None
 
     def pending(self, parts: Sequence[tuple[list[ImageItem], Job]]) -> list[ImageItem]:
         """Count or write every image that needs no model, and return those that do.
@@ -98,6 +101,24 @@ class SidecarSink:
                         asked[place].append(image.item)
         return asked
 
+    @contextmanager
+    def noting_requests(self) -> Iterator[Path | None]:
+        """Inside, the requests for waiting images are noted in a file, if they are paid; those made again are counted.
+
+        The file lies beside the first of their catalogs.
+        """
+        waiting = (image.catalog.file for image in self._waiting.values() if image.job.is_paid)
+        if not (logs := [log_of(file) for file in dict.fromkeys(waiting) if file is not None]):
+            yield None
+            return
+        log = begin_log(logs)
+        try:
+            with closing(RequestLog(log)) as self._requests:
+                yield log
+        finally:
+            self._requests = None
+            self._report.asked_again = finish_log(log)
+
     def keep(self, result: Result, job: Job) -> None:
         """Take the result of one model of several, of an image that others have not seen yet."""
         self._writer.keep(self._waiting[result.item], job.members[job.answering], result)
@@ -111,6 +132,8 @@ class SidecarSink:
             self._add_combined(image, outcome)
         else:
             self._writer.add_result(image, outcome)
+        if self._requests is not None and outcome.digest is not None:
+            self._requests.settle(outcome.digest)
 
     def _add_combined(self, image: PlannedImage, result: Result) -> None:
         """Add an image of which all models have a result now."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.journal import Change, record_existing
+from sdprep.catalog.results import decode_caption
 from sdprep.folders import SIDECAR_LIMIT, read_below
 from sdprep.report import Listener, RunReport
 from sdprep.rules.labels import merge_spellings
@@ -32,6 +33,7 @@ NOT_REMEMBERED = frozenset(
         FailureCode.OUT_OF_MEMORY,
         FailureCode.REFUSED,
         FailureCode.EMPTY_ANSWER,
+        FailureCode.MALFORMED,
         FailureCode.REQUEST_FAILED,
     }
 )
@@ -60,9 +62,16 @@ class Writer:
         if image.job.is_paid:
             with image.catalog.transaction():
                 _store(image.catalog, [image])
+            self._count_served(result.data)
         else:
             self._new.add(image.item)
         self.add(image)
+
+    def _count_served(self, data: bytes) -> None:
+        caption, served = decode_caption(data), self._report.served
+        for each in (caption, *caption.others):
+            if each.served is not None and (name := str(each.served)):
+                served[name] = served.get(name, 0) + 1
 
     def keep(self, image: PlannedImage, job: Job, result: Result) -> PlannedImage:
         """Store the result that one model of several has for an image, by the job of that model alone."""

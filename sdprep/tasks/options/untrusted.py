@@ -71,7 +71,7 @@ def separator(built_in: Any, value: Any) -> str | None:
     )
 
 
-def exclusions(built_in: Any, value: Any) -> str | None:
+def patterns(built_in: Any, value: Any) -> str | None:
     """Accept names and a few wildcards: a regular expression may never end, and many wildcards take minutes."""
     if any(map(is_regex, value)):
         return "has a regular expression, which a file in the dataset folder cannot set"
@@ -94,11 +94,11 @@ EXTENSION = only(".txt", ".caption", "txt", "caption")
 # Every option of caption, tag and merge; any other is refused.
 CHECKS: Mapping[str, Check] = {
     # What is written.
-    **dict.fromkeys(("prefix", "suffix", "prompt", "bad_words", "drop_words", "always_first_tags"), visible),
-    **dict.fromkeys(("tag_replacement", "category_threshold", "threshold", "fields"), visible),
+    **dict.fromkeys(("prefix", "suffix", "prompt", "bad_words", "drop_words", "artist_prefix"), visible),
+    **dict.fromkeys(("tag_replacement", "category_threshold", "category_order", "threshold", "fields"), visible),
     **dict.fromkeys(("system_prompt", "trigger"), visible),
     "caption_separator": separator,
-    "exclude": exclusions,
+    **dict.fromkeys(("exclude", "always_first_tags"), patterns),
     **dict.fromkeys(("caption_extension", "tag_extension"), EXTENSION),
     **dict.fromkeys(
         (
@@ -106,8 +106,8 @@ CHECKS: Mapping[str, Check] = {
             "model_threshold", "remove_underscore", "implied", "character_tag_expand", "ratings", "quality", "order",
             "max_tags", "character_tags_first", "escape_parentheses", "scores_min", "frequency_tags", "sample", "top_p",
             "top_k", "repetition_penalty", "no_repeat_ngram_size", "decode_again", "count_prompt", "seed", "preprocess",
-            "exact_decode", "decoder", "dtype", "recursive", "sidecar_name", "keys", "missing", "update", "limit",
-            "dry_run", "debug", "timings", "temperature", "combine",
+            "exact_decode", "decoder", "dtype", "quantize", "recursive", "sidecar_name", "keys", "missing", "update",
+            "limit", "dry_run", "debug", "timings", "temperature", "combine",
         ),
         anything,
     ),
@@ -134,6 +134,8 @@ CHECKS: Mapping[str, Check] = {
     # Files: lists to read, and a folder for sidecars; no file that is replaced, and no model.
     **dict.fromkeys(("aliases", "implications", "tag_thresholds", "output_dir"), anything),
     **dict.fromkeys(("scores", "output", "in_json", "catalog", "model_dir"), never),
+    # Which images a run leaves out is said for that run.
+    "where": never,
     # Images leave the machine, and requests cost money.
     **dict.fromkeys(("server", "in_flight", "max_requests", "max_cost", "insecure"), never),
 }  # fmt: skip

@@ -21,7 +21,8 @@ from sdprep.models.captioners.answers import LONGEST_ANSWER, clean_answer
         ("◁think▷hm◁/think▷a cat", "a cat"),
         ("a <thinker> cat", "a <thinker> cat"),
         ("  a\tcat\n\non  a mat\n", "a cat on a mat"),
-        ("a\x1b[2Jcat\u202e\u0000", "a[2Jcat"),
+        ("a\x1b[2Jcat\u202e\u0000", "acat"),
+        ("a \x1b[1;31mred\x1b[0m cat", "a red cat"),
         (" \n ", ""),
     ],
 )

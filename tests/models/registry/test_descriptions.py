@@ -72,6 +72,13 @@ def descriptions(draw):
             {"server": {"url": "http://a", "model": "m", "extra": {"stream": True}}},
             r"server\.extra: stream cannot be set",
         ),
+        ({"server": {"url": [], "model": "m"}}, r"server\.url is empty"),
+        ({"server": {"url": ["http://a", "ftp://a"], "model": "m"}}, r"server\.url: 'ftp://a' is not the address"),
+        ({"server": {"url": "http://a", "model": "m", "schema": {"type": "array"}}}, r'needs type = "object"'),
+        (
+            {"server": {"url": "http://a", "model": "m", "schema": {"type": "object", "required": "tags"}}},
+            "required must be a list",
+        ),
         ({"generate": {"top_k": 3}}, r"generate\.top_k does not belong to the API"),
         ({"image": {"fit": "pad", "size": 64}}, r'needs fit = "inside"'),
         ({"files": ["model.onnx"]}, "has neither files nor"),

@@ -110,6 +110,14 @@ def test_a_folder_with_a_chat_model_needs_no_description() -> None:
     assert found.weights == files.weights
 
 
+def test_a_folder_with_a_florence_2_needs_no_description(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "florence2"}', "utf-8")
+    own, ours = resolve(str(tmp_path), "caption"), resolve("florence2-base", "caption")
+    assert (own.backend, own.model_type, own.files, own.image) == (
+        ours.backend, ours.model_type, ours.files, ours.image,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["demo-caption", "demo-tag"])
 def test_a_demo_model_is_in_the_package_and_is_what_its_files_say(name: str) -> None:
     task: Task = "caption" if name == "demo-caption" else "tag"

@@ -21,7 +21,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from sdprep.config import TagSettings
+from sdprep.config import RunOptions, TagSettings
 from sdprep.demo import IMAGES
 from sdprep.errors import ModelError
 from sdprep.files import configs_folder
@@ -301,8 +301,8 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 def test_probabilities_are_those_of_sums_without_sdprep(tmp_path: Path, family: Family) -> None:
     model = opened(load(write_family(tmp_path, family)))
-    prepared = np.stack([family.prepare(on_white(name)) for name in NAMES])
-    wanted = expected_probabilities(family.contract, prepared)
+    images = (family.prepare(on_white(name))[None] for name in NAMES)
+    wanted = np.concatenate([expected_probabilities(family.contract, image) for image in images])
     found = scores_of(model)
     assert wanted.std() > 0.05
     assert found.dtype == np.float32
@@ -319,7 +319,7 @@ def test_a_folder_is_tagged_by_its_description(tmp_path: Path, family: Family) -
     toml = write_family(tmp_path, family)
     shutil.copy(IMAGES / "tall-poster.jpg", tmp_path)
     place = "first" if "rating" in {category for _, category in family.labels[1]} else "none"
-    tag(tmp_path, TagSettings(model=str(toml), rules=TagRules(ratings=place)))
+    tag(tmp_path, TagSettings(model=str(toml), rules=TagRules(ratings=place), run=RunOptions(workers=0)))
     (wanted,) = expected_probabilities(family.contract, family.prepare(on_white("tall-poster.jpg"))[None])
     scores = wanted[list(family.outputs)] if family.outputs else wanted
     labels = [(score, *label) for score, label in zip(scores, family.labels[1], strict=True)]

@@ -63,7 +63,7 @@ def test_the_description_says_how_images_are_prepared(tensorflow):
 
 def test_a_folder_is_tagged_through_tensorflow(tensorflow, tmp_path):
     shutil.copy(IMAGES / "aka.jpg", tmp_path)
-    tag(tmp_path, TagSettings(model="demo-tag", backend="tensorflow"))
+    tag(tmp_path, TagSettings(model="demo-tag", backend="tensorflow", run=RunOptions(workers=0)))
     assert "aka_(sdprep)" in (tmp_path / "aka.txt").read_text()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sdprep.config import TagSettings
+from sdprep.config import RunOptions, TagSettings
 from sdprep.demo import IMAGES
 from sdprep.errors import UsageError
 from sdprep.files import configs_folder
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *, explicit: frozenset[str] = frozenset(), **settings: Any) -> RunReport:
     rules = {name: settings.pop(name) for name in list(settings) if name in TagRules.__dataclass_fields__}
-    made = TagSettings(**{"model": "demo-tag", "rules": TagRules(**rules), **settings})
+    made = TagSettings(**{"model": "demo-tag", "rules": TagRules(**rules), "run": RunOptions(workers=0), **settings})
     return tag(folder, made, layers=stating(made, explicit))
 
 
@@ -132,7 +132,9 @@ def test_thresholds_of_the_model_are_refused_where_it_states_none(folder: Path) 
 
 def test_the_threshold_of_the_card_is_taken_and_said(folder: Path, tmp_path: Path) -> None:
     listener = Listening()
-    settings = TagSettings(model=with_card(tmp_path, "0.99999"), rules=TagRules(threshold="auto"))
+    settings = TagSettings(
+        model=with_card(tmp_path, "0.99999"), rules=TagRules(threshold="auto"), run=RunOptions(workers=0)
+    )
     tag(folder, settings, listener=listener)
     strict = (folder / "aka.txt").read_text(encoding="utf-8").strip().split(", ")
     assert listener.heard == ["--threshold auto, from the card of demo-tag: threshold 0.99999"]
@@ -189,7 +191,7 @@ def test_a_place_for_tags_that_the_model_lacks_is_refused(folder: Path, tmp_path
 def test_a_threshold_of_a_tag_that_the_model_lacks_is_said(folder: Path) -> None:
     listener = Listening()
     path = listed(folder, "unicorn,0.5\nsmile,0.4\n")
-    tag(folder, TagSettings(model="demo-tag", tag_thresholds=str(path)), listener=listener)
+    tag(folder, TagSettings(model="demo-tag", tag_thresholds=str(path), run=RunOptions(workers=0)), listener=listener)
     assert listener.heard == ["--tag-thresholds: demo-tag has no tag called unicorn"]
 
 

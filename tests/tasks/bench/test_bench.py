@@ -54,7 +54,7 @@ def captioned(tmp_path_factory):
     """A folder before and after a captioner was measured on it, and what was measured."""
     folder = fill(tmp_path_factory.mktemp("captioned") / "album", ("aka.jpg", "kuro.png"))
     before = contents(folder)
-    made = bench(folder, BenchSettings(model="demo-caption"))
+    made = bench(folder, BenchSettings(model="demo-caption", workers=0))
     return before, contents(folder), made
 
 

@@ -17,7 +17,7 @@ from sdprep.models.captioners.blip.network import BlipNetwork
 from sdprep.models.captioners.blip.retry import BANNED_NGRAM, RETRY_BATCH, RepetitionRetry
 from sdprep.models.captioners.blip.verify import Int8Sample, ReferenceDecoder, check_agreement
 from sdprep.models.captioners.blip.weights import take_weights
-from sdprep.models.captioners.frameworks import check_loaded, find_device, import_frameworks
+from sdprep.models.captioners.frameworks import check_loaded, find_device, import_torch, import_transformers
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption, GenerationConfig
 from sdprep.models.captioners.trust import check_pickles, pickled_weights, read_weights
 from sdprep.models.execution import Execution
@@ -56,8 +56,9 @@ class BlipCaptioner:
         pickle = pickled_weights(spec)
         self._folder, self._text = files.folder, check_blip_config(files.folder, pickle or SAFETENSORS)
         check_tokenizer(files.folder, self._text)
-        torch, transformers = import_frameworks("caption", TRANSFORMERS_NAMES)
+        torch = import_torch("caption")
         self._device = find_device(torch, execution.device)
+        transformers = import_transformers("caption", TRANSFORMERS_NAMES)
         self.provider: str = self._device.type
         int8, dtype = execution.dtype == "int8", _dtype(execution.dtype, self._device)
         self._cuda_graphs = execution.cuda_graphs and _can_use_cuda_graphs(options, self._device, note)

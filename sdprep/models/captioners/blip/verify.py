@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sdprep.errors import ModelError
 from sdprep.models.captioners.blip.images import Images
 from sdprep.models.captioners.blip.loop import CaptionEngine
-from sdprep.models.captioners.blip.retry import Decoder
 from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig, hypothesis, stream_seed
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def check_agreement(engine: CaptionEngine, reference: ReferenceDecoder, images: 
 
     _check_recorded_steps(engine, images)
     if images.pixels.dtype == torch.float32 and not engine.decoding.sample:
-        difference = caption_difference(engine, reference, images)
+        difference = _caption_difference(engine, reference, images)
     else:
         difference = _first_score_difference(engine, reference, images)
     if difference:
@@ -129,7 +128,7 @@ def _check_recorded_steps(engine: CaptionEngine, images: Images) -> None:
         capturer.stop("they change the caption of the first image")
 
 
-def caption_difference(engine: CaptionEngine, reference: Decoder, images: Images) -> str | None:
+def _caption_difference(engine: CaptionEngine, reference: ReferenceDecoder, images: Images) -> str | None:
     """How the captions of one image differ by more than rounding; None where both are equally good, or NaN."""
     mine, expected = (dict(each.captions([images]))[images.keys[0]] for each in (engine, reference))
     for one, other in zip(mine, expected, strict=True):

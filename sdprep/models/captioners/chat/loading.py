@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.captioners.chat.families import PROCESSORS
+from sdprep.models.captioners.chat.quantize import wrong_shapes
 from sdprep.models.captioners.frameworks import check_loaded
 from sdprep.models.parse import cause
 
 # Nothing is downloaded, and no code but that of transformers is run.
 AS_IT_IS = {"local_files_only": True, "trust_remote_code": False}
+EMPTY: Mapping[str, Any] = {}
 
 
 def load_processor(transformers: Any, folder: Path, family: str) -> Any:
@@ -50,8 +53,8 @@ def _for_images(kind: Any) -> Any:
     return ForImages
 
 
-def load_model(transformers: Any, folder: Path, dtype: Any) -> Any:
-    """The model of a folder.
+def load_model(transformers: Any, folder: Path, dtype: Any, quantized: Mapping[str, Any] = EMPTY) -> Any:
+    """The model of a folder; `quantized` says how its weights are made smaller.
 
     Raises ModelError if a weight is missing or has another shape, and if no token ends its answers.
     """
@@ -64,10 +67,12 @@ def load_model(transformers: Any, folder: Path, dtype: Any) -> Any:
             **AS_IT_IS,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            **quantized,
         )
     except Exception as error:  # a wrong file can make transformers raise anything
         raise ModelError(f"{folder} cannot be loaded as a chat model: {cause(error)}") from error
-    check_loaded(loading, folder, "chat model")
+    mismatched = {*loading["mismatched_keys"], *wrong_shapes(model)}
+    check_loaded({**loading, "mismatched_keys": mismatched}, folder, "chat model")
     return model
 
 

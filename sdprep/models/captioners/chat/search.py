@@ -94,12 +94,14 @@ class AnswerSearch:
         return self.transformers.GenerationConfig(**{**common, **(beams if several else {}), **values})
 
     def _processors(self, prompt: int, device: Any) -> list[Any]:
-        """What shapes the scores of the next token, in the order of `generate`."""
-        decoding, made = self.decoding, []
+        """What shapes the scores of the next token, in the order of `generate`; repetition counts in the answer."""
+        decoding, made = self.decoding, list[Any]()
         if decoding.repetition_penalty != 1.0:
-            made.append(self.transformers.RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
+            penalty = self.transformers.RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty)
+            made.append(_OfAnswer(penalty, prompt))
         if decoding.no_repeat_ngram_size:
-            made.append(self.transformers.NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size))
+            ban = self.transformers.NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size)
+            made.append(_OfAnswer(ban, prompt))
         if decoding.bad_words:
             words = [list(word) for word in decoding.bad_words]
             made.append(self.transformers.NoBadWordsLogitsProcessor(words, list(self.ends)))
@@ -162,6 +164,17 @@ class _Scores:
             self._chosen.append(self._last.gather(1, new[:, -1:]))
         found: list[list[float]] = torch.cat(self._chosen, 1).tolist()
         return found
+
+
+class _OfAnswer:
+    """Shows a processor only the answer: the words of a prompt may be repeated, and padding depends on the batch."""
+
+    def __init__(self, processor: Any, prompt: int) -> None:
+        self._processor, self._prompt = processor, prompt
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        shaped: torch.Tensor = self._processor(input_ids[:, self._prompt :], scores)
+        return shaped
 
 
 class _Sampler:

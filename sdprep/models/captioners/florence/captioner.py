@@ -17,8 +17,8 @@ from sdprep.models.captioners.blip.layers import prefers_absorbed
 from sdprep.models.captioners.blip.loop import CaptionEngine
 from sdprep.models.captioners.blip.retry import Decoder
 from sdprep.models.captioners.florence.network import FlorenceNetwork, make_decoder
-from sdprep.models.captioners.florence.reference import FlorenceReference, check_captions
-from sdprep.models.captioners.frameworks import check_loaded, find_device, import_frameworks
+from sdprep.models.captioners.florence.reference import FlorenceReference, check_score
+from sdprep.models.captioners.frameworks import check_loaded, find_device, import_torch, import_transformers
 from sdprep.models.captioners.generation import CaptionOptions, GeneratedCaption
 from sdprep.models.captioners.trust import read_configs
 from sdprep.models.execution import Execution
@@ -44,6 +44,11 @@ class _TextConfig(msgspec.Struct):
     eos_token_id: int = 2
     decoder_start_token_id: int = 2
 
+    @property
+    def prompt(self) -> tuple[int, int]:
+        """The ids that start every sequence."""
+        return self.decoder_start_token_id, self.bos_token_id
+
 
 class _Config(msgspec.Struct):
     model_type: str
@@ -54,9 +59,10 @@ class _Config(msgspec.Struct):
 class FlorenceCaptioner:
     """A `Florence2ForConditionalGeneration` that answers the task token in each image's prompt.
 
-    Every caption begins as those of its training did, which counts neither as prompt nor as caption. The decoder is
-    compared with transformers on the first image of a run in float32. Raises MissingExtra without torch and
-    transformers, ModelError if the files are not a Florence-2, UsageError for options that it cannot use.
+    Every caption begins as those of its training did, which counts neither as prompt nor as caption. In float32, the
+    score of a run's first caption is compared with the one that transformers gives it.
+    Raises MissingExtra without torch and transformers, ModelError if the files are not a Florence-2, UsageError for
+    options that it cannot use.
     """
 
     notes: tuple[str, ...] = ()
@@ -70,12 +76,11 @@ class FlorenceCaptioner:
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config = _checked_config(files.folder)
-        torch, transformers = import_frameworks(
-            "caption", ("PreTrainedTokenizerFast", "Florence2ForConditionalGeneration")
-        )
         if execution.dtype == "int8":
             raise UsageError("--dtype int8 is for BLIP; use float32 with this model")
+        torch = import_torch("caption")
         self._device = find_device(torch, execution.device)
+        transformers = import_transformers("caption", ("PreTrainedTokenizerFast", "Florence2ForConditionalGeneration"))
         self.provider: str = self._device.type
         dtype = getattr(torch, execution.dtype)
         self._tokenizer = _load_tokenizer(transformers, files.folder)
@@ -89,14 +94,13 @@ class FlorenceCaptioner:
         absorbed = prefers_absorbed(self._device.type, self._decoding)
         self._decoder = None if options.reference else make_decoder(self._model, self._version, absorbed=absorbed)
         self._decoders: dict[str, Decoder] = {}
-        self._to_compare = not options.reference and dtype == torch.float32 and not options.generation.sample
+        self._to_check = not options.reference and dtype == torch.float32
         self.fit = spec.image.fit_to(spec.image.size or 768)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The captions of every image; a short caption may come before a longer one of an earlier batch."""
         for prompt, some in groupby(self._by_prompt(batches), lambda found: found[0]):
-            decoder = self._decoder_for(prompt)
-            for key, found in decoder.captions(self._compared(prompt, (images for _, images in some))):
+            for key, found in self._checked(prompt, (images for _, images in some)):
                 best, *others = map(self._caption, found)
                 yield key, replace(best, others=tuple(others))
 
@@ -114,14 +118,23 @@ class FlorenceCaptioner:
                 yield prompt, images.part(start, stop)
                 start = stop
 
-    def _compared(self, prompt: str, batches: Iterable[Images]) -> Iterator[Images]:
-        for images in batches:
-            if self._to_compare:
-                self._to_compare = False
-                self._note("checking sdprep's decoder against transformers on the first image")
-                both = self._engine(prompt, 1), self._reference(prompt)
-                check_captions(*both, images.part(0, 1), self._version)
-            yield images
+    def _checked(self, prompt: str, batches: Iterable[Images]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
+        """The captions of images with the same prompt, of which the first of a run is checked before it is given."""
+        held: dict[Hashable, torch.Tensor] = {}
+
+        def arriving() -> Iterator[Images]:
+            for images in batches:
+                if self._to_check:
+                    held.update(zip(images.keys, images.pixels, strict=True))
+                yield images
+
+        for key, found in self._decoder_for(prompt).captions(arriving()):
+            if self._to_check:
+                self._to_check = False
+                self._note("checking sdprep's decoder against transformers on the first caption")
+                check_score(self._reference(prompt), held[key], found[0], self._version)
+                held.clear()
+            yield key, found
 
     def _decoder_for(self, prompt: str) -> Decoder:
         if prompt not in self._decoders:
@@ -134,14 +147,12 @@ class FlorenceCaptioner:
         if self._decoder is None:
             raise ValueError("the captioner is closed")
         network = FlorenceNetwork(self._model, self._decoder, self._question(prompt))
-        start = (text.decoder_start_token_id, text.bos_token_id)
-        return CaptionEngine(network, start, text.eos_token_id, self._decoding, capacity, self._note)
+        return CaptionEngine(network, text.prompt, text.eos_token_id, self._decoding, capacity, self._note)
 
     def _reference(self, prompt: str) -> FlorenceReference:
         text = self._config.text_config
-        return FlorenceReference(
-            self._model, self._question(prompt), (text.bos_token_id, text.eos_token_id), self._decoding
-        )
+        question = self._question(prompt)
+        return FlorenceReference(self._model, question, text.prompt, text.eos_token_id, self._decoding)
 
     def _question(self, prompt: str) -> torch.Tensor:
         """The ids that the encoder reads: the places of the image's tokens, then what the task token stands for.
@@ -153,21 +164,19 @@ class FlorenceCaptioner:
         if prompt not in QUESTIONS:
             raise UsageError(f"--prompt {prompt}: this model takes one of {', '.join(QUESTIONS)}")
         ids = self._tokenizer(QUESTIONS[prompt]).input_ids
-        image = [self._config.image_token_id] * self._image_tokens()
+        image = [self._config.image_token_id] * image_tokens(self._model.config.vision_config, self.fit.size)
         return torch.tensor([*image, *ids], device=self._device)
-
-    def _image_tokens(self) -> int:
-        """How many tokens the encoder gets of an image of this size."""
-        import torch
-
-        size, dtype = self.fit.size, next(self._model.parameters()).dtype
-        with torch.inference_mode():
-            blank = torch.zeros(1, 3, size, size, device=self._device, dtype=dtype)
-            return int(self._model.model.get_image_features(blank).pooler_output.shape[1])
 
     def _caption(self, found: GeneratedCaption) -> Caption:
         text = self._tokenizer.decode(list(found.tokens), skip_special_tokens=True).strip()
         return Caption(text, len(found.tokens), found.finish_reason, found.score)
+
+
+def image_tokens(vision: Any, side: int) -> int:
+    """How many tokens the encoder gets of a square: one for each place that the convolutions leave, and their mean."""
+    for kernel, stride, padding in zip(vision.patch_size, vision.patch_stride, vision.patch_padding, strict=True):
+        side = (side + 2 * padding - kernel) // stride + 1
+    return side * side + 1
 
 
 def _checked_config(folder: Path) -> _Config:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sdprep.errors import ModelError
 from sdprep.models.captioners.blip.images import Images
-from sdprep.models.captioners.blip.loop import CaptionEngine
-from sdprep.models.captioners.blip.verify import caption_difference
+from sdprep.models.captioners.blip.verify import SAME_TOLERANCE
 from sdprep.models.captioners.generation import GeneratedCaption, GenerationConfig, hypothesis, stream_seed
 
 if TYPE_CHECKING:
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 class FlorenceReference:
     """Decodes batch by batch with `generate`; each image's sample has a random stream of its own.
 
-    `ends` are the ids that begin and end every caption.
+    `prompt` are the two ids that start every sequence, `end` is the id that ends it.
     """
 
-    def __init__(self, model: Any, question: torch.Tensor, ends: tuple[int, int], decoding: GenerationConfig) -> None:
+    def __init__(
+        self, model: Any, question: torch.Tensor, prompt: tuple[int, int], end: int, decoding: GenerationConfig
+    ) -> None:
         self._model, self._question, self._decoding = model, question, decoding
-        self._begin, self._end = ends
+        self._prompt, self._end = prompt, end
 
     def captions(self, batches: Iterable[Images]) -> Iterator[tuple[Hashable, list[GeneratedCaption]]]:
         """The captions of every image under its key."""
@@ -37,6 +39,19 @@ class FlorenceReference:
                 with torch.random.fork_rng():
                     torch.manual_seed(stream_seed(digest, self._decoding.seed))
                     yield key, self._generate(pixels[index : index + 1])[0]
+
+    def score(self, pixels: torch.Tensor, caption: GeneratedCaption) -> float:
+        """The score that the model gives a caption of one image, normalised [3, H, W], in a single pass."""
+        import torch
+
+        new = [*caption.tokens, *([self._end] if caption.finish_reason == "stop" else [])]
+        ids = torch.tensor([[*self._prompt, *new]], device=pixels.device)
+        with torch.inference_mode():
+            output = self._model(
+                input_ids=self._question[None], pixel_values=pixels[None], decoder_input_ids=ids[:, :-1]
+            )
+        chosen = output.logits[0].float().log_softmax(-1).gather(1, ids[0, 1:, None])
+        return float(chosen[len(self._prompt) - 1 :].mean())
 
     def _generate(self, pixels: torch.Tensor) -> list[list[GeneratedCaption]]:
         import torch
@@ -69,7 +84,7 @@ class FlorenceReference:
             # The first token is one of them, and forced; the last is not, so that a caption that is cut is known.
             "min_new_tokens": decoding.min_new_tokens + 1 if decoding.min_new_tokens else None,
             "max_new_tokens": decoding.max_new_tokens + 1,
-            "forced_bos_token_id": self._begin,
+            "forced_bos_token_id": self._prompt[-1],
             "forced_eos_token_id": None,
             "eos_token_id": self._end,
         }
@@ -79,10 +94,15 @@ class FlorenceReference:
         return hypothesis(ids[:length], self._end, sum(scores[:length]))
 
 
-def check_captions(engine: CaptionEngine, reference: FlorenceReference, images: Images, version: str) -> None:
-    """Compare both on one image. Raises ModelError with the `version` of transformers if more than rounding differs."""
-    if difference := caption_difference(engine, reference, images):
+def check_score(reference: FlorenceReference, pixels: torch.Tensor, caption: GeneratedCaption, version: str) -> None:
+    """Compare a caption's score, to which every step of sdprep's decoder has added, with that of transformers.
+
+    Raises ModelError with the `version` of transformers if they differ by more than rounding; NaN agrees with NaN.
+    """
+    expected = reference.score(pixels, caption)
+    both_nan = math.isnan(caption.score) and math.isnan(expected)
+    if not both_nan and not abs(caption.score - expected) <= SAME_TOLERANCE:
         raise ModelError(
-            f"sdprep's decoder and transformers {version} disagree on the first image: {difference}\n"
-            "Use --decoder reference, and please report it"
+            f"sdprep's decoder and transformers {version} disagree on the first caption: {caption.tokens} has the "
+            f"score {caption.score:.4f}, not {expected:.4f}\nUse --decoder reference, and please report it"
         )

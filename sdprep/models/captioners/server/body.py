@@ -54,17 +54,22 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about an image; `fields` are those of the body that are stated besides."""
+    """What is asked about an image; `fields` are those of the body that are stated besides.
+
+    A second try after a wrong answer says the `fault` of that.
+    """
 
     model: str
     prompt: str
     system: str = ""
     max_tokens: int | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
 
     def body(self, image_url: str, dialect: Dialect) -> bytes:
         """The body of the request as JSON; the image comes before the text, as models are trained."""
-        system, prompt = (CONTROL.sub("", text) for text in (self.system, self.prompt))
+        asked = "\n\n".join(filter(None, (self.prompt, self._schema_in_words(dialect), self.fault)))
+        system, prompt = (CONTROL.sub("", text) for text in (self.system, asked))
         if dialect.merges_system:
             system, prompt = "", f"{system}\n\n{prompt}" if system else prompt
         parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": image_url}}]
@@ -77,3 +82,12 @@ class Question:
             body[dialect.tokens] = self.max_tokens
         body |= {name: value for name, value in self.fields.items() if name not in dialect.dropped}
         return msgspec.json.encode(body | {"messages": messages})
+
+    def _schema_in_words(self, dialect: Dialect) -> str:
+        """The schema of the answer, for a server that does not take it as a field; empty if there is none."""
+        form = self.fields.get("response_format")
+        asked = form.get("json_schema") if isinstance(form, dict) else None
+        if "response_format" not in dialect.dropped or not isinstance(asked, dict) or "schema" not in asked:
+            return ""
+        schema = msgspec.json.encode(asked["schema"]).decode()
+        return f"Answer with a JSON object alone that fits this JSON Schema: {schema}"

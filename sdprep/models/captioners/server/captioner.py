@@ -12,15 +12,17 @@ from sdprep.errors import ServerError, UsageError, starting_threads
 from sdprep.models.base import ModelFiles, ModelSpec, ServerSpec
 from sdprep.models.captioners.generation import CaptionOptions, stream_seed
 from sdprep.models.captioners.server.address import Address, is_public, parse_address
-from sdprep.models.captioners.server.body import Question
+from sdprep.models.captioners.server.body import Dialect, Question
 from sdprep.models.captioners.server.client import Client, Job
 from sdprep.models.captioners.server.connection import NoResponse, NotConnected, Response, resolved
+from sdprep.models.captioners.server.estimate import tokens_asked
 from sdprep.models.captioners.server.images import encode_jpeg
 from sdprep.models.captioners.server.key import read_key
 from sdprep.models.captioners.server.limits import Budget, Limiter
 from sdprep.models.captioners.server.outcome import Fatal, outcome_of
-from sdprep.models.captioners.server.reply import is_page, read_models
-from sdprep.models.captioners.server.scheduler import Clock, Scheduler
+from sdprep.models.captioners.server.reply import is_listed, is_page, read_models
+from sdprep.models.captioners.server.requests import RequestLog, request_key
+from sdprep.models.captioners.server.scheduler import Clock, Endpoint, Scheduler
 from sdprep.models.execution import Execution
 from sdprep.report import CancelToken
 from sdprep.sanitize import redact, strip_invisible
@@ -60,27 +62,42 @@ class ServerCaptioner:
             raise AssertionError("the description of a server was not checked")
         self._server, self._options, self._note, self._clock = spec.server, options, note, clock
         self._most = max(1, execution.in_flight)
-        address = parse_address(spec.server.url)
-        check_privacy(address, insecure=options.insecure)
+        addresses = [parse_address(url) for url in spec.server.urls]
+        for address in addresses:
+            check_privacy(address, insecure=options.insecure)
         self.stop = CancelToken()
         self.fit = spec.image.fit_to(spec.image.size)
-        self.provider = f"server {address.name}"
-        self._client = Client(address, read_key(spec.server.key_env), spec.answer, spec.server.max_bytes, note)
+        self._names = ", ".join(address.name for address in addresses)
+        self.provider = f"server {self._names}"
+        self._key = read_key(spec.server.key_env)
+        self._clients = [
+            Client(address, self._key, spec.answer, spec.server.schema, spec.server.max_bytes, note)
+            for address in addresses
+        ]
         self._budget = budget_for(spec.server, options)
-        if not address.is_local:
+        for host in dict.fromkeys(address.host for address in addresses if not address.is_local):
             key = f" and the key in {spec.server.key_env}" if spec.server.key_env else ""
-            note(f"the images{key} are sent to {address.host}")
-        self._check_model()
+            note(f"the images{key} are sent to {host}")
+        for client in self._clients:
+            self._check_model(client)
+        self._log = None if options.request_log is None else RequestLog(options.request_log)
+        for client in self._clients:
+            client.log = self._log
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[tuple[Hashable, Prediction]]:
         """The caption of each image the moment it arrives; fewer than all if the run may ask for no more."""
-        limiter = Limiter(self._most, self._server.requests_per_minute)
-        scheduler = Scheduler(self._client, limiter, self._budget, self._most, self._note, self._clock)
+        server, generation = self._server, self._options.generation
+        tokens = tokens_asked(self.fit.size, self._options.system) + generation.max_new_tokens
+        endpoints = [
+            Endpoint(client, Limiter(self._most, server.requests_per_minute, server.tokens_per_minute, tokens))
+            for client in self._clients
+        ]
+        scheduler = Scheduler(endpoints, self._budget, self._most, self._note, self._clock)
         puller = threading.Thread(target=self._pull, args=(batches, scheduler), name="encode", daemon=True)
         scheduler.start()
         with starting_threads():
             puller.start()
-        gathered = Gathered(self._options.generation.num_return_sequences)
+        gathered = Gathered(generation.num_return_sequences)
         try:
             with closing(scheduler.finished(lambda: bool(self.stop))) as finished:
                 for job, answer in finished:
@@ -92,7 +109,9 @@ class ServerCaptioner:
             puller.join()
 
     def close(self) -> None:
-        """Nothing is held: the threads of a run end with it."""
+        """Close the request log; the threads of a run end with it."""
+        if self._log is not None:
+            self._log.close()
 
     def _pull(self, batches: Iterable[Batch], scheduler: Scheduler) -> None:
         """Read batches ahead of the requests; only the JPEG of an image is kept."""
@@ -111,7 +130,9 @@ class ServerCaptioner:
         for key, digest, pixels, prompt in zip(batch.keys, batch.digests, batch.pixels, prompts, strict=True):
             jpeg = encode_jpeg(pixels, self._server.max_bytes)
             for number in range(self._options.generation.num_return_sequences):
-                yield Job(key, self._question(prompt, digest, number), jpeg, number)
+                question = self._question(prompt, digest, number)
+                name = request_key(digest, number, question.body("", Dialect()))
+                yield Job(key, question, jpeg, number, name)
 
     def _question(self, prompt: str, digest: bytes, number: int) -> Question:
         generation, stated = self._options.generation, self._options.stated
@@ -120,13 +141,15 @@ class ServerCaptioner:
         }
         if generation.sample:
             fields["seed"] = stream_seed(digest, generation.seed, number) & SEED_BITS
+        if schema := self._server.schema:
+            fields["response_format"] = {"type": "json_schema", "json_schema": {"name": "caption", "schema": schema}}
         return Question(
             self._server.model, prompt, self._options.system, generation.max_new_tokens, fields | self._server.extra
         )
 
-    def _check_model(self) -> None:
+    def _check_model(self, client: Client) -> None:
         """Note what the list of models leaves open. Raises ServerError if the server or the model is not there."""
-        client, name = self._client, self._client.address.name
+        name = client.address.name
         connection = client.connection()
         try:
             response = connection.get(client.address.models, LIST_SECONDS)
@@ -147,14 +170,14 @@ class ServerCaptioner:
             more = f", and {len(listed) - NAMES} more" if len(listed) > NAMES else ""
             raise ServerError(
                 f"{name} has no model {self._server.model}\nIt has: "
-                f"{client.key.removed_from(', '.join(map(_shown, listed[:NAMES])))}{more}"
+                f"{self._key.removed_from(', '.join(map(_shown, listed[:NAMES])))}{more}"
             )
 
     def _check_response(self, response: Response, name: str) -> None:
         """Raise ServerError for what no request of this run would get past."""
         outcome = None if response.status in (200, NOT_FOUND) else outcome_of(response)
         if isinstance(outcome, Fatal):
-            raise ServerError(f"{name}: {redact(self._client.key.removed_from(outcome.message))}")
+            raise ServerError(f"{name}: {redact(self._key.removed_from(outcome.message))}")
 
     def _report(self) -> None:
         budget = self._budget
@@ -163,7 +186,7 @@ class ServerCaptioner:
         tokens = f": {budget.total.prompt:,} tokens in, {budget.total.completion:,} out" if budget.is_counted else ""
         cost = f", cost {budget.cost:.4f}" if budget.price is not None and budget.is_counted else ""
         requests = "1 request" if budget.requests == 1 else f"{budget.requests:,} requests"
-        self._note(f"{requests} to {self._client.address.name}{tokens}{cost}")
+        self._note(f"{requests} to {self._names}{tokens}{cost}")
 
 
 class Gathered:
@@ -207,11 +230,6 @@ def budget_for(server: ServerSpec, options: CaptionOptions) -> Budget:
         )
     # An answer that is cut is asked for again with twice the tokens.
     return Budget(options.max_requests, options.max_cost, server.price, 2 * options.generation.max_new_tokens)
-
-
-def is_listed(model: str, listed: list[str]) -> bool:
-    """Whether a model is among those that a server lists, which may leave out or add a tag or a folder."""
-    return any(each in (model, f"{model}:latest") or each.endswith(f"/{model}") for each in listed)
 
 
 def _shown(name: str) -> str:

@@ -21,9 +21,16 @@ def describe_requests(spec: ModelSpec, prompts: Sequence[str], captions: int, ma
     requests, pixels = captions * len(prompts), spec.image.size**2
     sent = requests * min(pixels * BYTES_PER_PIXEL * BASE64, spec.server.max_bytes) / MILLION
     tokens = requests * max_tokens
-    words = f"{requests:,} request{'s' if requests != 1 else ''} to {spec.server.url}: about {sent:,.1f} MB, "
+    words = (
+        f"{requests:,} request{'s' if requests != 1 else ''} to {', '.join(spec.server.urls)}: about {sent:,.1f} MB, "
+    )
     words += f"at most {tokens:,} tokens in answers"
     if (price := spec.server.price) is not None:
-        asked = captions * sum(pixels / PIXELS_PER_TOKEN + len(prompt) / LETTERS_PER_TOKEN for prompt in prompts)
+        asked = captions * sum(tokens_asked(spec.image.size, prompt) for prompt in prompts)
         words += f", cost about {(asked * price.input + tokens * price.output) / MILLION:.4f}"
     return f"{words}; answers that are cut or empty are asked for once again"
+
+
+def tokens_asked(side: int, text: str) -> float:
+    """About how many tokens a square image and a text take."""
+    return side**2 / PIXELS_PER_TOKEN + len(text) / LETTERS_PER_TOKEN

@@ -13,12 +13,22 @@ from sdprep.models.captioners.server.reply import Usage
 class Limiter:
     """Requests at a time: one more per round of answers up to `most`, and half after the server was overloaded.
 
-    No request starts before `paused_until`, nor faster than `per_minute`. Times are those of one clock.
+    No request starts before `paused_until`, nor faster than `per_minute`, nor before those ahead of it have had time
+    for their tokens at `tokens_per_minute`. A request is expected to take as many as the last answer did, and the first
+    one `tokens`. Times are those of one clock.
     """
 
-    def __init__(self, most: int, per_minute: float | None = None) -> None:
+    def __init__(
+        self,
+        most: int,
+        per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        tokens: float = 0.0,
+    ) -> None:
         self._most, self._interval = most, 60.0 / per_minute if per_minute else 0.0
+        self._token_seconds, self._tokens = 60.0 / tokens_per_minute if tokens_per_minute else 0.0, tokens
         self._allowed, self._halved_at, self._next_start = float(most), -math.inf, -math.inf
+        self._tokens_until = -math.inf
         self.paused_until = -math.inf
 
     @property
@@ -30,15 +40,20 @@ class Limiter:
         """Seconds until the next request may start; infinite until one of the active ends."""
         if active >= self.allowed:
             return math.inf
-        return max(0.0, self.paused_until - now, self._next_start - now)
+        return max(0.0, max(self.paused_until, self._next_start, self._tokens_until) - now)
 
-    def start(self, now: float) -> None:
-        """Count a request that starts."""
-        self._next_start = max(now, self._next_start) + self._interval if self._interval else now
+    def start(self, now: float) -> float:
+        """Count a request that starts, and return the tokens that it is expected to take."""
+        self._next_start = max(now, self._next_start) + self._interval
+        self._tokens_until = max(now, self._tokens_until) + self._tokens * self._token_seconds
+        return self._tokens
 
-    def succeed(self) -> None:
-        """Take note of an answer."""
+    def succeed(self, usage: Usage | None = None, expected: float = 0.0) -> None:
+        """Take note of an answer, and of the tokens that it took instead of those expected."""
         self._allowed = min(float(self._most), self._allowed + 1 / self._allowed)
+        if usage is not None:
+            self._tokens = usage.prompt + usage.completion
+            self._tokens_until += (self._tokens - expected) * self._token_seconds
 
     def overload(self, began: float, now: float) -> None:
         """Take note of a request that was refused as one too many; those that began before the last such count once."""

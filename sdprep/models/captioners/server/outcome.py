@@ -26,6 +26,7 @@ class Again:
     """The request is made again later: after `pause`, which then holds for all, or after a time of the sender's choice.
 
     With `at_once` it never reached the server. A request that `may_be_paid` may have been answered without our knowing.
+    With `is_down` the server itself failed, and another one may not.
     """
 
     message: str
@@ -33,6 +34,7 @@ class Again:
     overloaded: bool = False
     at_once: bool = False
     may_be_paid: bool = False
+    is_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def outcome_of(response: Response) -> Outcome:
     if response.status == 429 and any(word in response.body.decode("utf-8", "replace").lower() for word in QUOTA):
         return Fatal(f"{said}\n{REASONS[402]}")
     if response.status in PASSING:
-        return Again(said, response.retry_after(), response.status in OVERLOADED)
+        overloaded = response.status in OVERLOADED
+        return Again(said, response.retry_after(), overloaded, is_down=response.status >= 500 and not overloaded)
     if 300 <= response.status < 400:
         place = response.headers.get("location", "another address")
         return Fatal(
@@ -88,5 +91,5 @@ def outcome_of(response: Response) -> Outcome:
 def outcome_of_error(error: NotConnected | NoResponse) -> Outcome:
     """What it means that there is no response."""
     if isinstance(error, NotConnected):
-        return Fatal(str(error)) if error.is_tls else Again(f"the server cannot be reached: {error}")
-    return Again(str(error), at_once=error.was_idle, may_be_paid=True)
+        return Fatal(str(error)) if error.is_tls else Again(f"the server cannot be reached: {error}", is_down=True)
+    return Again(str(error), at_once=error.was_idle, may_be_paid=True, is_down=not error.was_idle)

@@ -10,8 +10,9 @@ import msgspec
 from sdprep.errors import shortened
 from sdprep.models.captioners.server.connection import Response
 from sdprep.sanitize import strip_invisible
+from sdprep.types import Served
 
-LONGEST_FAULT = 300
+LONGEST_FAULT, LONGEST_NAME = 300, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,22 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: its text, why it ended, the refusal if it is one, and its tokens if the server counts them."""
+    """An answer: its text, why it ended, the refusal if it is one, and its tokens if the server counts them.
+
+    `model` and `fingerprint` are what the server says that it ran.
+    """
 
     text: str
     finish_reason: str
     refusal: str = ""
     usage: Usage | None = None
+    model: str = ""
+    fingerprint: str = ""
+
+    @property
+    def served(self) -> Served:
+        """What the server says about the answer, besides its text."""
+        return Served(self.model, self.fingerprint, None if self.usage is None else self.usage.prompt)
 
 
 class Malformed(Exception):  # noqa: N818 - what became of an answer
@@ -48,11 +59,14 @@ def read_reply(response: Response) -> Reply:
         raise Malformed(_fault_words(fault))
     choice = _first_choice(table)
     message = _as_table(choice.get("message"))
+    model, fingerprint = _names(table)
     return Reply(
-        _content(message.get("content")),
-        str(choice.get("finish_reason") or ""),
-        _content(message.get("refusal")),
-        _usage(table),
+        text=_content(message.get("content")),
+        finish_reason=str(choice.get("finish_reason") or ""),
+        refusal=_content(message.get("refusal")),
+        usage=_usage(table),
+        model=model,
+        fingerprint=fingerprint,
     )
 
 
@@ -78,6 +92,11 @@ def read_models(response: Response) -> list[str] | None:
     return [each["id"] for each in listed if isinstance(each, dict) and isinstance(each.get("id"), str)]
 
 
+def is_listed(model: str, listed: list[str]) -> bool:
+    """Whether a model is among those that a server names, which may leave out or add a tag or a folder."""
+    return any(each in (model, f"{model}:latest") or each.endswith(f"/{model}") for each in listed)
+
+
 def is_page(response: Response) -> bool:
     """Whether a response is a web page."""
     return response.body.lstrip()[:1] == b"<"
@@ -85,7 +104,7 @@ def is_page(response: Response) -> bool:
 
 def _read_stream(body: bytes) -> Reply:
     """The answer in the events of a stream. Raises Malformed if it ends before the answer does."""
-    text, refusal, reason, usage, is_done = "", "", "", None, False
+    text, refusal, reason, usage, is_done, model, fingerprint = "", "", "", None, False, "", ""
     for line in body.splitlines():
         if not line.startswith(b"data:"):
             continue
@@ -97,6 +116,8 @@ def _read_stream(body: bytes) -> Reply:
         if fault := table.get("error"):
             raise Malformed(_fault_words(fault))
         usage = _usage(table) or usage
+        named = _names(table)
+        model, fingerprint = named[0] or model, named[1] or fingerprint
         if not table.get("choices"):
             continue
         choice = _first_choice(table)
@@ -106,7 +127,7 @@ def _read_stream(body: bytes) -> Reply:
         reason = str(choice.get("finish_reason") or reason)
     if not is_done and not reason:
         raise Malformed("the answer was cut")
-    return Reply(text, reason, refusal, usage)
+    return Reply(text, reason, refusal, usage, model, fingerprint)
 
 
 def _table(data: bytes) -> dict[str, Any]:
@@ -144,6 +165,13 @@ def _usage(table: dict[str, Any]) -> Usage | None:
     if not isinstance(prompt, int) or not isinstance(completion, int) or min(prompt, completion) < 0:
         return None
     return Usage(prompt, completion)
+
+
+def _names(table: dict[str, Any]) -> tuple[str, str]:
+    """The model that answered, and the fingerprint of the system that ran it."""
+    names = (table.get("model"), table.get("system_fingerprint"))
+    model, fingerprint = (_one_line(name)[:LONGEST_NAME] if isinstance(name, str) else "" for name in names)
+    return model, fingerprint
 
 
 def _fault_words(fault: object) -> str:

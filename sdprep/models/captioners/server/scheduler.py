@@ -9,7 +9,8 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 
 from sdprep.errors import ServerError, starting_threads
 from sdprep.models.captioners.server.client import Client, Job
@@ -24,6 +25,8 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 FAILURES_IN_A_ROW = 10
 # A wait that is longer is announced.
 LONG_WAIT = 10.0
+# How long a server that fails is left alone, if there is another.
+AWAY = 60.0
 # How often a run that waits for answers looks whether it is cancelled.
 TICK = 0.2
 
@@ -46,16 +49,27 @@ class Clock:
         return random.uniform(0, most)
 
 
-class Scheduler:
-    """Asks a server for the captions of jobs, `most` at a time; a job that waits for another try holds up no other.
+@dataclass(slots=True)
+class Endpoint:
+    """A server that is asked, with what runs there; one that fails gets no request before `back_at`."""
 
-    `note` gets what the user should know. Jobs come from one thread and answers go to another.
+    client: Client
+    limiter: Limiter
+    active: int = 0
+    back_at: float = -math.inf
+
+
+class Scheduler:
+    """Asks servers for the captions of jobs; a job that waits for another try holds up no other.
+
+    Each server is asked up to `most` at a time: whichever is free takes the next job. `note` gets what the user should
+    know. Jobs come from one thread and answers go to another.
     """
 
     def __init__(
-        self, client: Client, limiter: Limiter, budget: Budget, most: int, note: Callable[[str], None], clock: Clock
+        self, endpoints: Sequence[Endpoint], budget: Budget, most: int, note: Callable[[str], None], clock: Clock
     ) -> None:
-        self._client, self._limiter, self._budget, self._most = client, limiter, budget, most
+        self._endpoints, self._budget, self._most = endpoints, budget, most * len(endpoints)
         self._note, self._clock = note, clock
         lock = threading.Lock()
         # What the threads that ask wait for, the one that adds jobs, and the one that takes answers.
@@ -71,8 +85,9 @@ class Scheduler:
     def start(self) -> None:
         """Start the threads that ask."""
         with starting_threads():
-            for _ in range(self._most):
-                threading.Thread(target=self._serve, name="request", daemon=True).start()
+            for number in range(self._most):
+                endpoint = self._endpoints[number % len(self._endpoints)]
+                threading.Thread(target=self._serve, args=(endpoint,), name="request", daemon=True).start()
 
     # The side that adds jobs
 
@@ -89,7 +104,8 @@ class Scheduler:
         """Take a job."""
         with self._changed:
             self._ready.append(job)
-            self._changed.notify()
+            # Not every thread may take it: its server may be away.
+            self._changed.notify_all()
 
     def complete(self, error: BaseException | None = None) -> None:
         """There are no more jobs, since all are there or `error` came between; it is raised where answers are taken."""
@@ -146,17 +162,17 @@ class Scheduler:
 
     # The threads that ask
 
-    def _serve(self) -> None:
-        connection = self._client.connection()
+    def _serve(self, endpoint: Endpoint) -> None:
+        connection = endpoint.client.connection()
         try:
-            while (job := self._take()) is not None:
-                outcome = self._client.ask(job, connection)
-                if self._client.second_try(job, outcome):
-                    self._settle(job, None)
+            while (job := self._take(endpoint)) is not None:
+                outcome = endpoint.client.ask(job, connection)
+                if endpoint.client.second_try(job, outcome):
+                    self._settle(endpoint, job, None)
                 elif isinstance(outcome, Reply):
-                    self._settle_reply(job, outcome)
+                    self._settle_reply(endpoint, job, outcome)
                 else:
-                    self._settle(job, outcome)
+                    self._settle(endpoint, job, outcome)
         except BaseException as error:  # noqa: BLE001 - it is raised where answers are taken
             with self._changed:
                 self._is_broken = True
@@ -164,46 +180,55 @@ class Scheduler:
         finally:
             connection.close()
 
-    def _take(self) -> Job | None:
+    def _take(self, endpoint: Endpoint) -> Job | None:
         """The next job, once its request may start; None if there are no more."""
         with self._changed:
             while not self._is_ended and not (self._is_complete and self._is_over()):
                 now = self._clock.now()
                 while self._later and self._later[0][0] <= now:
                     self._ready.appendleft(heapq.heappop(self._later)[2])
-                wait = self._wait(now)
+                wait = self._wait(endpoint, now)
                 if wait <= 0:
-                    return self._started(self._ready.popleft(), now)
+                    return self._started(endpoint, self._ready.popleft(), now)
                 if not self._is_ended:
                     self._clock.wait(self._changed, wait)
             self._wake()
             return None
 
-    def _wait(self, now: float) -> float:
-        """Seconds until a request may start."""
+    def _wait(self, endpoint: Endpoint, now: float) -> float:
+        """Seconds until a request to a server may start."""
         if not self._ready:
             return self._later[0][0] - now if self._later else math.inf
         if (reason := self._budget.fault(self._active)) is not None:
             self._note(f"{reason}; run the command again to go on")
             self._end()
             return math.inf
-        return self._limiter.wait(now, self._active) if self._budget.has_room(self._active) else math.inf
+        if not self._budget.has_room(self._active):
+            return math.inf
+        # Where all have failed, any may be asked.
+        away = endpoint.back_at - now if self._has_another(endpoint, now) else 0.0
+        return max(away, endpoint.limiter.wait(now, endpoint.active))
 
-    def _started(self, job: Job, now: float) -> Job:
+    def _has_another(self, endpoint: Endpoint, now: float) -> bool:
+        return any(each is not endpoint and each.back_at <= now for each in self._endpoints)
+
+    def _started(self, endpoint: Endpoint, job: Job, now: float) -> Job:
         self._active += 1
+        endpoint.active += 1
         self._room.notify()
-        self._limiter.start(now)
+        job.tokens = endpoint.limiter.start(now)
         self._budget.start()
         job.began, job.attempts = now, job.attempts + 1
         if job.first_began is None:
             job.first_began = now
         return job
 
-    def _settle_reply(self, job: Job, reply: Reply) -> None:
-        answer = self._client.read(job, reply)
+    def _settle_reply(self, endpoint: Endpoint, job: Job, reply: Reply) -> None:
+        answer = endpoint.client.read(job, reply)
         with self._changed:
             self._active -= 1
-            self._limiter.succeed()
+            endpoint.active -= 1
+            endpoint.limiter.succeed(reply.usage, job.tokens)
             self._budget.count(reply.usage)
             self._failures, job.attempts = 0, 0
             if self._budget.max_cost is not None and not self._budget.is_counted:
@@ -218,26 +243,32 @@ class Scheduler:
                 self._finished.append((job, answer))
             self._wake()
 
-    def _settle(self, job: Job, outcome: Again | Failed | Refused | Fatal | None) -> None:
+    def _settle(self, endpoint: Endpoint, job: Job, outcome: Again | Failed | Refused | Fatal | None) -> None:
         """Take note of a request without an answer; with None it is made again at once, in another form."""
         with self._changed:
             self._active -= 1
+            endpoint.active -= 1
             now = self._clock.now()
             if outcome is None:
                 self._ask_again(job, now)
             elif isinstance(outcome, Again):
-                self._settle_again(job, outcome, now)
+                self._settle_again(endpoint, job, outcome, now)
             elif isinstance(outcome, Fatal):
-                self._end(ServerError(f"{self._client.address.name}: {outcome.message}"))
+                self._end(ServerError(f"{endpoint.client.address.name}: {outcome.message}"))
             else:
                 self._fail(job, outcome.message)
             self._wake()
 
-    def _settle_again(self, job: Job, outcome: Again, now: float) -> None:
+    def _settle_again(self, endpoint: Endpoint, job: Job, outcome: Again, now: float) -> None:
         if outcome.may_be_paid:
             self._budget.lose()
         if outcome.overloaded:
-            self._limiter.overload(job.began, now)
+            endpoint.limiter.overload(job.began, now)
+        is_left = outcome.is_down and self._has_another(endpoint, now)
+        if is_left:
+            if endpoint.back_at <= now:
+                self._note(f"{endpoint.client.address.name} gets no request for {AWAY:.0f} s: {outcome.message}")
+            endpoint.back_at = now + AWAY
         if outcome.pause is not None:
             if outcome.pause > MOST_SECONDS:
                 self._end(
@@ -246,12 +277,12 @@ class Scheduler:
                     )
                 )
                 return
-            if outcome.pause > LONG_WAIT and now >= self._limiter.paused_until:
+            if outcome.pause > LONG_WAIT and now >= endpoint.limiter.paused_until:
                 self._note(f"waiting for {outcome.pause:.0f} s, as the server asks")
-            self._limiter.pause(now, outcome.pause)
+            endpoint.limiter.pause(now, outcome.pause)
         if job.attempts >= MOST_ATTEMPTS or now - (job.first_began or now) >= MOST_SECONDS:
             self._fail(job, f"{outcome.message} ({job.attempts} tries)")
-        elif outcome.at_once or outcome.pause:
+        elif is_left or outcome.at_once or outcome.pause:
             self._ask_again(job, now)
         else:
             self._ask_again(job, now + self._clock.delay(min(LONGEST_DELAY, FIRST_DELAY * 2 ** (job.attempts - 1))))

@@ -1,8 +1,8 @@
 """Tiny chat models with random weights: one folder per family, built from the real classes of transformers."""
 
 import json
+import shutil
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +93,9 @@ FAMILIES = {
         Family("qwen3_5", "<vs><image><ve>", seed=1),
     )
 }
-# Before 5.23, transformers needs torchvision for these. Its processor of SmolVLM asks for num2words, which
-# `sdprep[vlm]` installs and a checkout does not need.
+# Before 5.23, transformers needs torchvision for these.
 NEWER = {"gemma4", "smolvlm"} if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 23) else set()
-LACKING = {"smolvlm"} if find_spec("num2words") is None else set()
-RUNNABLE = [family for family in FAMILIES if family not in NEWER | LACKING]
+RUNNABLE = [family for family in FAMILIES if family not in NEWER]
 
 
 def tokenizer():
@@ -255,19 +253,48 @@ def write_model(folder: Path, family: str) -> Path:
     return folder
 
 
+# What the tiny model that repeats itself writes after each character, and what comes second; each character that is
+# not here ends the answer.
+FOLLOWS = {"a": ("Ġ", "</s>"), "Ġ": ("a", "</s>"), "x": ("x", "</s>"), "c": ("d", "</s>")}
+
+
+def write_repetitive_model(folder: Path, llava: Path) -> Path:
+    """Write a llava whose next token depends on the last one alone, by `FOLLOWS`: some prompts send it in circles."""
+    shutil.copytree(llava, folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    ids = tokenizer().get_vocab()
+    with torch.no_grad():
+        for layer in model.model.language_model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        words, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+        words.zero_()
+        head.zero_()
+        # The last direction is that of all characters after which the answer ends.
+        words[:, -1] = 1
+        head[ids["</s>"], -1] = 1
+        for place, (token, (first, second)) in enumerate(FOLLOWS.items()):
+            words[ids[token]] = torch.eye(words.shape[1])[place]
+            head[ids[first], place], head[ids[second], place] = 2, 1
+    model.save_pretrained(folder)
+    return folder
+
+
 def spec_of(folder: Path, **values: object) -> ModelSpec:
     """The description of a tiny model."""
     common = {"name": folder.name, "task": "caption", "backend": "chat", "image": ImageSpec(fit="inside", size=64)}
     return ModelSpec(**{**common, "files": ("config.json", "model.safetensors"), **values})
 
 
-def load(folder: Path, *, prompt=PromptSpec(), batch_size=8, options=None, note=lambda _: None, **search):
+def load(
+    folder: Path, *, prompt=PromptSpec(), options=None, note=lambda _: None, batch_size=8, quantize="none", **search
+):
     """A captioner for a folder; `search` has settings of the search."""
     decoding = Decoding(**{"max_new_tokens": 12, **search})
     return ChatCaptioner(
         spec_of(folder, prompt=prompt),
         ModelFiles(folder, None, "weights"),
-        Execution(device="cpu", batch_size=batch_size),
+        Execution(device="cpu", batch_size=batch_size, quantize=quantize),
         options or CaptionOptions(generation=decoding),
         note,
     )

@@ -9,8 +9,7 @@ import transformers
 from PIL import Image
 
 from sdprep.errors import ModelError, UsageError
-from sdprep.models.base import AnswerSpec, PromptSpec
-from sdprep.models.captioners.answers import clean_answer
+from sdprep.models.base import PromptSpec
 from sdprep.models.captioners.chat.loading import load_processor
 from sdprep.models.captioners.chat.search import AnswerSearch
 from sdprep.models.captioners.generation import CaptionOptions, GenerationConfig
@@ -29,32 +28,50 @@ def texts(found):
     return {key: [(each.text, each.finish_reason) for each in (one, *one.others)] for key, one in found.items()}
 
 
-def generated(folder, family, asked):
-    """What transformers' own `generate` answers to a batch of one, and the mean log-probability of its tokens."""
+def generated(folder, family, numbers):
+    """What transformers' own `generate` answers to each image alone: the ids, and their mean log-probability."""
     model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
     processor = load_processor(transformers, folder, family)
-    content = [{"type": "image"}, {"type": "text", "text": asked.prompts[0]}]
     template = {"chat_template": processor.chat_template, "tokenize": False, "add_generation_prompt": True}
-    text = processor.tokenizer.apply_chat_template([{"role": "user", "content": content}], **template)
-    inputs = processor(text=[text], images=[[Image.fromarray(asked.pixels[0])]], return_tensors="pt")
     search = {"do_sample": False, "num_beams": 1, "output_logits": True, "return_dict_in_generate": True}
-    with torch.inference_mode():
-        found = model.generate(**inputs, **search, **LENGTHS)
-        scores = model.compute_transition_scores(found.sequences, found.logits, normalize_logits=True)
-    new = found.sequences[0, inputs["input_ids"].shape[1] :]
-    answer = clean_answer(processor.tokenizer.decode(new, skip_special_tokens=True), AnswerSpec())
-    return answer, float(scores.mean())
+    for number in numbers:
+        asked = batch(number)
+        content = [{"type": "image"}, {"type": "text", "text": asked.prompts[0]}]
+        text = processor.tokenizer.apply_chat_template([{"role": "user", "content": content}], **template)
+        inputs = processor(text=[text], images=[[Image.fromarray(asked.pixels[0])]], return_tensors="pt")
+        with torch.inference_mode():
+            found = model.generate(**inputs, **search, **LENGTHS)
+            scores = model.compute_transition_scores(found.sequences, found.logits, normalize_logits=True)
+        yield found.sequences[0, inputs["input_ids"].shape[1] :].tolist(), float(scores.mean())
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """What each search for answers was given and has found: masks, and captions as token ids."""
+    whole, seen = AnswerSearch.answers, []
+
+    def answers(self, inputs, seeds, first):
+        found = whole(self, inputs, seeds, first)
+        seen.append((inputs["attention_mask"], [row for (row,) in found]))
+        return found
+
+    monkeypatch.setattr(AnswerSearch, "answers", answers)
+    return seen
 
 
 @pytest.mark.parametrize("family", RUNNABLE)
-def test_a_batch_of_mixed_sizes_and_prompts_gives_what_generate_answers_to_each_alone(model_folder, family):
-    folder = model_folder(family)
-    found = captions(load(folder, **LENGTHS), [batch(0, 1, 2, 3, 4)])
-    expected = {number: generated(folder, family, batch(number)) for number in range(5)}
-    assert {key: each.text for key, each in found.items()} == {key: text for key, (text, _) in expected.items()}
-    for key, (_, score) in expected.items():
-        assert found[key].score == pytest.approx(score, abs=1e-4)
-    assert len({each.text for each in found.values()}) > 1
+def test_a_padded_batch_of_mixed_sizes_and_prompts_gives_the_ids_of_generate_for_each_alone(
+    model_folder, family, searched
+):
+    folder, numbers = model_folder(family), range(8)
+    captioner = load(folder, **LENGTHS)
+    captions(captioner, [batch(*numbers)])
+    [(mask, found)] = searched
+    assert (mask[:, 0] == 0).any()
+    ends, expected = captioner._search.ends, list(generated(folder, family, numbers))
+    assert [list(each.tokens) for each in found] == [ids[:-1] if ids[-1] in ends else ids for ids, _ in expected]
+    assert [each.score for each in found] == pytest.approx([score for _, score in expected], abs=1e-4)
+    assert len({each.tokens for each in found}) > 1
 
 
 @pytest.mark.parametrize("family", RUNNABLE)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import torch
 
 from sdprep.errors import ModelError, UsageError
 from sdprep.models.base import ImageSpec, ModelFiles, ModelSpec, Source
+from sdprep.models.captioners.blip.search import BeamSearch
 from sdprep.models.captioners.florence import captioner
-from sdprep.models.captioners.florence.captioner import QUESTIONS, FlorenceCaptioner
+from sdprep.models.captioners.florence.captioner import QUESTIONS, FlorenceCaptioner, image_tokens
+from sdprep.models.captioners.florence.network import FlorenceNetwork
 from sdprep.models.captioners.generation import CaptionOptions, GenerationConfig
 from sdprep.models.execution import Execution
 from sdprep.models.registry.registry import names, resolve
@@ -43,11 +45,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def load(folder: Path, batch_size: int = 3, reference: bool = False, **generation: Any) -> FlorenceCaptioner:
+def load(
+    folder: Path,
+    batch_size: int = 3,
+    reference: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+    **generation: Any,
+) -> FlorenceCaptioner:
     spec = ModelSpec(name="florence", task="caption", backend="task", source=Source(path=str(folder)), image=IMAGE)
     options = CaptionOptions(generation=GenerationConfig(**{"max_new_tokens": 12, **generation}), reference=reference)
     execution = Execution(device="cpu", batch_size=batch_size)
-    return FlorenceCaptioner(spec, ModelFiles(folder, None, "weights"), execution, options)
+    return FlorenceCaptioner(spec, ModelFiles(folder, None, "weights"), execution, options, note)
 
 
 def show(
@@ -106,12 +114,58 @@ def test_a_prompt_that_is_no_task_token_is_refused_with_those_that_are(florence:
         list(load(florence).predict([Batch((0,), (b"a" * 32,), PIXELS[:1], ("Describe it",))]))
 
 
-def test_a_decoder_that_differs_from_transformers_ends_the_run(florence: Path) -> None:
-    model = load(florence, num_beams=3)
-    assert model._decoder is not None
+def shift_positions(model: FlorenceCaptioner, _: pytest.MonkeyPatch) -> None:
     model._decoder._positions = model._decoder._positions.roll(1, 0)
-    with pytest.raises(ModelError, match="disagree on the first image"):
-        show(model)
+
+
+def swap_layers(model: FlorenceCaptioner, _: pytest.MonkeyPatch) -> None:
+    model._decoder._layers.reverse()
+
+
+def mix_keys_and_values(model: FlorenceCaptioner, _: pytest.MonkeyPatch) -> None:
+    """As if transformers held them in another order."""
+    for layer in model._model.model.language_model.decoder.layers:
+        layer.encoder_attn.k_proj, layer.encoder_attn.v_proj = layer.encoder_attn.v_proj, layer.encoder_attn.k_proj
+
+
+def see_other_beams(_: FlorenceCaptioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong from the second token on alone."""
+    whole = BeamSearch.attention_mask
+    monkeypatch.setattr(BeamSearch, "attention_mask", lambda *args: torch.ones_like(whole(*args)))
+
+
+def lose_the_image(_: FlorenceCaptioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = FlorenceNetwork.encode
+    monkeypatch.setattr(FlorenceNetwork, "encode", lambda self, pixels: whole(self, pixels * 0))
+
+
+BREAKS = (shift_positions, swap_layers, mix_keys_and_values, see_other_beams, lose_the_image)
+
+
+@pytest.mark.parametrize("damage", BREAKS)
+def test_a_decoder_that_differs_from_transformers_ends_the_run_before_its_first_caption(
+    florence: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[FlorenceCaptioner, pytest.MonkeyPatch], None]
+) -> None:
+    model = load(florence, num_beams=3)
+    damage(model, monkeypatch)
+    with pytest.raises(ModelError, match=r"(?s)disagree on the first caption: .* has the score .*--decoder reference"):
+        next(model.predict([Batch((0, 1), (b"a" * 32, b"b" * 32), PIXELS[:2], TASKS[:1] * 2)]))
+
+
+@pytest.mark.parametrize("way", [{"sample": True, "top_p": 0.9}, {"num_beams": 3}], ids=["sampled", "beams"])
+def test_a_run_is_checked_once_and_with_the_reference_not_at_all(florence: Path, way: dict[str, Any]) -> None:
+    said: list[str] = []
+    show(load(florence, note=said.append, **way), tasks=2)
+    assert said == ["checking sdprep's decoder against transformers on the first caption"]
+    show(load(florence, note=said.append, reference=True, **way))
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("side", [64, 96, 100])
+def test_the_tokens_of_an_image_are_as_many_as_the_model_gives(florence: Path, side: int) -> None:
+    model = load(florence)._model
+    seen = model.model.get_image_features(torch.zeros(1, 3, side, side)).pooler_output
+    assert image_tokens(model.config.vision_config, side) == seen.shape[1]
 
 
 def copied(florence: Path, folder: Path, **changes: Any) -> Path:

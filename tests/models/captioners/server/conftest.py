@@ -46,8 +46,8 @@ def images(count, side=24):
 class Asked:
     """A captioner at a stub, what it noted, and the time that it believes has passed."""
 
-    def __init__(self, stub, options, in_flight, image, answer, **server):
-        self.stub, self.notes, self.clock = stub, [], FastClock()
+    def __init__(self, stub, options, in_flight, image, answer, *, clock=None, **server):
+        self.stub, self.notes, self.clock = stub, [], clock or FastClock()
         spec = ModelSpec(
             name="stub",
             task="caption",

@@ -1,5 +1,6 @@
 """A captioner at a server: what it sends, what it makes of every answer, and when it tries again."""
 
+import json
 import random
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from sdprep.errors import ServerError
 from sdprep.models.captioners.generation import GenerationConfig
 from sdprep.models.captioners.server.images import data_url, encode_jpeg
-from sdprep.types import Caption, FailureCode, NoAnswer
+from sdprep.types import Caption, FailureCode, NoAnswer, Served
 from tests.models.captioners.server.conftest import images
 from tests.stub_server import caption_of, cut, fails, gives, half, html, jpeg_of, message, right, says, slow, stream
 
@@ -43,12 +44,34 @@ def test_a_passing_fault_is_tried_again(ask, stub, script):
         (stream("a ", "cat"), "a cat"),
         (says([{"type": "text", "text": "a "}, {"type": "text", "text": "cat"}]), "a cat"),
         (says("<think>hm</think>a cat"), "a cat"),
-        (says("a\ncat\x1b[31m"), "a cat[31m"),
+        (says("a\ncat\x1b[31m"), "a cat"),
         (says("a cat", reasoning="a dog?", reasoning_content="no"), "a cat"),
     ],
 )
 def test_an_answer_in_any_form_is_read(ask, action, text):
     assert ask(action).one() == Caption(text, 10, "stop")
+
+
+@pytest.mark.parametrize("form", ["whole", "stream"])
+def test_what_the_server_says_it_ran_is_kept_with_the_caption(ask, form):
+    table = {**message("a cat"), "model": "other\x1b", "system_fingerprint": "fp_1"}
+    asked = ask(*[gives(table) if form == "whole" else events(table)] * 3)
+    assert [answer.served for answer in asked(3).values()] == [Served("other", "fp_1", 100)] * 3
+    [note] = [note for note in asked.notes if "other" in note]
+    assert note.endswith("was asked for stub and answers with other")
+
+
+def events(table):
+    table["choices"][0]["delta"] = {"content": "a cat"}
+    data = f"data: {json.dumps(table)}\n\ndata: [DONE]\n\n".encode()
+    return lambda handler, _: handler.send(200, data, {"Content-Type": "text/event-stream"})
+
+
+@pytest.mark.parametrize("model", ["stub", "stub:latest", "folder/stub", None, 7])
+def test_a_model_that_is_the_one_asked_for_or_has_no_name_needs_no_note(ask, model):
+    asked = ask(gives({**message("a cat"), "model": model}))
+    asked.one()
+    assert not [note for note in asked.notes if "answers with" in note]
 
 
 def test_a_cut_answer_is_asked_for_with_twice_the_tokens_once(ask, stub):
@@ -115,6 +138,73 @@ def test_a_server_that_asks_to_wait_gets_no_request_before(ask, stub, header):
     assert stub.requests == 4
 
 
+def test_a_server_gets_no_more_tokens_in_a_minute_than_its_description_says(ask):
+    # An answer of the stub takes 110.
+    asked = ask(in_flight=4, tokens_per_minute=660)
+    assert len(asked(7)) == 7
+    assert asked.clock.time >= 60
+
+
+SCHEMA = {"type": "object", "required": ["tags"], "properties": {"tags": {"type": "array"}}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"tags": ["a cat"],\n "note": "a\\nb"}',
+        '```json\n{"tags": ["a cat"], "note": "a\\nb"}\n```',
+        'Here it is:\n{"tags": ["a cat"], "note": "a\\nb\\u202e"}\nEnjoy!',
+        '<think>{"no": 1}</think>{"tags": ["a cat"], "note": "a\\nb"}',
+    ],
+)
+def test_an_answer_by_a_schema_is_its_json_object_on_one_line(ask, stub, content):
+    assert ask(says(content), schema=SCHEMA).one().text == '{"tags":["a cat"],"note":"a\\nb"}'
+    form = {"type": "json_schema", "json_schema": {"name": "caption", "schema": SCHEMA}}
+    assert stub.bodies[0]["response_format"] == form
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("a cat", "no JSON object"),
+        ('{"tags": [', "no JSON object"),
+        ("{a}", "not a JSON object"),
+        ("{}", "without tags"),
+    ],
+)
+def test_an_answer_that_does_not_fit_its_schema_is_asked_for_again_once_and_then_malformed(ask, stub, content, fault):
+    assert ask(says(content), says('{"tags": 1}'), schema=SCHEMA).one().text == '{"tags":1}'
+    assert f"Your last answer was {fault}" in stub.bodies[1]["messages"][0]["content"][1]["text"]
+    answer = ask(says(content), says(content), schema=SCHEMA).one()
+    assert answer.code is FailureCode.MALFORMED
+    assert answer.message.startswith(f"the answer is {fault}")
+    assert stub.requests == 4
+
+
+def test_half_of_a_json_object_is_no_caption(ask, stub):
+    assert ask(*[says('{"tags": [', "length")] * 3, schema=SCHEMA).one().code is FailureCode.MALFORMED
+    assert [body["max_tokens"] for body in stub.bodies] == [50, 100, 100]
+
+
+def test_a_server_that_takes_no_schema_is_asked_for_it_in_the_prompt(ask, stub):
+    def picky(handler, body):
+        if "response_format" in body:
+            fails(400, "response_format is not supported")(handler, body)
+        else:
+            says('{"tags": 1}')(handler, body)
+
+    stub.usual = picky
+    asked = ask(schema=SCHEMA)
+    assert [answer.text for answer in asked(3).values()] == ['{"tags":1}'] * 3
+    assert stub.requests == 4
+    prompt = stub.bodies[-1]["messages"][0]["content"][1]["text"]
+    assert prompt.startswith("Describe it.\n\nAnswer with a JSON object alone")
+    assert '"required":["tags"]' in prompt
+    assert [note for note in asked.notes if "take" in note] == [
+        "the server does not take response_format: it is left out"
+    ]
+
+
 def test_a_long_wait_is_announced_and_one_without_end_is_not_made(ask):
     asked = ask(fails(503, headers={"Retry-After": "60"}))
     asked.one()
@@ -136,7 +226,9 @@ def test_ten_images_that_fail_alike_in_a_row_end_the_run(ask, stub, status):
     found = []
     with pytest.raises(ServerError, match=r"no vision here(.|\n)*10 images in a row"):
         found.extend(asked.captioner.predict(images(30)))
-    assert stub.requests == 10 * (1 if status == 400 else 6)
+    tries = 1 if status == 400 else 6
+    # The next image may have been tried already while the tenth waited for its last try.
+    assert 10 * tries <= stub.requests < 11 * tries
 
 
 def test_images_that_fail_in_different_ways_do_not_end_the_run(ask, stub):

@@ -58,6 +58,41 @@ def test_requests_per_minute_are_spread():
     assert starts == [0.0, 2.0, 4.0, 6.0]
 
 
+def starts(limiter, usages):
+    """When each request starts, if the answer to each comes at once, with this usage."""
+    now, found = 0.0, []
+    for usage in usages:
+        now += limiter.wait(now, 0)
+        found.append(now)
+        limiter.succeed(usage, limiter.start(now))
+    return found
+
+
+def test_tokens_per_minute_are_spread_by_what_the_server_counts():
+    # 600 a minute are 10 a second; each answer takes 100, whatever was expected.
+    limiter = Limiter(4, tokens_per_minute=600, tokens=1000)
+    assert starts(limiter, [Usage(90, 10)] * 4) == [0.0, 10.0, 20.0, 30.0]
+
+
+def test_a_request_takes_the_tokens_that_are_expected_until_its_answer_is_there():
+    limiter = Limiter(4, tokens_per_minute=600, tokens=1000)
+    expected = limiter.start(0.0)
+    assert limiter.wait(0.0, 1) == 100.0
+    limiter.succeed(Usage(90, 10), expected)
+    assert limiter.wait(0.0, 0) == 10.0
+    limiter.start(10.0)
+    assert limiter.wait(10.0, 1) == 10.0
+
+
+def test_a_server_that_counts_no_tokens_is_asked_by_what_is_expected():
+    assert starts(Limiter(4, tokens_per_minute=600, tokens=1000), [None] * 3) == [0.0, 100.0, 200.0]
+
+
+def test_the_slower_of_both_rates_counts():
+    limiter = Limiter(4, per_minute=2, tokens_per_minute=600, tokens=100)
+    assert starts(limiter, [Usage(90, 10), Usage(490, 10), Usage(90, 10), Usage(90, 10)]) == [0.0, 30.0, 80.0, 110.0]
+
+
 def test_a_limit_of_requests_counts_every_request():
     budget = Budget(max_requests=2)
     budget.start()

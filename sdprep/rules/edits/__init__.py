@@ -1,0 +1,1 @@
+"""Edits of one text that change no character they were not asked to change."""

@@ -1,0 +1,1 @@
+"""What earlier runs did, undoing it, and trying again."""

@@ -1,0 +1,1 @@
+"""Captions and tags of shards: the runs, and what is made of their results."""

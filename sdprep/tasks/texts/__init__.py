@@ -1,0 +1,1 @@
+"""Captions and tags as text: reading them beside their images, and changing them as planned."""

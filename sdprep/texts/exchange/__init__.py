@@ -1,0 +1,1 @@
+"""Datasets as trainers and other tools take them: what is written for each, and what is read back."""
