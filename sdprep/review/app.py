@@ -232,13 +232,14 @@ class Server:
         if known is not None:
             return _bytes(known, kind)
         copy = await self._decoders.copy(item, side)
-        if copy.failure and not item.path.exists():
-            # What is changed at this moment may be moving it; then it has its new place afterwards.
-            await self._change(lambda: None)
+        while copy.failure:
+            if not item.path.exists():
+                # What is changed at this moment may be moving it; then it has its new place afterwards.
+                await self._change(lambda: None)
+            if item is self._review.index.items[number]:
+                raise Refused(404, copy.failure)
             item = self._review.index.items[number]
             copy = await self._decoders.copy(item, side)
-        if copy.failure:
-            raise Refused(404, copy.failure)
         if side == SMALL:
             await self._in(self._keeping, self._thumbs.keep, item, copy.data)
         return _bytes(copy.data, kind)

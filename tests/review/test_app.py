@@ -1,5 +1,6 @@
 """The page's questions and their answers."""
 
+import asyncio
 import io
 import re
 import threading
@@ -174,6 +175,27 @@ def test_the_thumbnail_of_an_image_that_is_being_moved_is_made_at_its_new_place(
 
     rejecting.join()
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["thumb", "picture"])
+def test_an_image_that_is_moved_away_and_back_while_it_is_copied_is_still_shown(open_page, monkeypatch, kind):
+    page, copy, rejections = open_page(), Decoders.copy, [True, False]
+
+    async def mark(is_rejected):
+        await asyncio.to_thread(page.post, "api/mark", numbers=[0], is_rejected=is_rejected)
+
+    async def overtaken_copy(self, *given):
+        """A copy which finds that its image was moved away, and is told so when it is back."""
+        if not rejections:
+            return await copy(self, *given)
+        await mark(rejections.pop(0))
+        made = await copy(self, *given)
+        await mark(rejections.pop(0))
+        return made
+
+    monkeypatch.setattr(Decoders, "copy", overtaken_copy)
+
+    assert page.get(f"{kind}/0").status_code == 200
 
 
 @pytest.mark.parametrize(
