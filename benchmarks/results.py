@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -83,10 +84,10 @@ def write_run(folder: Path, shards: int) -> None:
 
 
 def _plan(shards: int) -> list[Shard]:
-    names = [(f"{number:05}/0000.jpg", f"{number:05}/9999.jpg") for number in range(shards)]
+    lasts = ["", *(f"{number:05}/9999.jpg" for number in range(shards))]
     return [
-        Shard(f"{number:05}", "s3://bucket/images", first=first, last=last, count=PER_SHARD)
-        for number, (first, last) in enumerate(names)
+        Shard(f"{number:05}", "s3://bucket/images", "0" * 64, after=after, last=last, count=PER_SHARD)
+        for number, (after, last) in enumerate(pairwise(lasts))
     ]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
@@ -48,24 +49,36 @@ class Sources:
         return cls(urls, image_column, key_column)
 
 
-@dataclass(slots=True)
 class _Listing:
-    """What a folder holds: tars, Parquet files, and slices of its images as first name, last name and count."""
+    """What a folder holds: tars, Parquet files, and slices of its images."""
 
-    tars: list[str] = field(default_factory=list)
-    tables: list[str] = field(default_factory=list)
-    slices: list[tuple[str, str, int]] = field(default_factory=list)
+    def __init__(self, store: Store) -> None:
+        self.tars: list[str] = []
+        self.tables: list[str] = []
+        self.slices: list[Shard] = []
+        images: list[StoredObject] = []
+        for found in store.list():
+            if is_image(found.name):
+                images.append(found)
+                if len(images) == SLICE:
+                    self._add_slice(store.url, images)
+                    images = []
+            elif has_extension(found.name, TARS):
+                self.tars.append(found.name)
+            elif has_extension(found.name, PARQUET):
+                self.tables.append(found.name)
+        if images:
+            self._add_slice(store.url, images)
 
-    def add(self, name: str) -> None:
-        if is_image(name):
-            if not self.slices or self.slices[-1][2] == SLICE:
-                self.slices.append((name, name, 0))
-            first, _, count = self.slices[-1]
-            self.slices[-1] = first, name, count + 1
-        elif has_extension(name, TARS):
-            self.tars.append(name)
-        elif has_extension(name, PARQUET):
-            self.tables.append(name)
+    def _add_slice(self, url: str, images: Sequence[StoredObject]) -> None:
+        after = self.slices[-1].last if self.slices else ""
+        self.slices.append(Shard("0", url, etag_of(images), after=after, last=images[-1].name, count=len(images)))
+
+
+def etag_of(images: Iterable[StoredObject]) -> str:
+    """The etag of a slice, another one if an image is added, goes or changes."""
+    names_and_etags = "\n".join(f"{found.name}\0{found.etag}" for found in images)
+    return hashlib.sha256(os.fsencode(names_and_etags)).hexdigest()
 
 
 def plan_shards(sources: Sources) -> list[Shard]:
@@ -137,11 +150,9 @@ def _shards_of(url: str, sources: Sources, store_of: _Stores, each: Map) -> Iter
         if SCHEME.match(url) is None and not _is_here(url):
             raise UsageError(f"no such file or folder: {printable(url)}")
         store = store_of(url.rstrip("/") or "/")
-        listing = _Listing()
-        for found in store.list():
-            listing.add(found.name)
+        listing = _Listing(store)
         if listing.slices and not listing.tars and sources.image_column is None:
-            return [Shard("0", store.url, first=first, last=last, count=n) for first, last, n in listing.slices]
+            return listing.slices
         names = listing.tars if sources.image_column is None and listing.tars else listing.tables
     return chain.from_iterable(each(partial(_shards_in, store, sources), names))
 

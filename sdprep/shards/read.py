@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sdprep.errors import NoSuchObject, StoreError
 from sdprep.sanitize import printable
 from sdprep.shards.members import Member, fault_of_name, faulty, is_image, key_of, too_large
-from sdprep.shards.plan import READERS, Sources
+from sdprep.shards.plan import READERS, Sources, etag_of
 from sdprep.shards.results import Shard
 from sdprep.shards.rows import read_rows
 from sdprep.shards.store import Store, StoredObject, open_store, split_url
@@ -36,7 +36,7 @@ def read_shard(shard: Shard, sources: Sources, limit: int) -> Iterator[Member]:
 
     Raises StoreError, of which ChangedSource and NoSuchObject are about this shard alone.
     """
-    if shard.first is not None:
+    if shard.after is not None:
         yield from _slice(open_store(shard.url), shard, limit)
         return
     folder, name = split_url(shard.url)
@@ -59,21 +59,14 @@ def _check(shard: Shard, found: StoredObject) -> None:
 
 
 def _slice(store: Store, shard: Shard, limit: int) -> Iterator[Member]:
-    """The images of a range of names. Raises ChangedSource if there are more or fewer than planned."""
-    names = [found for found in _between(store, str(shard.first), str(shard.last)) if is_image(found.name)]
-    if len(names) != shard.count:
-        raise ChangedSource(f"{shard.url}, from {shard.first} to {shard.last}")
+    """The images of a range of names. Raises ChangedSource if they are not those of the plan."""
+    images = [found for found in store.list(after=str(shard.after), last=shard.last) if is_image(found.name)]
+    if etag_of(images) != shard.etag:
+        raise ChangedSource(f"{shard.url} up to {shard.last}")
     with ThreadPoolExecutor(READERS) as pool:
-        left = iter(names)
+        left = iter(images)
         while some := list(islice(left, READERS)):
             yield from pool.map(lambda found: _image(store, found, limit), some)
-
-
-def _between(store: Store, first: str, last: str) -> Iterator[StoredObject]:
-    """The objects from a name to another; a listing begins after a name, so the first is asked for by itself."""
-    if (found := store.find(first)) is not None:
-        yield found
-    yield from store.list(after=first, last=last)
 
 
 def _image(store: Store, found: StoredObject, limit: int) -> Member:

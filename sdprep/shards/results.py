@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A unit of work: a tar, a row group of a table, or a range of the names in a folder, from `first` to `last`.
+    """A unit of work: a tar, a row group of a table, or images of a folder: those with names `after` one, up to `last`.
 
     `size` is in bytes, and `count` the number of images where it is known.
     """
@@ -52,7 +52,7 @@ class Shard:
     etag: str = ""
     size: int = 0
     row_group: int | None = None
-    first: str | None = None
+    after: str | None = None
     last: str | None = None
     count: int | None = None
 

@@ -380,9 +380,7 @@ def _files_below(folder: Path, prefix: str, after: str, last: str | None) -> Ite
             continue
         # It may be deleted meanwhile, or be a link that leads nowhere.
         with suppress(FileNotFoundError):
-            status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a million times
-            if stat.S_ISREG(status.st_mode):
-                yield _stored_file(name, status)
+            yield _stored_file(name, os.stat(f"{folder}/{name}"))  # noqa: PTH116 - a million times
 
 
 def _is_between(name: str, after: str, last: str | None) -> bool:
@@ -392,4 +390,7 @@ def _is_between(name: str, after: str, last: str | None) -> bool:
 
 
 def _stored_file(name: str, status: os.stat_result) -> StoredObject:
+    """What is known of a file. Raises FileNotFoundError for a pipe or a device, which may never end."""
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(f"{name} is not a file")
     return StoredObject(name, status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}", status.st_mtime)

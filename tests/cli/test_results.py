@@ -50,7 +50,7 @@ def test_a_shard_that_was_given_up_is_named_with_what_to_do(sdprep_command, resu
     done = sdprep_command("results", "status", "tags")
     assert done.code == 3
     assert done.err.splitlines() == [
-        "given up: 00002 (data/00002.tar) after 3 attempts: the source has changed",
+        "given up: 00002 (data/00002.tar): the source has changed",
         "sdprep results retry tags has the next run try them again",
     ]
 

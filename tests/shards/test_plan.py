@@ -75,12 +75,12 @@ def test_images_of_a_folder_come_in_slices(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SLICE", 2)
     files(tmp_path, "a.png", "b/1.png", "b/2.jpg", "b/3.txt", "c.webp", "d.png")
 
-    shards = [(shard.id, shard.first, shard.last, shard.count) for shard in planned(tmp_path)]
+    shards = [(shard.id, shard.after, shard.last, shard.count) for shard in planned(tmp_path)]
     name = re.sub(r"[^\w=.-]", "_", tmp_path.name)
     assert shards == [
-        (f"000000-{name}", "a.png", "b/1.png", 2),
-        (f"000001-{name}", "b/2.jpg", "c.webp", 2),
-        (f"000002-{name}", "d.png", "d.png", 1),
+        (f"000000-{name}", "", "b/1.png", 2),
+        (f"000001-{name}", "b/1.png", "c.webp", 2),
+        (f"000002-{name}", "c.webp", "d.png", 1),
     ]
 
 
@@ -154,6 +154,6 @@ def test_a_listing_of_any_length_is_planned_as_it_comes(monkeypatch):
 
     monkeypatch.setattr(module, "open_store", lambda _: Bucket())
 
-    assert [(shard.first, shard.count) for shard in planned("s3://bucket/images/")] == [
-        ("00000000.jpg", 10_000), ("00010000.jpg", 10_000), ("00020000.jpg", 5_000),
+    assert [(shard.last, shard.count) for shard in planned("s3://bucket/images/")] == [
+        ("00009999.jpg", 10_000), ("00019999.jpg", 10_000), ("00024999.jpg", 5_000),
     ]  # fmt: skip

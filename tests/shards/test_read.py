@@ -1,5 +1,8 @@
 """The images of a shard come from tars, row groups and slices, in a folder, in memory and over HTTP."""
 
+import os
+import sys
+
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -9,6 +12,7 @@ from sdprep.shards import plan as planning
 from sdprep.shards import read as reading
 from sdprep.shards.plan import Sources, plan_shards
 from sdprep.shards.read import ChangedSource, read_shard
+from sdprep.shards.results import Shard
 from tests.shards.tars import tar
 from tests.tasks.shards.sets import png
 
@@ -100,8 +104,8 @@ def test_slices_are_read(source, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
-        ("0.tar", tar({"a.png": b"one"}), tar({"b.png": b"other"})),
-        ("t.parquet", table(image=[b"one"]), table(image=[b"other"])),
+        ("0.tar", tar({"a.png": b"one"}), tar({"b.png": bytes(20_000)})),
+        ("t.parquet", table(image=[b"one"]), table(image=[bytes(20_000)])),
     ],
     ids=["tar", "table"],
 )
@@ -114,18 +118,38 @@ def test_a_source_that_has_changed_since_the_plan_is_told(source, name, before, 
         list(read_shard(shard, Sources((source.url,)), 1000))
 
 
-@pytest.mark.parametrize("change", ["added", "deleted"])
-def test_a_slice_with_more_or_fewer_images_than_planned_is_told(source, change):
+@pytest.mark.parametrize("change", ["added", "deleted", "renamed", "replaced"])
+def test_a_slice_whose_images_are_not_those_of_the_plan_is_told(source, change):
     for name in ("a.png", "c.png"):
         source.put(name, b"one")
     (shard,) = plan_shards(Sources((source.url,)))
-    if change == "added":
-        source.put("b.png", b"new")
-    else:
+    if change in ("deleted", "renamed"):
         source.delete("a.png")
+    if change in ("added", "renamed"):
+        source.put("b.png", b"one")
+    if change == "replaced":
+        source.put("a.png", b"other", replace=True)
 
     with pytest.raises(ChangedSource, match="has changed since the run was planned"):
         list(read_shard(shard, Sources((source.url,)), 1000))
+
+
+def test_what_is_no_image_may_change_beside_a_slice(source):
+    source.put("a.png", b"one")
+    (shard,) = plan_shards(Sources((source.url,)))
+    source.put("a.txt", b"1girl")
+
+    assert [member.key for member in read_shard(shard, Sources((source.url,)), 1000)] == ["a"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "0.tar")
+
+    with pytest.raises(UsageError, match="there is no such object"):
+        plan_shards(Sources((f"{tmp_path}/0.tar",)))
+    with pytest.raises(NoSuchObject):
+        list(read_shard(Shard("0", f"{tmp_path}/0.tar"), Sources(()), 1000))
 
 
 def test_what_is_gone_is_told(source):

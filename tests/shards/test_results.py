@@ -108,7 +108,7 @@ def test_a_plan_is_made_once(results: Results) -> None:
 
 def test_a_shard_keeps_its_range_and_its_row_group(memory: Results) -> None:
     plan = [
-        Shard("a", "s3://b/x/", first="a.jpg", last="b.jpg", count=9),
+        Shard("a", "s3://b/x/", after="", last="b.jpg", count=9),
         Shard("b-rg3", "s3://b/y.parquet", row_group=3),
     ]
     assert memory.plan(lambda: plan) == plan

@@ -79,8 +79,7 @@ def _print_status(found: ResultsStatus) -> None:
         ]
         print_table([("host", "shards", "images", "images per second of a process"), *rows], right=(1, 2, 3))
     for each in found.failed[:NAMED]:
-        what = f"{each.id} ({each.url}) after {_count(each.attempts, 'attempt')}"
-        current().say(f" {what}: {each.error}", head="given up:", style=RED)
+        current().say(f" {each.id} ({each.url}): {each.error}", head="given up:", style=RED)
     if len(found.failed) > NAMED:
         current().say(f"{len(found.failed) - NAMED} more shards were given up (--json names all)")
     if found.failed:

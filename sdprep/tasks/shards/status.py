@@ -44,7 +44,6 @@ class GivenUp:
 
     id: str
     url: str
-    attempts: int
     error: str
 
 
@@ -96,9 +95,7 @@ def status(results: Results, *, listener: Listener | None = None) -> ResultsStat
 
 def _given_up(plan: Sequence[Shard], failures: dict[str, FailedShard]) -> list[GivenUp]:
     found = ((shard, failures.get(shard.id)) for shard in plan)
-    return [
-        GivenUp(shard.id, shard.url, each.attempts, each.error) for shard, each in found if each and each.is_given_up
-    ]
+    return [GivenUp(shard.id, shard.url, each.error) for shard, each in found if each and each.is_given_up]
 
 
 def _images(facts: ShardFacts) -> int:

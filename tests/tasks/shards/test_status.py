@@ -37,7 +37,7 @@ def test_a_shard_that_was_given_up_is_named_until_it_is_done(memory: Store) -> N
         results.set_failure(shard.id, FailedShard(3, "the source has changed"))
     found = status(results)
     assert found.shards == ShardCounts(found=3, done=1, failed=1, remaining=1)
-    assert found.failed == [GivenUp(given_up.id, given_up.url, 3, "the source has changed")]
+    assert found.failed == [GivenUp(given_up.id, given_up.url, "the source has changed")]
 
 
 def test_a_shard_that_will_be_tried_again_is_not_given_up(memory: Store) -> None:
