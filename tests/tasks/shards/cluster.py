@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from tests.engines.engine import FAKES
 
@@ -20,9 +21,12 @@ def three_nodes() -> Iterator[Any]:
     """The cluster; its nodes can import the tests."""
     from ray.cluster_utils import Cluster
 
-    # Ray's sockets lie below it, whose paths are short.
-    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False, "temp_dir": folder}
+    head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
+    # Ray's sockets lie below it, whose paths are short, and the address of the cluster.
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
+        patch.dict(os.environ, RAY_TMPDIR=folder),
+    ):
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             for _ in range(2):
