@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sdprep.config import MergeSettings, PathOptions
@@ -109,6 +109,7 @@ LINKS = st.lists(
 
 
 @given(LINKS, st.sampled_from(["keep", "overwrite", "append"]), st.booleans())
+@example(links=[("", "sub", "elsewhere"), ("", "a.txt", "elsewhere")], existing="keep", mirrored=True)
 @settings(
     max_examples=settings().max_examples // 8,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -127,7 +128,9 @@ def test_whatever_links_others_make_nothing_outside_changes(drawings, tmp_path_f
     layout = {"output_dir": base / "out"} if mirrored else {}
     for threshold in (LOOSE, STRICT):
         tag(base / "album", existing=existing, threshold=threshold, **layout)
-    undo(root)
+    # Links in the place of all tag files leave a run nothing to change.
+    if any(run.changed for run in log(root)):
+        undo(root)
 
     assert everything(base / "elsewhere") == {"d.txt": b"precious"}
     assert not (base / "x").exists()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_an_image_is_encoded_once_for_all_its_captions(folder: Path, monkeypatch
 
 def test_of_several_captions_the_likeliest_is_written(folder: Path) -> None:
     best = text(folder, best_of=4, sample=True, top_p=1.0, repetition_penalty=0.3)
-    with sqlite3.connect(folder / ".sdprep" / "catalog.sqlite") as catalog:
+    with closing(sqlite3.connect(folder / ".sdprep" / "catalog.sqlite")) as catalog:
         stored = [json.loads(data) for (data,) in catalog.execute("SELECT data FROM results")]
     groups = [[one, *one["others"]] for one in stored]
     mine = next(group for group in groups if best in [each["text"] for each in group])
@@ -253,7 +254,7 @@ def test_a_caption_that_repeats_itself_gets_a_second_try_without_any_two_words_t
 
 def test_a_caption_from_a_second_try_is_stored_as_such(folder: Path) -> None:
     second = text(folder, **LOST)
-    with sqlite3.connect(folder / ".sdprep" / "catalog.sqlite") as catalog:
+    with closing(sqlite3.connect(folder / ".sdprep" / "catalog.sqlite")) as catalog:
         stored = [decode_caption(data) for (data,) in catalog.execute("SELECT data FROM results")]
     assert second in [each.text for each in stored if each.again]
 

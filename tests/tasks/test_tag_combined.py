@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -156,7 +157,7 @@ def test_the_same_model_twice_is_refused(models, images):
 def test_the_record_of_a_text_names_all_models(models, images):
     report = tag(images, settings(models, "one", "two"))
     assert report.model == "one, two"
-    with sqlite3.connect(images / ".sdprep" / "catalog.sqlite") as catalog:
+    with closing(sqlite3.connect(images / ".sdprep" / "catalog.sqlite")) as catalog:
         (name,) = catalog.execute("SELECT model FROM runs").fetchone()
     assert [each.split("#")[0] for each in name.split(" + ")] == ["one", "two"]
     other = tag(images, settings(models, "one"), layers=stated(models, "one"))
