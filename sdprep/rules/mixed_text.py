@@ -260,10 +260,10 @@ def with_caption_joiner(text: MixedText, *, several: bool) -> MixedText:
 def own_separator(text: str, default: str = DEFAULT_SEPARATOR) -> str:
     """The separator that a user's text has between its tags, with its spaces; `default` if it shows no other.
 
-    A text of several lines has one tag a line if most of its lines have no comma but at their end.
+    A text of several lines has one tag a line if most of its lines have no comma but at their ends.
     """
     lines = [line.strip() for line in LINE_BREAK.sub("\n", text).split("\n") if line.strip()]
-    if len(lines) > 1 and 2 * sum("," not in line.rstrip(",") for line in lines) > len(lines):
+    if len(lines) > 1 and 2 * sum("," not in line.strip(",") for line in lines) > len(lines):
         return ",\n" if all(line.endswith(",") for line in lines[:-1]) else "\n"
     core = default.strip() or default
     if core in text:

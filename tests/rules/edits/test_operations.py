@@ -1,7 +1,7 @@
 """What each operation of `sdprep edit` does with a text, and that it leaves everything else as it is."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from sdprep.errors import UsageError
@@ -144,6 +144,7 @@ def test_every_operation_can_be_prepared():
 
 
 @given(tag_texts(), st.sampled_from(["@first", "@last", "@2", ""]))
+@example(", 1girl, 1girl\n1girl\n1girl", "@first")
 def test_adding_and_removing_a_tag_gives_the_first_text(text, position):
     assert edit(text, ("add", f"new{position}"), ("remove", "new")) == (text or "\n")
 
