@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import selectors
 import socket
 import ssl
 import time
@@ -82,6 +83,8 @@ class Connection:
             self._http = None
 
     def _request(self, method: str, path: str, body: bytes | None, seconds: float) -> Response:
+        if self._http is not None and _is_dropped(self._http):
+            self.close()
         was_kept = self._http is not None
         connection = self._connected()
         headers = {"User-Agent": f"sdprep/{__version__}", "Accept": "application/json", **self._key.headers()}
@@ -139,6 +142,15 @@ class Connection:
             raise NotConnected(_words(error)) from error
         self._http = made
         return made
+
+
+def _is_dropped(connection: http.client.HTTPConnection) -> bool:
+    """Whether the server has closed a connection that it had kept: then there is something to read, its end."""
+    if connection.sock is None:
+        return True
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def resolved(host: str, port: int) -> list[str]:
