@@ -100,7 +100,7 @@ class Connection:
             content = _read(answer, seconds)
             if answer.will_close:
                 self.close()
-            return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
+            return self._response(answer, content)
         except TimeoutError as error:
             self.close()
             raise NoResponse(f"no answer within {seconds:g} s") from error
@@ -123,7 +123,13 @@ class Connection:
             content = _read(answer, CONNECT_SECONDS)
         except (OSError, http.client.HTTPException):
             return None
-        return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
+        return self._response(answer, content)
+
+    def _response(self, answer: http.client.HTTPResponse, content: bytes) -> Response:
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        # Where the message of an error is shortened, a part of the key would be left.
+        body = content if answer.status == http.client.OK else self._key.removed_from_bytes(content)
+        return Response(answer.status, headers, body)
 
     def _connected(self) -> http.client.HTTPConnection:
         if self._http is not None:

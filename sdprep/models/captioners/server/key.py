@@ -26,6 +26,10 @@ class Key:
         """A text of the server without the key, which an error message may repeat."""
         return text.replace(self._value, "***") if self._value else text
 
+    def removed_from_bytes(self, data: bytes) -> bytes:
+        """The bytes of a response without the key."""
+        return data.replace(self._value.encode(), b"***") if self._value else data
+
 
 def read_key(variable: str | None) -> Key:
     """The key in an environment variable. Raises UsageError if the variable is not set, or holds no key.

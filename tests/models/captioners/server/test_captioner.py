@@ -361,6 +361,12 @@ def test_an_image_that_is_too_large_is_sent_once_more_at_half_the_size(ask, stub
     assert ask(fails(413)).one().text.startswith("an image of 16 x 12")
 
 
+def test_no_part_of_a_key_is_left_where_a_message_is_shortened(ask, monkeypatch):
+    monkeypatch.setenv("STUB_KEY", "canary" * 5)
+    answer = ask(fails(400, f"{'x' * 285} {'canary' * 5}"), key_env="STUB_KEY").one()
+    assert answer.message.endswith("x ***")
+
+
 @pytest.mark.parametrize("reason", ["error", "abort"])
 def test_an_answer_that_the_server_broke_off_is_no_caption(ask, stub, reason):
     assert ask(says("half a c", reason), says("a cat")).one().text == "a cat"
