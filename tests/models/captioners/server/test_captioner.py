@@ -367,6 +367,12 @@ def test_no_part_of_a_key_is_left_where_a_message_is_shortened(ask, monkeypatch)
     assert answer.message.endswith("x ***")
 
 
+def test_a_word_that_stands_for_a_key_may_be_in_a_caption(ask, stub, monkeypatch):
+    monkeypatch.setenv("STUB_KEY", "none")
+    assert ask(says("none of them is red"), key_env="STUB_KEY").one().text == "none of them is red"
+    assert stub.headers[0]["Authorization"] == "Bearer none"
+
+
 @pytest.mark.parametrize("reason", ["error", "abort"])
 def test_an_answer_that_the_server_broke_off_is_no_caption(ask, stub, reason):
     assert ask(says("half a c", reason), says("a cat")).one().text == "a cat"
