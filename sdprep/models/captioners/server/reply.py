@@ -16,8 +16,8 @@ from sdprep.types import Served
 LONGEST_FAULT, LONGEST_NAME = 300, 100
 # No request takes so many tokens.
 MOST_TOKENS = 10**9
-# How an answer ends that the server broke off.
-BROKEN_OFF = ("error", "abort")
+# How an answer ends that the server broke off, in the words of different servers.
+BROKEN_OFF = ("error", "abort", "cancelled", "time_limit", "insufficient_system_resource")
 
 
 @dataclass(frozen=True, slots=True)

@@ -373,7 +373,7 @@ def test_a_word_that_stands_for_a_key_may_be_in_a_caption(ask, stub, monkeypatch
     assert stub.headers[0]["Authorization"] == "Bearer none"
 
 
-@pytest.mark.parametrize("reason", ["error", "abort"])
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
 def test_an_answer_that_the_server_broke_off_is_no_caption(ask, stub, reason):
     assert ask(says("half a c", reason), says("a cat")).one().text == "a cat"
     assert stub.requests == 2
