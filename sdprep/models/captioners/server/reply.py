@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from sdprep.errors import shortened
 from sdprep.models.captioners.server.connection import Response
 from sdprep.sanitize import strip_invisible
@@ -194,7 +192,7 @@ def _names(table: dict[str, Any]) -> tuple[str, str]:
 def _fault_words(fault: object) -> str:
     table = _as_table(fault)
     words = table.get("message") or table.get("code") or table.get("type") if table else fault
-    return _one_line(words if isinstance(words, str) else msgspec.json.encode(words).decode())
+    return _one_line(words if isinstance(words, str) else json.dumps(words, ensure_ascii=False, separators=(",", ":")))
 
 
 def _one_line(text: str) -> str:

@@ -418,7 +418,7 @@ def test_the_first_answer_may_take_longer_than_the_later_ones(ask, stub, monkeyp
     "table",
     [
         *({}, {"choices": []}, {"choices": "x"}, {"choices": [None]}, [], "text", 1, {"error": "it is broken"}),
-        *({"choices": {}}, {"error": {"code": 7}}),
+        *({"choices": {}}, {"error": {"code": 7}}, {"error": ["\ud83d", math.nan, 10**30]}),
     ],
 )
 def test_an_answer_that_is_none_is_asked_for_again(ask, stub, table):
