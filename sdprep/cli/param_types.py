@@ -55,6 +55,10 @@ class Int64(click.IntRange):
 
     name = "integer"
 
+    def _describe_range(self) -> str:
+        # click shows a range without bounds as x<=None.
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number. Raises BadParameter for any other text, and for larger ones."""
         number: int = super().convert(value, param, ctx)
@@ -69,7 +73,6 @@ class FiniteFloat(click.FloatRange):
     name = "float"
 
     def _describe_range(self) -> str:
-        # click shows a range without bounds as x<=None.
         return "" if self.min is None and self.max is None else super()._describe_range()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:

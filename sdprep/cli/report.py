@@ -61,7 +61,7 @@ def summarize(report: RunReport) -> None:
         _say("1 sidecar recognised at a new path" if one else f"{report.recognised} sidecars recognised at new paths")
     if report.asked_again:
         again = "1 request was" if report.asked_again == 1 else f"{report.asked_again} requests were"
-        _say(f"{again} made again: an earlier run ended before it had stored the answer", "asked again:", YELLOW)
+        _say(f" {again} made again: an earlier run ended before it had stored the answer", "asked again:", YELLOW)
     if report.stale:
         _say(f" {_names(report.stale)}: tags in the prompt have changed since; --update renews it", "stale:", YELLOW)
     if report.other_settings:

@@ -23,7 +23,7 @@ from sdprep.tasks.tag import tag
 
 MODELS: tuple[tuple[str, Task], ...] = (("demo-caption", "caption"), ("demo-tag", "tag"), ("demo-chat", "caption"))
 # Beside the captions of demo-caption.
-CHAT = CaptionSettings(model="demo-chat", prompt="{preset:tags}", caption_extension=".chat")
+CHAT = CaptionSettings(model="demo-chat", prompt="{preset:with-tags}", caption_extension=".chat")
 
 
 @dataclass(frozen=True, slots=True)

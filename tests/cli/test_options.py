@@ -140,6 +140,11 @@ def test_every_option_has_a_line_of_help():
     assert [(command.name, name) for command, option, name in OPTIONS if not option.help] == []
 
 
+def test_no_line_of_help_has_a_bound_that_is_none():
+    help_texts = [command.get_help(click.Context(command)) for command in COMMANDS.values()]
+    assert [text for text in help_texts if re.search(r"[<>]=?\s*None", text)] == []
+
+
 def test_kohyas_spellings_are_understood(tmp_path):
     understood = []
     for command, spelling, value, name, _ in KOHYA:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 import unicodedata
@@ -18,7 +19,9 @@ from sdprep.cli import output
 from sdprep.cli.main import main
 from sdprep.cli.output import Printer, print_json
 from sdprep.cli.progress import Terminal
+from sdprep.cli.report import summarize
 from sdprep.errors import SdprepError
+from sdprep.report import RunReport
 from tests.cli.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such names and streams there")
@@ -303,3 +306,8 @@ def test_streams_are_as_before_when_a_command_has_ended(sdprep_command):
     sdprep_command("models", "list")
     assert (sys.stdout, sys.stderr) == before
     assert not isinstance(sys.stdout, output.Printer)
+
+
+def test_what_a_summary_says_begins_after_a_space(capsys):
+    summarize(RunReport("caption", asked_again=1, stale=["a.png"], failed=1))
+    assert re.findall("^.*?:(.)", capsys.readouterr().err, re.MULTILINE) == [" "] * 3

@@ -22,6 +22,8 @@ def test_the_command_takes_the_option_several_times_and_remembers_the_list(model
 def test_a_way_to_combine_one_model_has_no_effect_and_says_so(models, images, sdprep_command):
     done = sdprep_command("tag", images, "--model", models("one"), "--combine", "vote", "--workers", "0")
     assert "--combine has no effect with one model\n" in done.err
+    done = sdprep_command("tag", images, "--model", models("one"), "-m", models("two"), "--combine", "mean")
+    assert "has no effect" not in done.err
 
 
 def test_a_settings_file_takes_one_model_or_a_list(models, images, tmp_path, sdprep_command):

@@ -15,7 +15,7 @@ from sdprep.config import CaptionSettings, PathOptions, RunOptions
 from sdprep.tasks.caption import caption
 
 DEMO = Path(sdprep.demo.__file__).parent
-TAGS = "{preset:tags}"
+TAGS = "{preset:with-tags}"
 
 
 @cache

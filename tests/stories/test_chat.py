@@ -34,7 +34,7 @@ def copies(folder, *names):
 def test_the_program_captions_a_folder_with_a_chat_model_and_its_tags(drawn):
     tag(drawn)
     one, four = copies(drawn, "one", "four")
-    done = run_cli("caption", drawn, "--model", "demo-chat", "--prompt-preset", "tags", "--device", "cpu")
+    done = run_cli("caption", drawn, "--model", "demo-chat", "--prompt-preset", "with-tags", "--device", "cpu")
     assert (done.returncode, done.stdout) == (0, "")
     assert "5 written" in done.stderr
     written = texts(drawn, ".caption")
@@ -43,7 +43,7 @@ def test_the_program_captions_a_folder_with_a_chat_model_and_its_tags(drawn):
     )
     # Its worker wrote what this process does, in any batch.
     for folder, size in ((one, 1), (four, 4)):
-        chat(folder, prompt="{preset:tags}", batch_size=size)
+        chat(folder, prompt="{preset:with-tags}", batch_size=size)
         assert texts(folder, ".caption") == written
 
 
@@ -66,12 +66,12 @@ def test_two_devices_write_the_captions_of_one(drawn):
 
 def test_a_caption_is_stored_and_undone_as_any_other(drawn, monkeypatch):
     tag(drawn)
-    assert counts(chat(drawn, prompt="{preset:tags}")) == {"written": len(CHOSEN)}
+    assert counts(chat(drawn, prompt="{preset:with-tags}")) == {"written": len(CHOSEN)}
     written = texts(drawn, ".caption")
     undo(drawn)
     assert texts(drawn, ".caption") == {}
     hide_models(monkeypatch)
-    assert counts(chat(drawn, prompt="{preset:tags}")) == {"written": len(CHOSEN)}
+    assert counts(chat(drawn, prompt="{preset:with-tags}")) == {"written": len(CHOSEN)}
     assert texts(drawn, ".caption") == written
 
 

@@ -97,7 +97,9 @@ def at_server(url: str | tuple[str, ...], model: str) -> ModelSpec:
         spec = resolve(model, "caption")
         if spec.server is None:
             raise UsageError(
-                f"{model} runs on this machine, not at the {server}\nGive --model the name that the server has"
+                f"{model} runs on this machine, not at the {server}\n"
+                "Give --model the name that the server has, or leave out --server; --no-remembered ignores one of an "
+                "earlier run"
             )
         return msgspec.structs.replace(spec, server=msgspec.structs.replace(spec.server, url=url))
     return ModelSpec(

@@ -17,6 +17,7 @@ from sdprep.models.registry.registry import RECOMMENDED
 from sdprep.rules.labels import ARGMAX_CATEGORIES, NAMED_THRESHOLDS
 from sdprep.rules.mixed_text import MODELS
 from sdprep.rules.policy import SidecarStatus, TextRequest
+from sdprep.rules.prompt import parse_prompt
 from sdprep.tasks.annotation.tag_lists import OF_THE_MODEL
 from sdprep.tasks.option_values import spelt
 from sdprep.types import ImageItem
@@ -55,6 +56,15 @@ def _shapes_captions(name: str) -> Callable[[Any, ModelSpec | None], bool]:
     return lambda _, model: model is None or name in BACKENDS[model.backend].search
 
 
+def _has_system_prompt(_: CaptionSettings, model: ModelSpec | None) -> bool:
+    return model is None or (BACKENDS[model.backend].is_asked and model.backend != "task")
+
+
+def _fills_trigger(settings: CaptionSettings, model: ModelSpec | None) -> bool:
+    is_asked = model is None or BACKENDS[model.backend].is_asked
+    return is_asked and "trigger" in parse_prompt(settings.prompt or "").variables
+
+
 def _is_served(_: CaptionSettings, model: ModelSpec | None) -> bool:
     return model is None or model.server is not None
 
@@ -89,6 +99,8 @@ DEPENDENCIES: dict[type, tuple[Dependency, ...]] = {
     CaptionSettings: (
         *ANNOTATION,
         *(Dependency((name,), _shapes_captions(name), "with this model") for name in SEARCH),
+        Dependency(("system_prompt",), _has_system_prompt, "with this model"),
+        Dependency(("trigger",), _fills_trigger, "without {trigger} in the prompt of a model that takes variables"),
         Dependency(("in_flight", "max_requests", "max_cost", "insecure"), _is_served, "without a server"),
         Dependency(("device", "dtype"), lambda _, model: not model or not model.server, "with a server"),
         Dependency(("top_p", "top_k", "seed"), lambda each, _: each.sample, "without --sample"),

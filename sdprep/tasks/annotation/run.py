@@ -205,7 +205,9 @@ class Annotation(Generic[S]):
         for annotator in made.members if isinstance(made, Combination) else (made,):
             files = self._files_of(annotator.spec)
             members.append(Member(annotator, files, annotator.job(files)))
-        self._parts.append(Part(members[0].annotator.settings, items, members, combination))
+        # Those of a single member name its model alone.
+        used = members[0].annotator.settings if combination is None else settings
+        self._parts.append(Part(used, items, members, combination))
 
     @property
     def _used(self) -> list[tuple[S, ModelSpec]]:

@@ -63,6 +63,21 @@ def test_an_option_that_has_an_effect_for_some_images_is_not_named():
     assert list(without_effect({"top_p", "num_beams"}, both)) == []
 
 
+@pytest.mark.parametrize(
+    ("model", "prompt", "named"),
+    [
+        ("demo-caption", "{trigger}", ["system-prompt", "trigger"]),
+        ("florence2-base", "<CAPTION>", ["system-prompt", "trigger"]),
+        ("demo-chat", "Describe it.", ["trigger"]),
+        ("demo-chat", "Describe {trigger}.", []),
+    ],
+)
+def test_parts_of_a_prompt_that_a_model_does_not_get_are_named(model, prompt, named):
+    used = [(CaptionSettings(prompt=prompt), resolve(model, "caption"))]
+    said = list(without_effect({"system_prompt", "trigger"}, used))
+    assert [line.split()[0].removeprefix("--") for line in said] == named
+
+
 def test_several_options_share_a_line():
     said = list(without_effect({"seed", "top_k", "top_p"}, [(CaptionSettings(), None)]))
     assert said == ["--top-p, --top-k and --seed have no effect without --sample"]

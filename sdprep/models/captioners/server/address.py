@@ -11,7 +11,7 @@ from sdprep.errors import UsageError
 
 VERSION = re.compile(r"v\d+[a-z]*\d*")
 # A name, or an IP address of either kind.
-HOST = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?", re.ASCII)
+HOST = re.compile(r"([\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-fA-F]*:[0-9a-fA-F:.]+(%\w+)?", re.ASCII)
 CHAT = "/chat/completions"
 EXAMPLES = "http://127.0.0.1:11434 or https://example.com/v1"
 

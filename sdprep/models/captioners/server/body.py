@@ -16,8 +16,8 @@ TOKENS = re.compile(r"\bmax_tokens\b")
 # What ends a turn or stands for an image in the templates of models. The server writes them itself: a tag or a name
 # that looks like one would become one. Which of them are real, only the server knows.
 CONTROL = re.compile(
-    r"<\|[^<>|\s]{1,40}\|>|</?(?:image|img|video|s|bos|eos|pad)>|<(?:start|end)_of_(?:turn|image)>|<__media__>"
-    r"|\[/?(?:INST|IMG|IMG_BREAK|IMG_END|SYSTEM_PROMPT)\]"
+    r"<\|[^<>|\s]{1,40}\|>|<\|\w{1,40}>|<\w{1,40}\|>|</?(?:image|img|video|s|bos|eos|pad)>"
+    r"|<(?:start|end)_of_(?:turn|image)>|<__media__>|\[/?(?:INST|IMG|IMG_BREAK|IMG_END|SYSTEM_PROMPT)\]"
 )
 
 
@@ -69,7 +69,7 @@ class Question:
     def body(self, image_url: str, dialect: Dialect) -> bytes:
         """The body of the request as JSON; the image comes before the text, as models are trained."""
         asked = "\n\n".join(filter(None, (self.prompt, self._schema_in_words(dialect), self.fault)))
-        system, prompt = (CONTROL.sub("", text) for text in (self.system, asked))
+        system, prompt = map(_without_control, (self.system, asked))
         if dialect.merges_system:
             system, prompt = "", f"{system}\n\n{prompt}" if system else prompt
         parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": image_url}}]
@@ -91,3 +91,11 @@ class Question:
             return ""
         schema = msgspec.json.encode(asked["schema"]).decode()
         return f"Answer with a JSON object alone that fits this JSON Schema: {schema}"
+
+
+def _without_control(text: str) -> str:
+    """A text without what looks like a control token, also once others inside it are removed."""
+    before = None
+    while text != before:
+        before, text = text, CONTROL.sub("", text)
+    return text

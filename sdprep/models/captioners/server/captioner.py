@@ -37,7 +37,8 @@ START = (
 )
 # What servers take as a seed, whatever they are written in.
 SEED_BITS = (1 << 31) - 1
-NOT_FOUND = 404
+# What servers that have no list of models answer where it would be.
+NO_LIST = frozenset({404, 405, 501})
 
 
 class ServerCaptioner:
@@ -175,7 +176,7 @@ class ServerCaptioner:
 
     def _check_response(self, response: Response, name: str) -> None:
         """Raise ServerError for what no request of this run would get past."""
-        outcome = None if response.status in (200, NOT_FOUND) else outcome_of(response)
+        outcome = None if response.status in (200, *NO_LIST) else outcome_of(response)
         if isinstance(outcome, Fatal):
             raise ServerError(f"{name}: {redact(self._key.removed_from(outcome.message))}")
 

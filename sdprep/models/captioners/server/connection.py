@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import selectors
 import socket
 import ssl
 import time
@@ -82,6 +83,8 @@ class Connection:
             self._http = None
 
     def _request(self, method: str, path: str, body: bytes | None, seconds: float) -> Response:
+        if self._http is not None and _is_dropped(self._http):
+            self.close()
         was_kept = self._http is not None
         connection = self._connected()
         headers = {"User-Agent": f"sdprep/{__version__}", "Accept": "application/json", **self._key.headers()}
@@ -97,7 +100,7 @@ class Connection:
             content = _read(answer, seconds)
             if answer.will_close:
                 self.close()
-            return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
+            return self._response(answer, content)
         except TimeoutError as error:
             self.close()
             raise NoResponse(f"no answer within {seconds:g} s") from error
@@ -120,7 +123,13 @@ class Connection:
             content = _read(answer, CONNECT_SECONDS)
         except (OSError, http.client.HTTPException):
             return None
-        return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
+        return self._response(answer, content)
+
+    def _response(self, answer: http.client.HTTPResponse, content: bytes) -> Response:
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        # Where the message of an error is shortened, a part of the key would be left.
+        body = content if answer.status == http.client.OK else self._key.removed_from_bytes(content)
+        return Response(answer.status, headers, body)
 
     def _connected(self) -> http.client.HTTPConnection:
         if self._http is not None:
@@ -139,6 +148,15 @@ class Connection:
             raise NotConnected(_words(error)) from error
         self._http = made
         return made
+
+
+def _is_dropped(connection: http.client.HTTPConnection) -> bool:
+    """Whether the server has closed a connection that it had kept: then there is something to read, its end."""
+    if connection.sock is None:
+        return True
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def resolved(host: str, port: int) -> list[str]:

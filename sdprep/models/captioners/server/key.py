@@ -6,14 +6,18 @@ import os
 
 from sdprep.errors import UsageError
 
+# What is shorter, such as "none" for a server that wants any key, is no secret but a word that captions may have.
+SHORTEST_SECRET = 8
+
 
 class Key:
     """A secret, or none; it has no text that could be printed."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_secret", "_value")
 
     def __init__(self, value: str = "") -> None:
         self._value = value
+        self._secret = value if len(value) >= SHORTEST_SECRET else ""
 
     def __repr__(self) -> str:
         return "Key(***)"
@@ -24,7 +28,11 @@ class Key:
 
     def removed_from(self, text: str) -> str:
         """A text of the server without the key, which an error message may repeat."""
-        return text.replace(self._value, "***") if self._value else text
+        return text.replace(self._secret, "***") if self._secret else text
+
+    def removed_from_bytes(self, data: bytes) -> bytes:
+        """The bytes of a response without the key."""
+        return data.replace(self._secret.encode(), b"***") if self._secret else data
 
 
 def read_key(variable: str | None) -> Key:

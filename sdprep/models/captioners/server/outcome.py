@@ -13,6 +13,8 @@ PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 OVERLOADED = frozenset({429, 503, 529})
 OF_THE_IMAGE = frozenset({400, 413, 415, 422})
 QUOTA = ("insufficient_quota", "exceeded your current quota", "billing")
+# What services say in an error of an image or a prompt that they filter out (Azure, Model Studio, OpenRouter).
+FILTERED = (b'"content_filter"', b'"data_inspection_failed"', b'"flagged_input"')
 REASONS = {
     401: "it wants a key, or another one",
     402: "there is no credit left",
@@ -74,6 +76,8 @@ def outcome_of(response: Response) -> Outcome:
     said = f"the server answered {response.status}" + (f": {fault}" if fault else "")
     if response.status == 429 and any(word in response.body.decode("utf-8", "replace").lower() for word in QUOTA):
         return Fatal(f"{said}\n{REASONS[402]}")
+    if 400 <= response.status < 500 and any(word in response.body for word in FILTERED):
+        return Failed(FailureCode.REFUSED, said)
     if response.status in PASSING:
         overloaded = response.status in OVERLOADED
         return Again(said, response.retry_after(), overloaded, is_down=response.status >= 500 and not overloaded)

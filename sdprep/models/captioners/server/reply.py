@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from sdprep.errors import shortened
 from sdprep.models.captioners.server.connection import Response
@@ -13,6 +12,10 @@ from sdprep.sanitize import strip_invisible
 from sdprep.types import Served
 
 LONGEST_FAULT, LONGEST_NAME = 300, 100
+# No request takes so many tokens.
+MOST_TOKENS = 10**9
+# How an answer ends that the server broke off, in the words of different servers.
+BROKEN_OFF = ("error", "abort", "cancelled", "time_limit", "insufficient_system_resource")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +56,12 @@ def read_reply(response: Response) -> Reply:
         raise Malformed("the server answered with a web page")
     body = response.body.lstrip()
     if response.headers.get("content-type", "").startswith("text/event-stream") or body.startswith((b"data:", b":")):
-        return _read_stream(body)
-    table = _table(body)
-    if (fault := table.get("error")) and not table.get("choices"):
-        raise Malformed(_fault_words(fault))
-    choice = _first_choice(table)
-    message = _as_table(choice.get("message"))
-    model, fingerprint = _names(table)
-    return Reply(
-        text=_content(message.get("content")),
-        finish_reason=str(choice.get("finish_reason") or ""),
-        refusal=_content(message.get("refusal")),
-        usage=_usage(table),
-        model=model,
-        fingerprint=fingerprint,
-    )
+        reply = _read_stream(body)
+    else:
+        reply = _read_whole(body)
+    if reply.finish_reason in BROKEN_OFF:
+        raise Malformed("the server broke the answer off")
+    return reply
 
 
 def read_fault(response: Response) -> str:
@@ -102,6 +96,24 @@ def is_page(response: Response) -> bool:
     return response.body.lstrip()[:1] == b"<"
 
 
+def _read_whole(body: bytes) -> Reply:
+    """The answer in one piece. Raises Malformed."""
+    table = _table(body)
+    if (fault := table.get("error")) and not table.get("choices"):
+        raise Malformed(_fault_words(fault))
+    choice = _first_choice(table)
+    message = _as_table(choice.get("message"))
+    model, fingerprint = _names(table)
+    return Reply(
+        text=_content(message.get("content")),
+        finish_reason=str(choice.get("finish_reason") or ""),
+        refusal=_one_line(_content(message.get("refusal"))),
+        usage=_usage(table),
+        model=model,
+        fingerprint=fingerprint,
+    )
+
+
 def _read_stream(body: bytes) -> Reply:
     """The answer in the events of a stream. Raises Malformed if it ends before the answer does."""
     text, refusal, reason, usage, is_done, model, fingerprint = "", "", "", None, False, "", ""
@@ -127,13 +139,14 @@ def _read_stream(body: bytes) -> Reply:
         reason = str(choice.get("finish_reason") or reason)
     if not is_done and not reason:
         raise Malformed("the answer was cut")
-    return Reply(text, reason, refusal, usage, model, fingerprint)
+    return Reply(text, reason, _one_line(refusal), usage, model, fingerprint)
 
 
 def _table(data: bytes) -> dict[str, Any]:
+    """What JSON says. Strictness would lose answers that are paid for: servers write NaN, and halves of emoji."""
     try:
-        found = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found = json.loads(data.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
         raise Malformed("the answer is not JSON") from None
     if not isinstance(found, dict):
         raise Malformed("the answer is not a JSON object")
@@ -162,7 +175,9 @@ def _content(value: object) -> str:
 def _usage(table: dict[str, Any]) -> Usage | None:
     usage = _as_table(table.get("usage"))
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not isinstance(prompt, int) or not isinstance(completion, int) or min(prompt, completion) < 0:
+    if not isinstance(prompt, int) or not isinstance(completion, int):
+        return None
+    if not (0 <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS):
         return None
     return Usage(prompt, completion)
 
@@ -177,7 +192,7 @@ def _names(table: dict[str, Any]) -> tuple[str, str]:
 def _fault_words(fault: object) -> str:
     table = _as_table(fault)
     words = table.get("message") or table.get("code") or table.get("type") if table else fault
-    return _one_line(words if isinstance(words, str) else msgspec.json.encode(words).decode())
+    return _one_line(words if isinstance(words, str) else json.dumps(words, ensure_ascii=False, separators=(",", ":")))
 
 
 def _one_line(text: str) -> str:

@@ -255,6 +255,9 @@ class Scheduler:
                 self._settle_again(endpoint, job, outcome, now)
             elif isinstance(outcome, Fatal):
                 self._end(ServerError(f"{endpoint.client.address.name}: {outcome.message}"))
+            elif isinstance(outcome, Failed):
+                self._failures = 0
+                self._finished.append((job, NoAnswer(outcome.code, outcome.message)))
             else:
                 self._fail(job, outcome.message)
             self._wake()

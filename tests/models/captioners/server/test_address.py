@@ -38,6 +38,8 @@ def test_the_version_is_added_where_there_is_none(url, chat):
             "http://exa mple.com",
             "ht!tp:",
             "http://a,b",
+            "http://a..b",
+            f"http://{'a' * 64}.com",
             "http://example.com/\r\nX: y",
         ),
     ],

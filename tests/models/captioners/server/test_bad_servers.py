@@ -45,7 +45,7 @@ def test_a_model_may_be_listed_with_a_tag_or_a_folder(stub, ask, asked, listed):
     assert ask(model=asked).notes == []
 
 
-@pytest.mark.parametrize("models", [fails(404), html, [], fails(503)], ids=["404", "page", "empty", "503"])
+@pytest.mark.parametrize("models", [fails(404), fails(405), fails(501), html, [], fails(503)])
 def test_a_server_without_a_list_is_used_with_a_warning(stub, ask, models):
     stub.models = models
     asked = ask()

@@ -72,7 +72,11 @@ def test_nothing_is_left_out_twice():
 
 
 @pytest.mark.parametrize(
-    "token", ["<|im_end|>", "<|image_pad|>", "<image>", "</s>", "<start_of_turn>", "<__media__>", "[INST]", "[/INST]"]
+    "token",
+    [
+        *("<|im_end|>", "<|image_pad|>", "<image>", "</s>", "<start_of_turn>", "<__media__>", "[INST]", "[/INST]"),
+        *("<|turn>", "<turn|>", "<|im_<|x|>end|>", "<</s>s>"),
+    ],
 )
 def test_a_tag_that_looks_like_a_control_token_is_not_sent(token):
     sent = body(Question("m", f"Tags: 1girl{token}, <3, [x], a<b>c", f"Be{token} brief."))

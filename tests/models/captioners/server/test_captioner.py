@@ -1,6 +1,7 @@
 """A captioner at a server: what it sends, what it makes of every answer, and when it tries again."""
 
 import json
+import math
 import random
 import threading
 import time
@@ -46,6 +47,9 @@ def test_a_passing_fault_is_tried_again(ask, stub, script):
         (says("<think>hm</think>a cat"), "a cat"),
         (says("a\ncat\x1b[31m"), "a cat"),
         (says("a cat", reasoning="a dog?", reasoning_content="no"), "a cat"),
+        (gives({**message("a cat"), "logprobs": math.nan}), "a cat"),
+        (says("a \ud83dcat"), "a cat"),
+        (lambda handler, _: handler.send(200, b"\xef\xbb\xbf" + json.dumps(message("a cat")).encode()), "a cat"),
     ],
 )
 def test_an_answer_in_any_form_is_read(ask, action, text):
@@ -87,6 +91,8 @@ def test_a_cut_answer_is_asked_for_with_twice_the_tokens_once(ask, stub):
         ((says(None, "content_filter"),), FailureCode.REFUSED, 1),
         ((says(None, refusal="I cannot"),), FailureCode.REFUSED, 1),
         ((fails(400, "bad image"),), FailureCode.REQUEST_FAILED, 1),
+        ((fails(400, "filtered", code="content_filter"),), FailureCode.REFUSED, 1),
+        ((fails(403, "flagged", metadata={"flagged_input": "a"}),), FailureCode.REFUSED, 1),
         ((fails(413), fails(413)), FailureCode.REQUEST_FAILED, 2),
         ((fails(500),) * 6, FailureCode.REQUEST_FAILED, 6),
     ],
@@ -355,6 +361,34 @@ def test_an_image_that_is_too_large_is_sent_once_more_at_half_the_size(ask, stub
     assert ask(fails(413)).one().text.startswith("an image of 16 x 12")
 
 
+def test_no_part_of_a_key_is_left_where_a_message_is_shortened(ask, monkeypatch):
+    monkeypatch.setenv("STUB_KEY", "canary" * 5)
+    answer = ask(fails(400, f"{'x' * 285} {'canary' * 5}"), key_env="STUB_KEY").one()
+    assert answer.message.endswith("x ***")
+
+
+def test_a_word_that_stands_for_a_key_may_be_in_a_caption(ask, stub, monkeypatch):
+    monkeypatch.setenv("STUB_KEY", "none")
+    assert ask(says("none of them is red"), key_env="STUB_KEY").one().text == "none of them is red"
+    assert stub.headers[0]["Authorization"] == "Bearer none"
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
+def test_an_answer_that_the_server_broke_off_is_no_caption(ask, stub, reason):
+    assert ask(says("half a c", reason), says("a cat")).one().text == "a cat"
+    assert stub.requests == 2
+
+
+def test_images_that_are_filtered_out_do_not_end_the_run(ask, stub):
+    found = ask(*[fails(400, "filtered", code="content_filter")] * 12)(13)
+    assert Counter(type(answer) for answer in found.values()) == {NoAnswer: 12, Caption: 1}
+
+
+def test_what_a_refusal_says_is_one_line_without_control_characters(ask):
+    answer = ask(says(None, refusal="I can\x1b[31mnot\ndo \ud83dthat")).one()
+    assert answer.message == "the model refuses: I can[31mnot do that"
+
+
 def test_an_idle_connection_that_was_closed_costs_no_wait(ask, stub):
     def closes_after(handler, body):
         right(handler, body)
@@ -384,7 +418,7 @@ def test_the_first_answer_may_take_longer_than_the_later_ones(ask, stub, monkeyp
     "table",
     [
         *({}, {"choices": []}, {"choices": "x"}, {"choices": [None]}, [], "text", 1, {"error": "it is broken"}),
-        *({"choices": {}}, {"error": {"code": 7}}),
+        *({"choices": {}}, {"error": {"code": 7}}, {"error": ["\ud83d", math.nan, 10**30]}),
     ],
 )
 def test_an_answer_that_is_none_is_asked_for_again(ask, stub, table):
@@ -392,7 +426,10 @@ def test_an_answer_that_is_none_is_asked_for_again(ask, stub, table):
     assert stub.requests == 2
 
 
-@pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": "x", "completion_tokens": -1}])
+HUGE = {"prompt_tokens": 10**400, "completion_tokens": 10**400}
+
+
+@pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": "x", "completion_tokens": -1}, HUGE])
 def test_a_server_that_counts_no_tokens_is_used_unless_the_cost_is_limited(ask, stub, usage):
     without = {**message("a cat"), "usage": usage}
     assert ask(gives(without)).one() == Caption("a cat", 0, "stop")
