@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from sdprep.tasks.texts import plan
+
 
 @pytest.fixture
 def tagged(imgs):
@@ -205,3 +207,25 @@ def test_a_filter_sees_the_tags_that_an_edit_sees(sdprep_command, tagged):
     (tagged / "a.txt").write_text("1girl\nhat\nsolo,\n")
     sdprep_command("edit", tagged, "--where", "tag:solo AND name:a*", "--replace", "solo=duo")
     assert (tagged / "a.txt").read_text() == "1girl\nhat\nduo,\n"
+
+
+def test_the_log_has_the_operations_in_the_order_in_which_they_were_done(sdprep_command, tagged):
+    words = ["--replace", "hat=cap", "--add", "b", "--sort", "--remove", "b", "--add", "c d@first"]
+    sdprep_command("edit", tagged, *words, "--where", "tag:hat")
+    [line] = sdprep_command("log", tagged).out.splitlines()
+    shown = "--replace hat=cap --add b --sort --remove b --add 'c d@first' --where tag:hat"
+    assert line.endswith(shown)
+
+
+def test_a_file_that_changes_meanwhile_is_named_with_quiet_too(sdprep_command, tagged, monkeypatch):
+    apply = plan.apply
+
+    def edited_before(made, **others):
+        for name in ("a.txt", "b.txt"):
+            (tagged / name).write_bytes(b"mine\n")
+        return apply(made, **others)
+
+    monkeypatch.setattr(plan, "apply", edited_before)
+    done = sdprep_command("edit", tagged, "--add", "cat", "-q")
+    assert done.err.endswith("2 images (a.jpg, b.png): changed during the run (run the command again)\n")
+    assert tags(tagged) == ["mine\n", "mine\n"]
