@@ -168,6 +168,14 @@ def test_tags_are_ordered_by_the_categories_of_the_folders_tagger(sdprep_command
     assert (imgs / "a.txt").read_text("utf-8") == "1girl, kuro (sdprep), hat"
 
 
+def test_the_tagger_of_the_folder_may_be_named_in_its_settings_file(sdprep_command, imgs):
+    (imgs / "sdprep.toml").write_text('[tag]\nmodel = "demo-tag"\n', encoding="utf-8")
+    sdprep_command("tag", imgs)
+    (imgs / "a.txt").write_text("hat, kuro (sdprep), 1girl", encoding="utf-8")
+    sdprep_command("edit", imgs / "a.jpg", "--order", "category")
+    assert (imgs / "a.txt").read_text("utf-8") == "1girl, kuro (sdprep), hat"
+
+
 def test_ordering_by_category_without_a_tagger_on_this_machine_is_refused(sdprep_command, tagged):
     ended = sdprep_command("edit", tagged, "--order", "category")
     assert (ended.code, "sdprep models download wd-v1-4-swinv2-tagger-v2" in ended.err) == (2, True)
