@@ -217,6 +217,13 @@ def test_a_sidecar_of_0_bytes_is_read_from_the_catalog(tagged: Path) -> None:
     assert first.record.source == ("machine",)
 
 
+def test_a_sidecar_of_0_bytes_that_no_run_wrote_is_missing(folder: Path) -> None:
+    (folder / "a.caption").write_bytes(b"")
+    assert chosen(folder, "missing:caption AND NOT missing:tags") == ["a.png", "sub/b.png"]
+    (folder / "a.caption").write_bytes(b"\n")
+    assert chosen(folder, "missing:caption AND NOT missing:tags") == ["sub/b.png"]
+
+
 def test_stored_scores_can_be_compared(tagged: Path) -> None:
     tags = (tagged / "aka.txt").read_text().strip().split(", ")
     assert "aka.jpg" in chosen(tagged, f'score("{tags[0]}")>=0.5')
