@@ -217,7 +217,7 @@ def test_an_option_that_is_offered_to_kohyas_users_exists_and_theirs_is_accepted
 def kohya_rows():
     """The rows of the tables for kohya's users, each with the command that takes the place of the script."""
     page = TEXTS["docs/from-kohya.md"]
-    for command in ("tag", "caption", "merge"):
+    for command in ("tag", "caption", "merge", "clean"):
         headings = re.findall(rf"^## (.+ → `sdprep {command}`)$", page, re.MULTILINE)
         assert headings, command
         yield from ((command, cells) for heading in headings for cells in rows(section("docs/from-kohya.md", heading)))

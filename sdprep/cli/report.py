@@ -48,8 +48,7 @@ def print_report(report: RunReport, *, json_report: bool) -> None:
 def summarize(report: RunReport) -> None:
     """Print the outcome of a run: first what needs your attention, then the counts, then what ran."""
     print_failures(report.failures, report.failed_before, report.retry)
-    for reason, paths in report.kept_reasons.items():
-        _say(f" {_names(paths)}: {_why_kept(reason, report.command)}", "kept the sidecar of", YELLOW)
+    _say_kept(report)
     for message, paths in _remarks(report).items():
         _say(f" {_names(paths)}", f"{message}:", YELLOW)
     for change in ("restore", "delete"):
@@ -122,6 +121,13 @@ def _remarks(report: RunReport) -> dict[str, list[str]]:
     if report.image_changed:
         remarks["kept although the image has changed"] = report.image_changed
     return remarks
+
+
+def _say_kept(report: RunReport) -> None:
+    for reason, paths in report.kept_reasons.items():
+        # What was asked for has not been done: this is named with --quiet too.
+        level = Level.ERROR if reason == KeptReason.CHANGED_MEANWHILE else Level.NOTE
+        _say(f" {_names(paths)}: {_why_kept(reason, report.command)}", "kept the sidecar of", YELLOW, level)
 
 
 def _why_kept(reason: str, command: str) -> str:

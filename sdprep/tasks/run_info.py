@@ -16,7 +16,7 @@ from sdprep.catalog.catalog import Catalog, RunInfo
 from sdprep.catalog.schema import FILE, FOLDER
 from sdprep.catalog.session import CatalogAccess, CatalogSession, catalogs_below, find_catalog
 from sdprep.config import PathOptions
-from sdprep.errors import CatalogError
+from sdprep.errors import CatalogError, DamagedCatalog
 from sdprep.files import real_path
 from sdprep.images.source import ImageSource
 from sdprep.installation import installed_version
@@ -65,8 +65,11 @@ def image_source(inputs: Path | Sequence[Path], paths: PathOptions) -> ImageSour
 def catalogs_of(
     directory: Path, fixed: Path | None, access: CatalogAccess
 ) -> Iterator[tuple[CatalogSession, list[Catalog]]]:
-    """The catalogs of a folder: the nearest at or above it, and all below."""
-    directory = real_path(directory)
+    """The catalogs of a folder: the nearest at or above it, and all below.
+
+    One below that is damaged is left out with a note if there are others: it is of another dataset.
+    """
+    directory, above = real_path(directory), None
     if fixed is not None:
         files = [real_path(fixed)]
     else:
@@ -76,7 +79,21 @@ def catalogs_of(
     if missing or not files:
         raise CatalogError(f"there is no catalog at {missing[0]}" if missing else f"no catalog in or above {directory}")
     with CatalogSession([directory], access, trusted=fixed is not None) as opened:
-        yield opened, [opened.at(file) for file in files]
+        yield opened, list(_undamaged(opened, files, above, access))
+
+
+def _undamaged(
+    opened: CatalogSession, files: Sequence[Path], above: Path | None, access: CatalogAccess
+) -> Iterator[Catalog]:
+    damaged: list[DamagedCatalog] = []
+    for file in files:
+        try:
+            yield opened.at(file)
+        except DamagedCatalog as error:
+            damaged.append(error)
+            if file == above or len(damaged) == len(files):
+                raise
+            access.note(f"left out: {error}")
 
 
 def retry_commands(source: ImageSource, paths: PathOptions) -> list[str]:

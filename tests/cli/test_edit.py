@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from sdprep.tasks.texts import plan
+
 
 @pytest.fixture
 def tagged(imgs):
@@ -166,6 +168,14 @@ def test_tags_are_ordered_by_the_categories_of_the_folders_tagger(sdprep_command
     assert (imgs / "a.txt").read_text("utf-8") == "1girl, kuro (sdprep), hat"
 
 
+def test_the_tagger_of_the_folder_may_be_named_in_its_settings_file(sdprep_command, imgs):
+    (imgs / "sdprep.toml").write_text('[tag]\nmodel = "demo-tag"\n', encoding="utf-8")
+    sdprep_command("tag", imgs)
+    (imgs / "a.txt").write_text("hat, kuro (sdprep), 1girl", encoding="utf-8")
+    sdprep_command("edit", imgs / "a.jpg", "--order", "category")
+    assert (imgs / "a.txt").read_text("utf-8") == "1girl, kuro (sdprep), hat"
+
+
 def test_ordering_by_category_without_a_tagger_on_this_machine_is_refused(sdprep_command, tagged):
     ended = sdprep_command("edit", tagged, "--order", "category")
     assert (ended.code, "sdprep models download wd-v1-4-swinv2-tagger-v2" in ended.err) == (2, True)
@@ -205,3 +215,25 @@ def test_a_filter_sees_the_tags_that_an_edit_sees(sdprep_command, tagged):
     (tagged / "a.txt").write_text("1girl\nhat\nsolo,\n")
     sdprep_command("edit", tagged, "--where", "tag:solo AND name:a*", "--replace", "solo=duo")
     assert (tagged / "a.txt").read_text() == "1girl\nhat\nduo,\n"
+
+
+def test_the_log_has_the_operations_in_the_order_in_which_they_were_done(sdprep_command, tagged):
+    words = ["--replace", "hat=cap", "--add", "b", "--sort", "--remove", "b", "--add", "c d@first"]
+    sdprep_command("edit", tagged, *words, "--where", "tag:hat")
+    [line] = sdprep_command("log", tagged).out.splitlines()
+    shown = "--replace hat=cap --add b --sort --remove b --add 'c d@first' --where tag:hat"
+    assert line.endswith(shown)
+
+
+def test_a_file_that_changes_meanwhile_is_named_with_quiet_too(sdprep_command, tagged, monkeypatch):
+    apply = plan.apply
+
+    def edited_before(made, **others):
+        for name in ("a.txt", "b.txt"):
+            (tagged / name).write_bytes(b"mine\n")
+        return apply(made, **others)
+
+    monkeypatch.setattr(plan, "apply", edited_before)
+    done = sdprep_command("edit", tagged, "--add", "cat", "-q")
+    assert done.err.endswith("2 images (a.jpg, b.png): changed during the run (run the command again)\n")
+    assert tags(tagged) == ["mine\n", "mine\n"]

@@ -1,6 +1,7 @@
 """A catalog that is damaged, foreign or from a newer sdprep, or lies where SQLite's log does not work."""
 
 import random
+import shutil
 import sqlite3
 import sys
 from contextlib import closing
@@ -9,7 +10,7 @@ import pytest
 
 from sdprep.catalog import database
 from sdprep.catalog.catalog import Catalog
-from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, NewerCatalog
+from sdprep.errors import CatalogError, CatalogFailed, DamagedCatalog, NewerCatalog, UsageError
 from sdprep.tasks.history.restore import file_versions, restore
 from sdprep.tasks.history.retry import retry
 from sdprep.tasks.history.runs import log
@@ -486,3 +487,33 @@ def test_a_fault_of_the_catalog_at_work_says_what_to_do_and_leaves_the_folder_fr
             tag(tagged, threshold=STRICT)
 
     assert counts(tag(tagged, threshold=STRICT)) == {"current": 3}
+
+
+@pytest.fixture
+def datasets(tagged, tmp_path):
+    """A folder with two datasets, of which one has a damaged catalog."""
+    for name in ("good", "spoiled"):
+        shutil.copytree(tagged, tmp_path / "datasets" / name)
+    spoil(tmp_path / "datasets" / "spoiled", text)
+    return tmp_path / "datasets"
+
+
+def test_the_runs_of_one_dataset_are_listed_although_the_catalog_of_another_is_damaged(datasets):
+    listener = Heard()
+    assert log(datasets, listener=listener) == log(datasets / "good")
+    [note] = listener.notes
+    assert note.startswith("left out: ")
+    assert "spoiled" in note
+
+
+def test_a_run_is_looked_for_in_the_datasets_whose_catalogs_are_not_damaged(datasets):
+    with pytest.raises(CatalogError, match="no run is named nope"):
+        undo(datasets, "nope")
+    [run] = log(datasets / "good")
+    assert undo(datasets, run.uid).written == 3
+    assert texts(datasets / "good") == {}
+
+
+def test_undo_without_a_run_lists_a_dataset_with_a_damaged_catalog_too(datasets):
+    with pytest.raises(UsageError, match=r"good: .* \(tag, demo-tag\)\n  .*spoiled: its catalog is damaged"):
+        undo(datasets)

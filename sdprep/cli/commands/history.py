@@ -38,7 +38,7 @@ def log(path: Path, show_settings: bool, show_all: bool, catalog: Path | None, j
     All runs of one session of `sdprep review` are one line, with an id that `sdprep undo` takes too.
     """
     name, rows = (
-        ("runs", _runs(path, catalog, show_settings, show_all))
+        ("runs", _runs(path, catalog, show_settings, show_all, json_report))
         if path.is_dir()
         else ("versions", _versions(path, catalog))
     )
@@ -55,11 +55,13 @@ def log(path: Path, show_settings: bool, show_all: bool, catalog: Path | None, j
             click.echo(f"    {as_flags(option, value)}")
 
 
-def _runs(folder: Path, catalog: Path | None, show_settings: bool, show_all: bool) -> list[dict[str, Any]]:
-    from sdprep.tasks.history.runs import changed_settings, folded
+def _runs(
+    folder: Path, catalog: Path | None, show_settings: bool, show_all: bool, json_report: bool
+) -> list[dict[str, Any]]:
+    from sdprep.tasks.history.runs import changed_settings, folded, stated_options
     from sdprep.tasks.history.runs import log as task
 
-    entries = task(folder, catalog=catalog)
+    entries = task(folder, catalog=catalog, listener=Terminal())
     return [
         {
             "run": entry.uid,
@@ -69,7 +71,7 @@ def _runs(folder: Path, catalog: Path | None, show_settings: bool, show_all: boo
             "served": entry.served,
             "started": printable_time(entry.started),
             "finished": entry.ended is not None,
-            "stated": entry.stated,
+            "stated": entry.stated if json_report else stated_options(entry),
             "session": entry.session,
             "runs": len(entry.uids),
             **({"settings": changed_settings(entry)} if show_settings else {}),
@@ -90,10 +92,10 @@ def _versions(path: Path, catalog: Path | None) -> list[dict[str, Any]]:
 def _cell(name: str, value: object) -> str:
     if name == "finished":
         return "" if value else "(not finished)"
-    if name == "stated" and isinstance(value, dict):
+    if name == "stated" and isinstance(value, list):
         from sdprep.tasks.option_values import as_flags
 
-        return " ".join(as_flags(option, each) for option, each in value.items())
+        return " ".join(as_flags(option, each) for option, each in value)
     if name == "session":
         return ""
     if name == "runs":

@@ -29,6 +29,7 @@ Edit = Callable[[str], str]
 NO_CATEGORIES: Mapping[str, str] = MappingProxyType({})
 FIRST, LAST = 0, 1 << 62
 POSITION = re.compile(r"(.+)@(first|last|[1-9]\d{0,8})", re.DOTALL)
+NO_POSITION = re.compile(r".+@-?\d+", re.DOTALL)
 SUBSTITUTION = re.compile(
     r"s(?P<mark>[^\w\s\\])(?P<old>.+?)(?<!\\)(?P=mark)(?P<new>.*?)(?<!\\)(?P=mark)(?P<flags>[gim]*)", re.DOTALL
 )
@@ -123,6 +124,8 @@ class _Matcher:
 
 
 def _add(value: str) -> Callable[[TagList], TagList]:
+    if NO_POSITION.fullmatch(value) and not POSITION.fullmatch(value):
+        raise UsageError(f"--add takes TAG@first, TAG@last or TAG@N with N from 1, not {value!r}")
     listed, position = _placed(value)
     tags, start = _tags("add", listed), LAST if position is None else position
 

@@ -9,14 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sdprep.catalog.catalog import Catalog
 from sdprep.catalog.history import SESSION, RunEntry, UndoStep, in_order, reversals, runs
 from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession, catalogs_below, find_catalog
 from sdprep.config import SETTINGS, option_names, value_of
-from sdprep.errors import CatalogError, UsageError
+from sdprep.errors import CatalogError, DamagedCatalog, UsageError
 from sdprep.files import real_path
 from sdprep.paths import is_inside
-from sdprep.report import CancelToken, NullListener
+from sdprep.report import CancelToken, Listener, NullListener
+from sdprep.rules.edits.operations import FLAGS
 from sdprep.rules.mixed_text import MODELS
 from sdprep.sanitize import strip_invisible
 from sdprep.tasks.annotation.moves import recognise_below
@@ -25,16 +28,16 @@ from sdprep.tasks.run_info import catalogs_of
 
 # Datasets that are listed if an undo could mean several.
 MOST_LISTED = 10
-# The command whose sessions have many runs.
-REVIEW = "review"
+# The command whose sessions have many runs, and the one whose options are done in their order.
+REVIEW, EDIT = "review", "edit"
 
 
-def log(directory: Path, *, catalog: Path | None = None) -> list[RunEntry]:
+def log(directory: Path, *, catalog: Path | None = None, listener: Listener | None = None) -> list[RunEntry]:
     """The runs in the catalogs of a folder, oldest first; a run over several catalogs is one entry.
 
     For a folder inside a dataset, those that changed a file below it.
     """
-    access = CatalogAccess("log", AccessMode.READ, NullListener().note)
+    access = CatalogAccess("log", AccessMode.READ, (listener or NullListener()).note)
     with catalogs_of(directory, catalog, access) as (session, found):
         entries = runs_below(session, found, directory, catalog)
     # The catalog is untrusted, as it may have come with the images: nothing in it may move a cursor.
@@ -74,6 +77,22 @@ def changed_settings(entry: RunEntry) -> dict[str, Any]:
     return {name: value for name, value in sorted(entry.settings.items()) if built_in.get(name) != value}
 
 
+def stated_options(entry: RunEntry) -> list[tuple[str, Any]]:
+    """What was stated for a run: each option with its value, the operations of an edit in the order they were done."""
+    done = _operations(entry.settings.get("operations")) if entry.command == EDIT else []
+    names = {name for name, _ in done}
+    others = [(option, value) for option, value in entry.stated.items() if option not in names]
+    return [*((name, True if name in FLAGS else value) for name, value in done), *others]
+
+
+def _operations(value: Any) -> list[tuple[str, str]]:
+    """The operations that a catalog has for an edit; none if it has something else in their place."""
+    try:
+        return msgspec.convert(value, list[tuple[str, str]])
+    except msgspec.ValidationError:
+        return []
+
+
 def runs_below(session: CatalogSession, catalogs: list[Catalog], directory: Path, fixed: Path | None) -> list[RunEntry]:
     """The runs that changed files below a folder, oldest first; all runs of a catalog that was named or is below it."""
     folder, found = real_path(directory), []
@@ -103,10 +122,13 @@ def check_target(directory: Path, run: str | None, fixed: Path | None) -> None:
     lines = []
     with CatalogSession([folder], CatalogAccess("undo", AccessMode.READ, NullListener().note)) as opened:
         for file in files:
-            catalog = opened.at(file)
-            changing = [entry for entry in runs(catalog) if entry.changed]
-            last = described(changing[-1]) if changing else "no run has changed a file"
-            lines.append(f"  {catalog.root}: {last}")
+            try:
+                changing = [entry for entry in runs(opened.at(file)) if entry.changed]
+            except DamagedCatalog:
+                last = "its catalog is damaged"
+            else:
+                last = described(changing[-1]) if changing else "no run has changed a file"
+            lines.append(f"  {file.parent.parent}: {last}")
     shown = [*lines[:MOST_LISTED], *([f"  and {len(lines) - MOST_LISTED} more"] if len(lines) > MOST_LISTED else [])]
     raise UsageError(
         "\n".join([f"{len(lines)} datasets below {directory} have runs of their own; the last of each:", *shown])

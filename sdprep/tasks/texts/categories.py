@@ -14,6 +14,7 @@ from sdprep.report import NullListener
 from sdprep.rules.edits.operations import ORDER, Operation
 from sdprep.tasks.annotation.prompts import labels_of
 from sdprep.tasks.settings import Cascade, Layers
+from sdprep.tasks.texts.facts import taggers_of_runs
 from sdprep.types import ImageItem
 
 if sys.version_info >= (3, 11):
@@ -37,12 +38,14 @@ def with_preset_order(operation: Operation) -> Operation:
 def categories_of(items: Sequence[ImageItem], catalogs: CatalogSession, paths: PathOptions) -> dict[str, str]:
     """The category of each tag that the taggers of these images know, by its normalized name.
 
-    They are the models that `tag` would use for these images. Raises UsageError if none of them is on this machine.
+    They are the models that `tag` would use for these images, and those that have tagged here, which a settings file
+    may have named. Raises UsageError if none of them is on this machine.
     """
     places = [item.target for item in items]
     cascade = Cascade("tag", TagSettings(paths=paths), Layers(), catalogs, places, NullListener().note)
     models = {model: None for part, _ in cascade.parts(items) for model in part.settings.models}
-    found = {name: category for model in models for name, category in labels_of(model).items()}
+    of_runs = [model for catalog in catalogs for model in taggers_of_runs(catalog)]
+    found = {name: category for model in (*models, *of_runs) for name, category in labels_of(model).items()}
     if not found:
         raise UsageError(
             f"--order needs the label file of {' or '.join(models)}, which says what tags are\n"

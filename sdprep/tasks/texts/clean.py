@@ -158,5 +158,7 @@ def _cleaned_fields(entry: Entry, kinds: Sequence[str], packs: Sequence[Pack]) -
         if kind in kinds and isinstance(value, str):
             yield name, _cleaned(value, kind, packs)
         elif kind == "tags" in kinds and isinstance(value, list) and all(isinstance(each, str) for each in value):
-            text = _cleaned(", ".join(value), kind, packs)
-            yield name, [tag for tag in text.split(", ") if tag]
+            before = ", ".join(value)
+            after = _cleaned(before, kind, packs)
+            # A tag may have a comma, and be blank.
+            yield name, value if after == before else [tag for tag in after.split(", ") if tag]

@@ -18,7 +18,7 @@ from sdprep.catalog.session import CatalogSession
 from sdprep.errors import ImageError, ModelError, SdprepError
 from sdprep.images.decoder import file_digest
 from sdprep.models.files.hub import find_local
-from sdprep.models.registry.registry import find, names
+from sdprep.models.registry.registry import find, model_path, names
 from sdprep.models.taggers.label_file import read_columns
 from sdprep.rules.labels import LabelTable, normalize_tag
 from sdprep.rules.mixed_text import MODELS, normalize
@@ -196,12 +196,18 @@ def _scored(data: bytes, labels: _Labels) -> tuple[dict[str, float], str]:
     return scores, "" if rating is None else labels.ratings[rating]
 
 
+def taggers_of_runs(catalog: Catalog) -> list[str]:
+    """The taggers that have tagged here; no paths, since a catalog may come from anybody."""
+    rows = catalog.db.execute("SELECT DISTINCT model FROM runs WHERE command = 'tag' AND model IS NOT NULL").fetchall()
+    # Behind the name is a part of the hash of the weights.
+    found = [each.partition("#")[0] for [text] in rows for each in str(text).replace(MODELS, ", ").split(", ")]
+    return [name for name in dict.fromkeys(found) if model_path(name) is None]
+
+
 def _label_tables(catalog: Catalog) -> dict[str, LabelTable]:
     """The labels of taggers on this machine by the hash of their weights: of registered ones, and of earlier runs."""
-    rows = catalog.db.execute("SELECT DISTINCT model FROM runs WHERE command = 'tag' AND model IS NOT NULL").fetchall()
-    of_runs = [model for [text] in rows for model in str(text).replace(MODELS, ", ").split(", ")]
     found: dict[str, LabelTable] = {}
-    for name in dict.fromkeys([*names("tag"), *of_runs]):
+    for name in dict.fromkeys([*names("tag"), *taggers_of_runs(catalog)]):
         with suppress(SdprepError):
             spec = find(name, "tag")
             files = find_local(spec)

@@ -197,7 +197,8 @@ def _text(sidecar: Sidecar | None) -> str:
 
 
 def _is_there(sidecar: Sidecar) -> bool:
-    return sidecar.data is not None or sidecar.failure is not None
+    # A file of 0 bytes is what a power cut leaves, and is written again.
+    return bool(sidecar.data or sidecar.text) or sidecar.failure is not None
 
 
 def matching(

@@ -101,7 +101,7 @@ def _json_rows(values: Any) -> Iterator[tuple[str, Row]]:
     if not isinstance(values, dict):
         raise ValueError("an object with an entry for each image is expected")
     for name, value in values.items():
-        yield name, value if isinstance(value, dict) else {"caption": value}
+        yield name, value if isinstance(value, dict) else {"text": value}
 
 
 def _tar_rows(path: Path) -> Iterator[tuple[str, Row]]:

@@ -42,6 +42,7 @@ def edit(text, *operations, edited="tags", others=()):
         ("1girl, hat", ("add", "solo@2"), "1girl, solo, hat"),
         ("1girl, hat", ("add", "solo@9"), "1girl, hat, solo"),
         ("1girl", ("add", "a, b@first"), "a, b, 1girl"),
+        ("1girl", ("add", "hat@0@last"), "1girl, hat@0"),
         ("\n", ("add", "solo"), "solo\n"),
         ("1girl", ("add", "@_@"), "1girl, @_@"),
         ("1girl", ("add", "@_@@first"), "@_@, 1girl"),
@@ -115,7 +116,8 @@ def test_tags_that_few_of_the_images_have_are_dropped():
     [
         ("add", " , "), ("add", r"a\,b"), ("remove", ""), ("replace", "hat"), ("replace", "=hat"), ("move", "hat"),
         ("regex", "hat"), ("regex", "s/(/a/"), ("regex", "s/a/b/x"), ("regex", r"s/a/\2/"), ("drop_rare", "0"),
-        ("drop_rare", "few"), ("prefix", ""), ("suffix", ""), ("add", "a\0"), ("remove", "/(/"),
+        ("add", "hat@0"), ("add", "hat@-1"), ("drop_rare", "few"), ("prefix", ""), ("suffix", ""), ("add", "a\0"),
+        ("remove", "/(/"),
     ],
 )  # fmt: skip
 def test_a_value_that_means_nothing_is_a_usage_error_that_names_the_option(name, value):

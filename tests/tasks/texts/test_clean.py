@@ -115,6 +115,12 @@ def test_other_fields_numbers_and_lists_of_tags_stay_what_they_are(imgs):
     assert '"x": 1.10' in path.read_text()
 
 
+def test_a_list_that_no_rule_changes_keeps_tags_with_commas_and_blank_ones(imgs):
+    path = metadata(imgs, {"a": {"tags": ["red, white", "", "hat"]}, "b": {"tags": ["long_hair"]}})
+    apply(plan_metadata(path, ["booru"]))
+    assert json.loads(path.read_text()) == {"a": {"tags": ["red, white", "", "hat"]}, "b": {"tags": ["long hair"]}}
+
+
 def test_json_lines_are_cleaned_line_by_line(imgs):
     path = metadata(imgs, '{"image_path": "a.png", "caption": "arafed cat"}\n', "meta.jsonl")
     apply(plan_metadata(path, ["captions"]))

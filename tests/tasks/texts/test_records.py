@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from sdprep import demo
-from sdprep.catalog.session import AccessMode, CatalogAccess
+from sdprep.catalog.session import AccessMode, CatalogAccess, CatalogSession
 from sdprep.config import MergeSettings, PathOptions, RunOptions, TagSettings
 from sdprep.errors import NoImages
 from sdprep.report import CancelToken, NullListener
 from sdprep.rules.labels import TagRules
 from sdprep.tasks.settings import Layers
 from sdprep.tasks.tag import tag
+from sdprep.tasks.texts.facts import taggers_of_runs
 from sdprep.tasks.texts.records import ImageRecord, Records, open_records
 
 
@@ -216,10 +217,22 @@ def test_a_sidecar_of_0_bytes_is_read_from_the_catalog(tagged: Path) -> None:
     assert first.record.source == ("machine",)
 
 
+def test_a_sidecar_of_0_bytes_that_no_run_wrote_is_missing(folder: Path) -> None:
+    (folder / "a.caption").write_bytes(b"")
+    assert chosen(folder, "missing:caption AND NOT missing:tags") == ["a.png", "sub/b.png"]
+    (folder / "a.caption").write_bytes(b"\n")
+    assert chosen(folder, "missing:caption AND NOT missing:tags") == ["sub/b.png"]
+
+
 def test_stored_scores_can_be_compared(tagged: Path) -> None:
     tags = (tagged / "aka.txt").read_text().strip().split(", ")
     assert "aka.jpg" in chosen(tagged, f'score("{tags[0]}")>=0.5')
     assert chosen(tagged, f'score("{tags[0]}")<0.5 OR path:*') == ["aka.jpg", "kuro.png"]
+
+
+def test_the_taggers_of_earlier_runs_are_known_by_name(tagged: Path) -> None:
+    with CatalogSession([tagged], CatalogAccess("edit", AccessMode.READ, NullListener().note)) as catalogs:
+        assert taggers_of_runs(catalogs.of(tagged)) == ["demo-tag"]
 
 
 def test_a_tag_that_no_model_has_fits_no_comparison(tagged: Path) -> None:

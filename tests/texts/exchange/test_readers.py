@@ -57,6 +57,13 @@ def test_the_captions_of_diffusion_pipe_are_lines(tmp_path: Path) -> None:
     }
 
 
+def test_texts_of_captions_json_are_tags_if_you_say_so(tmp_path: Path) -> None:
+    assert read(tmp_path / "captions.json", '{"a.jpg": ["1girl, hat"], "b.jpg": "solo"}', lone="tags") == {
+        "a.jpg": {"tags": "1girl, hat"},
+        "b.jpg": {"tags": "solo"},
+    }
+
+
 def test_a_csv_may_have_line_breaks_quotes_and_long_texts_in_its_cells(tmp_path: Path) -> None:
     content = 'file_name,text,tags\na.jpg,"one\n""two"", three",\nb.jpg,' + "x" * 200_000 + ',"1girl, solo"\n'
     assert read(tmp_path / "metadata.csv", content) == {
