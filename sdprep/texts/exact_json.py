@@ -108,8 +108,15 @@ def _spelled(value: Any, line: str) -> str:
     inner = line + "  "
     if isinstance(value, dict):
         parts = [f"{inner}{quote(key)}: {_spelled(each, inner)}" for key, each in value.items()]
-        return "{" + ",".join(parts) + line + "}" if parts else "{}"
+        return _joined("{", parts, line + "}") if parts else "{}"
     if isinstance(value, list):
         parts = [inner + _spelled(each, inner) for each in value]
-        return "[" + ",".join(parts) + line + "]" if parts else "[]"
+        return _joined("[", parts, line + "]") if parts else "[]"
     return quote(value)
+
+
+def _joined(opening: str, parts: list[str], closing: str) -> str:
+    # Brackets added to the joined text would copy it whole, beside all parts: the peak of a merge's memory.
+    parts[0] = opening + parts[0]
+    parts[-1] += closing
+    return ",".join(parts)
