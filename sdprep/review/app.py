@@ -136,6 +136,12 @@ class Server:
     async def _look(self, function: Callable[..., T], *args: Any) -> T:
         return await self._ask(self._looking, function, *args)
 
+    async def _filter(self, where: str) -> str:
+        """A filter once what it asks about is read, some images at a time: other questions are answered in between."""
+        while not await self._look(self._review.read_for, where):
+            pass
+        return where
+
     async def _change(self, function: Callable[..., T], *args: Any) -> T:
         return await self._ask(self._changing, function, *args)
 
@@ -159,7 +165,7 @@ class Server:
     async def view(self, request: Request) -> Response:
         """The numbers of the images that match a filter after how many they are, then rows that come into sight."""
         near, count = _number(request, "near"), min(_number(request, "rows"), MOST_ROWS // 2)
-        where = request.query_params.get("where", "")
+        where = await self._filter(request.query_params.get("where", ""))
         numbers, rows = await self._look(self._review.view_with_rows, where, near, count)
         head = pack(f"<{len(numbers) + 1}I", len(numbers), *numbers)
         return _bytes(head + msgspec.json.encode(to_json(rows)), "application/octet-stream")
@@ -173,7 +179,7 @@ class Server:
 
     async def counts(self, request: Request) -> Response:
         """How many images have each tag: of those that match a filter, or of a selection."""
-        where, numbers, stop = request.query_params.get("where", ""), None, CancelToken()
+        where, numbers, stop = await self._filter(request.query_params.get("where", "")), None, CancelToken()
         if request.method == "POST":
             numbers = self._known((await _body(request, Numbers)).numbers)
         try:
@@ -311,7 +317,7 @@ class Server:
     async def _chosen(self, body: Chosen) -> Sequence[int]:
         if body.numbers is not None:
             return self._known(list(dict.fromkeys(body.numbers)))
-        return await self._look(self._review.view, body.where)
+        return await self._look(self._review.view, await self._filter(body.where))
 
 
 def build(review: Review, token: str) -> Guard:

@@ -39,6 +39,9 @@ def serve(review: Review, token: str, port: int, ready: Callable[[str], None]) -
         """A server whose end is also that of the action at work, after the files in hand."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # It is ending already; a second Ctrl-C would have answers cut off that the files in hand are written for.
+            if self.should_exit:
+                return
             review.end()
             # A request that is not answered by then is no error.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -18,8 +18,10 @@ from sdprep.tasks.history.diff import diff
 from sdprep.tasks.history.runs import folded, log
 from sdprep.tasks.history.undo import undo
 from sdprep.tasks.review.index import Index
+from sdprep.tasks.review.review import Review
 from sdprep.tasks.texts.edit import plan as plan_edit
 from sdprep.tasks.texts.plan import GROUP, apply
+from sdprep.trainers.findings import ABOUT
 from tests.review.conftest import NAMES, TAGS
 
 
@@ -525,3 +527,45 @@ def test_an_editor_that_rewrites_a_text_all_the_time_loses_nothing_that_was_not_
     editor.join()
 
     assert set(statuses) <= {200, 412}
+
+
+def test_other_questions_are_answered_while_a_filter_reads_all_images(page, monkeypatch):
+    begun, may_end, read_for = threading.Event(), threading.Event(), Review.read_for
+
+    def read_until_told(self, where):
+        is_read = read_for(self, where)
+        if where != "tokens>0":
+            return is_read
+        begun.set()
+        return is_read and may_end.is_set()
+
+    monkeypatch.setattr(Review, "read_for", read_until_told)
+    found = []
+    slow = threading.Thread(target=lambda: found.extend(page.view("tokens>0")))
+    slow.start()
+    try:
+        assert begun.wait(60)
+        assert page.view("tag:hat") == [0, 2]
+        assert page.row(1)["path"] == "b.png"
+        assert page.get("api/suggest", q="smi").json()["suggestions"][0]["tag"] == "smile"
+        assert found == []
+    finally:
+        may_end.set()
+        slow.join()
+    assert found == [0, 1, 2]
+
+
+def test_what_a_filter_asks_about_is_read_some_images_at_a_time(page, monkeypatch):
+    monkeypatch.setattr("sdprep.tasks.review.index.CHUNK", 1)
+
+    assert [page.review.read_for("width>0") for _ in NAMES] == [False, False, False, True]
+    assert page.review.read_for("height>0") is False
+    assert page.review.read_for("width>0") is True
+    assert page.view("height>0 AND width>0") == [0, 1, 2, 3]
+    page.review.close()
+
+
+def test_every_finding_has_its_sentence_in_chinese():
+    sentences = (STATIC / "messages.zh-CN.js").read_text(encoding="utf-8").partition("export const findings")[2]
+
+    assert re.findall(r"^  (\w+): \".+\",$", sentences, re.MULTILINE) == [code.value for code in ABOUT]

@@ -1,7 +1,11 @@
 """Actions that are stopped half-way, undone in steps, and counted while they last."""
 
+import logging
+import signal
+
 import pytest
 
+from sdprep.review.serving import serve
 from sdprep.tasks.texts.plan import GROUP
 
 
@@ -64,3 +68,20 @@ def test_an_action_ends_with_the_review(many):
     done = many.post("api/apply", plan=plan).json()
 
     assert (done["run"], done["written"], done["remaining"]) == (None, 0, 2 * GROUP)
+
+
+def test_a_second_ctrl_c_cuts_off_no_answer(page, monkeypatch):
+    uvicorn = pytest.importorskip("uvicorn")
+    ended = []
+
+    def press_twice(self, sockets):
+        for _ in range(2):
+            self.handle_exit(signal.SIGINT, None)
+        ended.append((self.should_exit, self.force_exit))
+        sockets[0].close()
+
+    monkeypatch.setattr(uvicorn.Server, "run", press_twice)
+    serve(page.review, "token", 0, ended.append)
+    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
+
+    assert ended[1:] == [(True, False)]

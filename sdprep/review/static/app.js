@@ -121,7 +121,7 @@ async function keepLooking() {
     if (!document.hidden && !state.folder.is_reading) await lookAgain();
   } catch (error) {
     if (!(error instanceof server.Refused)) throw error;
-    announce(error.status ? error.message : say("no_server"), true);
+    announce(error.message, true);
   }
   setTimeout(keepLooking, LOOK);
 }

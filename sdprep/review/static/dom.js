@@ -1,7 +1,7 @@
 // Elements and words: nothing here or elsewhere turns text into markup.
 
 const isChinese = navigator.languages.find((language) => /^(zh|en)/i.test(language))?.toLowerCase().startsWith("zh");
-const { messages } = await import(isChinese ? "./messages.zh-CN.js" : "./messages.en.js");
+const { messages, findings } = await import(isChinese ? "./messages.zh-CN.js" : "./messages.en.js");
 document.documentElement.lang = isChinese ? "zh-CN" : "en";
 
 /** A message in the language of the browser, with {names} replaced by values. */
@@ -9,6 +9,9 @@ export function say(key, values = {}) {
   if (!(key in messages)) throw new Error(`no message is named ${key}`);
   return messages[key].replace(/\{(\w+)\}/g, (_, name) => shown(values[name]));
 }
+
+/** What a finding of `sdprep check` means, in the language of the browser. */
+export const sayFinding = ({ code, message }) => findings[code] ?? message;
 
 function shown(value) {
   return typeof value === "number" ? value.toLocaleString(document.documentElement.lang) : String(value);

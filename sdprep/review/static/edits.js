@@ -92,7 +92,7 @@ async function saveAll() {
       waiting = "";
     } catch (error) {
       if (error.status === 423 || error.status === 0) {
-        waiting = error.status ? error.message : say("no_server");
+        waiting = error.message;
         emit("edits");
         await sleep(AGAIN);
         continue;

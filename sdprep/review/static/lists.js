@@ -1,6 +1,6 @@
 // Lists beside the grid: the tags of the filter, what `sdprep check` finds, this session's runs, the trainer's crop.
 
-import { byId, el, openDialog, say } from "./dom.js";
+import { byId, el, openDialog, say, sayFinding } from "./dom.js";
 import * as server from "./server.js";
 import { currentNumber, emit, on, rowOf, setView, state } from "./state.js";
 
@@ -50,7 +50,7 @@ export async function openFindings() {
     list.replaceChildren(el("li", {}, say("planning")));
     const { findings } = await server.findings(target.value);
     const rows = findings.map(({ code, message, numbers }) => {
-      const button = el("button", { type: "button" }, `${code}: ${message}`);
+      const button = el("button", { type: "button", title: message }, `${code}: ${sayFinding({ code, message })}`);
       button.dataset.note = numbers.length.toLocaleString();
       button.onclick = () => {
         dialog.close();

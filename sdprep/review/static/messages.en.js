@@ -12,6 +12,7 @@ export const messages = {
   draft: "not saved (Ctrl+Enter saves)",
   at_work: "{run} is at work in this folder",
   no_server: "the server does not answer",
+  plan_gone: "This preview is no longer valid; preview again.",
   read_only: "This folder cannot be written to, so nothing can be changed here.",
   tags: "Tags",
   tags_of: "Tags of {n} images",
@@ -139,3 +140,6 @@ export const messages = {
   do_quick: "Add quick tag {digit}",
   do_set_quick: "Set quick tag {digit}",
 };
+
+// The sentences of `sdprep check` are in English already.
+export const findings = {};

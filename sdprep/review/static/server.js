@@ -2,10 +2,13 @@
 
 import { say } from "./dom.js";
 
+// What the page itself has words for; any other message is that of the server. A 412 has a dialog of its own.
+const OWN = { 0: () => say("no_server"), 410: () => say("plan_gone"), 423: (body) => whoIsAtWork(body.owner) };
+
 /** An answer that is not a success; `status` 0 is no answer. */
 export class Refused extends Error {
   constructor(status, body) {
-    super(status === 423 ? whoIsAtWork(body.owner) : (body.message ?? `HTTP ${status}`));
+    super(status in OWN ? OWN[status](body) : (body.message ?? `HTTP ${status}`));
     this.status = status;
     this.body = body;
   }
@@ -23,7 +26,7 @@ async function request(path, options = {}) {
     answer = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, { message: error.message });
+    throw new Refused(0, {});
   }
   if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => ({})));
   return answer;

@@ -70,7 +70,9 @@ class Index:
         self.vocabulary: dict[str, str] = {}
         self.spellings = Spellings(self.vocabulary)
         self._fields, self._scored = FIRST, frozenset[str]()
-        self._writing = threading.Lock()
+        # Which of these all images have, and how many images have all of them.
+        self._known, self._learnt = (self._fields, self._scored), 0
+        self._writing, self._asking = threading.Lock(), threading.Lock()
         self.questions = Questions()
         # How many images have each tag, in its normalized spelling.
         self._counts = Counter[str]()
@@ -95,12 +97,14 @@ class Index:
     ) -> None:
         """Read images and keep what was found; with `noted` all of them count as changed."""
         for start in range(0, len(numbers), CHUNK):
-            some, asked = numbers[start : start + CHUNK], None
-            # A filter may ask for more fields meanwhile.
-            while asked != (self._fields, self._scored):
+            some, is_kept = numbers[start : start + CHUNK], False
+            while not is_kept:
                 asked = self._fields, self._scored
                 found = list(self.reading(some, catalogs, stop))
-            self.keep(zip(some, found, strict=False), noted=noted)
+                with self._asking:
+                    # A filter may have asked for more fields meanwhile.
+                    if is_kept := asked == (self._fields, self._scored):
+                        self.keep(zip(some, found, strict=False), noted=noted)
 
     def reading(
         self,
@@ -162,15 +166,29 @@ class Index:
         self.records[number] = replace(self.records[number], rel=item.rel)
         self.note([number])
 
-    def view(self, where: Where | None, catalogs: Callable[[], CatalogSession]) -> list[int]:
-        """The numbers of the images that match a filter, in their order."""
+    def read_for(self, where: Where | None, catalogs: CatalogSession) -> bool:
+        """Read what a filter asks about of some more images; whether it is known of all images now.
+
+        For one thread at a time.
+        """
+        fields = where.fields if where else FIRST
+        scored = frozenset(map(normalize_tag, where.scored if where else ()))
+        if fields <= self._known[0] and scored <= self._known[1]:
+            return True
+        if not (fields <= self._fields and scored <= self._scored):
+            with self._asking:
+                self._fields, self._scored, self._learnt = self._fields | fields, self._scored | scored, 0
+        some = range(self._learnt, min(self._learnt + CHUNK, len(self.items)))
+        self.refresh(some, catalogs)
+        self._learnt = some.stop
+        if self._learnt == len(self.items):
+            self._known = self._fields, self._scored
+        return self._learnt == len(self.items)
+
+    def view(self, where: Where | None) -> list[int]:
+        """The numbers of the images that match a filter, in their order; what it asks about has been read."""
         if where is None:
             return list(range(len(self.items)))
-        scored = frozenset(map(normalize_tag, where.scored))
-        if not (where.fields <= self._fields and scored <= self._scored):
-            self._fields, self._scored = self._fields | where.fields, self._scored | scored
-            everything = range(len(self.items))
-            self.keep(zip(everything, self.reading(everything, catalogs()), strict=True))
         matches = where.matcher(self.vocabulary.values())
         return [number for number, record in enumerate(self.records) if matches(record)]
 

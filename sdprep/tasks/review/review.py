@@ -20,7 +20,6 @@ from sdprep.folders import write_obstacle
 from sdprep.images.decode import read_upright_size
 from sdprep.images.source import ImageSource
 from sdprep.report import CancelToken, Listener, NullListener, RunReport
-from sdprep.rules.edits.differences import differences
 from sdprep.rules.edits.operations import Field, Operation
 from sdprep.rules.labels import normalize_tag
 from sdprep.rules.where.parse import parse
@@ -29,7 +28,7 @@ from sdprep.tasks.history.undo import undo
 from sdprep.tasks.review.approval import add_approval
 from sdprep.tasks.review.index import Index, Named
 from sdprep.tasks.review.marks import add_moves, marks, relocate, set_stars
-from sdprep.tasks.review.rows import as_in, rows, shown, text_hash
+from sdprep.tasks.review.rows import as_in, rows, sample, shown, text_hash
 from sdprep.tasks.review.session import Progress, Session, SessionRun, WaitingPlan, outcome
 from sdprep.tasks.review.suggest import read_tag_list, suggestions
 from sdprep.tasks.review.training import crop, findings
@@ -155,15 +154,19 @@ class Review:
             "state": self.index.state,
         }
 
+    def read_for(self, where: str) -> bool:
+        """Read what a filter asks about of some more images; whether all is read. Raises WhereError."""
+        with self._viewing, self._reading() as catalogs:
+            return self.index.read_for(parse(where) if where.strip() else None, catalogs)
+
     def view(self, where: str = "") -> list[int]:
         """The numbers of the images that match a filter. Raises WhereError."""
-        # Counting asks too, and must not take for read what is being read for another filter.
+        while not self.read_for(where):
+            pass
         with self._viewing:
             known, state, numbers = self._viewed
             if (known, state) != (where, self.index.state):
-                chosen, state = parse(where) if where.strip() else None, self.index.state
-                with self._reading() as catalogs:
-                    numbers = self.index.view(chosen, lambda: catalogs)
+                state, numbers = self.index.state, self.index.view(parse(where) if where.strip() else None)
                 self._viewed = where, state, numbers
             return numbers
 
@@ -257,7 +260,7 @@ class Review:
             "of": len(numbers),
             "missing": len(made.missing),
             "left": [{"path": each.item.rel, "reason": each.message} for each in made.failures],
-            "samples": [_sample(number, change) for number, change in zip(touched, made.changes, strict=True)][::step],
+            "samples": [sample(number, change) for number, change in zip(touched, made.changes, strict=True)][::step],
         }
 
     def _planned(self, numbers: Sequence[int], kind: Field, operation: Operation) -> WaitingPlan:
@@ -375,17 +378,6 @@ class Review:
 def _conflict(change: PlannedChange) -> Conflict:
     [text] = change.shown()
     return Conflict(shown(text.after or ""))
-
-
-def _sample(number: int, change: PlannedChange) -> dict[str, Any]:
-    [text] = change.shown()
-    return {
-        "number": number,
-        "path": change.item.rel,
-        "before": text.before,
-        "after": text.after,
-        "parts": [{"text": piece, "kind": kind} for kind, piece in differences(text.before, text.after)],
-    }
 
 
 def open_review(

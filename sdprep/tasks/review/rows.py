@@ -9,6 +9,7 @@ from typing import Any
 
 from sdprep.catalog.session import CatalogSession
 from sdprep.report import NullListener
+from sdprep.rules.edits.differences import differences
 from sdprep.rules.edits.spans import tags_in
 from sdprep.rules.mixed_text import LINE_BREAK, normalize
 from sdprep.rules.policy import SidecarState
@@ -16,6 +17,7 @@ from sdprep.tasks.review.index import Index
 from sdprep.tasks.review.marks import marks
 from sdprep.tasks.review.spelling import Spellings
 from sdprep.tasks.texts.facts import Facts
+from sdprep.tasks.texts.plan import PlannedChange
 from sdprep.tasks.texts.records import ImageRecord
 from sdprep.tasks.texts.sidecars import ImageFiles, Sidecar
 
@@ -109,3 +111,15 @@ def as_in(before: str, text: str) -> str:
 
 def _ends(text: str) -> Iterator[str]:
     return (found[0] for found in LINE_BREAK.finditer(text))
+
+
+def sample(number: int, change: PlannedChange) -> dict[str, Any]:
+    """What the page shows of a change that is planned."""
+    [text] = change.shown()
+    return {
+        "number": number,
+        "path": change.item.rel,
+        "before": text.before,
+        "after": text.after,
+        "parts": [{"text": piece, "kind": kind} for kind, piece in differences(text.before, text.after)],
+    }
