@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from sdprep import installation
 from sdprep.catalog.catalog import Catalog
@@ -26,7 +26,7 @@ MEMORY_LIMIT = 3 * 2**30
 ISOLATED = ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "APPDATA")
 
 # A busy machine is no reason to fail, and a test that fails today does so because of today's change.
-settings.register_profile("patient", deadline=None, derandomize=True)
+settings.register_profile("patient", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 # Many times as many examples, which takes an hour: scripts/test --hypothesis-profile=fuzz tests/models
 settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 settings.load_profile("patient")

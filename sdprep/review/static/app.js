@@ -137,7 +137,8 @@ async function start() {
   on("runs", () => (byId("open-session").title = nextUndo() && say("next_undo", { what: nextUndo() })));
   byId("where").value = "";
   await Promise.all([readFolder(), applyFilter("")]);
-  byId("grid").focus();
+  // Whoever was faster may be typing by now.
+  if (document.activeElement === document.body) byId("grid").focus();
   drawQuick();
   restoreSteps((await server.session()).runs);
   keepLooking();

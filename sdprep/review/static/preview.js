@@ -34,15 +34,20 @@ export function openPreview({ kind = "tags", name = "replace", value = "", scope
 
   let made = null;
   let asked = 0;
-  const plan = async () => {
-    const mine = (asked += 1);
+  // What is shown until the next plan has come: nothing of the last one, which can no longer be applied.
+  const clear = () => {
+    asked += 1;
     made = null;
     apply.disabled = true;
-    entry.hidden = WITHOUT_VALUE.includes(names.value);
-    entry.placeholder = entry.hidden ? "" : say(`value_${names.value}`);
     samples.replaceChildren();
     head.className = "";
     head.textContent = entry.hidden || entry.value ? say("planning") : say("type_value");
+  };
+  const plan = async () => {
+    entry.hidden = WITHOUT_VALUE.includes(names.value);
+    entry.placeholder = entry.hidden ? "" : say(`value_${names.value}`);
+    clear();
+    const mine = asked;
     if (!entry.hidden && !entry.value) return;
     try {
       const operation = { name: names.value, value: entry.hidden ? "" : entry.value };
@@ -60,9 +65,7 @@ export function openPreview({ kind = "tags", name = "replace", value = "", scope
   };
   let typing = 0;
   entry.addEventListener("input", () => {
-    asked += 1;
-    made = null;
-    apply.disabled = true;
+    clear();
     clearTimeout(typing);
     typing = setTimeout(plan, TYPED);
   });

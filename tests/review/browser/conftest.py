@@ -73,6 +73,7 @@ def serve():
 
 @pytest.fixture
 def page(driver, serve, imgs):
-    """The page on five images, opened; no script may fail and nothing be refused that the test does not expect."""
+    """The page on five images that are read; no script may fail, nothing be refused that the test does not expect."""
     with Page(driver, serve(imgs)) as opened:
+        opened.wait(lambda: "read" not in opened.text("#found"))
         yield opened

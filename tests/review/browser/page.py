@@ -19,8 +19,9 @@ class Page:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        found = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        # What is under way ends with the page; what is told of it later would be found by the next test.
         self.driver.get("about:blank")
+        found = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
         if self.driver.window_handles[1:]:
             for handle in self.driver.window_handles[1:]:
                 self.driver.switch_to.window(handle)
@@ -33,7 +34,13 @@ class Page:
 
     def open(self) -> None:
         self.driver.get(self.address)
-        self.wait(lambda: self.cells() and self.text("#path"))
+        self.wait(lambda: self.cells() and self.text("#path") and self.text("#name"))
+
+    def open_with(self, script: str) -> None:
+        """Open the page once more, with a script that runs before its own."""
+        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        self.driver.get(self.address)
+        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
     def wait(self, check: Callable[[], Any]) -> Any:
         """What a check returns as soon as it is true."""

@@ -100,9 +100,9 @@ def test_a_filter_is_typed_and_a_fault_in_it_is_shown(page):
     page.keys("Control+a")
     page.type("tag:hat")
     page.keys("Enter")
-    page.wait(lambda: page.cells() == 2)
-    assert page.text("#fault") == ""
-    assert page.text("#found") == "2 of 5"
+    # The same images may be shown from the first half of the faulty filter on.
+    page.wait(lambda: page.text("#found") == "2 of 5" and not page.text("#fault"))
+    assert page.cells() == 2
 
 
 def test_enter_on_a_filter_whose_images_are_shown_leaves_it_before_the_next_letter(page):
@@ -166,6 +166,20 @@ def test_a_bulk_edit_writes_what_its_preview_shows(page, imgs):
     assert text(imgs, "1.txt") == "1girl,black_hair,solo\n"
 
 
+def test_a_preview_is_gone_with_the_next_letter_of_its_operation(page):
+    page.keys("Control+a", "t")
+    page.type("dress")
+    page.keys("Enter")
+    page.wait(lambda: page.texts("#samples ins"))
+    type_on = """
+    const entry = document.getElementById("value");
+    entry.value += "es";
+    entry.dispatchEvent(new Event("input"));
+    return [document.getElementById("plan").textContent, document.querySelectorAll("#samples ins").length];
+    """
+    assert page.run(type_on) == ["Looking…", 0]
+
+
 def test_a_selection_is_edited_together(page, imgs):
     page.keys("Shift+Arrow_Right", "t")
     page.type("outdoors")
@@ -185,10 +199,12 @@ def test_undo_and_redo_take_each_step(page, imgs):
     page.saved()
     second = contents(imgs)
     page.keys("z")
-    page.wait(lambda: page.tags() == ["1girl", "hat", "solo"])
+    page.wait(lambda: page.text("#said").startswith("Undone"))
+    assert page.tags() == ["1girl", "hat", "solo"]
     assert contents(imgs) == first
     page.keys("Shift+z")
-    page.wait(lambda: "dress" in page.tags())
+    page.wait(lambda: page.text("#said").startswith("Done again"))
+    assert "dress" in page.tags()
     assert contents(imgs) == second
 
 
@@ -266,9 +282,11 @@ def test_undo_takes_back_stars_and_no_edit_before_them(page, imgs):
     page.keys("+", "+")
     page.wait(lambda: page.texts("[aria-posinset='1'] .corner") == ["★★"])
     page.keys("z")
-    page.wait(lambda: page.texts("[aria-posinset='1'] .corner") == ["★"])
+    page.wait(lambda: page.text("#said").startswith("Undone"))
+    assert page.texts("[aria-posinset='1'] .corner") == ["★"]
     page.keys("Z")
-    page.wait(lambda: page.texts("[aria-posinset='1'] .corner") == ["★★"])
+    page.wait(lambda: page.text("#said").startswith("Done again"))
+    assert page.texts("[aria-posinset='1'] .corner") == ["★★"]
     assert text(imgs, "0.txt") == "1girl, hat, solo, dress\n"
 
 
@@ -294,12 +312,11 @@ def test_a_finding_shows_its_images(page):
 
 def test_the_crop_of_the_trainer_is_drawn_over_the_image(page):
     page.keys("b")
-    page.wait(lambda: page.text("#crop"))
     inside = """
     const [crop, image] = ['crop', 'image'].map((id) => document.getElementById(id).getBoundingClientRect());
     return crop.width > 0 && crop.left >= image.left - 3 && crop.right <= image.right + 3;
     """
-    assert page.run(inside)
+    page.wait(lambda: page.text("#crop") and page.run(inside))
 
 
 def test_the_crop_stays_over_an_image_whose_place_changes_without_the_window(page):
@@ -340,6 +357,8 @@ def test_more_than_100_files_need_more_than_enter(driver, serve, tmp_path):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number:03}.png")
         (folder / f"{number:03}.txt").write_text("1girl\n")
     with Page(driver, serve(folder)) as page:
+        # An operation that is not typed to its end yet, on a busy machine.
+        page.expected = {422}
         page.keys("e")
         page.type("1girl=girl")
         page.wait(lambda: "101 of 101" in page.text("#plan"))

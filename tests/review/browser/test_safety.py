@@ -19,6 +19,14 @@ const script = document.createElement('script');
 script.textContent = 'window.taken = 1';
 document.head.append(script);
 """
+# A page whose folder is told of only when `release` is called.
+LATE = """
+const old = window.fetch;
+window.fetch = async (path, ...rest) => {
+  if (path === "api/folder") await new Promise((go) => (window.release = go));
+  return old(path, ...rest);
+};
+"""
 CAPTION_OF_ROW = "return import('./static/state.js').then(({ rowOf }) => rowOf(0).caption.text)"
 
 
@@ -51,7 +59,9 @@ def test_a_stale_caption_is_not_written_and_both_texts_are_shown(page, imgs):
 
 def test_a_stale_tag_file_is_not_written_and_both_texts_are_shown(page, imgs):
     page.expected = {412}
-    page.run(BLIND)
+    # From its beginning on: an answer that is under way could tell it.
+    page.open_with(BLIND)
+    page.wait(lambda: page.path() and page.text("#name"))
     (imgs / "0.txt").write_text("other, tags\n")
     page.keys("t")
     page.type("dress")
@@ -105,6 +115,16 @@ def test_an_approval_waits_for_the_lock_of_another_run_and_for_the_edit_before_i
     page.wait(lambda: page.text("#facts").endswith("Tags: approved · Caption: approved"))
 
 
+def test_the_letters_of_who_types_before_the_page_is_ready_stay_in_the_input(page):
+    page.open_with(LATE)
+    page.wait(page.path)
+    page.keys("t")
+    page.type("dre")
+    page.run("window.release()")
+    page.wait(lambda: page.text("#name"))
+    assert page.run("return document.activeElement.id") == "add"
+
+
 def test_two_tabs_agree(page, imgs):
     first = page.driver.current_window_handle
     page.driver.switch_to.new_window("tab")
@@ -152,7 +172,7 @@ def test_no_request_leaves_the_host(page):
 def test_scripts_in_the_page_are_refused(page):
     page.run(INSERTED)
     assert page.run("return window.taken") is None
-    page.driver.get_log("browser")
+    page.wait(lambda: any("Content Security Policy" in each["message"] for each in page.driver.get_log("browser")))
 
 
 def test_an_image_that_cannot_be_read_is_named(driver, serve, imgs):

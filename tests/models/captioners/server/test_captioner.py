@@ -13,10 +13,26 @@ import pytest
 
 from sdprep.errors import ServerError
 from sdprep.models.captioners.generation import GenerationConfig
+from sdprep.models.captioners.server import client
 from sdprep.models.captioners.server.images import data_url, encode_jpeg
+from sdprep.models.captioners.server.scheduler import Scheduler
 from sdprep.types import Caption, FailureCode, NoAnswer, Served
 from tests.models.captioners.server.conftest import images
-from tests.stub_server import caption_of, cut, fails, gives, half, html, jpeg_of, message, right, says, slow, stream
+from tests.stub_server import (
+    caption_of,
+    cut,
+    fails,
+    gives,
+    half,
+    html,
+    jpeg_of,
+    message,
+    right,
+    says,
+    slow,
+    stream,
+    waits,
+)
 
 
 def test_every_image_gets_its_own_answer(ask, stub):
@@ -123,8 +139,20 @@ def test_requests_run_side_by_side_and_no_more_than_asked_for(ask, stub):
     assert stub.most_active == 3
 
 
-def test_an_image_that_waits_for_another_try_holds_up_no_other(ask, stub):
-    asked = ask(slow(0.1, fails(500)), in_flight=1)
+def test_an_image_that_waits_for_another_try_holds_up_no_other(ask, stub, monkeypatch):
+    is_there, add = threading.Event(), Scheduler.add
+
+    def noted_add(self, job):
+        add(self, job)
+        if job.key == "1.png":
+            is_there.set()
+
+    def fails_beside_the_next_one(handler, body):
+        is_there.wait(20)
+        fails(500)(handler, body)
+
+    monkeypatch.setattr(Scheduler, "add", noted_add)
+    asked = ask(fails_beside_the_next_one, in_flight=1)
     assert next(iter(asked(4))) == "1.png"
 
 
@@ -135,12 +163,12 @@ def test_tries_come_later_and_later(ask):
 
 
 @pytest.mark.parametrize(
-    "header", [lambda: "7", lambda: formatdate(time.time() + 7, usegmt=True)], ids=["seconds", "date"]
+    "header", [lambda: "50", lambda: formatdate(time.time() + 50, usegmt=True)], ids=["seconds", "date"]
 )
 def test_a_server_that_asks_to_wait_gets_no_request_before(ask, stub, header):
     asked = ask(fails(429, headers={"Retry-After": header()}), in_flight=1)
     assert len(asked(3)) == 3
-    assert asked.clock.time == pytest.approx(7, abs=1.5)
+    assert asked.clock.time == pytest.approx(50, abs=20)
     assert stub.requests == 4
 
 
@@ -243,7 +271,20 @@ def test_images_that_fail_in_different_ways_do_not_end_the_run(ask, stub):
     assert sum(isinstance(answer, NoAnswer) for answer in found.values()) == 12
 
 
-def test_what_is_in_flight_is_answered_before_an_error_is_raised(ask, stub):
+@pytest.fixture
+def ended(monkeypatch):
+    """Set once no further request may begin."""
+    ended, end = threading.Event(), Scheduler._end
+
+    def noted_end(self, error=None):
+        end(self, error)
+        ended.set()
+
+    monkeypatch.setattr(Scheduler, "_end", noted_end)
+    return ended
+
+
+def test_what_is_in_flight_is_answered_before_an_error_is_raised(ask, stub, ended):
     begun = threading.Event()
 
     def last(handler, body):
@@ -252,7 +293,7 @@ def test_what_is_in_flight_is_answered_before_an_error_is_raised(ask, stub):
 
     def first(handler, body):
         begun.set()
-        time.sleep(0.05)
+        ended.wait(10)
         right(handler, body)
 
     found = []
@@ -262,12 +303,12 @@ def test_what_is_in_flight_is_answered_before_an_error_is_raised(ask, stub):
     assert stub.requests == 2
 
 
-def test_once_cancelled_only_what_is_in_flight_is_waited_for(ask, stub):
+def test_once_cancelled_only_what_is_in_flight_is_waited_for(ask, stub, ended):
     asked = ask(in_flight=2)
 
     def cancels(handler, body):
         asked.captioner.stop.exit_code = 130
-        time.sleep(0.3)
+        ended.wait(10)
         right(handler, body)
 
     stub.usual = cancels
@@ -406,8 +447,13 @@ def test_a_cut_answer_is_used_if_no_longer_one_may_be_asked_for(ask, stub):
 
 
 def test_the_first_answer_may_take_longer_than_the_later_ones(ask, stub, monkeypatch):
-    monkeypatch.setattr("sdprep.models.captioners.server.client.LATER_SECONDS", 0.05)
-    asked = ask(slow(0.15), slow(0.15), *[right] * 9)
+    def stalls(handler, body):
+        # The next try may take its time.
+        monkeypatch.setattr(client, "LATER_SECONDS", 60.0)
+        waits(handler, body)
+
+    monkeypatch.setattr(client, "LATER_SECONDS", 0.05)
+    asked = ask(slow(0.15), stalls)
     assert isinstance(asked.one(), Caption)
     assert stub.requests == 1
     assert isinstance(asked.one(), Caption)

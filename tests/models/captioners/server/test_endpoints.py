@@ -1,5 +1,7 @@
 """Several servers that share the images: each has its own bound, and one that fails is left alone for a while."""
 
+import threading
+
 import pytest
 
 from sdprep.errors import ServerError
@@ -30,7 +32,18 @@ def test_servers_share_the_images_and_each_keeps_to_its_own_bound(ask_both, stub
 
 
 def test_a_slow_server_gets_fewer_images(ask_both, stub, other):
-    stub.usual, other.usual = slow(0.2), slow(0.01)
+    is_ahead = threading.Event()
+
+    def quick(handler, body):
+        if other.requests >= 7:
+            is_ahead.set()
+        right(handler, body)
+
+    def late(handler, body):
+        is_ahead.wait(20)
+        right(handler, body)
+
+    stub.usual, other.usual = late, quick
     assert len(ask_both()(12)) == 12
     assert stub.requests < other.requests
 
