@@ -66,7 +66,9 @@ class Layout:
 
     def most_common(self, gaps: Sequence[str]) -> str | None:
         """The most common one of these gaps, each without the marks of empty places; None if there are no gaps."""
-        counted = Counter(map(self._with_one_mark, gaps))
+        counted = Counter[str]()
+        for gap, count in Counter(gaps).items():
+            counted[self._with_one_mark(gap)] += count
         return max(counted, key=lambda gap: counted[gap]) if counted else None
 
     def at(self, text: str) -> Layout:
