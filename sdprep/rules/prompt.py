@@ -63,6 +63,11 @@ def parse_prompt(text: str) -> Prompt:
     return Prompt(tuple(piece for piece in pieces if piece))
 
 
+def variables_in(text: str) -> list[str]:
+    """The variables of a prompt as they are written; all other braces are text."""
+    return [found[0] for found in PIECE.finditer(text) if found["name"] in VARIABLES]
+
+
 def with_presets(text: str, presets: Mapping[str, str]) -> str:
     """A prompt with those of the model's presets that it names as `{preset:name}`. Raises UsageError for others."""
 

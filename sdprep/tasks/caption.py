@@ -19,7 +19,7 @@ from sdprep.models.registry.registry import at_server, resolve, with_preprocess
 from sdprep.report import CancelToken, Listener, RunReport
 from sdprep.rules.captions import CaptionRules, caption_lines, is_blank, is_repetitive, written_captions
 from sdprep.rules.policy import TextRequest
-from sdprep.rules.prompt import Prompt, parse_prompt
+from sdprep.rules.prompt import Prompt, parse_prompt, variables_in
 from sdprep.rules.shapes import values_that_shape
 from sdprep.tasks.annotation.engine_config import quantize_for, with_model_defaults
 from sdprep.tasks.annotation.job import MODEL_DESCRIPTION, Job, model_key, model_settings
@@ -67,6 +67,11 @@ class Captioning:
             raise UsageError("--best-of ranks captions by likelihood, which a server does not give; use --captions")
         self._is_asked = BACKENDS[spec.backend].is_asked
         self._prompt = parse_prompt(self.settings.prompt or "") if self._is_asked else Prompt(())
+        if not self._is_asked and (unfilled := variables_in(self.settings.prompt or "")):
+            raise UsageError(
+                f"the prompt has {', '.join(unfilled)}, but {spec.name} takes no variables: it continues the prompt\n"
+                "Leave them out, or name a model that is asked about each image, such as a chat model"
+            )
         if "caption" in self._prompt.variables and settings.caption_extension == CAPTIONS:
             raise UsageError(
                 f"{{caption}} is the text of the {CAPTIONS} file, which this run would write\n"

@@ -48,8 +48,20 @@ def parse(data: bytes, path: Path) -> Entries:
 
     Raises MetadataError naming `path` unless they are a JSON object of objects, or objects with an image path.
     """
+    values, wrong = parse_values(data, path)
+    wrong += [f"the entry {key!r} is not an object" for key, value in values.items() if not isinstance(value, dict)]
+    if wrong:
+        raise MetadataError(f"{path} is not a metadata file: {wrong[0]}")
+    return values
+
+
+def parse_values(data: bytes, path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The same whatever the entries are, and what is wrong with each line of JSON Lines that names no image.
+
+    Raises MetadataError naming `path` if they are no such JSON, or have a key twice.
+    """
     try:
-        return _parse_lines(data) if is_json_lines(path) else _parse_object(data)
+        return _parse_lines(data) if is_json_lines(path) else (_parse_object(data), [])
     except ValueError as error:
         raise MetadataError(f"{path} {error}") from error
 
@@ -59,21 +71,19 @@ def is_json_lines(path: Path) -> bool:
     return path.suffix.lower() == ".jsonl"
 
 
-def _parse_object(data: bytes) -> Entries:
+def _parse_object(data: bytes) -> dict[str, Any]:
     try:
         values = parse_exactly(data)
     except ValueError as error:
         raise ValueError(f"is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise ValueError("is not a metadata JSON: an object with an entry for each image is expected")
-    for key, entry in values.items():
-        if not isinstance(entry, dict):
-            raise ValueError(f"is not a metadata JSON: the entry {key!r} is not an object")
     return values
 
 
-def _parse_lines(data: bytes) -> Entries:
-    entries: Entries = {}
+def _parse_lines(data: bytes) -> tuple[dict[str, Any], list[str]]:
+    entries: dict[str, Any] = {}
+    wrong: list[str] = []
     try:
         # Other characters that end a line in Unicode may be in a JSON string.
         lines = data.decode(json.detect_encoding(data)).split("\n")
@@ -88,11 +98,12 @@ def _parse_lines(data: bytes) -> Entries:
             raise ValueError(f"is not valid JSON Lines: line {number}: {error}") from error
         key = entry.pop(IMAGE_PATH, None) if isinstance(entry, dict) else None
         if not isinstance(key, str):
-            raise ValueError(f"is not a metadata file: line {number} is not an object with an {IMAGE_PATH}")
+            wrong.append(f"line {number} is not an object with an {IMAGE_PATH}")
+            continue
         if key in entries:
             raise ValueError(f"is not a metadata file: line {number} has the {IMAGE_PATH} {key!r} a second time")
         entries[key] = entry
-    return entries
+    return entries, wrong
 
 
 def dump(entries: Mapping[str, Entry], path: Path) -> bytes:

@@ -99,12 +99,15 @@ class SdScripts(Target):
             return {}
         if data.startswith((MARK.encode(), b"\xff\xfe", b"\xfe\xff")):
             loaded.find(Code.BAD_ENTRY, name, "the file is not UTF-8 without a byte order mark")
-        return metadata.parse(data, path)
+        entries, wrong = metadata.parse_values(data, path)
+        for detail in wrong:
+            loaded.find(Code.BAD_ENTRY, name, detail)
+        return entries
 
     def _add(
         self,
         key: str,
-        entry: Mapping[str, Any],
+        entry: Any,
         name: str,
         files: DatasetFiles,
         options: LoadOptions,
@@ -121,6 +124,9 @@ class SdScripts(Target):
         if is_new and rel in loaded.prompts:
             loaded.find(Code.LISTED_TWICE, rel, "under several keys: it is trained with each")
         loaded.sources[rel], loaded.prompts[rel] = name, others
+        if not isinstance(entry, dict):
+            loaded.find(Code.BAD_ENTRY, rel, "the entry is not an object")
+            return
         caption, tags, size = entry.get("caption"), entry.get("tags"), entry.get("image_size")
         if not isinstance(caption, str | None) or not isinstance(tags, str | None):
             loaded.find(Code.BAD_ENTRY, rel, f"{'caption' if isinstance(tags, str | None) else 'tags'} is not a text")

@@ -40,6 +40,17 @@ def test_a_sound_folder_gives_0(sdprep_command, folder):
     assert "nothing is wrong" in outcome.err
 
 
+def test_an_entry_that_is_no_object_is_a_finding_beside_those_of_the_other_entries(sdprep_command, folder):
+    entries = {f"{number}.png": {"caption": "c"} for number in range(6)} | {"6.png": "1girl, solo"}
+    (folder / "metadata.json").write_text(json.dumps(entries))
+    outcome = sdprep_command("check", folder, "-t", "sd-scripts")
+    assert outcome.code == 3
+    assert outcome.out.splitlines()[:2] == [
+        "error bad_entry: 1. The metadata has a shape that the trainer cannot read. Fix what the detail names.",
+        "    6.png: the entry is not an object",
+    ]
+
+
 def test_json_has_the_findings_as_objects_and_prompts_if_asked(sdprep_command, folder):
     report = json.loads(sdprep_command("check", folder, "-t", "onetrainer", "--json").out)
     assert (report["schema"], report["images"], report["counts"]) == (1, 7, {"no_text": 6})

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdprep.errors import UsageError
-from sdprep.rules.prompt import VARIABLES, MissingValue, parse_prompt, prompt_hash, with_presets
+from sdprep.rules.prompt import VARIABLES, MissingValue, parse_prompt, prompt_hash, variables_in, with_presets
 
 PLAIN = st.text().filter(lambda text: "{" not in text and "}" not in text)
 
@@ -42,6 +42,10 @@ def test_a_missing_value_is_named() -> None:
 @pytest.mark.parametrize(("text", "rendered"), [("{tags|none}", "none"), ("{tags|}", ""), ("{tags|a | b}", "a | b")])
 def test_a_substitute_stands_for_a_missing_value(text: str, rendered: str) -> None:
     assert parse_prompt(text).render({}) == rendered
+
+
+def test_a_text_that_is_no_prompt_may_have_other_braces_beside_variables() -> None:
+    assert variables_in("{a {tags}, {{name}}, {trigger|none} {red|blue} }") == ["{tags}", "{trigger|none}"]
 
 
 @pytest.mark.parametrize("text", ["{", "}", "{tags", "tags}", "{ tags }", "{1}", "{a{tags}b}"])

@@ -63,6 +63,19 @@ def test_an_edit_keeps_the_encoding_the_separator_and_the_line_ends_of_each_file
     }
 
 
+@pytest.mark.parametrize("more", [(), [("drop_rare", "1")]])
+def test_a_tag_that_takes_the_place_of_another_is_separated_as_that_was(written, more):
+    (written / "a.txt").write_bytes(b"1girl\nhat\n")
+
+    edit(written, ("remove", "hat"), ("add", "cap"), *more)
+
+    assert texts(written) == {
+        "a.txt": b"1girl\ncap\n",
+        "b.txt": "\ufeff1girl,cap\r\n".encode(),
+        "c.txt": "\ufeff1girl; cap".encode("utf-16-le"),
+    }
+
+
 def test_undo_gives_the_first_bytes_and_can_itself_be_undone(written):
     edit(written, add="solo@first")
     edited = texts(written)

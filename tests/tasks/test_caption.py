@@ -1,6 +1,7 @@
 """Control over captions: how many, which, between what, and what a person is told of them."""
 
 import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -170,6 +171,15 @@ def test_a_setting_of_the_search_is_obeyed(folder: Path, settings: dict[str, Any
 
 def test_lengths_can_count_the_prompt(folder: Path) -> None:
     assert text(folder, count_prompt=True, max_length=10) == text(folder, max_length=6, min_length=1)
+
+
+@pytest.mark.parametrize("variable", ["{tags}", "{trigger|}"])
+def test_a_variable_in_the_prompt_of_a_model_that_takes_none_is_refused(
+    folder: Path, no_model: None, variable: str
+) -> None:
+    with pytest.raises(UsageError, match=f"the prompt has {re.escape(variable)}, but demo-caption takes no variables"):
+        run(folder, prompt=f"a picture of {variable} and {{more}}")
+    assert not list(folder.glob("*.caption"))
 
 
 def test_a_length_that_the_prompt_alone_takes_is_refused(folder: Path) -> None:

@@ -97,14 +97,26 @@ def test_tags_that_do_not_reach_the_prompt_are_found(
         ({"tags": ["a", "b"]}, "tags is not a text"),
         ({"caption": ["a"]}, "caption is not a text"),
         ({"image_size": "64x64"}, "image_size is not [width, height]"),
+        ("a caption", "the entry is not an object"),
+        (None, "the entry is not an object"),
     ],
 )
-def test_an_entry_that_the_trainer_cannot_read_is_found(
-    entry: dict[str, Any], detail: str, put_images: PutImages
-) -> None:
+def test_an_entry_that_the_trainer_cannot_read_is_found(entry: Any, detail: str, put_images: PutImages) -> None:
     root = put_images("a.png")
     loaded = load(NEW, root, {str(root / "a.png"): entry})
     assert [(each.code, each.detail) for each in loaded.findings] == [(Code.BAD_ENTRY, detail)]
+
+
+@pytest.mark.parametrize("line", ["[]", '{"caption": "x"}', '{"image_path": 3}'])
+def test_a_line_that_names_no_image_is_found_and_the_others_are_read(line: str, put_images: PutImages) -> None:
+    root = put_images("a.png")
+    file = root / "m.jsonl"
+    file.write_text(f'{line}\n{{"image_path": "a.png", "caption": "c"}}\n')
+    loaded = TARGETS[NEW].load(DatasetFiles(root), LoadOptions(metadata=(file,)))
+    assert loaded.prompts == {"a.png": ["c"]}
+    assert [(each.code, each.path, each.detail) for each in loaded.findings] == [
+        (Code.BAD_ENTRY, "m.jsonl", "line 1 is not an object with an image_path")
+    ]
 
 
 def test_a_stated_size_is_that_of_the_metadata(put_images: PutImages) -> None:

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import takewhile
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 
 from sdprep.errors import UsageError
 from sdprep.rules.categories import GENERAL, category_in, order_by_category
-from sdprep.rules.edits.spans import COMMA, TagList, edit_lines, edit_lists, tags_in, whole_words
+from sdprep.rules.edits.spans import COMMA, Layout, TagList, edit_lines, edit_lists, whole_words
 from sdprep.rules.exclude import TagSet, compile_exclusion, parse_exclusions, split_list
 from sdprep.rules.labels import CATEGORY_ORDER, normalize_tag
 from sdprep.rules.mixed_text import LINE_BREAK
 from sdprep.sanitize import check_text_option
 
 Field = Literal["tags", "caption"]
-# An operation, ready for any number of texts.
-Edit = Callable[[str], str]
+OnText = Callable[[str], str]
 NO_CATEGORIES: Mapping[str, str] = MappingProxyType({})
 FIRST, LAST = 0, 1 << 62
 POSITION = re.compile(r"(.+)@(first|last|[1-9]\d{0,8})", re.DOTALL)
@@ -46,13 +45,23 @@ class Operation:
         return f"{option(self.name)} {self.value}".strip()
 
 
+class Edit(Protocol):
+    """An operation, ready for any number of texts; `layout` is that of a text before the operations ahead of it."""
+
+    def __call__(self, text: str, layout: Layout | None = None) -> str:
+        """The text after the operation."""
+
+
 def prepare(
-    operation: Operation, edited: Field, texts: Iterable[str] = (), categories: Mapping[str, str] = NO_CATEGORIES
+    operation: Operation,
+    edited: Field,
+    tags: Iterable[Sequence[str]] = (),
+    categories: Mapping[str, str] = NO_CATEGORIES,
 ) -> Edit:
     """The function of an operation.
 
-    `texts` are all texts that are edited, as they are then, for "drop_rare"; `categories` those of tags by their
-    normalized names, for "order".
+    `tags` are those of all texts that are edited, as they are then, for "drop_rare"; `categories` those of tags by
+    their normalized names, for "order".
 
     Raises UsageError for a value that it does not take, and for one on tags that is to edit captions.
     """
@@ -62,18 +71,31 @@ def prepare(
         raise UsageError(f"{option(name)} is blank; give it a value")
     if edited == "caption" and name not in ON_CAPTIONS:
         raise UsageError(f"{option(name)} works on tags; for captions there are {', '.join(map(option, ON_CAPTIONS))}")
-    if edited == "caption":
-        edit = ON_CAPTIONS[name](value)
-    elif name == DROP_RARE:
-        edit = partial(edit_lists, edit=_drop_rare(value, texts))
+    edit = _on_caption(name, value) if edited == "caption" else _on_tags(name, value, tags, categories)
+
+    def run(text: str, layout: Layout | None = None) -> str:
+        # A file of 0 bytes would count as emptied by a power cut, and be written again.
+        return edit(text, layout) or ("\n" if text else "")
+
+    return run
+
+
+def _on_caption(name: str, value: str) -> Edit:
+    on_text = ON_CAPTIONS[name](value)
+    return lambda text, _=None: on_text(text)
+
+
+def _on_tags(name: str, value: str, tags: Iterable[Sequence[str]], categories: Mapping[str, str]) -> Edit:
+    if name in ON_LINES:
+        on_line = ON_LINES[name](value)
+        return lambda text, layout=None: edit_lines(text, on_line, layout or Layout(text))
+    if name == DROP_RARE:
+        on_list = _drop_rare(value, tags)
     elif name == ORDER:
-        edit = partial(edit_lists, edit=_order(value, categories))
-    elif name in ON_LISTS:
-        edit = partial(edit_lists, edit=ON_LISTS[name](value))
+        on_list = _order(value, categories)
     else:
-        edit = partial(edit_lines, edit=ON_LINES[name](value), one_tag_a_line=True)
-    # A file of 0 bytes would count as emptied by a power cut, and be written again.
-    return lambda text: edit(text) or ("\n" if text else "")
+        on_list = ON_LISTS[name](value)
+    return lambda text, layout=None: edit_lists(text, on_list, layout)
 
 
 def option(name: str) -> str:
@@ -213,10 +235,10 @@ def _dedupe(_: str) -> Callable[[TagList], TagList]:
     return dedupe
 
 
-def _drop_rare(value: str, texts: Iterable[str]) -> Callable[[TagList], TagList]:
+def _drop_rare(value: str, tags: Iterable[Sequence[str]]) -> Callable[[TagList], TagList]:
     if not re.fullmatch(r"[1-9]\d{0,8}", value):
         raise UsageError(f"--drop-rare takes a number of images, not {value!r}")
-    counts = Counter(tag for text in texts for tag in set(map(normalize_tag, tags_in(text))))
+    counts = Counter(tag for some in tags for tag in set(map(normalize_tag, some)))
     return _without(lambda tag: counts[normalize_tag(tag)] < int(value))
 
 
@@ -259,7 +281,7 @@ def _regex_on_tags(value: str) -> Callable[[TagList], TagList]:
 # Operations on a whole text
 
 
-def _substitution(value: str) -> Edit:
+def _substitution(value: str) -> OnText:
     """The function of `s/OLD/NEW/FLAGS`. Raises UsageError."""
     found = SUBSTITUTION.fullmatch(value)
     if found is None:
@@ -274,22 +296,22 @@ def _substitution(value: str) -> Edit:
     return lambda text: pattern.sub(new, text, count=0 if "g" in flags else 1)
 
 
-def _prefix(value: str) -> Edit:
+def _prefix(value: str) -> OnText:
     return lambda line: line if line.startswith(value) else value + line
 
 
-def _suffix(value: str) -> Edit:
+def _suffix(value: str) -> OnText:
     return lambda line: line if line.endswith(value) else line + value
 
 
-def _replace_words(value: str) -> Edit:
+def _replace_words(value: str) -> OnText:
     """The function that replaces a word or phrase where no letter or digit goes on at its ends."""
     old, new = _pair(value)
     pattern = whole_words(old)
     return lambda text: pattern.sub(lambda _: new, text)
 
 
-def _on_lines(operation: Callable[[str], Edit]) -> Callable[[str], Edit]:
+def _on_lines(operation: Callable[[str], OnText]) -> Callable[[str], OnText]:
     return lambda value: partial(edit_lines, edit=operation(value))
 
 
@@ -302,8 +324,8 @@ ON_LISTS: dict[str, Callable[[str], Callable[[TagList], TagList]]] = {
     "dedupe": _dedupe,
     "regex": _regex_on_tags,
 }
-ON_LINES: dict[str, Callable[[str], Edit]] = {"prefix": _prefix, "suffix": _suffix}
-ON_CAPTIONS: dict[str, Callable[[str], Edit]] = {
+ON_LINES: dict[str, Callable[[str], OnText]] = {"prefix": _prefix, "suffix": _suffix}
+ON_CAPTIONS: dict[str, Callable[[str], OnText]] = {
     "replace": _replace_words,
     "regex": _substitution,
     **{name: _on_lines(operation) for name, operation in ON_LINES.items()},

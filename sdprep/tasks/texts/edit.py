@@ -11,6 +11,7 @@ from sdprep.config import MergeSettings, PathOptions
 from sdprep.errors import UsageError
 from sdprep.report import CancelToken, Listener, NullListener
 from sdprep.rules.edits.operations import DROP_RARE, FLAGS, ORDER, Field, Operation, prepare
+from sdprep.rules.edits.spans import Layout, tags_in
 from sdprep.tasks.settings import Layers
 from sdprep.tasks.texts.categories import categories_of, with_preset_order
 from sdprep.tasks.texts.plan import Plan
@@ -86,13 +87,18 @@ def _edited(
         edits = [prepare(each, edited, (), categories) for each in operations]
         for sidecar in sidecars:
             text = sidecar.text or ""
+            layout = Layout(text)
             for edit in edits:
-                text = edit(text)
+                layout = layout.at(text)
+                text = edit(text, layout)
             yield sidecar, text
         return
     # How rare a tag is, is known when all texts are.
     some = list(sidecars)
     texts = [sidecar.text or "" for sidecar in some]
+    layouts = [Layout(text) for text in texts]
     for each in operations:
-        texts = list(map(prepare(each, edited, texts, categories), texts))
+        layouts = [layout.at(text) for layout, text in zip(layouts, texts, strict=True)]
+        edit = prepare(each, edited, map(tags_in, texts, layouts), categories)
+        texts = list(map(edit, texts, layouts))
     yield from zip(some, texts, strict=True)

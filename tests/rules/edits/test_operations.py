@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sdprep.errors import UsageError
 from sdprep.rules.edits.operations import NAMES, Operation, prepare
-from sdprep.rules.edits.spans import edit_lists, tags_in
+from sdprep.rules.edits.spans import Layout, edit_lists, tags_in
 from sdprep.rules.labels import normalize_tag
 
 WORDS = ["1girl", "long hair", "long_hair", "LONG HAIR", "hat", "red hat", r"kuro \(sdprep\)", "^_^", ";)", "猫", "é"]
@@ -23,8 +23,11 @@ def tag_texts(draw, *, lines=True):
 
 
 def edit(text, *operations, edited="tags", others=()):
+    layout = Layout(text)
     for name, value in operations:
-        text = prepare(Operation(name, value), edited, [text, *others])(text)
+        layout = layout.at(text)
+        some = [tags_in(text, layout), *map(tags_in, others)]
+        text = prepare(Operation(name, value), edited, some)(text, layout)
     return text
 
 
@@ -47,6 +50,12 @@ def edit(text, *operations, edited="tags", others=()):
         ("1girl", ("add", "@_@"), "1girl, @_@"),
         ("1girl", ("add", "@_@@first"), "@_@, 1girl"),
         (";)", ("add", "hat"), ";), hat"),
+        # A tag is separated by one mark, also where places are empty.
+        (", 1girl,, hat", ("add", "solo"), ", 1girl,, hat, solo"),
+        ("1girl , , hat", ("add", "solo@first"), "solo , 1girl , , hat"),
+        ("1girl,\n,hat,\n,cat,", ("add", "solo"), "1girl,\n,hat,\n,cat,\nsolo,"),
+        ("1girl,hat, hat", ("replace", "hat=red hat,cap"), "1girl,red hat,cap"),
+        ("hat,hat", ("replace", "hat=red hat, cap"), "red hat,cap"),
         # Several lines with commas are several lists, of which trainers read one.
         ("1girl, hat\nsolo, cat\n", ("add", "x@first"), "x, 1girl, hat\nx, solo, cat\n"),
         ("1girl, hat", ("remove", "HAT"), "1girl"),
@@ -90,6 +99,30 @@ def test_an_operation_on_tags(text, operation, after):
 
 
 @pytest.mark.parametrize(
+    ("text", "operations", "after"),
+    [
+        ("1girl,hat", [("remove", "hat"), ("add", "cap")], "1girl,cap"),
+        ("1girl; hat\n", [("remove", "*"), ("add", "cap, bow")], "cap; bow\n"),
+        ("1girl\nhat\n", [("remove", "hat"), ("add", "cap")], "1girl\ncap\n"),
+        ("1girl,\nhat,\n", [("remove", "1girl"), ("add", "cap")], "hat,\ncap,\n"),
+        ("1girl\r\nhat\r\n", [("remove", "1girl"), ("replace", "hat=cap, bow")], "cap\r\nbow\r\n"),
+        ("1girl, hat,cap,bow", [("remove", "cap, bow"), ("add", "solo")], "1girl, hat,solo"),
+        ("1girl,hat,cap, bow, tie", [("remove", "hat, cap"), ("add", "solo")], "1girl,bow, tie,solo"),
+        ("1girl,hat\nsolo,cat\n", [("remove", "hat, solo"), ("add", "cap")], "1girl,cap\ncat,cap\n"),
+        ("b\na\nc", [("prefix", "x, "), ("sort", "")], "a, b\nc\nx"),
+        # What was one tag at the beginning is not two later.
+        ("1girl|solo, hat", [("remove", "hat"), ("remove", "solo")], "1girl|solo"),
+        ("1girl|solo, hat", [("remove", "hat"), ("drop_rare", "1")], "1girl|solo"),
+        # One tag shows no separator, so that of the first operation that adds one counts.
+        ("1girl", [("suffix", ";hat"), ("remove", "hat"), ("add", "cap")], "1girl;cap"),
+        ("1girl", [("suffix", "\nhat"), ("add", "cap")], "1girl\nhat\ncap"),
+    ],
+)
+def test_operations_of_one_edit_share_the_separator_that_the_text_had_before_the_first(text, operations, after):
+    assert edit(text, *operations) == after
+
+
+@pytest.mark.parametrize(
     ("text", "operation", "after"),
     [
         ("a girl\n", ("prefix", "photo of "), "photo of a girl\n"),
@@ -107,7 +140,7 @@ def test_an_operation_on_captions(text, operation, after):
 
 def test_tags_that_few_of_the_images_have_are_dropped():
     texts = ["1girl, hat, hat", "1girl, Long_Hair", "1girl, long hair\n"]
-    drop = prepare(Operation("drop_rare", "2"), "tags", texts)
+    drop = prepare(Operation("drop_rare", "2"), "tags", map(tags_in, texts))
     assert [drop(text) for text in texts] == ["1girl", "1girl, Long_Hair", "1girl, long hair\n"]
 
 
