@@ -104,8 +104,9 @@ class Dataset:
         return images
 
     def _read(self, item: ImageItem, settings: MergeSettings, folders: Folders, targets: Folders) -> DatasetImage:
-        # Only sizes need Pillow, which a run of caption or tag leaves to its worker.
-        from sdprep.images.decode import read_size
+        if SIZE in settings.fields:
+            # Only sizes need Pillow, which a run of caption or tag leaves to its worker.
+            from sdprep.images.decode import read_size
 
         texts: dict[str, str | None] = {}
         size, failure = None, None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from sdprep.tasks.annotation.moves import recognise
 from sdprep.tasks.annotation.notes import without_effect
 from sdprep.tasks.changes import replace_through_journal
 from sdprep.tasks.dataset import SIZE, Dataset, DatasetImage
+from sdprep.tasks.reading import without_collector
 from sdprep.tasks.run_info import catalogs_for, image_source
 from sdprep.tasks.settings import Cascade, Layers
 from sdprep.tasks.texts.records import matching
@@ -66,23 +65,11 @@ def merge(
     MissingSidecars if every sidecar has to be there.
     """
     try:
-        with _without_collector():
+        with without_collector():
             return _merge(inputs, settings, layers, listener or NullListener(), CancelToken() if stop is None else stop)
     except KeyboardInterrupt as interrupt:
         interrupt.args = (f"the metadata JSON is as it was, or complete; {GO_ON}",)
         raise
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Inside, Python does not look for reference cycles: entries have none, and a million take a fifth of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _merge(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -33,3 +35,15 @@ def read_groups(read: Callable[[S], Sequence[T]], groups: Iterable[S], stop: Can
                 found = list(map(read, some))
                 waits = time.thread_time() - computed < BUSY * (time.monotonic() - began)
             yield chain.from_iterable(found)
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Inside, Python does not look for reference cycles: what is held of a million images has none, only the cost."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -93,6 +93,8 @@ class _Found:
 
 
 _Values = dict[str, _Found]
+# What earlier runs stated, by place and option.
+_Rows = dict[Key, dict[str, StatedRow]]
 
 
 class Cascade(Generic[S]):
@@ -116,10 +118,10 @@ class Cascade(Generic[S]):
         self._places, self._note = places, note
         self._options = remembered_options(type(settings))
         self._reader = OptionValues(type(settings))
-        self._rows: dict[int, dict[Key, dict[str, StatedRow]]] = {}
+        self._rows: dict[int, _Rows] = {}
         self._of_folder: dict[Path, _Values] = {}
-        # The catalog of a folder, how the keys in it begin, and its values.
-        self._of_place: dict[tuple[Path, str], tuple[Catalog, str, _Values]] = {}
+        # The catalog of a folder, its rows, how the keys in it begin, and its values.
+        self._of_place: dict[tuple[Path, str], tuple[Catalog, _Rows, str, _Values]] = {}
         self._by_values: dict[int, Effective[S]] = {}
         self._interned: dict[Any, Effective[S]] = {}
         # The places below the folder of the run whose settings file states something, by catalog.
@@ -156,13 +158,14 @@ class Cascade(Generic[S]):
         """The settings of an image. Raises as `parts`."""
         folder, _, name = item.within.rpartition("/")
         place = item.target_folder, folder
-        if place not in self._of_place:
+        if (known := self._of_place.get(place)) is None:
             # Paths are slow for a million images, and few of them have rows of their own.
             target = item.target.parent
             catalog = self._catalog_of(target)
-            self._of_place[place] = catalog, catalog.prefix(target), self._values_at(item)
-        catalog, prefix, values = self._of_place[place]
-        if (rows := self._rows_of(catalog)) and (own := rows.get(as_key(prefix + name))):
+            known = catalog, self._rows_of(catalog), catalog.prefix(target), self._values_at(item)
+            self._of_place[place] = known
+        catalog, rows, prefix, values = known
+        if rows and (own := rows.get(as_key(prefix + name))):
             brought = self._typed(catalog, {name: row for name, row in own.items() if row.origin == MOVED})
             stated = self._typed(catalog, {name: row for name, row in own.items() if row.origin != MOVED})
             return self._effective(catalog, {**brought, **values, **stated})
@@ -225,11 +228,11 @@ class Cascade(Generic[S]):
             return {}
         return {name: value for name, value in found.items() if name in self._options or name == PRESET}
 
-    def _rows_of(self, catalog: Catalog) -> dict[Key, dict[str, StatedRow]]:
+    def _rows_of(self, catalog: Catalog) -> _Rows:
         """What earlier runs stated, by place and option."""
         if id(catalog) not in self._rows:
             rows = [*stated_rows(catalog), *catalog.kept_settings] if self._layers.remembered else []
-            by_place: dict[Key, dict[str, StatedRow]] = {}
+            by_place: _Rows = {}
             for row in rows:
                 if row.task == self._task:
                     by_place.setdefault(row.place, {})[row.option] = row

@@ -218,8 +218,8 @@ def find_claims(
     ranked: dict[str, list[tuple[int, str]]] = {}
     for key in keys:
         spellings = (key, with_slashes(key)) if "\\" in key else (key,)
-        found = ((rank, read(name)) for name in spellings for rank, read in enumerate(readings))
-        rank, owners = next((pair for pair in found if pair[1]), (0, ()))
+        found = ((rank, owners) for name in spellings for rank, read in enumerate(readings) if (owners := read(name)))
+        rank, owners = next(found, (0, ()))
         if len(owners) == 1:
             ranked.setdefault(owners[0].rel, []).append((rank, key))
             if rank == FROM_HERE or key in absolute():
@@ -304,7 +304,7 @@ def rename(entries: Mapping[str, Entry], names: Mapping[str, str]) -> Entries:
     result: Entries = {}
     for key, entry in entries.items():
         name = names.get(key, key)
-        result[name] = unite([entries[name], *([entry] if name != key else [])])[0] if name in entries else entry
+        result[name] = entry if name == key or name not in entries else unite([entries[name], entry])[0]
     return result
 
 

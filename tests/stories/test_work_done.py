@@ -276,6 +276,12 @@ def test_an_up_to_date_run_loads_no_framework_and_no_numpy(few, command):
     assert loaded.isdisjoint({*HEAVY, "PIL.Image"})
 
 
+def test_a_merge_of_texts_alone_loads_no_pillow(few):
+    tag(few)
+
+    assert loaded_by("merge", few, "--fields", "tags").isdisjoint({*HEAVY, "PIL.Image"})
+
+
 @pytest.mark.parametrize("asked", ["bash_source", "zsh_source", "fish_source"])
 def test_the_script_for_completion_loads_no_framework(asked):
     assert loaded_by(_SDPREP_COMPLETE=asked).isdisjoint(HEAVY)

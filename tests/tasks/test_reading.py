@@ -1,12 +1,13 @@
 """Small files are read in order, in one thread while that computes and in several while it waits."""
 
+import gc
 import threading
 
 import pytest
 
 from sdprep.report import CancelToken
 from sdprep.tasks import reading
-from sdprep.tasks.reading import THREADS, read_groups
+from sdprep.tasks.reading import THREADS, read_groups, without_collector
 
 
 @pytest.fixture
@@ -56,3 +57,19 @@ def test_after_a_stop_no_further_groups_are_read(clock) -> None:
     first = list(next(read))
     stop.exit_code = 130
     assert (first, list(read)) == (list(range(2 * THREADS)), [])
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_the_collector_rests_inside_and_is_as_before_after_an_error(was_enabled):
+    @without_collector()
+    def interrupted():
+        raise KeyboardInterrupt(gc.isenabled())
+
+    before = gc.isenabled()
+    try:
+        (gc.enable if was_enabled else gc.disable)()
+        with pytest.raises(KeyboardInterrupt, match="False"):
+            interrupted()
+        assert gc.isenabled() == was_enabled
+    finally:
+        (gc.enable if before else gc.disable)()

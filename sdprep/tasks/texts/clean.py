@@ -14,6 +14,7 @@ from sdprep.files import FILE_LIMIT, real_path
 from sdprep.folders import read_below
 from sdprep.report import CancelToken, Listener, NullListener
 from sdprep.rules.edits.packs import NO_SCORES, Pack
+from sdprep.tasks.reading import without_collector
 from sdprep.tasks.settings import Layers
 from sdprep.tasks.texts.packs import all_packs, load_pack
 from sdprep.tasks.texts.plan import Plan, PlannedChange, TextChange
@@ -27,6 +28,7 @@ METADATA_SUFFIXES = (".json", ".jsonl")
 FIELDS = {"tags": "tags", "caption": "caption"}
 
 
+@without_collector()
 def plan(
     inputs: Path | Sequence[Path],
     packs: Sequence[str],

@@ -12,6 +12,7 @@ from sdprep.errors import UsageError
 from sdprep.report import CancelToken, Listener, NullListener
 from sdprep.rules.edits.operations import DROP_RARE, FLAGS, ORDER, Field, Operation, prepare
 from sdprep.rules.edits.spans import Layout, tags_in
+from sdprep.tasks.reading import without_collector
 from sdprep.tasks.settings import Layers
 from sdprep.tasks.texts.categories import categories_of, with_preset_order
 from sdprep.tasks.texts.plan import Plan
@@ -19,6 +20,7 @@ from sdprep.tasks.texts.records import Records, open_records
 from sdprep.tasks.texts.sidecars import Sidecar
 
 
+@without_collector()
 def plan(
     inputs: Path | Sequence[Path],
     operations: Sequence[Operation],
