@@ -20,12 +20,18 @@ def fail(error):
     raise error
 
 
+def hang():
+    """Never end. A signal that comes as a wait begins does not end it, and is seen before the next one."""
+    while True:
+        threading.Event().wait(1.0)
+
+
 FAULTS = {
     "segfault": lambda: ctypes.string_at(0),
     "abort": os.abort,
     "exit": lambda: os._exit(3),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "hang": lambda: threading.Event().wait(),
+    "hang": hang,
     "raises": lambda: fail(ZeroDivisionError("division by zero")),
     "recursion": lambda: fail(RecursionError("too deep")),
     "panic": lambda: fail(type("PanicException", (BaseException,), {})("a bug in a library written in Rust")),

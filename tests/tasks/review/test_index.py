@@ -20,6 +20,12 @@ def index(tmp_path):
     return Index([ImageItem(tmp_path, f"{number}.png", tmp_path) for number in range(3)], lambda _: SidecarNames())
 
 
+@pytest.fixture
+def catalogs(tmp_path):
+    with CatalogSession([tmp_path], CatalogAccess("review", AccessMode.DRY_RUN, NullListener().note)) as opened:
+        yield opened
+
+
 def keep(index, tags):
     """The images by their numbers have these tags now."""
     found = [(number, ImageRecord(index.items[number], None, None, Record(f"{number}.png", tags=each)))
@@ -37,16 +43,19 @@ def test_the_counts_of_all_images_follow_every_change(index):
 
 
 @pytest.mark.parametrize("where", ["path:1*", "name:1.png", 'folder:"" AND name:1*'])
-def test_a_filter_by_path_reads_no_file(index, where):
-    def read():
+def test_a_filter_by_path_reads_no_file(index, catalogs, where, monkeypatch):
+    def read(*_):
         raise AssertionError("files are read")
 
-    assert index.view(parse(where), read) == [1]
+    monkeypatch.setattr(Index, "refresh", read)
+
+    assert index.read_for(parse(where), catalogs)
+    assert index.view(parse(where)) == [1]
 
 
-def test_images_that_are_read_while_a_filter_asks_for_more_have_that_too(index, put_image, monkeypatch):
+def test_images_that_are_read_while_a_filter_asks_for_more_have_that_too(index, catalogs, put_image, monkeypatch):
     put_image(index.items[0].path)
-    read, access = Index.reading, CatalogAccess("review", AccessMode.DRY_RUN, NullListener().note)
+    read = Index.reading
 
     def overtaken(self, *given):
         found = list(read(self, *given))
@@ -55,8 +64,7 @@ def test_images_that_are_read_while_a_filter_asks_for_more_have_that_too(index, 
         return found
 
     monkeypatch.setattr(Index, "reading", overtaken)
-    with CatalogSession([index.items[0].folder], access) as catalogs:
-        index.refresh([0], catalogs)
+    index.refresh([0], catalogs)
 
     assert index.records[0].width > 0
 
