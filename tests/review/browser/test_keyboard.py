@@ -7,6 +7,7 @@ from PIL import Image
 
 from tests.review.browser.page import Page
 
+TRAINER = "const box = document.querySelector('#findings select'); box.value = arguments[0]; box.onchange()"
 # What the page asks for at such an address waits until `release()`.
 HELD = """
 const [held, real] = [arguments[0], window.fetch];
@@ -383,6 +384,28 @@ def test_a_finding_shows_its_images(page):
     page.wait(lambda: "dreambooth" in page.text("#found"))
     page.keys("u")
     assert "dreambooth" in page.text("#found")
+
+
+def test_what_was_found_for_another_trainer_is_not_shown_for_the_one_that_is_chosen(page):
+    page.run(HELD, "api/findings?target=dreambooth")
+    page.keys("f")
+    page.run(TRAINER, "onetrainer")
+    page.wait(lambda: page.texts("#findings li") != ["Looking…"])
+    found = page.texts("#findings li")
+    page.driver.execute_async_script("""
+    const done = arguments[0];
+    release();
+    import('./static/server.js').then(({ findings }) => findings('dreambooth')).then(done);
+    """)
+    assert page.texts("#findings li") == found
+
+
+def test_a_trainer_that_cannot_be_checked_for_says_why(page):
+    page.expected = {500}
+    page.keys("f")
+    page.wait(lambda: page.texts("#findings button"))
+    page.run(TRAINER, "imagefolder")
+    page.wait(lambda: "metadata.jsonl" in page.text("#findings [role=alert]"))
 
 
 def test_the_crop_of_the_trainer_is_drawn_over_the_image(page):
