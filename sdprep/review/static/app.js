@@ -20,6 +20,7 @@ const SOON = 500;
 // The filter
 
 let asking = null;
+let isLooking = false;
 // The filter that was last asked for; its answer may still be under way.
 let wanted = "";
 // The filter that Enter was pressed on: as soon as its images are shown, the grid has the focus. With a fault in it, what
@@ -31,22 +32,28 @@ let faulting = 0;
 async function applyFilter(where, wait = 0) {
   asking?.abort();
   wanted = where;
-  asking = new AbortController();
+  const mine = (asking = new AbortController());
   clearTimeout(faulting);
   // What a filter asks for may have to be read of every image first.
-  const looking = setTimeout(() => (byId("found").textContent = say("planning")), SOON);
+  const looking = setTimeout(() => {
+    isLooking = true;
+    drawHead();
+  }, SOON);
   try {
-    await filter(where, asking.signal);
+    await filter(where, mine.signal);
     showFault(null);
     if (where === entered) leaveFilter();
   } catch (error) {
     if (error.name !== "AbortError") {
       if (!(error instanceof server.Refused)) throw error;
       faulting = setTimeout(showFault, wait, error);
-      drawHead();
     }
   } finally {
     clearTimeout(looking);
+    if (mine === asking) {
+      isLooking = false;
+      drawHead();
+    }
   }
 }
 
@@ -95,7 +102,7 @@ function drawHead() {
   if (!found) return;
   byId("name").textContent = name;
   document.title = `${name} - sdprep review`;
-  const count = say("of", { n: state.numbers.length, of: found });
+  const count = isLooking ? say("planning") : say("of", { n: state.numbers.length, of: found });
   const parts = [state.list || null, count, isReading ? say("reading", { n: read }) : null];
   byId("found").textContent = parts.filter(Boolean).join(" · ");
   byId("chosen").textContent = state.selected.size ? say("selected", { n: state.selected.size }) : "";

@@ -9,7 +9,7 @@ import { emit, freshRow, on, putRows, refreshRows, rowOf, select, state } from "
 const AGAIN = 2000;
 const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-// Single edits that are not saved yet, the oldest first; `waiting` says why they wait.
+// Single edits and steps back that are not saved yet, the oldest first; `waiting` says why they wait.
 const queue = [];
 // What ends when nothing is left to be saved.
 let saving = null;
@@ -48,8 +48,8 @@ export function tagsOf(row) {
 
 /** Change the tags of one image by an operation of `sdprep edit`; `change` does the same to the list that is shown. */
 export function editTags(number, operation, what, change) {
-  const seen = rowOf(number)?.tags.hash;
-  enqueue({ number, kind: "tags", what, change, save: () => saveOperation(number, operation, seen) });
+  const edit = { number, kind: "tags", what, change, seen: rowOf(number)?.tags.hash };
+  enqueue(Object.assign(edit, { save: () => saveOperation(edit, operation) }));
 }
 
 /** Write a draft, if the file is still the one that was shown when its first letter was typed. */
@@ -70,7 +70,7 @@ function enqueue(edit) {
   saving ??= saveAll().finally(() => (saving = null));
 }
 
-async function saveOperation(number, operation, seen) {
+async function saveOperation({ number, seen }, operation) {
   const row = rowOf(number) ?? (await freshRow(number));
   if (!row.tags.exists && operation.name === "add") {
     return server.putText(number, "tags", `${operation.value.replace(/@(first|last|\d+)$/, "")}`, row.tags.hash);
@@ -167,36 +167,40 @@ export function restoreSteps(runs) {
   emit("runs");
 }
 
-export const undo = () => step(done, undone, "undid");
-export const redo = () => step(undone, done, "did_again");
+export const undo = () => enqueueStep(done, undone, "undid");
+export const redo = () => enqueueStep(undone, done, "did_again");
 
-let isStepping = false;
+/** Take a step once the edits and steps before it are done. */
+function enqueueStep(from, to, key) {
+  enqueue({ isStep: true, save: () => step(from, to, key) });
+}
 
 async function step(from, to, key) {
-  if (isStepping) return;
-  isStepping = true;
-  await saving;
   const last = from.pop();
+  if (!last) {
+    announce(say("nothing_more"));
+    return {};
+  }
   try {
-    if (!last) {
-      announce(say("nothing_more"));
-      return;
-    }
     const { left, remaining, ...back } = await takeBack(last);
-    // What a stop has left is the next step again.
-    if (remaining) from.push(last);
+    // Tags that are edited after a step are those that it has left, which are shown by now.
+    for (const edit of queue) if (edit.change) edit.seen = rowOf(edit.number)?.tags.hash ?? edit.seen;
+    // What a stop has left is the next step again; those that were to follow it are not taken.
+    if (remaining) {
+      from.push(last);
+      queue.splice(1, queue.length, ...queue.slice(1).filter((edit) => !edit.isStep));
+    }
     if (!back.runs || back.runs.length) to.push(back);
     if (remaining) announce(say("remaining", { n: remaining }));
     else if (left?.length) announce(say("left", { n: left.length, path: left[0].path }), true);
     else announce(say(key, { what: last.what }));
   } catch (error) {
     from.push(last);
-    if (!(error instanceof server.Refused)) throw error;
-    announce(error.message, true);
+    throw error;
   } finally {
-    isStepping = false;
     emit("runs");
   }
+  return {};
 }
 
 function takeBack(last) {

@@ -6,7 +6,7 @@ import { openFindings, openSession, toggleCrop } from "./lists.js";
 import { addTag, chooseChip, last, moveTag, operate, removeTag, renameChip, stopChoosing, typeLetter } from "./panel.js";
 import { openPreview } from "./preview.js";
 import * as server from "./server.js";
-import { currentNumber, emit, filter, goTo, isSingle, rowOf, select, setLarge, state, target, toggleSelected } from "./state.js";
+import { currentNumber, emit, filter, goTo, isSingle, on, rowOf, select, setLarge, state, target, toggleSelected } from "./state.js";
 
 let grid = null;
 
@@ -27,7 +27,7 @@ export const COMMANDS = [
   { name: "previous_machine", keys: ["Shift+n"], run: () => goToMachine(-1) },
   { name: "large", keys: ["Enter"], run: () => setLarge(!state.isLarge) },
   { name: "back", keys: ["Escape"], run: goBack },
-  { name: "toggle", keys: [" "], run: () => toggleSelected(currentNumber()) },
+  { name: "toggle", keys: [" "], run: toggleCurrent },
   { name: "select_all", keys: ["Ctrl+a"], run: () => select(state.numbers) },
   { name: "filter", keys: ["/"], run: () => byId("where").select() },
   { name: "add", keys: ["t"], run: () => byId("add").focus() },
@@ -58,6 +58,12 @@ export const COMMANDS = [
   ]),
 ];
 
+// What the panel shows is what these are about.
+const OF_PANEL = new Set(["add", "remove", "rename", "move_left", "move_right", "scores", "repeat", "caption", "raw", "approve",
+  "more_stars", "fewer_stars", "reject", "quick"]);
+// One key press is one step, however long the key is held.
+const STEPS = new Set(["undo", "redo"]);
+
 const wordsOf = ({ name, digit }) => say(`do_${name}`, { digit });
 
 // What keys do
@@ -68,6 +74,10 @@ function goBack() {
     emit("replaced", state.selected);
     select([]);
   } else byId("grid").focus();
+}
+
+function toggleCurrent() {
+  if (state.numbers.length) toggleSelected(currentNumber());
 }
 
 async function goToMachine(step) {
@@ -187,7 +197,7 @@ function openCommands() {
   const choose = (command) => {
     dialog.close();
     byId("grid").focus();
-    command.run(false);
+    run(command);
   };
   input.oninput = () => {
     chosen = 0;
@@ -217,6 +227,23 @@ function namesOf(event) {
   return [`${ctrl}${key}`, ...(digit && !ctrl ? [event.shiftKey ? `Shift+${digit}` : digit] : [])];
 }
 
+// A command about the panel, which does not show the image yet. Letters after it are not for other commands: they were to be
+// typed in the panel.
+let due = null;
+
+function runDue() {
+  if (!due || !rowOf(currentNumber())) return;
+  const command = due;
+  due = null;
+  // Whoever types elsewhere by now has given it up.
+  if (!document.activeElement?.closest("input, textarea, select, dialog")) run(command);
+}
+
+/** Whether the panel will show an image, and does not yet. */
+function isComing() {
+  return state.numbers.length ? !rowOf(currentNumber()) : !state.hasView;
+}
+
 function onKey(event) {
   const isTyped = event.target.closest("input, textarea, select");
   const dialog = document.querySelector("dialog[open]");
@@ -227,7 +254,8 @@ function onKey(event) {
     return;
   }
   if (isTyped || (event.altKey && !event.getModifierState("AltGraph"))) return;
-  if (!event.ctrlKey && !event.metaKey && event.key !== "Shift" && typeLetter(event.key)) {
+  const isCommand = event.ctrlKey || event.metaKey;
+  if (!isCommand && ((due && event.key.length === 1) || (event.key !== "Shift" && typeLetter(event.key)))) {
     event.preventDefault();
     return;
   }
@@ -237,15 +265,17 @@ function onKey(event) {
   const command = names.map((name) => COMMANDS.find(({ keys }) => keys.includes(name))).find(Boolean);
   if (!command) return;
   event.preventDefault();
-  run(command, event.shiftKey);
+  if (!(event.repeat && STEPS.has(command.name))) run(command, event.shiftKey);
 }
 
 /** Run a command by itself or by its name. */
 export async function run(command, isRange = false) {
-  const { run: act } = typeof command === "string" ? COMMANDS.find(({ name }) => name === command) : command;
+  const found = typeof command === "string" ? COMMANDS.find(({ name }) => name === command) : command;
   stopChoosing();
+  due = OF_PANEL.has(found.name) && isComing() ? found : null;
+  if (due) return;
   try {
-    await act(isRange);
+    await found.run(isRange);
   } catch (error) {
     if (!(error instanceof server.Refused)) throw error;
     announce(error.message, true);
@@ -255,6 +285,8 @@ export async function run(command, isRange = false) {
 export function startKeys(made) {
   grid = made;
   document.addEventListener("keydown", onKey);
+  // After the panel has drawn them.
+  on("rows view", () => queueMicrotask(runDue));
   for (const button of document.querySelectorAll("[data-command]")) {
     const { keys } = COMMANDS.find(({ name }) => name === button.dataset.command);
     button.append(say(`do_${button.dataset.command}`), " ", el("kbd", {}, shown(keys[0])));

@@ -47,14 +47,23 @@ export async function openFindings() {
   const target = el("select", { "aria-label": say("trainer") }, ...TARGETS.map((name) => el("option", {}, name)));
   const dialog = openDialog("findings", say("do_findings"), target, list);
   const draw = async () => {
+    const asked = target.value;
     list.replaceChildren(el("li", {}, say("planning")));
-    const { findings } = await server.findings(target.value);
+    let findings;
+    try {
+      ({ findings } = await server.findings(asked));
+    } catch (error) {
+      if (!(error instanceof server.Refused)) throw error;
+      if (asked === target.value) list.replaceChildren(el("li", { role: "alert" }, error.message));
+      return;
+    }
+    if (asked !== target.value) return;
     const rows = findings.map(({ code, message, numbers }) => {
       const button = el("button", { type: "button", title: message }, `${code}: ${sayFinding({ code, message })}`);
       button.dataset.note = numbers.length.toLocaleString();
       button.onclick = () => {
         dialog.close();
-        setView(Uint32Array.from(numbers), { list: `${code} (${target.value})` });
+        setView(Uint32Array.from(numbers), { list: `${code} (${asked})` });
       };
       return el("li", {}, button);
     });

@@ -10,6 +10,8 @@ const BATCH = 200;
 export const state = {
   // As the server tells of it; this until it has.
   folder: { name: "", found: 0, read: 0, is_reading: false, is_read_only: false, state: 0 },
+  // Whether images have been shown yet.
+  hasView: false,
   where: "",
   numbers: new Uint32Array(0),
   at: 0,
@@ -37,8 +39,7 @@ export function emit(name, detail) {
 /** Show these images; the current image stays current if it is among them. */
 export function setView(numbers, { where = "", list = "" } = {}) {
   const current = currentNumber();
-  state.numbers = numbers;
-  Object.assign(state, { where, list });
+  Object.assign(state, { hasView: true, numbers, where, list });
   state.at = Math.max(0, numbers.indexOf(current));
   range = null;
   emit("view");

@@ -7,6 +7,17 @@ from PIL import Image
 
 from tests.review.browser.page import Page
 
+TRAINER = "const box = document.querySelector('#findings select'); box.value = arguments[0]; box.onchange()"
+# What the page asks for at such an address waits until `release()`.
+HELD = """
+const [held, real] = [arguments[0], window.fetch];
+const gate = new Promise((done) => { window.release = done; });
+window.fetch = async (...request) => {
+  if (String(request[0]).startsWith(held)) await gate;
+  return real(...request);
+};
+"""
+
 
 def text(imgs, name):
     return (imgs / name).read_text()
@@ -14,6 +25,15 @@ def text(imgs, name):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".txt", ".caption")}
+
+
+def add_tags(page, *tags):
+    """Add tags to the current image, one after the other."""
+    for tag in tags:
+        page.keys("t")
+        page.type(tag)
+        page.keys("Enter", "Escape")
+    page.saved()
 
 
 def sdprep(*arguments):
@@ -208,6 +228,39 @@ def test_undo_and_redo_take_each_step(page, imgs):
     assert contents(imgs) == second
 
 
+def test_undo_pressed_three_times_takes_three_steps_back_while_the_first_is_under_way(page, imgs):
+    first = contents(imgs)
+    add_tags(page, "dress", "shoes", "gloves")
+    page.run(HELD, "api/undo")
+    page.keys("z", "z", "z")
+    page.run("release()")
+    page.saved()
+    assert contents(imgs) == first
+
+
+def test_what_is_done_after_undo_is_not_what_undo_takes_back(page, imgs):
+    add_tags(page, "dress", "shoes")
+    page.run(HELD, "api/undo")
+    page.keys("z", "z", "t")
+    page.type("gloves")
+    page.keys("Enter", "Escape")
+    page.run("release()")
+    page.saved()
+    assert text(imgs, "0.txt") == "1girl, hat, solo, gloves\n"
+
+
+def test_a_held_key_takes_one_step_back(page, imgs):
+    add_tags(page, "dress", "shoes")
+    page.keys("z")
+    page.wait(lambda: page.text("#said").startswith("Undone"))
+    page.run(
+        "document.getElementById('grid').dispatchEvent(new KeyboardEvent('keydown', "
+        "{ key: 'z', repeat: true, bubbles: true, cancelable: true }))"
+    )
+    add_tags(page, "gloves")
+    assert text(imgs, "0.txt") == "1girl, hat, solo, dress, gloves\n"
+
+
 def test_undo_in_a_new_process_gives_the_first_bytes(page, imgs):
     first = contents(imgs)
     page.keys("t")
@@ -248,6 +301,29 @@ def test_letters_do_nothing_in_an_input(page, imgs):
     assert not (imgs / "0.caption").exists()
     page.keys("c", "Control+a", "Delete")
     assert page.text("#unsaved") == ""
+
+
+def test_what_is_typed_before_the_page_has_images_is_no_command(page, imgs):
+    page.open_with(f"(function () {{{HELD}}})('api/view')")
+    page.wait(lambda: page.text("#open-keys"))
+    page.keys("c", "a", "h", "x")
+    page.run("release()")
+    page.wait(lambda: page.run("return document.activeElement.id") == "caption")
+    page.type("a hat")
+    page.keys("Control+Enter")
+    page.saved()
+    assert text(imgs, "0.caption") == "a hat\n"
+    assert page.run("return fetch('api/session').then((answer) => answer.json())")["runs"][1:] == []
+
+
+def test_no_image_can_be_selected_where_there_is_none(page):
+    page.expected = {422}
+    page.keys("/")
+    page.type("tag:nothing")
+    page.keys("Enter")
+    page.wait(lambda: page.text("#found") == "0 of 5" and page.run("return document.activeElement.id") == "grid")
+    page.keys("Space")
+    assert page.text("#chosen") == ""
 
 
 def test_every_key_is_shown_and_has_words(page):
@@ -308,6 +384,28 @@ def test_a_finding_shows_its_images(page):
     page.wait(lambda: "dreambooth" in page.text("#found"))
     page.keys("u")
     assert "dreambooth" in page.text("#found")
+
+
+def test_what_was_found_for_another_trainer_is_not_shown_for_the_one_that_is_chosen(page):
+    page.run(HELD, "api/findings?target=dreambooth")
+    page.keys("f")
+    page.run(TRAINER, "onetrainer")
+    page.wait(lambda: page.texts("#findings li") != ["Looking…"])
+    found = page.texts("#findings li")
+    page.driver.execute_async_script("""
+    const done = arguments[0];
+    release();
+    import('./static/server.js').then(({ findings }) => findings('dreambooth')).then(done);
+    """)
+    assert page.texts("#findings li") == found
+
+
+def test_a_trainer_that_cannot_be_checked_for_says_why(page):
+    page.expected = {500}
+    page.keys("f")
+    page.wait(lambda: page.texts("#findings button"))
+    page.run(TRAINER, "imagefolder")
+    page.wait(lambda: "metadata.jsonl" in page.text("#findings [role=alert]"))
 
 
 def test_the_crop_of_the_trainer_is_drawn_over_the_image(page):

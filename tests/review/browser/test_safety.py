@@ -115,6 +115,21 @@ def test_an_approval_waits_for_the_lock_of_another_run_and_for_the_edit_before_i
     page.wait(lambda: page.text("#facts").endswith("Tags: approved · Caption: approved"))
 
 
+def test_an_undo_waits_for_the_lock_of_another_run(page, imgs):
+    page.expected = {423}
+    page.keys("t")
+    page.type("dress")
+    page.keys("Enter", "Escape")
+    page.saved()
+    lock = FolderLock(imgs / ".sdprep" / "catalog.sqlite", "tag")
+    lock.acquire()
+    page.keys("z")
+    page.wait(lambda: page.text("#unsaved").startswith("1 not saved · sdprep tag is at work"))
+    lock.release()
+    page.saved()
+    assert read(imgs, "0.txt") == "1girl, hat, solo\n"
+
+
 def test_the_letters_of_who_types_before_the_page_is_ready_stay_in_the_input(page):
     page.open_with(LATE)
     page.wait(page.path)
