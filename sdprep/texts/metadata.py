@@ -304,7 +304,11 @@ def rename(entries: Mapping[str, Entry], names: Mapping[str, str]) -> Entries:
     result: Entries = {}
     for key, entry in entries.items():
         name = names.get(key, key)
-        result[name] = entry if name == key or name not in entries else unite([entries[name], entry])[0]
+        if name in result:
+            found = [result[name], entry]
+            # What had the key before counts first.
+            entry = unite(found[::-1] if name == key else found)[0]
+        result[name] = entry
     return result
 
 

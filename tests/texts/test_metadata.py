@@ -2,6 +2,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from sdprep.texts.metadata import (
     locator,
     parse,
     rekey,
+    rename,
     unite,
 )
 from sdprep.types import FailureCode, ImageItem
@@ -216,6 +218,15 @@ def test_the_entry_under_the_wanted_key_wins_field_by_field():
 
 def test_uniting_tells_which_fields_lost_a_differing_value():
     assert unite([{"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}]) == ({"a": 1, "b": 2, "c": 4}, {"b"})
+
+
+@pytest.mark.parametrize("keys", list(permutations(["old", "older", "new"])), ids=" ".join)
+def test_an_entry_that_gets_the_key_of_another_adds_its_fields_to_it(keys):
+    entries = {"old": {"tags": "b", "score": 2}, "older": {"tags": "c", "size": 3}, "new": {"tags": "a"}}
+
+    renamed = rename({key: entries[key] for key in keys}, {"old": "new", "older": "new"})
+
+    assert renamed == {"new": {"tags": "a", "score": 2, "size": 3}}
 
 
 def test_dropping_leaves_the_other_entries_in_their_order():
