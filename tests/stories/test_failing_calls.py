@@ -33,6 +33,9 @@ RUNS = {
     "undo": ["undo", "LAST", "--dir", ".", "--force"],
 }
 
+# Where a call fails amid the start of the watchdog, Python gives up a process that ends by itself, with its pipe.
+pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+
 
 def pytest_generate_tests(metafunc):
     if "number" in metafunc.fixturenames:
