@@ -9,15 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks.growth import first_run, make_images
+from benchmarks.measure import in_own_process
 from sdprep.config import MergeSettings, PathOptions
 from sdprep.report import RunReport
 from sdprep.rules.edits.operations import Operation
@@ -53,14 +51,6 @@ def do(step: str, folder: Path) -> None:
     print(json.dumps({"seconds": seconds, "cpu": cpu, "mb": megabytes, **counts}))
 
 
-def measure(step: str, folder: Path) -> dict[str, Any]:
-    """What a step took in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.edit", "--do", step, "--folder", str(folder)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -76,7 +66,7 @@ def main() -> None:
         make_images(Path(folder), given.images)
         first_run(Path(folder))
         for step in STEPS:
-            took = measure(step, Path(folder))
+            took = in_own_process("benchmarks.edit", step, Path(folder))
             row = [step, f"{took['found']:,}", f"{took['cpu']:.1f}", f"{took['seconds']:.1f}", f"{took['mb']:.0f}"]
             print(f"| {' | '.join([*row, str(took['written'])])} |", flush=True)
 

@@ -13,8 +13,6 @@ import json
 import random
 import resource
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import in_own_process
 from sdprep.config import MergeSettings, TagSettings
 from sdprep.images.source import ImageSource
 from sdprep.models.files.hub import find_local
@@ -120,14 +119,6 @@ def do(step: str, folder: Path) -> None:
     print(json.dumps({**figures, "found": report.found, "written": report.written, "current": report.current}))
 
 
-def measure(step: str, folder: Path) -> dict[str, Any]:
-    """What a step took in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.growth", "--do", step, "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -143,7 +134,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             make_images(Path(folder), count)
             for step in STEPS:
-                took = measure(step, Path(folder))
+                took = in_own_process("benchmarks.growth", step, Path(folder))
                 if took["found"] != count:
                     raise AssertionError(f"{step}: {took['found']} of {count} images were found")
                 speed = f"{count / took['cpu']:,.0f}"

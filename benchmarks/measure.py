@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
@@ -14,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sdprep", "pillow", "numpy", "onnxruntime", "torch", "transformers")
@@ -102,6 +104,14 @@ def _resident(pid: int) -> int:
     with suppress(OSError, IndexError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return 0
+
+
+def in_own_process(module: str, step: str, folder: Path) -> dict[str, Any]:
+    """The figures that `python -m MODULE --do STEP --folder FOLDER` prints as JSON in its last line."""
+    command = [sys.executable, "-m", module, "--do", step, "--folder", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def take_turns(contestants: Mapping[str, Callable[[], Taken]], repeats: int) -> dict[str, list[Taken]]:

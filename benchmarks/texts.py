@@ -12,14 +12,13 @@ import json
 import os
 import random
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import in_own_process
 from sdprep.catalog.session import AccessMode, CatalogAccess
 from sdprep.config import MergeSettings
 from sdprep.report import CancelToken, NullListener
@@ -147,9 +146,7 @@ def main() -> None:
         make_images(folder, given.images)
         print("| step | CPU s | s | MB |\n|---|---|---|---|")
         for step in STEPS:
-            command = [sys.executable, "-m", "benchmarks.texts", "--do", step, "--folder", str(folder)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            took = json.loads(done.stdout.splitlines()[-1])
+            took = in_own_process("benchmarks.texts", step, folder)
             print(f"| {step} | {took['cpu']:.1f} | {took['seconds']:.1f} | {took['mb']:.0f} |", flush=True)
         choose(folder)
 
